@@ -1,0 +1,178 @@
+"""The model repository's layout, and the only code that knows it.
+
+Everything that lists models, reads or writes a config, or adds and removes a version goes through here.
+No torch: checking and serving a repository must start in a moment.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import text_format
+from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
+
+ROOT = Path(__file__).resolve().parent.parent
+REPOSITORY = ROOT / "model_repository"
+CPU_CONFIG = "cpu"
+MODEL_FILE = "model.pt"
+MANIFEST_FILE = "manifest.json"
+
+
+class RepositoryError(Exception):
+    """The repository, or a file in it, is not as it must be; the message names the file and the remedy."""
+
+
+def model_names(repository: Path = REPOSITORY) -> list[str]:
+    """Names of all models in the repository, sorted: the folders that hold a config.pbtxt."""
+    return sorted(path.parent.name for path in repository.glob("*/config.pbtxt"))
+
+
+def config_path(model: str, name: str | None = None, repository: Path = REPOSITORY) -> Path:
+    """Path of a model's config.pbtxt, or of its variant `configs/<name>.pbtxt`."""
+    folder = repository / model
+    return folder / "configs" / f"{name}.pbtxt" if name else folder / "config.pbtxt"
+
+
+def read_config(model: str, name: str | None = None, repository: Path = REPOSITORY) -> ModelConfig:
+    """Parse a model's config.
+
+    Raises:
+        RepositoryError: the model is unknown, or its file is no valid ModelConfig (with line and column).
+    """
+    path = config_path(model, name, repository)
+    if not path.is_file():
+        known = ", ".join(model_names(repository)) or "none"
+        raise RepositoryError(f"{path} does not exist; models in {repository}: {known}")
+    try:
+        config = text_format.Parse(path.read_text(), ModelConfig())
+    except text_format.ParseError as error:
+        raise RepositoryError(f"{path}:{error}") from error
+    return config
+
+
+def parameter(config: ModelConfig, key: str, default: str | None = None) -> str:
+    """A `parameters` entry of a config as text.
+
+    Raises:
+        RepositoryError: the entry is missing and no default is given.
+    """
+    if key in config.parameters:
+        return str(config.parameters[key].string_value)
+    if default is None:
+        raise RepositoryError(f"{config.name}: config.pbtxt has no parameter {key}; add it to `parameters`")
+    return default
+
+
+def derive_cpu_config(config: ModelConfig) -> ModelConfig:
+    """The same contract for a host without a GPU: one CPU instance instead of the GPU ones.
+
+    More instances on a CPU share the same cores and each holds its own copy of the weights.
+    """
+    derived = ModelConfig()
+    derived.CopyFrom(config)
+    gpu_kinds = (ModelInstanceGroup.KIND_GPU, ModelInstanceGroup.KIND_AUTO)
+    for group in derived.instance_group:
+        if group.kind in gpu_kinds:
+            group.kind = ModelInstanceGroup.KIND_CPU
+            group.count = 1
+            del group.gpus[:]
+    if derived.optimization.HasField("cuda"):
+        derived.optimization.ClearField("cuda")
+    return derived
+
+
+def write_cpu_config(model: str, repository: Path = REPOSITORY) -> Path:
+    """Bring configs/cpu.pbtxt up to date with config.pbtxt; touch it only when its content changes.
+
+    Raises:
+        RepositoryError: the file is stale and the repository is mounted read-only.
+    """
+    path = config_path(model, CPU_CONFIG, repository)
+    body = text_format.MessageToString(derive_cpu_config(read_config(model, repository=repository)))
+    text = f"# Derived from ../config.pbtxt for hosts without a GPU; edit that file, not this one.\n{body}"
+    if path.is_file() and path.read_text() == text:
+        return path
+    try:
+        path.parent.mkdir(exist_ok=True)
+        write_atomically(path, text)
+    except OSError as error:
+        raise RepositoryError(
+            f"{path} is missing or older than config.pbtxt and cannot be written ({error.strerror}); "
+            "run `make build` where the repository is writable"
+        ) from error
+    return path
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file beside its place, then rename: a reader sees the old or the new one, never half."""
+    handle, staged = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    with os.fdopen(handle, "w") as stream:
+        stream.write(text)
+        os.fchmod(stream.fileno(), 0o644)
+    os.replace(staged, path)
+
+
+def versions(model: str, repository: Path = REPOSITORY) -> list[int]:
+    """Published versions of a model, oldest first."""
+    return sorted(int(path.name) for path in (repository / model).glob("[0-9]*") if path.name.isdigit())
+
+
+def version_path(model: str, version: int, repository: Path = REPOSITORY) -> Path:
+    """The folder of one version."""
+    return repository / model / str(version)
+
+
+def read_manifest(model: str, version: int, repository: Path = REPOSITORY) -> dict[str, Any]:
+    """What one version is: recipe, data, accuracy, checksums.
+
+    Raises:
+        RepositoryError: the version has no manifest.
+    """
+    path = version_path(model, version, repository) / MANIFEST_FILE
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise RepositoryError(f"{path} does not exist; run `python -m tools.export {model}`") from error
+    return manifest
+
+
+@contextmanager
+def staged_version(model: str, version: int, repository: Path = REPOSITORY) -> Iterator[Path]:
+    """An empty folder that becomes `<model>/<version>/` when the block ends well, and vanishes otherwise.
+
+    It lies beside its place, so that publishing is one rename; Triton never sees half a version.
+
+    Raises:
+        RepositoryError: the version exists already.
+    """
+    target = version_path(model, version, repository)
+    if target.exists():
+        raise RepositoryError(f"{target} exists and versions never change; choose another --version")
+    staging = Path(tempfile.mkdtemp(dir=target.parent, prefix=".staging-"))
+    try:
+        yield staging
+        staging.chmod(0o755)
+        staging.rename(target)
+    except BaseException:
+        shutil.rmtree(staging)
+        raise
+
+
+def remove_version(model: str, version: int, repository: Path = REPOSITORY) -> None:
+    """Take a version away in one rename, then delete it: a polling server never finds it half gone."""
+    doomed = Path(tempfile.mkdtemp(dir=repository / model, prefix=".staging-"))
+    version_path(model, version, repository).rename(doomed / str(version))
+    shutil.rmtree(doomed)
+
+
+def keep_versions(model: str, keep: int, repository: Path = REPOSITORY) -> list[int]:
+    """Remove all but the newest `keep` versions; returns those removed."""
+    removed = versions(model, repository)[:-keep] if keep > 0 else []
+    for version in removed:
+        remove_version(model, version, repository)
+    return removed
