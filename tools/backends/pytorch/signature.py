@@ -1,0 +1,167 @@
+"""Which tensor of a request becomes which argument of `forward`, by the rules of NVIDIA's libtorch backend.
+
+Pure functions over the model's config (as JSON) and the TorchScript schema, so that they are tested without
+a server. The rules are those that the backend's documentation gives under "naming convention":
+https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/pytorch_backend/README.html
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+# Triton's name of a data type → the name of torch's. BF16 and unsigned types above 8 bits have no path in libtorch.
+TORCH_DTYPES = {
+    "TYPE_BOOL": "bool",
+    "TYPE_UINT8": "uint8",
+    "TYPE_INT8": "int8",
+    "TYPE_INT16": "int16",
+    "TYPE_INT32": "int32",
+    "TYPE_INT64": "int64",
+    "TYPE_FP16": "float16",
+    "TYPE_FP32": "float32",
+    "TYPE_FP64": "float64",
+}
+STRING = "TYPE_STRING"
+INDEXED = re.compile(r".*?__(\d+)")
+
+
+class SignatureError(ValueError):
+    """The config and the TorchScript file do not fit together; Triton refuses to load the model."""
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One argument of `forward`: its name and torch's kind of its type ("TensorType", "ListType", …)."""
+
+    name: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Input names in the order in which `forward` takes them, or the keys of its one Dict argument."""
+
+    names: tuple[str, ...]
+    strings: frozenset[str]
+    as_dict: bool
+
+
+@dataclass(frozen=True)
+class Output:
+    """One output: its name, its place in what `forward` returns, and its torch dtype (None: a List[str])."""
+
+    name: str
+    index: int
+    dtype: str | None
+
+
+def bind_inputs(config: dict[str, Any], arguments: Sequence[Argument]) -> Inputs:
+    """Order the config's inputs as `forward` takes them.
+
+    Raises:
+        SignatureError: counts, kinds, data types or indices do not fit.
+    """
+    tensors = config.get("input", [])
+    controls = control_names(config)
+    for tensor in tensors:
+        check_type(tensor, "input", config)
+    names = [tensor["name"] for tensor in tensors] + controls
+    strings = frozenset(tensor["name"] for tensor in tensors if tensor["data_type"] == STRING)
+    if [argument.kind for argument in arguments] == ["DictType"]:
+        return Inputs(tuple(names), strings, as_dict=True)
+    check_arguments(config["name"], arguments, len(names))
+    return Inputs(order(names, [argument.name for argument in arguments]), strings, as_dict=False)
+
+
+def check_arguments(model: str, arguments: Sequence[Argument], expected: int) -> None:
+    """Refuse what libtorch cannot call: arguments that are no tensors, or another number of them."""
+    for argument in arguments:
+        if argument.kind not in ("TensorType", "ListType"):
+            raise SignatureError(
+                f"An input of type '{argument.kind}' was detected in the model (argument '{argument.name}'). "
+                "Only a single input of type Dict(str, Tensor) or input(s) of type Tensor are supported."
+            )
+    if len(arguments) != expected:
+        raise SignatureError(
+            f"unable to load model '{model}', configuration expects {expected} inputs, "
+            f"model provides {len(arguments)}"
+        )
+
+
+def order(names: Sequence[str], arguments: Sequence[str]) -> tuple[str, ...]:
+    """Names by argument if all are arguments, else by `__<index>` if all have one, else as they stand."""
+    if all(name in arguments for name in names):
+        return tuple(sorted(names, key=list(arguments).index))
+    positions = indices(names)
+    if positions is None:
+        return tuple(names)
+    if sorted(positions) != list(range(len(names))):
+        raise SignatureError(
+            f"inputs {', '.join(names)}: expected the indices 0 to {len(names) - 1} after '__', each once; "
+            f"forward takes ({', '.join(arguments)})"
+        )
+    return tuple(name for _, name in sorted(zip(positions, names, strict=True)))
+
+
+def indices(names: Sequence[str]) -> list[int] | None:
+    """The numbers after `__` in all names, or None when a name has none."""
+    matches = [INDEXED.fullmatch(name) for name in names]
+    return [int(match[1]) for match in matches if match] if all(matches) else None
+
+
+def bind_outputs(config: dict[str, Any]) -> tuple[Output, ...]:
+    """Find each output's place in what `forward` returns: by `__<index>`, else in the config's order.
+
+    Raises:
+        SignatureError: there is no output, or its data type has no counterpart in torch.
+    """
+    tensors = config.get("output", [])
+    if not tensors:
+        raise SignatureError("model configuration must contain at least one output, none were specified.")
+    for tensor in tensors:
+        check_type(tensor, "output", config)
+    names = [tensor["name"] for tensor in tensors]
+    places = indices(names) or list(range(len(names)))
+    return tuple(
+        Output(tensor["name"], place, TORCH_DTYPES.get(tensor["data_type"]))
+        for tensor, place in zip(tensors, places, strict=True)
+    )
+
+
+def check_type(tensor: dict[str, Any], role: str, config: dict[str, Any]) -> None:
+    """Refuse data types without a counterpart in torch, and strings of more than one dimension."""
+    name, dtype = tensor["name"], tensor["data_type"]
+    if dtype not in TORCH_DTYPES and dtype != STRING:
+        raise SignatureError(
+            f"unsupported datatype {dtype} for {role} '{name}' for model '{config['name']}'; "
+            f"supported: {', '.join(TORCH_DTYPES)}, {STRING}"
+        )
+    dims = tensor.get("reshape", {}).get("shape", tensor["dims"])
+    if dtype == STRING and len(dims) + (config.get("max_batch_size", 0) > 0) > 1:
+        raise SignatureError(
+            f"Triton only supports 1 dimensional List of String as {role} for '{name}' "
+            f"for model '{config['name']}'; set max_batch_size to 0"
+        )
+
+
+def control_names(config: dict[str, Any]) -> list[str]:
+    """Names of the sequence batcher's control tensors, which must end in `__<index>`.
+
+    Raises:
+        SignatureError: a name has no index, or the config asks for implicit state, which Triton does not
+            keep for Python-based backends (it would hand the model the initial state for ever).
+    """
+    batching = config.get("sequence_batching", {})
+    if batching.get("state"):
+        raise SignatureError(
+            f"model '{config['name']}' asks for implicit state (sequence_batching.state), which the embedded "
+            "server cannot keep; serve this model with NVIDIA's container"
+        )
+    names = [control["name"] for control in batching.get("control_input", [])]
+    for name in names:
+        if not INDEXED.fullmatch(name):
+            raise SignatureError(f"input '{name}' does not follow <name>__<index> naming convention.")
+    return names

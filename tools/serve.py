@@ -1,0 +1,108 @@
+"""Serve the model repository with the real tritonserver, without Docker: `python -m tools.serve`.
+
+The `nvidia-pytriton` wheel carries NVIDIA's tritonserver binary and its Python backend. This module puts a backend
+directory together around them (ours stands in for libtorch), starts the server on the repository and looks after it:
+a context manager for tests and tools, a command for people.
+
+    python -m tools.serve                                  # ports 8000 (HTTP), 8001 (gRPC), 8002 (metrics)
+    python -m tools.serve --http-port 0 --grpc-port 0      # free ports, printed
+    python -m tools.serve --run 'python -m clients.status' # serve while a command runs, then stop
+    python -m tools.serve --model-control-mode=explicit    # any further tritonserver flag is passed through
+"""
+
+import argparse
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tools.repository import REPOSITORY, RepositoryError
+from tools.tritonserver import HARDWARE, Options, Server, ServerError
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    parser = argparse.ArgumentParser(prog="python -m tools.serve", description=(__doc__ or "").split("\n")[0],
+        epilog="Further flags go to tritonserver as they are, for example --model-control-mode=explicit.")
+    parser.add_argument("--repository", type=Path, default=REPOSITORY, help="model repository (default: %(default)s)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to bind (default: %(default)s)")
+    parser.add_argument("--http-port", type=int, default=8000, help="0 takes a free port (default: %(default)s)")
+    parser.add_argument("--grpc-port", type=int, default=8001, help="0 takes a free port (default: %(default)s)")
+    parser.add_argument("--metrics-port", type=int, default=8002, help="0 takes a free port (default: %(default)s)")
+    parser.add_argument("--hardware", choices=HARDWARE, default="auto",
+        help="cpu serves configs/cpu.pbtxt; auto is gpu where one is visible to torch (default: %(default)s)")
+    parser.add_argument("--ready-timeout", type=float, default=120, metavar="S", help="seconds to wait (default: 120)")
+    parser.add_argument("--verbose", action="store_true", help="show all that tritonserver logs")
+    parser.add_argument("--run", metavar="COMMAND",
+        help="run a shell command against the server (TRITON_HTTP_URL and TRITON_GRPC_URL set), then stop")
+    return parser
+
+
+def print_log(line: str) -> None:
+    """Show a line of the server's log; stdout is left to results."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def options(arguments: argparse.Namespace, flags: Sequence[str]) -> Options:
+    """The server's options from the command line."""
+    return Options(
+        repository=arguments.repository.resolve(),
+        host=arguments.host,
+        http_port=arguments.http_port,
+        grpc_port=arguments.grpc_port,
+        metrics_port=arguments.metrics_port,
+        hardware=arguments.hardware,
+        ready_timeout=arguments.ready_timeout,
+        verbose=arguments.verbose,
+        flags=flags,
+        on_log=print_log,
+    )
+
+
+def wait(server: Server) -> None:
+    """Stay until somebody stops us; a server that dies ends the wait with its log."""
+    print(f"Serving at http://{server.http} (HTTP), {server.grpc} (gRPC), http://{server.metrics}/metrics; Ctrl-C stops")
+    sys.stdout.flush()
+    while True:
+        time.sleep(0.5)
+        server.check()
+
+
+def run(server: Server, shell_command: str) -> int:
+    """Run a command against the server and return its exit code."""
+    env = {**os.environ, "TRITON_HTTP_URL": server.http, "TRITON_GRPC_URL": server.grpc}
+    child = subprocess.Popen(shlex.split(shell_command), env=env)
+    try:
+        while child.poll() is None:
+            time.sleep(0.2)
+            server.check()
+    finally:
+        child.terminate()
+        child.wait()
+    return child.returncode
+
+
+def main() -> int:
+    """Entry point."""
+    arguments, flags = parser().parse_known_args()
+    # A service manager's SIGTERM unwinds us just as Ctrl-C does: the server is always stopped in good order.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with Server(options(arguments, flags)) as server:
+            if arguments.run:
+                return run(server, arguments.run)
+            wait(server)
+    except KeyboardInterrupt:
+        print("Stopped", file=sys.stderr)
+    except (ServerError, RepositoryError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
