@@ -1,0 +1,67 @@
+"""A model's contract as config.pbtxt states it, in the form that clients get from a running server.
+
+Training and export read shapes, data types and normalisation from here and never repeat them.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from google.protobuf.json_format import MessageToDict
+from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
+
+from clients.contract import Contract, TensorSpec
+from tools.backends.pytorch.signature import TORCH_DTYPES
+from tools.repository import REPOSITORY, RepositoryError, read_config
+
+VARIABLE_DIM = 8  # The size that a proof tries where the config leaves one open (-1).
+
+
+def read_contract(model: str, repository: Path = REPOSITORY) -> Contract:
+    """The contract of a model that need not be served.
+
+    Raises:
+        RepositoryError: the config cannot be read.
+    """
+    config = read_config(model, repository=repository)
+    return Contract(
+        model=model,
+        versions=(),
+        max_batch_size=config.max_batch_size,
+        inputs=tuple(tensor_spec(tensor) for tensor in config.input),
+        outputs=tuple(tensor_spec(tensor) for tensor in config.output),
+        parameters={key: value.string_value for key, value in config.parameters.items()},
+    )
+
+
+def tensor_spec(tensor: Any) -> TensorSpec:
+    """One ModelInput or ModelOutput of a config."""
+    return TensorSpec(tensor.name, DataType.Name(tensor.data_type).removeprefix("TYPE_"), tuple(tensor.dims))
+
+
+def as_triton_json(config: ModelConfig) -> dict[str, Any]:
+    """The config as backends get it."""
+    document: dict[str, Any] = MessageToDict(config, preserving_proto_field_name=True)
+    return document
+
+
+def torch_dtype(spec: TensorSpec) -> torch.dtype:
+    """The dtype of a tensor in torch.
+
+    Raises:
+        RepositoryError: torch has none for it.
+    """
+    name = TORCH_DTYPES.get(f"TYPE_{spec.datatype}")
+    if name is None:
+        raise RepositoryError(f"{spec.name}: {spec.datatype} has no counterpart in torch")
+    dtype: torch.dtype = getattr(torch, name)
+    return dtype
+
+
+def example(spec: TensorSpec, batch: int, generator: torch.Generator) -> torch.Tensor:
+    """A random tensor that the contract admits: batch first (none for batch 0), then its dims."""
+    shape = [batch] * (batch > 0) + [VARIABLE_DIM if dim < 0 else dim for dim in spec.dims]
+    dtype = torch_dtype(spec)
+    if dtype.is_floating_point:
+        return torch.randn(shape, generator=generator).to(dtype)
+    return torch.randint(0, 2, shape, generator=generator).to(dtype)

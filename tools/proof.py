@@ -1,0 +1,116 @@
+"""What an exported file must show before it is published: it is what was trained, and what config.pbtxt promises.
+
+Each check raises ProofError with what was expected and what came; nothing here writes into the repository.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from clients.contract import Contract, TensorSpec
+from tools import torchscript
+from tools.backends.pytorch import signature
+from tools.contract import as_triton_json, example, read_contract, torch_dtype
+from tools.repository import REPOSITORY, config_path, read_config
+
+BATCH_SIZES = (1, 2, 3, 7)
+# Freezing may reorder additions: float32 sums then differ in their last bits.
+TOLERANCE = 1e-5
+
+
+class ProofError(Exception):
+    """The exported model must not be served; the message says what differed."""
+
+
+def prove_signature(module: torch.jit.ScriptModule, model: str, repository: Path = REPOSITORY) -> signature.Inputs:
+    """Inputs and outputs bind to `forward` by the rules that the server will use.
+
+    Raises:
+        ProofError: names, counts or data types do not fit.
+    """
+    config = as_triton_json(read_config(model, repository=repository))
+    arguments = [
+        signature.Argument(argument.name, argument.type.kind())
+        for argument in module.forward.schema.arguments
+        if argument.type.kind() != "ClassType"
+    ]
+    try:
+        signature.bind_outputs(config)
+        return signature.bind_inputs(config, arguments)
+    except signature.SignatureError as error:
+        raise ProofError(f"{config_path(model, repository=repository)}: {error}") from error
+
+
+def prove_same(network: nn.Module, path: Path, model: str, repository: Path = REPOSITORY) -> float:
+    """The file answers as the eager network does, at several batch sizes, with the shapes of config.pbtxt.
+
+    Returns:
+        The largest absolute difference that was seen.
+
+    Raises:
+        ProofError: values, shapes or dtypes differ.
+    """
+    module = torchscript.load(path)
+    contract = read_contract(model, repository)
+    inputs = prove_signature(module, model, repository)
+    specs = {spec.name: spec for spec in contract.inputs}
+    generator = torch.Generator().manual_seed(0)
+    worst = 0.0
+    for batch in batch_sizes(contract):
+        arguments = [example(specs[name], batch, generator) for name in inputs.names]
+        expected, found = (call(side, arguments, batch, contract) for side in (network, module))
+        for spec, before, after in zip(contract.outputs, expected, found, strict=False):
+            check_output(spec, after, batch)
+            worst = max(worst, check_close(spec, before, after, batch))
+    return worst
+
+
+def call(network: nn.Module, arguments: Sequence[Tensor], batch: int, contract: Contract) -> tuple[Tensor, ...]:
+    """Call a network with what config.pbtxt promises it."""
+    shapes = ", ".join(f"{list(tensor.shape)} {tensor.dtype}" for tensor in arguments)
+    try:
+        outputs = torchscript.outputs(network, *arguments)
+    except (RuntimeError, TypeError) as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise ProofError(f"{contract.model} fails on config.pbtxt's input {shapes} (batch {batch}): {reason}") from error
+    if len(outputs) < len(contract.outputs):
+        raise ProofError(f"{contract.model} returns {len(outputs)} outputs, config.pbtxt has {len(contract.outputs)}")
+    return outputs
+
+
+def batch_sizes(contract: Contract) -> list[int]:
+    """The batch sizes to try: a few small ones and the largest, or 0 for a model that takes no batches."""
+    if not contract.max_batch_size:
+        return [0]
+    return sorted({size for size in BATCH_SIZES if size <= contract.max_batch_size} | {contract.max_batch_size})
+
+
+def check_output(spec: TensorSpec, tensor: Tensor, batch: int) -> None:
+    """Dtype and shape of an output are those of config.pbtxt."""
+    if tensor.dtype != torch_dtype(spec):
+        raise ProofError(f"{spec.name}: config.pbtxt says {spec.datatype}, the model returns {tensor.dtype}")
+    expected = [batch] * (batch > 0) + list(spec.dims)
+    fits = len(expected) == tensor.ndim and all(e in (-1, d) for e, d in zip(expected, tensor.shape, strict=True))
+    if not fits:
+        raise ProofError(f"{spec.name}: config.pbtxt says {expected} at batch {batch}, the model returns {list(tensor.shape)}")
+
+
+def check_close(spec: TensorSpec, expected: Tensor, found: Tensor, batch: int) -> float:
+    """Two outputs are equal up to rounding; returns their largest absolute difference."""
+    worst = float((expected.double() - found.double()).abs().max())
+    if not torch.allclose(expected, found, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True):
+        raise ProofError(f"{spec.name}: TorchScript differs from eager by {worst:g} at batch {batch} (limit {TOLERANCE:g})")
+    return worst
+
+
+def prove_accuracy(model: str, data: str, accuracy: float, floors: dict[str, float]) -> None:
+    """The test accuracy of the file reaches the recipe's floor for this data set.
+
+    Raises:
+        ProofError: it does not.
+    """
+    floor = floors.get(data, 0.0)
+    if accuracy < floor:
+        raise ProofError(f"{model}: test accuracy {accuracy:.2%} on {data} is below the recipe's floor of {floor:.0%}")

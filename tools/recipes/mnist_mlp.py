@@ -1,0 +1,35 @@
+"""mnist_mlp: a handwritten digit in 784 pixels, classified by a fully connected network.
+
+python -m tools.export mnist_mlp
+"""
+
+import torch
+from torch import nn
+
+from tools.recipes import Recipe
+
+
+class SimpleNN(nn.Module):
+    """Fully connected 784-256-128-10 with ReLU: [N, 784] float32 to [N, 10] logits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(784, 256)
+        self.fc2 = nn.Linear(256, 128)
+        self.fc3 = nn.Linear(128, 10)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Logits of the ten digits."""
+        hidden = torch.relu(self.fc1(image))
+        hidden = torch.relu(self.fc2(hidden))
+        return self.fc3(hidden)
+
+
+RECIPE = Recipe(
+    network=SimpleNN,
+    optimizer=lambda parameters, lr: torch.optim.Adam(parameters, lr=lr),
+    floors={"mnist": 0.97, "digits": 0.94},
+    epochs=10,
+    batch_size=64,
+    lr=1e-3,
+)
