@@ -1,0 +1,137 @@
+"""The same client for asyncio: every method of `clients.client.Client`, awaited.
+
+    async with AsyncClient(Connection("http")) as client:
+        answers = await asyncio.gather(*(client.classify("mnist_mlp", batch) for batch in batches))
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import ModuleType, TracebackType
+from typing import Any
+
+import numpy as np
+
+from clients import retry, wire
+from clients.connection import Connection
+from clients.contract import Contract
+from clients.errors import ClientError
+from clients.wire import Label
+
+
+class AsyncClient:
+    """A connection to one server within one event loop; see `clients.client.Client` for the methods' contracts."""
+
+    def __init__(self, connection: Connection | None = None):
+        self.connection = connection or Connection()
+        self._module = module_for(self.connection)
+        self._contracts: dict[tuple[str, str], Contract] = {}
+        self._client: Any = None
+
+    async def __aenter__(self) -> "AsyncClient":
+        # Opened here and not before: tritonclient's asyncio clients bind to the running loop.
+        self._client = open_client(self._module, self.connection)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._client.close()
+
+    async def is_ready(self) -> bool:
+        """Whether the server and all its models are ready; False when nothing answers."""
+        try:
+            return bool(await self._call("readiness", self._client.is_server_ready, **self._options))
+        except ClientError:
+            return False
+
+    async def statistics(self, model: str = "") -> list[dict[str, Any]]:
+        """Triton's counters per model and version; times in nanoseconds."""
+        answer = await self._query(f"statistics {model}".strip(), self._client.get_inference_statistics, model)
+        return list(wire.plain_numbers(answer).get("model_stats", []))
+
+    async def contract(self, model: str, version: str = "") -> Contract:
+        """What a model takes and gives; asked for once."""
+        key = (model, version)
+        if key not in self._contracts:
+            metadata = await self._query(f"metadata of {model}", self._client.get_model_metadata, model, version)
+            config = await self._query(f"config of {model}", self._client.get_model_config, model, version)
+            self._contracts[key] = wire.contract_from(metadata, config)
+        return self._contracts[key]
+
+    async def infer(
+        self,
+        model: str,
+        inputs: np.ndarray | Mapping[str, np.ndarray],
+        outputs: Sequence[str] | None = None,
+        version: str = "",
+    ) -> dict[str, np.ndarray]:
+        """Run a model; arrays by output name."""
+        contract = await self.contract(model, version)
+        wanted = wire.infer_outputs(self._module, contract, outputs)
+        result = await self._infer(contract, inputs, wanted, version)
+        return {output.name(): result.as_numpy(output.name()) for output in wanted}
+
+    async def classify(
+        self,
+        model: str,
+        inputs: np.ndarray | Mapping[str, np.ndarray],
+        top: int = 1,
+        output: str | None = None,
+        version: str = "",
+    ) -> list[list[Label]]:
+        """Run a classifier; the `top` best labels of each input, best first."""
+        contract = await self.contract(model, version)
+        name, wanted = wire.class_output(self._module, contract, output)
+        result = await self._infer(contract, inputs, [wanted], version)
+        return wire.labels_from(result.as_numpy(name), contract.batched, top)
+
+    async def _infer(
+        self, contract: Contract, inputs: np.ndarray | Mapping[str, np.ndarray], outputs: list[Any], version: str
+    ) -> Any:
+        named = contract.named(inputs)
+        contract.check(named)
+        tensors = wire.infer_inputs(self._module, contract, named)
+        return await self._call(
+            f"inference of {contract.model}", self._client.infer, contract.model, tensors,
+            outputs=outputs, model_version=version, **self._options,
+        )
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        return wire.request_options(self.connection)
+
+    async def _query(self, what: str, function: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
+        return await self._call(what, function, *arguments, **wire.query_options(self.connection))
+
+    async def _call(self, what: str, function: Callable[..., Awaitable[Any]], *arguments: Any, **options: Any) -> Any:
+        delays = retry.delays(self.connection.retries)
+        while True:
+            try:
+                return await asyncio.wait_for(function(*arguments, **options), self.connection.timeout_s)
+            except wire.transport_errors() as error:
+                problem = wire.translate(error, self.connection, what)
+                delay = next(delays, None) if retry.may_retry(problem) else None
+                if delay is None:
+                    raise problem from error
+            await asyncio.sleep(delay)
+
+
+def module_for(connection: Connection) -> ModuleType:
+    """tritonclient's asyncio module for the protocol."""
+    if connection.protocol == "grpc":
+        import tritonclient.grpc.aio as module
+    else:
+        import tritonclient.http.aio as module
+    return module  # type: ignore[no-any-return]
+
+
+def open_client(module: ModuleType, connection: Connection) -> Any:
+    """tritonclient's own client; no request is sent yet."""
+    if connection.protocol == "grpc":
+        return module.InferenceServerClient(connection.url, **wire.grpc_tls(connection))
+    options = {"ssl": True, "ssl_context": wire.ssl_context(connection)} if connection.tls else {}
+    return module.InferenceServerClient(connection.url, **options)

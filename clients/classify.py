@@ -1,0 +1,134 @@
+"""Classify image files with a served model: `python -m clients.classify IMAGE… --model cifar10_cnn`.
+
+Reads how the model wants its image from the server, so any image classifier of the repository will do.
+
+    python -m clients.classify photo.jpg folder/ --model cifar10_cnn --protocol grpc --top 3
+    python -m clients.classify build/samples/mnist_mlp --model mnist_mlp --truth    # folders name the true labels
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from clients.client import Client
+from clients.connection import add_connection_arguments, connection_from
+from clients.errors import ClientError, InvalidInput
+from clients.images import ImageSpec, image_files, image_spec, load_image, normalise
+from clients.wire import Label
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One file's labels, best first, or the reason why there are none."""
+
+    file: str
+    labels: tuple[Label, ...] = ()
+    truth: str | None = None
+    error: str | None = None
+
+    @property
+    def right(self) -> bool:
+        """Whether the best label is the true one."""
+        return bool(self.labels) and self.labels[0].name == self.truth
+
+
+def classify_files(client: Client, files: list[Path], model: str, top: int, batch_size: int) -> Iterator[Answer]:
+    """Classify files in batches; a file that is no image gives an answer with an error and the rest goes on.
+
+    Raises:
+        ClientError: the model takes no images, or the server fails.
+    """
+    contract = client.contract(model)
+    spec = image_spec(contract)
+    size = max(1, min(batch_size, contract.max_batch_size))
+    for start in range(0, len(files), size):
+        yield from classify_batch(client, files[start : start + size], model, spec, top)
+
+
+def classify_batch(client: Client, files: list[Path], model: str, spec: ImageSpec, top: int) -> list[Answer]:
+    """Classify up to one batch of files."""
+    images: dict[Path, np.ndarray] = {}
+    errors: dict[Path, str] = {}
+    for file in files:
+        try:
+            images[file] = load_image(file, spec)
+        except InvalidInput as error:
+            errors[file] = str(error)
+    pixels = normalise(np.stack(list(images.values())), spec) if images else None
+    rows = iter(client.classify(model, pixels, top) if pixels is not None else [])
+    return [
+        Answer(str(file), error=errors[file]) if file in errors else Answer(str(file), tuple(next(rows)), file.parent.name)
+        for file in files
+    ]
+
+
+def summary(model: str, answers: list[Answer], truth: bool) -> dict[str, Any]:
+    """The answers for scripts."""
+    results = [{key: value for key, value in asdict(answer).items() if value is not None} for answer in answers]
+    document: dict[str, Any] = {"model": model, "results": results}
+    if truth:
+        known = [answer for answer in answers if not answer.error]
+        document["accuracy"] = sum(answer.right for answer in known) / len(known) if known else None
+    else:
+        for result in results:
+            result.pop("truth", None)
+    return document
+
+
+def show(answer: Answer, truth: bool) -> str:
+    """One file's line for people."""
+    if answer.error:
+        return f"{answer.file}: error: {answer.error}"
+    labels = "  ".join(f"{label.name} {label.probability:.1%}" for label in answer.labels)
+    verdict = f"   (truth: {answer.truth}{'' if answer.right else ', WRONG'})" if truth else ""
+    return f"{answer.file}: {labels}{verdict}"
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    parser = argparse.ArgumentParser(prog="python -m clients.classify", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="image files, or folders of them")
+    parser.add_argument("--model", default="cifar10_cnn", help="(default: %(default)s)")
+    parser.add_argument("--top", type=int, default=3, help="labels per image (default: %(default)s)")
+    parser.add_argument("--truth", action="store_true", help="compare with the name of the file's folder")
+    parser.add_argument("--batch-size", type=int, default=16, help="images per request (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print one JSON document instead of lines")
+    add_connection_arguments(parser)
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Classify and print; 1 when a file could not be read."""
+    files = image_files(arguments.images)
+    with Client(connection_from(arguments)) as client:
+        stream = classify_files(client, files, arguments.model, arguments.top, arguments.batch_size)
+        hidden = len(files) <= arguments.batch_size or None
+        answers = list(tqdm(stream, total=len(files), unit="image", leave=False, disable=hidden))
+    document = summary(arguments.model, answers, arguments.truth)
+    if arguments.json:
+        print(json.dumps(document, separators=(",", ":")))
+    else:
+        print("\n".join(show(answer, arguments.truth) for answer in answers))
+        if document.get("accuracy") is not None:
+            print(f"{document['accuracy']:.1%} of {len(answers)} right")
+    return 1 if any(answer.error for answer in answers) else 0
+
+
+def main() -> int:
+    """Entry point."""
+    try:
+        return run(parser().parse_args())
+    except ClientError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

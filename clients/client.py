@@ -1,0 +1,174 @@
+"""A typed client for Triton over HTTP or gRPC that checks its input before it sends anything.
+
+    with Client(Connection("grpc", "127.0.0.1:8001")) as client:
+        logits = client.infer("mnist_mlp", np.zeros((1, 784), np.float32))["OUTPUT__0"]
+
+tritonclient's HTTP client is built on gevent and belongs to one thread or greenlet: give each its own Client.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType, TracebackType
+from typing import Any
+
+import numpy as np
+
+from clients import retry, wire
+from clients.connection import Connection
+from clients.contract import Contract
+from clients.errors import ClientError
+from clients.wire import Label
+
+
+class Client:
+    """A connection to one server, from `with` (or construction) to `close`."""
+
+    def __init__(self, connection: Connection | None = None):
+        self.connection = connection or Connection()
+        self._module = module_for(self.connection)
+        self._client = open_client(self._module, self.connection)
+        self._contracts: dict[tuple[str, str], Contract] = {}
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+    def is_ready(self) -> bool:
+        """Whether the server and all its models are ready; False when nothing answers."""
+        try:
+            return bool(self._call("readiness", self._client.is_server_ready, **self._options))
+        except ClientError:
+            return False
+
+    def server(self) -> dict[str, Any]:
+        """The server's name, version and extensions."""
+        return self._query("server metadata", self._client.get_server_metadata)
+
+    def models(self) -> list[dict[str, Any]]:
+        """All models of the repository with their versions and states."""
+        answer = self._query("model list", self._client.get_model_repository_index)
+        return list(answer["models"] if isinstance(answer, dict) else answer)
+
+    def statistics(self, model: str = "") -> list[dict[str, Any]]:
+        """Triton's counters per model and version; times in nanoseconds."""
+        answer = self._query(f"statistics {model}".strip(), self._client.get_inference_statistics, model)
+        return list(wire.plain_numbers(answer).get("model_stats", []))
+
+    def contract(self, model: str, version: str = "") -> Contract:
+        """What a model takes and gives; asked for once.
+
+        Raises:
+            ModelNotFound: the server has no such model or version.
+        """
+        key = (model, version)
+        if key not in self._contracts:
+            metadata = self._query(f"metadata of {model}", self._client.get_model_metadata, model, version)
+            config = self._query(f"config of {model}", self._client.get_model_config, model, version)
+            self._contracts[key] = wire.contract_from(metadata, config)
+        return self._contracts[key]
+
+    def infer(
+        self,
+        model: str,
+        inputs: np.ndarray | Mapping[str, np.ndarray],
+        outputs: Sequence[str] | None = None,
+        version: str = "",
+    ) -> dict[str, np.ndarray]:
+        """Run a model.
+
+        Args:
+            model: its name.
+            inputs: arrays by input name, or the array of a model with one input; batch first where it takes batches.
+            outputs: names of the wanted outputs (default: all).
+            version: a version number (default: the one that the server's version policy gives).
+
+        Returns:
+            Arrays by output name.
+
+        Raises:
+            InvalidInput: the input does not fit the model's contract; nothing was sent.
+            ClientError: one of its other kinds, for what the server or the way to it did.
+        """
+        contract = self.contract(model, version)
+        wanted = wire.infer_outputs(self._module, contract, outputs)
+        result = self._infer(contract, inputs, wanted, version)
+        return {output.name(): result.as_numpy(output.name()) for output in wanted}
+
+    def classify(
+        self,
+        model: str,
+        inputs: np.ndarray | Mapping[str, np.ndarray],
+        top: int = 1,
+        output: str | None = None,
+        version: str = "",
+    ) -> list[list[Label]]:
+        """Run a classifier and let Triton name the classes (its classification extension).
+
+        Returns:
+            The `top` best labels of each input, best first.
+
+        Raises:
+            ClientError: as `infer` does.
+        """
+        contract = self.contract(model, version)
+        name, wanted = wire.class_output(self._module, contract, output)
+        result = self._infer(contract, inputs, [wanted], version)
+        return wire.labels_from(result.as_numpy(name), contract.batched, top)
+
+    def _infer(
+        self, contract: Contract, inputs: np.ndarray | Mapping[str, np.ndarray], outputs: list[Any], version: str
+    ) -> Any:
+        named = contract.named(inputs)
+        contract.check(named)
+        tensors = wire.infer_inputs(self._module, contract, named)
+        return self._call(
+            f"inference of {contract.model}", self._client.infer, contract.model, tensors,
+            outputs=outputs, model_version=version, **self._options,
+        )
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        return wire.request_options(self.connection)
+
+    def _query(self, what: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        return self._call(what, function, *arguments, **wire.query_options(self.connection))
+
+    def _call(self, what: str, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        delays = retry.delays(self.connection.retries)
+        while True:
+            try:
+                return function(*arguments, **options)
+            except wire.transport_errors() as error:
+                problem = wire.translate(error, self.connection, what)
+                delay = next(delays, None) if retry.may_retry(problem) else None
+                if delay is None:
+                    raise problem from error
+            time.sleep(delay)
+
+
+def module_for(connection: Connection) -> ModuleType:
+    """tritonclient's module for the protocol; imported late, since HTTP's brings gevent and gRPC's brings grpcio."""
+    if connection.protocol == "grpc":
+        import tritonclient.grpc as module
+    else:
+        import tritonclient.http as module
+    return module  # type: ignore[no-any-return]
+
+
+def open_client(module: ModuleType, connection: Connection) -> Any:
+    """tritonclient's own client; no request is sent yet."""
+    if connection.protocol == "grpc":
+        return module.InferenceServerClient(connection.url, **wire.grpc_tls(connection))
+    options: dict[str, Any] = {"connection_timeout": connection.timeout_s, "network_timeout": connection.timeout_s}
+    if connection.tls:
+        options |= {"ssl": True, "ssl_context_factory": lambda: wire.ssl_context(connection)}
+        options |= {"insecure": connection.tls.insecure}
+    return module.InferenceServerClient(connection.url, **options)

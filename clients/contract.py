@@ -1,0 +1,87 @@
+"""What a model takes and gives, as the server tells it, and the check of an input before it is sent."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from tritonclient.utils import np_to_triton_dtype
+
+from clients.errors import InvalidInput
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output: Triton's name of its data type ("FP32") and its dims without the batch; -1 varies."""
+
+    name: str
+    datatype: str
+    dims: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Contract:
+    """One model's inputs, outputs and parameters; `max_batch_size` 0 means that it takes no batches."""
+
+    model: str
+    versions: tuple[str, ...]
+    max_batch_size: int
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def batched(self) -> bool:
+        """Whether the first dimension of every tensor is the batch."""
+        return self.max_batch_size > 0
+
+    def named(self, inputs: "np.ndarray | Mapping[str, np.ndarray]") -> dict[str, np.ndarray]:
+        """Inputs by name; a bare array is the model's only input.
+
+        Raises:
+            InvalidInput: a bare array for a model of several inputs.
+        """
+        if isinstance(inputs, Mapping):
+            return dict(inputs)
+        if len(self.inputs) != 1:
+            raise InvalidInput(f"{self.model} takes {len(self.inputs)} inputs ({names(self.inputs)}); pass them by name")
+        return {self.inputs[0].name: inputs}
+
+    def check(self, inputs: Mapping[str, np.ndarray]) -> None:
+        """Refuse what the server would refuse.
+
+        Raises:
+            InvalidInput: says what the model takes and what came.
+        """
+        known = {spec.name: spec for spec in self.inputs}
+        for name in inputs.keys() - known.keys():
+            raise InvalidInput(f"{self.model} has no input '{name}'; it takes {names(self.inputs)}")
+        for name in known.keys() - inputs.keys():
+            raise InvalidInput(f"{self.model}: input '{name}' is missing; it takes {names(self.inputs)}")
+        for name, array in inputs.items():
+            self._check_tensor(known[name], array)
+        sizes = {name: len(array) for name, array in inputs.items()} if self.batched else {}
+        if len(set(sizes.values())) > 1:
+            raise InvalidInput(f"{self.model}: inputs of different batch sizes: {sizes}")
+
+    def _check_tensor(self, spec: TensorSpec, array: np.ndarray) -> None:
+        """Check dtype, rank, dims and batch size of one input."""
+        what = f"{self.model} input '{spec.name}'"
+        found = np_to_triton_dtype(array.dtype)
+        if found != spec.datatype:
+            raise InvalidInput(f"{what}: expected {spec.datatype}, got {found or array.dtype}; convert with .astype()")
+        expected = (("batch",) if self.batched else ()) + spec.dims
+        dims = array.shape[1:] if self.batched else array.shape
+        if len(expected) != array.ndim or not all(e in (-1, d) for e, d in zip(spec.dims, dims, strict=True)):
+            raise InvalidInput(f"{what}: expected shape {shape(expected)}, got {shape(array.shape)}")
+        if self.batched and not 1 <= len(array) <= self.max_batch_size:
+            raise InvalidInput(f"{what}: expected a batch of 1 to {self.max_batch_size}, got {len(array)}; split it")
+
+
+def names(specs: Sequence[TensorSpec]) -> str:
+    """Tensors in words, for messages."""
+    return ", ".join(f"{spec.name} {spec.datatype} {shape(spec.dims)}" for spec in specs)
+
+
+def shape(dims: Sequence[object]) -> str:
+    """A shape in words, for messages."""
+    return "[" + ", ".join(map(str, dims)) + "]"

@@ -1,0 +1,24 @@
+"""When to try again and how long to wait: exponential backoff with full jitter.
+
+The jitter is what keeps many clients from coming back all at once; the idea is Marc Brooker's, "Exponential Backoff
+And Jitter" (AWS Architecture Blog, 2015).
+"""
+
+import random
+from collections.abc import Iterator
+
+from clients.errors import ClientError, ServerUnavailable
+
+FIRST_S = 0.05
+LONGEST_S = 2.0
+
+
+def may_retry(error: ClientError) -> bool:
+    """Only an unavailable server: a wrong request stays wrong, and a deadline was the caller's own."""
+    return isinstance(error, ServerUnavailable)
+
+
+def delays(retries: int) -> Iterator[float]:
+    """Seconds to wait before each further attempt."""
+    for attempt in range(retries):
+        yield random.uniform(0, min(LONGEST_S, FIRST_S * 2**attempt))

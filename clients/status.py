@@ -1,0 +1,89 @@
+"""What a server is doing: `python -m clients.status`.
+
+The server and its version, every model with its state, and Triton's own counters: requests, the mean batch size that
+was really formed, and where a request's time went.
+"""
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from clients.client import Client
+from clients.connection import add_connection_arguments, connection_from
+from clients.errors import ClientError
+
+STAGES = ("queue", "compute_input", "compute_infer", "compute_output")
+
+
+def figures(statistics: dict[str, Any]) -> dict[str, Any]:
+    """The counters of one model version as figures: times are mean microseconds per request."""
+    counters = statistics.get("inference_stats", {})
+    executions = statistics.get("execution_count", 0)
+    inferences = statistics.get("inference_count", 0)
+    return {
+        "requests": counters.get("success", {}).get("count", 0),
+        "failures": counters.get("fail", {}).get("count", 0),
+        "inferences": inferences,
+        "executions": executions,
+        "mean_batch": round(inferences / executions, 2) if executions else None,
+        **{f"{stage}_us": mean_us(counters.get(stage, {})) for stage in STAGES},
+    }
+
+
+def mean_us(duration: dict[str, int]) -> float | None:
+    """Mean microseconds of one of Triton's duration counters."""
+    count = duration.get("count", 0)
+    return round(duration.get("ns", 0) / count / 1000, 1) if count else None
+
+
+def status(client: Client, models: list[str]) -> dict[str, Any]:
+    """Everything about a server, or about some of its models.
+
+    Raises:
+        ClientError: the server does not answer, or has no such model.
+    """
+    server = client.server()
+    for model in models:
+        client.contract(model)
+    counters = {(one["name"], str(one["version"])): figures(one) for one in client.statistics()}
+    listed = [one for one in client.models() if not models or one["name"] in models]
+    return {
+        "server": {"name": server.get("name"), "version": server.get("version"), "ready": client.is_ready()},
+        "models": [{**one, **counters.get((one["name"], str(one.get("version", ""))), {})} for one in listed],
+    }
+
+
+def table(document: dict[str, Any]) -> str:
+    """The status for people."""
+    server = document["server"]
+    columns = ("requests", "failures", "mean_batch", *(f"{stage}_us" for stage in STAGES))
+    lines = [f"{server['name']} {server['version']}, {'ready' if server['ready'] else 'NOT READY'}"]
+    lines.append(f"{'model':24}{'state':12}" + "".join(f"{column:>19}" for column in columns))
+    for model in document["models"]:
+        name = f"{model['name']} {model.get('version', '')}".strip()
+        values = "".join(f"{'-' if model.get(column) is None else model[column]:>19}" for column in columns)
+        reason = f"  {model['reason']}" if model.get("reason") else ""
+        lines.append(f"{name:24}{model.get('state', 'UNLOADED'):12}{values}{reason}")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Entry point."""
+    parser = argparse.ArgumentParser(prog="python -m clients.status", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("models", nargs="*", metavar="MODEL", help="default: all")
+    parser.add_argument("--json", action="store_true", help="print one JSON document instead of a table")
+    add_connection_arguments(parser)
+    arguments = parser.parse_args()
+    try:
+        with Client(connection_from(arguments)) as client:
+            document = status(client, arguments.models)
+    except ClientError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(json.dumps(document, separators=(",", ":")) if arguments.json else table(document))
+    return 0 if document["server"]["ready"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
