@@ -1,0 +1,111 @@
+"""NVIDIA's perf_analyzer, the native load generator whose figures Triton's users know.
+
+It is no longer published by itself, but the tritonclient wheels up to 2.50 carry the binary. It is fetched with pip
+once, unpacked under build/, and finds the two libraries that it needs among those of the nvidia-pytriton wheel.
+"""
+
+import csv
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools.repository import ROOT
+from tools.tritonserver import wheel_path
+
+WHEEL = "tritonclient==2.50.0"
+FOLDER = ROOT / "build" / "perf_analyzer"
+# What the binary asks for, and the name under which nvidia-pytriton carries it.
+LIBRARIES = {"libb64.so.0d": "libb64-*.so.0d", "libcudart.so.12": "libcudart-*.so.12*"}
+WINDOWS = 3
+
+
+class PerfAnalyzerError(Exception):
+    """perf_analyzer cannot be had or failed; the message holds what it said."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One concurrency level: inferences per second, latencies in milliseconds, mean microseconds in the server."""
+
+    rate: float
+    p50_ms: float
+    p99_ms: float
+    queue_us: float
+    infer_us: float
+
+
+def binary(folder: Path = FOLDER) -> Path:
+    """Path of the executable; fetched the first time.
+
+    Raises:
+        PerfAnalyzerError: pip cannot get the wheel.
+    """
+    path = folder / "perf_analyzer"
+    if path.is_file():
+        return path
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        fetch = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:",
+                 "--dest", scratch, WHEEL]
+        result = subprocess.run(fetch, capture_output=True, text=True)
+        if result.returncode:
+            raise PerfAnalyzerError(f"pip cannot download {WHEEL}, which carries perf_analyzer: {result.stderr.strip()}")
+        (wheel,) = Path(scratch).glob("*.whl")
+        with zipfile.ZipFile(wheel) as archive:
+            (name,) = (name for name in archive.namelist() if name.endswith("/bin/perf_analyzer"))
+            unpacked = Path(archive.extract(name, scratch))
+        link_libraries(folder)
+        unpacked.chmod(0o755)
+        unpacked.replace(path)
+    return path
+
+
+def link_libraries(folder: Path) -> None:
+    """Give the wheel's libraries the names that the binary looks for."""
+    source = wheel_path("pytriton").parent / "nvidia_pytriton.libs"
+    for name, pattern in LIBRARIES.items():
+        (found,) = source.glob(pattern)
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to(found)
+
+
+def measure(model: str, url: str, protocol: str, concurrency: int, seconds: float) -> Measurement:
+    """Closed-loop load of random inputs at one concurrency, in three windows of `seconds` each.
+
+    Raises:
+        PerfAnalyzerError: it failed, or did not end in time.
+    """
+    path = binary()
+    with tempfile.TemporaryDirectory() as scratch:
+        report = Path(scratch) / "report.csv"
+        command = [
+            str(path), "-m", model, "-u", url, "-i", protocol, "--concurrency-range", str(concurrency),
+            "--measurement-interval", str(int(seconds * 1000)), "--input-data", "random", "-f", str(report),
+            # Its retries until windows agree never end on a noisy machine: three windows, whatever their spread.
+            "--max-trials", str(WINDOWS), "--stability-percentage", "999", "--percentile", "50",
+        ]
+        environment = {**os.environ, "LD_LIBRARY_PATH": str(path.parent)}
+        try:
+            result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30 + 10 * seconds)
+        except subprocess.TimeoutExpired as error:
+            raise PerfAnalyzerError(f"perf_analyzer did not end: {model} {protocol} concurrency {concurrency}") from error
+        if result.returncode or not report.is_file():
+            raise PerfAnalyzerError(f"perf_analyzer failed: {(result.stderr + result.stdout).strip()[-600:]}")
+        return parse(report)
+
+
+def parse(report: Path) -> Measurement:
+    """The one row of perf_analyzer's CSV report."""
+    with report.open() as stream:
+        row = next(csv.DictReader(stream))
+    return Measurement(
+        rate=float(row["Inferences/Second"]),
+        p50_ms=float(row["p50 latency"]) / 1000,
+        p99_ms=float(row["p99 latency"]) / 1000,
+        queue_us=float(row["Server Queue"]),
+        infer_us=float(row["Server Compute Infer"]),
+    )
