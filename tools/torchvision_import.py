@@ -1,8 +1,9 @@
 """Import torchvision even where its compiled operators do not fit the installed torch.
 
-pip has torchvision as a CUDA build only; beside a CPU build of torch its operators fail to load, and its import then
-stops at one that is not even needed here ("operator torchvision::nms does not exist"). Declaring the two operators
-that torchvision registers on import lets it go on; data sets, transforms and models are plain Python.
+The torchvision that pip offers is a CUDA build; beside a CPU build of torch its operators fail to load, and
+its import then stops at one that is not even needed here ("operator torchvision::nms does not exist").
+Declaring the two operators that it asks for on import lets it go on: data sets, transforms and models are
+plain Python.
 """
 
 import importlib
@@ -11,23 +12,28 @@ from typing import Any
 
 import torch
 
-SCHEMAS = {
-    "nms": "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-    "qnms": "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-}
-# Declarations last as long as this object; torch forgets them when it is collected.
+SCHEMAS = (
+    "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+    "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+)
+# A declaration lasts as long as the object that made it, so it is kept here.
 _declared: list[Any] = []
 
 
-def torchvision_datasets() -> ModuleType:
-    """The module torchvision.datasets."""
+def load_torchvision() -> ModuleType:
+    """The package torchvision, with its `datasets`, `models` and `transforms`.
+
+    Raises:
+        ImportError: torchvision is not installed.
+    """
     try:
-        return importlib.import_module("torchvision.datasets")
+        return importlib.import_module("torchvision")
     except RuntimeError as error:
         if "torchvision::" not in str(error):
             raise
-    library = torch.library.Library("torchvision", "FRAGMENT")
-    _declared.append(library)
-    for schema in SCHEMAS.values():
+    make: Any = torch.library.Library  # torch declares no types for it
+    library = make("torchvision", "FRAGMENT")
+    for schema in SCHEMAS:
         library.define(schema)
-    return importlib.import_module("torchvision.datasets")
+    _declared.append(library)
+    return importlib.import_module("torchvision")

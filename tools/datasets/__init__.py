@@ -1,7 +1,8 @@
 """The data that models are trained and tested on, one data set per file.
 
-Real sets come from torchvision's own loaders. Each has an offline stand-in, made here and written in the same file
-format, so that the same loader reads it; a stand-in is named as such wherever a number made with it appears.
+Real sets come from torchvision's own loaders. Each has an offline stand-in, made here and written in the
+same file format, so that the same loader reads it; a stand-in is named as such wherever a number made with
+it appears.
 """
 
 import hashlib
@@ -13,11 +14,15 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+import numpy.typing as npt
 
+from tools.datasets.download import answers
 from tools.repository import ROOT
 
 DATA = ROOT / "data"
 NAMES = ("mnist", "cifar10", "digits", "silhouettes")
+Images = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.int64]
 
 
 class DataError(Exception):
@@ -41,10 +46,10 @@ class ImageData:
     title: str
     stand_in: bool
     classes: tuple[str, ...]
-    train_images: np.ndarray
-    train_labels: np.ndarray
-    test_images: np.ndarray
-    test_labels: np.ndarray
+    train_images: Images
+    train_labels: Labels
+    test_images: Images
+    test_labels: Labels
     sha256: str
 
 
@@ -52,8 +57,8 @@ class ImageData:
 class Split:
     """Images and labels of a training or a test set, as `ImageData` has them."""
 
-    images: np.ndarray
-    labels: np.ndarray
+    images: Images
+    labels: Labels
 
 
 def load(name: str, root: Path = DATA, download: bool = True) -> ImageData:
@@ -65,22 +70,43 @@ def load(name: str, root: Path = DATA, download: bool = True) -> ImageData:
     module = module_of(name)
     train, test = module.splits(root, download)
     return ImageData(
-        name, module.TITLE, module.STAND_IN, tuple(module.CLASSES),
-        train.images, train.labels, test.images, test.labels, digest(module.files(root)),
+        name=name,
+        title=module.TITLE,
+        stand_in=module.STAND_IN,
+        classes=tuple(module.CLASSES),
+        train_images=train.images,
+        train_labels=train.labels,
+        test_images=test.images,
+        test_labels=test.labels,
+        sha256=digest(module.files(root)),
     )
 
 
-def load_first(names: Sequence[str], root: Path = DATA) -> ImageData:
-    """The real set, named first, if its files are in `root`; else its stand-in, with a notice on stderr.
+def load_first(names: Sequence[str], root: Path = DATA, download: bool = False) -> ImageData:
+    """The real set, named first, if it can be had; else its stand-in, named second, and a notice on stderr.
 
-    Nothing is downloaded unasked: `load` does that for a set that somebody named.
+    Args:
+        names: a real set and its stand-in.
+        root: folder of all data sets.
+        download: whether to try, once and for a few seconds, to reach the real set's server. Off by default,
+            so that nothing is downloaded unasked: `load` does that for a set that somebody named.
+
+    Raises:
+        DataError: the real set's files are there but damaged, or it has no stand-in and cannot be had.
     """
     real, *stand_ins = names
-    if not stand_ins or all(path.is_file() for path in module_of(real).files(root)):
-        return load(real, root)
+    module = module_of(real)
+    there = all(path.is_file() for path in module.files(root))
+    if there or not stand_ins:
+        return load(real, root, download=not there)
+    if download and answers(module.source()):
+        try:
+            return load(real, root)
+        except DataError as error:
+            print(f"warning: {error}", file=sys.stderr)
     data = load(stand_ins[0], root)
-    print(f"{module_of(real).TITLE} is not in {root}: using {data.title} (--data {real} downloads the real one)",
-          file=sys.stderr)
+    remedy = f"--data {real} downloads the real one"
+    print(f"notice: {module.TITLE} is not in {root}: using {data.title} ({remedy})", file=sys.stderr)
     return data
 
 

@@ -5,35 +5,44 @@ from typing import Any
 
 import numpy as np
 
-from tools.datasets import DataError, Split
-from tools.datasets.mnist import last_line
-from tools.torchvision_import import torchvision_datasets
+from tools.datasets import Split
+from tools.datasets.download import patience
+from tools.datasets.files import reading, require
+from tools.torchvision_import import load_torchvision
 
 TITLE = "CIFAR-10"
 STAND_IN = False
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+FOLDER = "cifar-10-batches-py"
 BATCH_FILES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch")
 
 
 def files(root: Path) -> list[Path]:
     """The batch files that torchvision looks for."""
-    return [root / "cifar-10-batches-py" / name for name in BATCH_FILES]
+    return [root / FOLDER / name for name in BATCH_FILES]
+
+
+def source() -> str:
+    """Address of the archive that a download fetches."""
+    return str(load_torchvision().datasets.CIFAR10.url)
 
 
 def splits(root: Path, download: bool) -> tuple[Split, Split]:
     """Training and test set.
 
     Raises:
-        DataError: the files are missing and cannot be downloaded.
+        DataError: the files are damaged, or missing and not to be downloaded.
     """
-    loader = torchvision_datasets().CIFAR10
-    try:
-        train, test = (loader(str(root), train=train, download=download) for train in (True, False))
-    except (RuntimeError, OSError) as error:
-        raise DataError(
-            f"CIFAR-10 is neither in {root / 'cifar-10-batches-py'} nor to be downloaded ({last_line(error)}); unpack "
-            "cifar-10-python.tar.gz there, or take the stand-in: --data silhouettes"
-        ) from error
+    remedy = f"unpack cifar-10-python.tar.gz in {root}, or take the stand-in: --data silhouettes"
+    with reading(TITLE, root / FOLDER, remedy), patience():
+        if not download:
+            require(files(root))
+        return read(load_torchvision().datasets.CIFAR10, root, download)
+
+
+def read(loader: Any, root: Path, download: bool) -> tuple[Split, Split]:
+    """Both splits by torchvision's CIFAR10 class or a subclass of it."""
+    train, test = (loader(str(root), train=train, download=download) for train in (True, False))
     return split(train), split(test)
 
 

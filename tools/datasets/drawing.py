@@ -1,20 +1,23 @@
 """Drawings of the ten CIFAR-10 classes, as varied silhouettes of 32x32 pixels.
 
-A figure is a list of polygons in a square from -1 to 1, y pointing down; `draw` varies its points, turns, scales and
-colours it, and puts it before clutter and behind something that hides a part of it.
+A figure is a list of polygons in a square from -1 to 1, y pointing down; `draw` varies its points, turns,
+scales and colours it, and puts it before clutter and behind something that hides a part of it.
 """
 
 from collections.abc import Callable
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 SIZE = 32
 # Drawn three times as large, then averaged: the edges come out smooth.
 SUPERSAMPLING = 3
 Random = np.random.Generator
-Polygon = np.ndarray  # float64 [points, 2]
-CIRCLE = np.stack([np.cos(np.linspace(0, 2 * np.pi, 14)), np.sin(np.linspace(0, 2 * np.pi, 14))], axis=1)
+Polygon = npt.NDArray[np.float64]  # [points, 2]
+CIRCLE: Polygon = np.stack(
+    [np.cos(np.linspace(0, 2 * np.pi, 14)), np.sin(np.linspace(0, 2 * np.pi, 14))], axis=1
+)
 
 
 def ellipse(x: float, y: float, width: float, height: float) -> Polygon:
@@ -43,7 +46,10 @@ def legs(random: Random, places: tuple[float, ...], top: float, length: float, w
 def airplane(random: Random) -> list[Polygon]:
     """From above: a long body, swept wings, a tail."""
     span, sweep = random.uniform(0.65, 0.95), random.uniform(0.2, 0.5)
-    wings = [poly((0.2, 0), (-0.2 - sweep, side * span), (-0.4 - sweep, side * span), (-0.25, 0)) for side in (1, -1)]
+    wings = [
+        poly((0.2, 0), (-0.2 - sweep, side * span), (-0.4 - sweep, side * span), (-0.25, 0))
+        for side in (1, -1)
+    ]
     tails = [poly((-0.65, 0), (-0.95, side * 0.35), (-1, side * 0.3), (-0.9, 0)) for side in (1, -1)]
     return [ellipse(0, 0, 0.95, random.uniform(0.1, 0.16)), *wings, *tails]
 
@@ -61,7 +67,11 @@ def bird(random: Random) -> list[Polygon]:
     lift = random.uniform(-0.95, -0.55)
     wing = poly((-0.3, -0.05), (-0.15, lift), (0.25, -0.1))
     tail = poly((-0.45, 0), (-0.95, random.uniform(-0.2, 0.15)), (-0.9, 0.25), (-0.4, 0.2))
-    body = [ellipse(0, 0.1, 0.5, 0.28), ellipse(0.5, -0.15, 0.2, 0.19), poly((0.65, -0.22), (0.95, -0.1), (0.65, -0.05))]
+    body = [
+        ellipse(0, 0.1, 0.5, 0.28),
+        ellipse(0.5, -0.15, 0.2, 0.19),
+        poly((0.65, -0.22), (0.95, -0.1), (0.65, -0.05)),
+    ]
     return [*body, wing, tail, *legs(random, (-0.05, 0.1), 0.35, 0.35, 0.05)]
 
 
@@ -71,7 +81,12 @@ def cat(random: Random) -> list[Polygon]:
     ears = [poly((s * 0.06, -0.65), (s * 0.3, -0.95), (s * 0.34, -0.5)) for s in (1, -1)]
     curl = random.uniform(0.65, 0.95)
     tail = [bar(0.3, 0.8, curl, 0.6, 0.13), bar(curl, 0.62, curl - 0.1, random.uniform(-0.1, 0.2), 0.12)]
-    return [poly((-0.25, -0.3), (0.25, -0.3), (0.45, 0.9), (-0.45, 0.9)), ellipse(0, -0.42, head, head * 0.9), *ears, *tail]
+    return [
+        poly((-0.25, -0.3), (0.25, -0.3), (0.45, 0.9), (-0.45, 0.9)),
+        ellipse(0, -0.42, head, head * 0.9),
+        *ears,
+        *tail,
+    ]
 
 
 def deer(random: Random) -> list[Polygon]:
@@ -80,15 +95,32 @@ def deer(random: Random) -> list[Polygon]:
     antlers = []
     for lean in (-0.2, 0.18):
         top = random.uniform(-1.0, -0.85)
-        antlers += [bar(0.58, -0.55, 0.58 + lean, top, 0.06), bar(0.58 + lean / 2, -0.75, 0.58 + 1.8 * lean, -0.78, 0.05)]
-    return [ellipse(0, 0.05, 0.52, 0.22), *neck, *antlers, *legs(random, (-0.42, -0.3, 0.3, 0.42), 0.15, 0.75, 0.07)]
+        antlers += [
+            bar(0.58, -0.55, 0.58 + lean, top, 0.06),
+            bar(0.58 + lean / 2, -0.75, 0.58 + 1.8 * lean, -0.78, 0.05),
+        ]
+    return [
+        ellipse(0, 0.05, 0.52, 0.22),
+        *neck,
+        *antlers,
+        *legs(random, (-0.42, -0.3, 0.3, 0.42), 0.15, 0.75, 0.07),
+    ]
 
 
 def dog(random: Random) -> list[Polygon]:
     """A long body on short legs, a big head with a muzzle and a hanging ear, a tail held up."""
-    head = [ellipse(0.6, -0.25, 0.26, 0.23), ellipse(0.85, -0.15, 0.17, 0.11), bar(0.5, -0.35, 0.42, 0.05, 0.16)]
+    head = [
+        ellipse(0.6, -0.25, 0.26, 0.23),
+        ellipse(0.85, -0.15, 0.17, 0.11),
+        bar(0.5, -0.35, 0.42, 0.05, 0.16),
+    ]
     tail = bar(-0.55, 0.05, -0.9, random.uniform(-0.6, -0.3), 0.11)
-    return [ellipse(0, 0.15, 0.6, 0.25), *head, tail, *legs(random, (-0.45, -0.28, 0.28, 0.45), 0.3, 0.4, 0.14)]
+    return [
+        ellipse(0, 0.15, 0.6, 0.25),
+        *head,
+        tail,
+        *legs(random, (-0.45, -0.28, 0.28, 0.45), 0.3, 0.4, 0.14),
+    ]
 
 
 def frog(random: Random) -> list[Polygon]:
@@ -96,7 +128,14 @@ def frog(random: Random) -> list[Polygon]:
     eyes = [ellipse(s * random.uniform(0.28, 0.36), -0.28, 0.15, 0.16) for s in (1, -1)]
     thighs = [ellipse(s * 0.68, 0.25, 0.27, 0.2) for s in (1, -1)]
     feet = [bar(s * 0.6, 0.42, s * random.uniform(0.8, 1.0), 0.5, 0.1) for s in (1, -1)]
-    return [ellipse(0, 0.1, 0.6, 0.36), *eyes, *thighs, *feet, bar(-0.2, 0.35, -0.25, 0.55, 0.12), bar(0.2, 0.35, 0.25, 0.55, 0.12)]
+    return [
+        ellipse(0, 0.1, 0.6, 0.36),
+        *eyes,
+        *thighs,
+        *feet,
+        bar(-0.2, 0.35, -0.25, 0.55, 0.12),
+        bar(0.2, 0.35, 0.25, 0.55, 0.12),
+    ]
 
 
 def horse(random: Random) -> list[Polygon]:
@@ -104,7 +143,13 @@ def horse(random: Random) -> list[Polygon]:
     neck = poly((0.25, -0.15), (0.55, -0.75), (0.75, -0.65), (0.6, 0.15))
     head = poly((0.52, -0.8), (0.7, -0.82), (1.0, -0.45), (0.88, -0.35), (0.6, -0.55))
     tail = bar(-0.6, -0.1, random.uniform(-0.9, -0.72), 0.5, 0.14)
-    return [ellipse(0, 0, 0.62, 0.29), neck, head, tail, *legs(random, (-0.48, -0.32, 0.3, 0.46), 0.12, 0.8, 0.12)]
+    return [
+        ellipse(0, 0, 0.62, 0.29),
+        neck,
+        head,
+        tail,
+        *legs(random, (-0.48, -0.32, 0.3, 0.46), 0.12, 0.8, 0.12),
+    ]
 
 
 def ship(random: Random) -> list[Polygon]:
@@ -125,16 +170,18 @@ def truck(random: Random) -> list[Polygon]:
 
 
 FIGURES: dict[str, Callable[[Random], list[Polygon]]] = {
-    figure.__name__: figure for figure in (airplane, automobile, bird, cat, deer, dog, frog, horse, ship, truck)
+    figure.__name__: figure
+    for figure in (airplane, automobile, bird, cat, deer, dog, frog, horse, ship, truck)
 }
 
 
-def draw(name: str, random: Random) -> np.ndarray:
+def draw(name: str, random: Random) -> npt.NDArray[np.uint8]:
     """One image of a class: uint8 [32, 32, 3]."""
     canvas = Image.new("RGB", (SIZE * SUPERSAMPLING,) * 2, colour(random))
     pen = ImageDraw.Draw(canvas)
     clutter(pen, random, count=int(random.integers(1, 4)), largest=0.5)
-    fill, transform = contrasting(canvas.getpixel((0, 0)), random), placement(random)
+    # Seldom is the corner clutter already: then the figure may hide in its background, as real ones do.
+    fill, transform = contrasting(np.asarray(canvas)[0, 0], random), placement(random)
     for polygon in FIGURES[name](random):
         shade = tuple(int(c) for c in np.clip(np.array(fill) + random.integers(-18, 19), 0, 255))
         wobble = random.normal(0, 0.02, polygon.shape)
@@ -157,13 +204,14 @@ def placement(random: Random) -> Callable[[Polygon], Polygon]:
 def clutter(pen: ImageDraw.ImageDraw, random: Random, count: int, largest: float) -> None:
     """Triangles and quadrangles that mean nothing."""
     for _ in range(count):
-        corners = random.uniform(-largest, largest, (int(random.integers(3, 5)), 2)) + random.uniform(-1, 1, 2)
+        shape = (int(random.integers(3, 5)), 2)
+        corners = random.uniform(-largest, largest, shape) + random.uniform(-1, 1, 2)
         pen.polygon(pixels(corners), fill=colour(random))
 
 
 def pixels(points: Polygon) -> list[tuple[float, float]]:
     """Points of the square -1 to 1 on the canvas."""
-    return [tuple(point) for point in (points + 1) * (SIZE * SUPERSAMPLING / 2)]
+    return [(x, y) for x, y in ((points + 1) * (SIZE * SUPERSAMPLING / 2)).tolist()]
 
 
 def colour(random: Random) -> tuple[int, int, int]:
@@ -172,7 +220,7 @@ def colour(random: Random) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def contrasting(background: object, random: Random) -> tuple[int, int, int]:
+def contrasting(background: npt.NDArray[np.uint8], random: Random) -> tuple[int, int, int]:
     """A colour that differs visibly from the background's."""
     while True:
         candidate = colour(random)

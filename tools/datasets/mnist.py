@@ -5,13 +5,20 @@ from typing import Any
 
 import numpy as np
 
-from tools.datasets import DataError, Split
-from tools.torchvision_import import torchvision_datasets
+from tools.datasets import Split
+from tools.datasets.download import patience
+from tools.datasets.files import reading, require
+from tools.torchvision_import import load_torchvision
 
 TITLE = "MNIST"
 STAND_IN = False
 CLASSES = tuple("0123456789")
-IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+IDX_FILES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
 
 
 def files(root: Path) -> list[Path]:
@@ -19,32 +26,41 @@ def files(root: Path) -> list[Path]:
     return [root / "MNIST" / "raw" / name for name in IDX_FILES]
 
 
+def source() -> str:
+    """Address of the first file that a download fetches."""
+    loader = load_torchvision().datasets.MNIST
+    return f"{loader.mirrors[0]}{loader.resources[0][0]}"
+
+
 def splits(root: Path, download: bool) -> tuple[Split, Split]:
     """Training and test set.
 
     Raises:
-        DataError: the files are missing and cannot be downloaded.
+        DataError: the files are damaged, or missing and not to be downloaded.
     """
-    return read(torchvision_datasets().MNIST, root, download)
+    folder = root / "MNIST" / "raw"
+    remedy = (
+        f"put the four uncompressed files {', '.join(IDX_FILES)} there, or take the stand-in: --data digits"
+    )
+    with reading(TITLE, folder, remedy), patience():
+        if not download:
+            require(files(root))
+        return read(load_torchvision().datasets.MNIST, root, download)
 
 
 def read(loader: Any, root: Path, download: bool) -> tuple[Split, Split]:
     """Both splits by torchvision's MNIST class or a subclass of it."""
-    try:
-        train, test = (loader(str(root), train=train, download=download) for train in (True, False))
-    except (RuntimeError, OSError) as error:
-        raise DataError(
-            f"MNIST is neither in {root / 'MNIST' / 'raw'} nor to be downloaded ({last_line(error)}); put its four "
-            "files there, or take the stand-in: --data digits"
-        ) from error
+    train, test = (loader(str(root), train=train, download=download) for train in (True, False))
     return split(train), split(test)
 
 
 def split(dataset: Any) -> Split:
-    """A torchvision MNIST data set as arrays."""
-    return Split(dataset.data.numpy()[..., np.newaxis], dataset.targets.numpy().astype(np.int64))
+    """A torchvision MNIST data set as arrays.
 
-
-def last_line(error: Exception) -> str:
-    """The end of an error's text, where the reason usually stands."""
-    return str(error).strip().splitlines()[-1]
+    Raises:
+        ValueError: the images are not 28x28, or there are not as many labels; torchvision compares neither.
+    """
+    images, labels = dataset.data.numpy()[..., np.newaxis], dataset.targets.numpy().astype(np.int64)
+    if images.shape != (len(labels), 28, 28, 1):
+        raise ValueError(f"expected {len(labels)} images of 28x28 for as many labels, got {images.shape[:3]}")
+    return Split(images, labels)
