@@ -1,0 +1,67 @@
+# The verbs of this repository. `make` alone lists them; each sets up all that it needs.
+
+PYTHON ?= python3.11
+# Where pip takes torch from besides its usual index: the wheel index that pytorch.org's install selector prints,
+# for a CPU build (…/whl/cpu) or one for a CUDA release (…/whl/cu130). Empty: whatever pip offers by itself.
+TORCH_INDEX ?=
+# Further arguments for the command behind a target, for example: make loadtest ARGS='--users 64'
+ARGS ?=
+
+VENV := .venv
+PY := $(VENV)/bin/python
+READY := $(VENV)/.ready
+PIP_OPTIONS := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --constraint constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build demo serve loadtest bench test lint format up down test-compose clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# pip 25.1 is the first that installs dependency groups; the stamp makes set-up a matter of milliseconds afterwards.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check 'pip>=25.1'
+	$(PY) -m pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) --group dev
+	@touch $@
+
+setup: $(READY) ## make .venv with all pinned dependencies
+
+build: $(READY) ## train, prove and publish the models that have no version yet
+	$(PY) -m tools.export --missing $(ARGS)
+
+demo: $(READY) ## the whole way: train, export, serve, classify, load-test; last line is JSON
+	@$(PY) -m tools.demo $(ARGS)
+
+serve: build ## serve the repository on 127.0.0.1:8000 (HTTP), 8001 (gRPC), 8002 (metrics)
+	@$(PY) -m tools.serve $(ARGS)
+
+loadtest: build ## load-test every model over HTTP and gRPC; report in build/loadtest
+	@$(PY) -m tools.serve --http-port 0 --grpc-port 0 --metrics-port 0 --run '$(PY) -m loadtest.run $(ARGS)'
+
+bench: build ## served inferences per second beside the in-process limit
+	@$(PY) -m tools.bench_backend $(ARGS)
+
+test: $(READY) ## run the whole suite against a real tritonserver
+	$(PY) -m pytest $(ARGS)
+
+lint: $(READY) ## ruff format, ruff, mypy --strict
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+
+format: $(READY) ## let ruff rewrite what it can
+	$(PY) -m ruff format .
+	$(PY) -m ruff check --fix .
+
+up: ## docker compose: build, serve, prometheus, grafana
+	PUID=$$(id -u) PGID=$$(id -g) $(or $(COMPOSE),docker compose) up --build --detach
+
+down: ## stop what `make up` started; the models stay
+	$(or $(COMPOSE),docker compose) down
+
+test-compose: $(READY) ## bring the compose stack up, try it over both protocols, bring it down
+	$(PY) -m pytest tests/compose $(ARGS)
+
+clean: ## remove what was built: models, checkpoints, data, the environment
+	rm -rf build data $(VENV) model_repository/*/[0-9]* model_repository/*/configs/cpu.pbtxt

@@ -1,0 +1,70 @@
+"""Latencies at microsecond resolution, merged over workers.
+
+Locust's own percentiles are rounded to two digits; these come from an HDR histogram per model with three significant
+digits over the whole range, which workers send to the master with their usual reports.
+"""
+
+from typing import Any
+
+from hdrh.histogram import HdrHistogram
+from locust.env import Environment
+
+LONGEST_US = 60_000_000
+DIGITS = 3
+KEY = "latencies"
+
+
+class Latencies:
+    """The histograms of one test, by model; attached to a Locust environment for its whole life."""
+
+    def __init__(self, environment: Environment):
+        self.histograms: dict[str, HdrHistogram] = {}
+        events = environment.events
+        events.request.add_listener(self.on_request)
+        events.report_to_master.add_listener(self.on_report_to_master)
+        events.worker_report.add_listener(self.on_worker_report)
+        events.test_start.add_listener(lambda **_: self.histograms.clear())
+
+    def on_request(self, name: str, response_time: float, exception: BaseException | None, **_: Any) -> None:
+        """Record one answered request; failures are counted by Locust and have no place among latencies."""
+        if exception is None:
+            self.histogram(name).record_value(min(LONGEST_US, max(1, int(response_time * 1000))))
+
+    def on_report_to_master(self, data: dict[str, Any], **_: Any) -> None:
+        """Hand over what was recorded since the last report."""
+        data[KEY] = {name: histogram.encode() for name, histogram in self.histograms.items()}
+        self.histograms.clear()
+
+    def on_worker_report(self, data: dict[str, Any], **_: Any) -> None:
+        """Add a worker's report to the master's histograms."""
+        for name, encoded in data.get(KEY, {}).items():
+            self.histogram(name).decode_and_add(encoded)
+
+    def histogram(self, name: str) -> HdrHistogram:
+        """One model's histogram, in microseconds."""
+        if name not in self.histograms:
+            self.histograms[name] = HdrHistogram(1, LONGEST_US, DIGITS)
+        return self.histograms[name]
+
+    def total(self) -> HdrHistogram:
+        """All models together."""
+        total = HdrHistogram(1, LONGEST_US, DIGITS)
+        for histogram in self.histograms.values():
+            total.add(histogram)
+        return total
+
+
+def percentiles(histogram: HdrHistogram) -> dict[str, float | None]:
+    """p50, p95, p99 and the maximum in milliseconds; None when nothing was answered."""
+    if not histogram.get_total_count():
+        return dict.fromkeys(("p50_ms", "p95_ms", "p99_ms", "max_ms"))
+    levels = {"p50_ms": 50, "p95_ms": 95, "p99_ms": 99, "max_ms": 100}
+    return {name: histogram.get_value_at_percentile(level) / 1000 for name, level in levels.items()}
+
+
+def curve(histogram: HdrHistogram) -> list[tuple[float, float]]:
+    """Points (percentile, milliseconds) for a plot, denser towards the tail."""
+    if not histogram.get_total_count():
+        return []
+    levels = (0, 10, 20, 30, 40, 50, 60, 70, 75, 80, 85, 90, 92.5, 95, 97.5, 99, 99.5, 99.9)
+    return [(level, histogram.get_value_at_percentile(level) / 1000) for level in levels]
