@@ -42,7 +42,7 @@ loadtest: build ## load-test every model over HTTP and gRPC; report in build/loa
 bench: build ## served inferences per second beside the in-process limit
 	@$(PY) -m tools.bench_backend $(ARGS)
 
-test: $(READY) ## run the whole suite against a real tritonserver
+test: build ## run the whole suite against a real tritonserver
 	$(PY) -m pytest $(ARGS)
 
 lint: $(READY) ## ruff format, ruff, mypy --strict

@@ -1,7 +1,7 @@
 """The same client for asyncio: every method of `clients.client.Client`, awaited.
 
-    async with AsyncClient(Connection("http")) as client:
-        answers = await asyncio.gather(*(client.classify("mnist_mlp", batch) for batch in batches))
+async with AsyncClient(Connection("http")) as client:
+    answers = await asyncio.gather(*(client.classify("mnist_mlp", batch) for batch in batches))
 """
 
 import asyncio
@@ -9,11 +9,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import ModuleType, TracebackType
 from typing import Any
 
-import numpy as np
-
 from clients import retry, wire
 from clients.connection import Connection
-from clients.contract import Contract
+from clients.contract import Array, Contract
 from clients.errors import ClientError
 from clients.wire import Label
 
@@ -65,10 +63,10 @@ class AsyncClient:
     async def infer(
         self,
         model: str,
-        inputs: np.ndarray | Mapping[str, np.ndarray],
+        inputs: Array | Mapping[str, Array],
         outputs: Sequence[str] | None = None,
         version: str = "",
-    ) -> dict[str, np.ndarray]:
+    ) -> dict[str, Array]:
         """Run a model; arrays by output name."""
         contract = await self.contract(model, version)
         wanted = wire.infer_outputs(self._module, contract, outputs)
@@ -78,7 +76,7 @@ class AsyncClient:
     async def classify(
         self,
         model: str,
-        inputs: np.ndarray | Mapping[str, np.ndarray],
+        inputs: Array | Mapping[str, Array],
         top: int = 1,
         output: str | None = None,
         version: str = "",
@@ -90,14 +88,19 @@ class AsyncClient:
         return wire.labels_from(result.as_numpy(name), contract.batched, top)
 
     async def _infer(
-        self, contract: Contract, inputs: np.ndarray | Mapping[str, np.ndarray], outputs: list[Any], version: str
+        self, contract: Contract, inputs: Array | Mapping[str, Array], outputs: list[Any], version: str
     ) -> Any:
         named = contract.named(inputs)
         contract.check(named)
         tensors = wire.infer_inputs(self._module, contract, named)
         return await self._call(
-            f"inference of {contract.model}", self._client.infer, contract.model, tensors,
-            outputs=outputs, model_version=version, **self._options,
+            f"inference of {contract.model}",
+            self._client.infer,
+            contract.model,
+            tensors,
+            outputs=outputs,
+            model_version=version,
+            **self._options,
         )
 
     @property
@@ -121,7 +124,7 @@ class AsyncClient:
 
 
 def module_for(connection: Connection) -> ModuleType:
-    """tritonclient's asyncio module for the protocol."""
+    """Tritonclient's asyncio module for the protocol."""
     if connection.protocol == "grpc":
         import tritonclient.grpc.aio as module
     else:
@@ -130,7 +133,7 @@ def module_for(connection: Connection) -> ModuleType:
 
 
 def open_client(module: ModuleType, connection: Connection) -> Any:
-    """tritonclient's own client; no request is sent yet."""
+    """Tritonclient's own client; no request is sent yet."""
     if connection.protocol == "grpc":
         return module.InferenceServerClient(connection.url, **wire.grpc_tls(connection))
     options = {"ssl": True, "ssl_context": wire.ssl_context(connection)} if connection.tls else {}

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from clients.client import Client
 from clients.connection import add_connection_arguments, connection_from
+from clients.contract import Array
 from clients.errors import ClientError, InvalidInput
 from clients.images import ImageSpec, image_files, image_spec, load_image, normalise
 from clients.wire import Label
@@ -54,7 +55,7 @@ def classify_files(client: Client, files: list[Path], model: str, top: int, batc
 
 def classify_batch(client: Client, files: list[Path], model: str, spec: ImageSpec, top: int) -> list[Answer]:
     """Classify up to one batch of files."""
-    images: dict[Path, np.ndarray] = {}
+    images: dict[Path, Array] = {}
     errors: dict[Path, str] = {}
     for file in files:
         try:
@@ -64,7 +65,9 @@ def classify_batch(client: Client, files: list[Path], model: str, spec: ImageSpe
     pixels = normalise(np.stack(list(images.values())), spec) if images else None
     rows = iter(client.classify(model, pixels, top) if pixels is not None else [])
     return [
-        Answer(str(file), error=errors[file]) if file in errors else Answer(str(file), tuple(next(rows)), file.parent.name)
+        Answer(str(file), error=errors[file])
+        if file in errors
+        else Answer(str(file), tuple(next(rows)), file.parent.name)
         for file in files
     ]
 

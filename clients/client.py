@@ -11,11 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType, TracebackType
 from typing import Any
 
-import numpy as np
-
 from clients import retry, wire
 from clients.connection import Connection
-from clients.contract import Contract
+from clients.contract import Array, Contract
 from clients.errors import ClientError
 from clients.wire import Label
 
@@ -50,7 +48,7 @@ class Client:
 
     def server(self) -> dict[str, Any]:
         """The server's name, version and extensions."""
-        return self._query("server metadata", self._client.get_server_metadata)
+        return dict(self._query("server metadata", self._client.get_server_metadata))
 
     def models(self) -> list[dict[str, Any]]:
         """All models of the repository with their versions and states."""
@@ -78,10 +76,10 @@ class Client:
     def infer(
         self,
         model: str,
-        inputs: np.ndarray | Mapping[str, np.ndarray],
+        inputs: Array | Mapping[str, Array],
         outputs: Sequence[str] | None = None,
         version: str = "",
-    ) -> dict[str, np.ndarray]:
+    ) -> dict[str, Array]:
         """Run a model.
 
         Args:
@@ -105,7 +103,7 @@ class Client:
     def classify(
         self,
         model: str,
-        inputs: np.ndarray | Mapping[str, np.ndarray],
+        inputs: Array | Mapping[str, Array],
         top: int = 1,
         output: str | None = None,
         version: str = "",
@@ -123,15 +121,18 @@ class Client:
         result = self._infer(contract, inputs, [wanted], version)
         return wire.labels_from(result.as_numpy(name), contract.batched, top)
 
-    def _infer(
-        self, contract: Contract, inputs: np.ndarray | Mapping[str, np.ndarray], outputs: list[Any], version: str
-    ) -> Any:
+    def _infer(self, contract: Contract, inputs: Array | Mapping[str, Array], outputs: list[Any], version: str) -> Any:
         named = contract.named(inputs)
         contract.check(named)
         tensors = wire.infer_inputs(self._module, contract, named)
         return self._call(
-            f"inference of {contract.model}", self._client.infer, contract.model, tensors,
-            outputs=outputs, model_version=version, **self._options,
+            f"inference of {contract.model}",
+            self._client.infer,
+            contract.model,
+            tensors,
+            outputs=outputs,
+            model_version=version,
+            **self._options,
         )
 
     @property
@@ -155,7 +156,7 @@ class Client:
 
 
 def module_for(connection: Connection) -> ModuleType:
-    """tritonclient's module for the protocol; imported late, since HTTP's brings gevent and gRPC's brings grpcio."""
+    """Tritonclient's module for the protocol; imported late, since HTTP's brings gevent and gRPC's brings grpcio."""
     if connection.protocol == "grpc":
         import tritonclient.grpc as module
     else:
@@ -164,7 +165,7 @@ def module_for(connection: Connection) -> ModuleType:
 
 
 def open_client(module: ModuleType, connection: Connection) -> Any:
-    """tritonclient's own client; no request is sent yet."""
+    """Tritonclient's own client; no request is sent yet."""
     if connection.protocol == "grpc":
         return module.InferenceServerClient(connection.url, **wire.grpc_tls(connection))
     options: dict[str, Any] = {"connection_timeout": connection.timeout_s, "network_timeout": connection.timeout_s}

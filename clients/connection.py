@@ -44,7 +44,9 @@ class Connection:
 
     def __post_init__(self) -> None:
         if "://" in self.url:
-            raise InvalidInput(f"expected an address HOST:PORT, got '{self.url}'; leave the scheme out, use --tls for TLS")
+            raise InvalidInput(
+                f"expected an address HOST:PORT, got '{self.url}'; leave the scheme out, use --tls for TLS"
+            )
 
 
 def default_url(protocol: Protocol) -> str:
@@ -56,8 +58,9 @@ def add_connection_arguments(parser: argparse.ArgumentParser) -> None:
     """The options that every command that talks to a server has."""
     group = parser.add_argument_group("connection")
     group.add_argument("--protocol", choices=PROTOCOLS, default="http", help="(default: %(default)s)")
-    group.add_argument("--url", metavar="HOST:PORT",
-                       help="default: $TRITON_HTTP_URL or $TRITON_GRPC_URL, else 127.0.0.1:8000 or :8001")
+    group.add_argument(
+        "--url", metavar="HOST:PORT", help="default: $TRITON_HTTP_URL or $TRITON_GRPC_URL, else 127.0.0.1:8000 or :8001"
+    )
     group.add_argument("--timeout", type=float, default=30.0, metavar="S", help="seconds per attempt (default: 30)")
     group.add_argument("--retries", type=int, default=2, help="when the server is unavailable (default: %(default)s)")
     group.add_argument("--header", action="append", default=[], metavar="NAME=VALUE", help="sent with every request")

@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-import numpy as np
+import numpy.typing as npt
 from tritonclient.utils import np_to_triton_dtype
 
 from clients.errors import InvalidInput
+
+Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Contract:
         """Whether the first dimension of every tensor is the batch."""
         return self.max_batch_size > 0
 
-    def named(self, inputs: "np.ndarray | Mapping[str, np.ndarray]") -> dict[str, np.ndarray]:
+    def named(self, inputs: Array | Mapping[str, Array]) -> dict[str, Array]:
         """Inputs by name; a bare array is the model's only input.
 
         Raises:
@@ -43,10 +46,12 @@ class Contract:
         if isinstance(inputs, Mapping):
             return dict(inputs)
         if len(self.inputs) != 1:
-            raise InvalidInput(f"{self.model} takes {len(self.inputs)} inputs ({names(self.inputs)}); pass them by name")
+            raise InvalidInput(
+                f"{self.model} takes {len(self.inputs)} inputs ({names(self.inputs)}); pass them by name"
+            )
         return {self.inputs[0].name: inputs}
 
-    def check(self, inputs: Mapping[str, np.ndarray]) -> None:
+    def check(self, inputs: Mapping[str, Array]) -> None:
         """Refuse what the server would refuse.
 
         Raises:
@@ -63,7 +68,7 @@ class Contract:
         if len(set(sizes.values())) > 1:
             raise InvalidInput(f"{self.model}: inputs of different batch sizes: {sizes}")
 
-    def _check_tensor(self, spec: TensorSpec, array: np.ndarray) -> None:
+    def _check_tensor(self, spec: TensorSpec, array: Array) -> None:
         """Check dtype, rank, dims and batch size of one input."""
         what = f"{self.model} input '{spec.name}'"
         found = np_to_triton_dtype(array.dtype)

@@ -1,12 +1,12 @@
 """What can go wrong on a request's way, one class per station.
 
-    ClientError
-    ├── InvalidInput        refused here, before anything was sent
-    ├── ServerUnavailable   nothing answered, or the server says that it cannot serve now
-    ├── DeadlineExceeded    no answer within the timeout
-    ├── ModelNotFound       the server has no such model or version, or it is not ready
-    ├── RequestRejected     the server says that the request is wrong
-    └── ServerFailed        the model or the server failed on a request that was well formed
+ClientError
+├── InvalidInput        refused here, before anything was sent
+├── ServerUnavailable   nothing answered, or the server says that it cannot serve now
+├── DeadlineExceeded    no answer within the timeout
+├── ModelNotFound       the server has no such model or version, or it is not ready
+├── RequestRejected     the server says that the request is wrong
+└── ServerFailed        the model or the server failed on a request that was well formed
 """
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from clients.contract import Contract
+from clients.contract import Array, Contract
 from clients.errors import InvalidInput
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
@@ -38,13 +38,17 @@ def image_spec(contract: Contract) -> ImageSpec:
     """
     parameters, dims = contract.parameters, contract.inputs[0].dims
     if "IMAGE_MEAN" not in parameters or "IMAGE_STD" not in parameters:
-        raise InvalidInput(f"{contract.model} does not say that it takes images: its config.pbtxt has no parameters "
-                           "IMAGE_MEAN and IMAGE_STD")
+        raise InvalidInput(
+            f"{contract.model} does not say that it takes images: its config.pbtxt has no parameters "
+            "IMAGE_MEAN and IMAGE_STD"
+        )
     stated = parameters.get("IMAGE_SHAPE")
     size = tuple(int(part) for part in stated.split("x")) if stated else dims
     if len(size) != 3 or size[0] not in MODES or min(size) < 1:
-        raise InvalidInput(f"{contract.model}: expected an image shape channels x height x width with 1 or 3 channels, "
-                           f"got {'x'.join(map(str, size))}; set parameter IMAGE_SHAPE in its config.pbtxt")
+        raise InvalidInput(
+            f"{contract.model}: expected an image shape channels x height x width with 1 or 3 channels, "
+            f"got {'x'.join(map(str, size))}; set parameter IMAGE_SHAPE in its config.pbtxt"
+        )
     mean, std = (numbers(parameters[key], size[0]) for key in ("IMAGE_MEAN", "IMAGE_STD"))
     return ImageSpec(*size, mean=mean, std=std, flat=len(dims) == 1)
 
@@ -57,7 +61,7 @@ def numbers(text: str, channels: int) -> tuple[float, ...]:
     return values
 
 
-def normalise(pixels: np.ndarray, spec: ImageSpec) -> np.ndarray:
+def normalise(pixels: Array, spec: ImageSpec) -> Array:
     """Pixels as a model's input.
 
     Args:
@@ -74,7 +78,7 @@ def normalise(pixels: np.ndarray, spec: ImageSpec) -> np.ndarray:
     return planes.reshape(len(planes), -1) if spec.flat else planes
 
 
-def load_image(path: Path, spec: ImageSpec) -> np.ndarray:
+def load_image(path: Path, spec: ImageSpec) -> Array:
     """Decode an image file to uint8 [H, W, C] of the model's size.
 
     Raises:

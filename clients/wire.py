@@ -14,7 +14,7 @@ import numpy as np
 from tritonclient.utils import InferenceServerException
 
 from clients.connection import Connection
-from clients.contract import Contract, TensorSpec
+from clients.contract import Array, Contract, TensorSpec
 from clients.errors import (
     ClientError,
     DeadlineExceeded,
@@ -71,7 +71,9 @@ def translate(error: BaseException, connection: Connection, what: str) -> Client
         return kind_of(str(error.status() or ""), message)(f"{what} at {where}: {message}")
     if isinstance(error, TIMEOUTS):
         return DeadlineExceeded(f"{what} at {where}: no answer within {connection.timeout_s:g} s (--timeout)")
-    return ServerUnavailable(f"no server answers at {where} ({error}); start one with `python -m tools.serve`, or give its --url")
+    return ServerUnavailable(
+        f"no server answers at {where} ({error}); start one with `python -m tools.serve`, or give its --url"
+    )
 
 
 def kind_of(status: str, message: str) -> type[ClientError]:
@@ -108,7 +110,12 @@ def grpc_tls(connection: Connection) -> dict[str, Any]:
         return {}
     if tls.insecure:
         raise InvalidInput("gRPC always checks the server's certificate; give --ca-file instead of --insecure")
-    return {"ssl": True, "root_certificates": tls.ca_file, "private_key": tls.key_file, "certificate_chain": tls.cert_file}
+    return {
+        "ssl": True,
+        "root_certificates": tls.ca_file,
+        "private_key": tls.key_file,
+        "certificate_chain": tls.cert_file,
+    }
 
 
 def ssl_context(connection: Connection) -> ssl.SSLContext:
@@ -152,8 +159,8 @@ def tensor_spec(tensor: dict[str, Any]) -> TensorSpec:
     return TensorSpec(tensor["name"], "BYTES" if datatype == "STRING" else datatype, dims)
 
 
-def infer_inputs(module: ModuleType, contract: Contract, inputs: Mapping[str, np.ndarray]) -> list[Any]:
-    """tritonclient's objects for checked inputs."""
+def infer_inputs(module: ModuleType, contract: Contract, inputs: Mapping[str, Array]) -> list[Any]:
+    """Tritonclient's objects for checked inputs."""
     datatypes = {spec.name: spec.datatype for spec in contract.inputs}
     tensors = []
     for name, array in inputs.items():
@@ -163,7 +170,7 @@ def infer_inputs(module: ModuleType, contract: Contract, inputs: Mapping[str, np
 
 
 def infer_outputs(module: ModuleType, contract: Contract, outputs: Sequence[str] | None) -> list[Any]:
-    """tritonclient's objects for the wanted outputs, all of them by default.
+    """Tritonclient's objects for the wanted outputs, all of them by default.
 
     Raises:
         InvalidInput: the model has no output of a name.
@@ -183,12 +190,12 @@ def class_output(module: ModuleType, contract: Contract, output: str | None) -> 
     return spec.name, module.InferRequestedOutput(spec.name, class_count=int(np.prod(spec.dims)))
 
 
-def labels_from(rows: np.ndarray, batched: bool, top: int) -> list[list[Label]]:
+def labels_from(rows: Array, batched: bool, top: int) -> list[list[Label]]:
     """Triton's "score:index:label" texts, one list of the `top` best per image."""
     return [labels_of(row, top) for row in (rows if batched else rows[None])]
 
 
-def labels_of(row: np.ndarray, top: int) -> list[Label]:
+def labels_of(row: Array, top: int) -> list[Label]:
     """One image's classes, best first, with probabilities over all of them."""
     parts = [text.decode().split(":", 2) for text in row]
     scores = np.array([float(part[0]) for part in parts])

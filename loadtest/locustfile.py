@@ -1,8 +1,8 @@
 """Load-test a Triton server with Locust: `locust -f loadtest/locustfile.py` opens the web page on port 8089.
 
-    locust -f loadtest/locustfile.py --protocol grpc --models mnist_mlp,cifar10_cnn=2
-    locust -f loadtest/locustfile.py --headless --users 32 --spawn-rate 32 --run-time 30s --slo 'p99<50ms,errors<0.1%'
-    locust -f loadtest/locustfile.py --processes 2        # a master and two workers on this machine
+locust -f loadtest/locustfile.py --protocol grpc --models mnist_mlp,cifar10_cnn=2
+locust -f loadtest/locustfile.py --headless --users 32 --spawn-rate 32 --run-time 30s --slo 'p99<50ms,errors<0.1%'
+locust -f loadtest/locustfile.py --processes 2        # a master and two workers on this machine
 """
 
 from typing import Any

@@ -3,7 +3,6 @@
 Encoding on every request would measure the generator; several different samples keep a response cache honest.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from tritonclient.utils import triton_to_np_dtype
 
 from clients.client import Client
 from clients.connection import Protocol
-from clients.contract import Contract, TensorSpec
+from clients.contract import Array, Contract, TensorSpec
 from clients.errors import InvalidInput
 from clients.images import image_files, image_spec, load_image, normalise
 
@@ -34,7 +33,7 @@ class Payload:
     model: str
     source: str
     bodies: tuple[bytes, ...]
-    headers: Mapping[str, str]
+    headers: dict[str, str]
     answer_bytes: int
 
 
@@ -53,7 +52,7 @@ def payload(client: Client, model: str, samples: Path, batch: int) -> Payload:
     return Payload(model, source, bodies, headers, answer_bytes(contract, batch))
 
 
-def inputs(contract: Contract, samples: Path, batch: int) -> tuple[str, list[dict[str, np.ndarray]]]:
+def inputs(contract: Contract, samples: Path, batch: int) -> tuple[str, list[dict[str, Array]]]:
     """Batches of inputs by name, and where they come from."""
     folder = samples / contract.model
     if not folder.is_dir():
@@ -68,7 +67,7 @@ def inputs(contract: Contract, samples: Path, batch: int) -> tuple[str, list[dic
     return "samples", [{contract.inputs[0].name: images[rows]} for rows in picks]
 
 
-def synthetic(contract: Contract, spec: TensorSpec, batch: int, random: np.random.Generator) -> np.ndarray:
+def synthetic(contract: Contract, spec: TensorSpec, batch: int, random: np.random.Generator) -> Array:
     """Random values for one input."""
     dtype = triton_to_np_dtype(spec.datatype)
     if spec.datatype == "BYTES" or dtype is None:
@@ -80,7 +79,7 @@ def synthetic(contract: Contract, spec: TensorSpec, batch: int, random: np.rando
 
 
 def encode(
-    protocol: Protocol, contract: Contract, batches: list[dict[str, np.ndarray]]
+    protocol: Protocol, contract: Contract, batches: list[dict[str, Array]]
 ) -> tuple[tuple[bytes, ...], dict[str, str]]:
     """Request bodies and the HTTP headers that go with them."""
     if protocol == "grpc":
@@ -90,7 +89,7 @@ def encode(
     return tuple(body for body, _ in encoded), {"Inference-Header-Content-Length": str(encoded[0][1])}
 
 
-def http_body(contract: Contract, arrays: dict[str, np.ndarray]) -> tuple[bytes, int]:
+def http_body(contract: Contract, arrays: dict[str, Array]) -> tuple[bytes, int]:
     """An HTTP body in Triton's binary tensor format, and the length of the JSON that it begins with."""
     from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
 
@@ -103,7 +102,7 @@ def http_body(contract: Contract, arrays: dict[str, np.ndarray]) -> tuple[bytes,
     return bytes(body), int(length)
 
 
-def grpc_body(contract: Contract, arrays: dict[str, np.ndarray]) -> bytes:
+def grpc_body(contract: Contract, arrays: dict[str, Array]) -> bytes:
     """A serialised ModelInferRequest with raw tensor contents."""
     from tritonclient.grpc.service_pb2 import ModelInferRequest
 

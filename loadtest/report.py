@@ -24,11 +24,20 @@ def number(value: Any) -> str:
 
 def rows(result: Document) -> list[list[str]]:
     """A header and one row per model, with a total: the client's figures, then the server's."""
-    header = ["model", *(column.replace("_", " ") for column in COLUMNS), "mean batch", *(f"{s.replace('_', ' ')} µs" for s in STAGES)]
+    header = [
+        "model",
+        *(column.replace("_", " ") for column in COLUMNS),
+        "mean batch",
+        *(f"{s.replace('_', ' ')} µs" for s in STAGES),
+    ]
     body = []
     for name, model in result["models"].items():
         server = model["server"]
-        values = [*(model[column] for column in COLUMNS), server.get("mean_batch"), *(server.get(f"{s}_us") for s in STAGES)]
+        values = [
+            *(model[column] for column in COLUMNS),
+            server.get("mean_batch"),
+            *(server.get(f"{s}_us") for s in STAGES),
+        ]
         body.append([name, *map(number, values)])
     total = ["all", *(number(result[column]) for column in COLUMNS), number(result["mean_batch"]), *[""] * len(STAGES)]
     return [header, *body, total]
@@ -36,8 +45,10 @@ def rows(result: Document) -> list[list[str]]:
 
 def heading(result: Document) -> str:
     """What was tested, in one line."""
-    return (f"{result['protocol']} {result['host']}, {result['users']} users, {result['client_batch']} inferences a request, "
-            f"{result['duration_s']:g} s")
+    return (
+        f"{result['protocol']} {result['host']}, {result['users']} users, "
+        f"{result['client_batch']} inferences a request, {result['duration_s']:g} s"
+    )
 
 
 def notes(result: Document) -> list[str]:
@@ -54,8 +65,13 @@ def text(result: Document) -> str:
     """The table for a terminal."""
     table = rows(result)
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
-    lines = ["  ".join(cell.rjust(width) if column else cell.ljust(width)
-                       for column, (cell, width) in enumerate(zip(row, widths, strict=True))) for row in table]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if column else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in table
+    ]
     return "\n".join([heading(result), *lines, *notes(result)])
 
 
@@ -78,8 +94,16 @@ def bars(result: Document) -> list[Document]:
         rest = max(0.0, entry_mean * 1000 - sum(stages.values()))
         parts = {**stages, "network_and_client": rest}
         total = sum(parts.values()) or 1.0
-        found.append({"model": name, "total_us": total, "parts": [
-            {"name": part.replace("_", " "), "us": value, "share": value / total * 100} for part, value in parts.items()]})
+        found.append(
+            {
+                "model": name,
+                "total_us": total,
+                "parts": [
+                    {"name": part.replace("_", " "), "us": value, "share": value / total * 100}
+                    for part, value in parts.items()
+                ],
+            }
+        )
     return found
 
 
@@ -96,8 +120,12 @@ def html(result: Document) -> str:
     """One page that needs nothing else."""
     environment = Environment(loader=PackageLoader("loadtest", "."), autoescape=select_autoescape())
     return environment.get_template("report.html").render(
-        heading=heading(result), table=rows(result), notes=notes(result), passed=result["passed"],
-        bars=bars(result), plot=polyline(result, 560, 220),
+        heading=heading(result),
+        table=rows(result),
+        notes=notes(result),
+        passed=result["passed"],
+        bars=bars(result),
+        plot=polyline(result, 560, 220),
     )
 
 

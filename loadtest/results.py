@@ -23,8 +23,10 @@ def result_of(
     assert options is not None
     seconds = duration(environment)
     total = {**client_figures(stats.total, seconds), **percentiles(latencies.total())}
-    models = {model: model_figures(environment, latencies, counted, model, seconds) | {"payload": source}
-              for model, source in sources.items()}
+    models = {
+        model: model_figures(environment, latencies, counted, model, seconds) | {"payload": source}
+        for model, source in sources.items()
+    }
     failures = missed(objectives, total)
     return {
         "protocol": options.protocol,

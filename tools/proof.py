@@ -5,6 +5,7 @@ Each check raises ProofError with what was expected and what came; nothing here 
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,10 +31,11 @@ def prove_signature(module: torch.jit.ScriptModule, model: str, repository: Path
     Raises:
         ProofError: names, counts or data types do not fit.
     """
+    forward: Any = module.forward  # a ScriptMethod, whatever torch's annotations say
     config = as_triton_json(read_config(model, repository=repository))
     arguments = [
         signature.Argument(argument.name, argument.type.kind())
-        for argument in module.forward.schema.arguments
+        for argument in forward.schema.arguments
         if argument.type.kind() != "ClassType"
     ]
     try:
@@ -74,7 +76,9 @@ def call(network: nn.Module, arguments: Sequence[Tensor], batch: int, contract: 
         outputs = torchscript.outputs(network, *arguments)
     except (RuntimeError, TypeError) as error:
         reason = str(error).strip().splitlines()[-1]
-        raise ProofError(f"{contract.model} fails on config.pbtxt's input {shapes} (batch {batch}): {reason}") from error
+        raise ProofError(
+            f"{contract.model} fails on config.pbtxt's input {shapes} (batch {batch}): {reason}"
+        ) from error
     if len(outputs) < len(contract.outputs):
         raise ProofError(f"{contract.model} returns {len(outputs)} outputs, config.pbtxt has {len(contract.outputs)}")
     return outputs
@@ -94,14 +98,18 @@ def check_output(spec: TensorSpec, tensor: Tensor, batch: int) -> None:
     expected = [batch] * (batch > 0) + list(spec.dims)
     fits = len(expected) == tensor.ndim and all(e in (-1, d) for e, d in zip(expected, tensor.shape, strict=True))
     if not fits:
-        raise ProofError(f"{spec.name}: config.pbtxt says {expected} at batch {batch}, the model returns {list(tensor.shape)}")
+        raise ProofError(
+            f"{spec.name}: config.pbtxt says {expected} at batch {batch}, the model returns {list(tensor.shape)}"
+        )
 
 
 def check_close(spec: TensorSpec, expected: Tensor, found: Tensor, batch: int) -> float:
     """Two outputs are equal up to rounding; returns their largest absolute difference."""
     worst = float((expected.double() - found.double()).abs().max())
     if not torch.allclose(expected, found, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True):
-        raise ProofError(f"{spec.name}: TorchScript differs from eager by {worst:g} at batch {batch} (limit {TOLERANCE:g})")
+        raise ProofError(
+            f"{spec.name}: TorchScript differs from eager by {worst:g} at batch {batch} (limit {TOLERANCE:g})"
+        )
     return worst
 
 

@@ -26,19 +26,29 @@ from tools.tritonserver import HARDWARE, Options, Server, ServerError
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    parser = argparse.ArgumentParser(prog="python -m tools.serve", description=(__doc__ or "").split("\n")[0],
-        epilog="Further flags go to tritonserver as they are, for example --model-control-mode=explicit.")
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.serve",
+        description=(__doc__ or "").split("\n")[0],
+        epilog="Further flags go to tritonserver as they are, for example --model-control-mode=explicit.",
+    )
     parser.add_argument("--repository", type=Path, default=REPOSITORY, help="model repository (default: %(default)s)")
     parser.add_argument("--host", default="127.0.0.1", help="address to bind (default: %(default)s)")
     parser.add_argument("--http-port", type=int, default=8000, help="0 takes a free port (default: %(default)s)")
     parser.add_argument("--grpc-port", type=int, default=8001, help="0 takes a free port (default: %(default)s)")
     parser.add_argument("--metrics-port", type=int, default=8002, help="0 takes a free port (default: %(default)s)")
-    parser.add_argument("--hardware", choices=HARDWARE, default="auto",
-        help="cpu serves configs/cpu.pbtxt; auto is gpu where one is visible to torch (default: %(default)s)")
+    parser.add_argument(
+        "--hardware",
+        choices=HARDWARE,
+        default="auto",
+        help="cpu serves configs/cpu.pbtxt; auto is gpu where one is visible to torch (default: %(default)s)",
+    )
     parser.add_argument("--ready-timeout", type=float, default=120, metavar="S", help="seconds to wait (default: 120)")
     parser.add_argument("--verbose", action="store_true", help="show all that tritonserver logs")
-    parser.add_argument("--run", metavar="COMMAND",
-        help="run a shell command against the server (TRITON_HTTP_URL and TRITON_GRPC_URL set), then stop")
+    parser.add_argument(
+        "--run",
+        metavar="COMMAND",
+        help="run a shell command against the server (TRITON_HTTP_URL and TRITON_GRPC_URL set), then stop",
+    )
     return parser
 
 
@@ -65,7 +75,9 @@ def options(arguments: argparse.Namespace, flags: Sequence[str]) -> Options:
 
 def wait(server: Server) -> None:
     """Stay until somebody stops us; a server that dies ends the wait with its log."""
-    print(f"Serving at http://{server.http} (HTTP), {server.grpc} (gRPC), http://{server.metrics}/metrics; Ctrl-C stops")
+    print(
+        f"Serving at http://{server.http} (HTTP), {server.grpc} (gRPC), http://{server.metrics}/metrics; Ctrl-C stops"
+    )
     sys.stdout.flush()
     while True:
         time.sleep(0.5)

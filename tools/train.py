@@ -57,8 +57,12 @@ class Trained:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options that training and everything that may train share."""
-    parser.add_argument("--data", default="auto", help="data set, e.g. mnist, digits, cifar10, silhouettes; auto is the "
-                        "real one if it is there or can be downloaded, else its stand-in (default: %(default)s)")
+    parser.add_argument(
+        "--data",
+        default="auto",
+        help="data set, e.g. mnist, digits, cifar10, silhouettes; auto is the "
+        "real one if it is there or can be downloaded, else its stand-in (default: %(default)s)",
+    )
     parser.add_argument("--epochs", type=int, help="passes over the training set (default: the recipe's)")
     parser.add_argument("--batch-size", type=int, help="images per step (default: the recipe's)")
     parser.add_argument("--lr", type=float, help="learning rate (default: the recipe's)")
@@ -74,8 +78,13 @@ def settings_from(arguments: argparse.Namespace, model: str, data: ImageData) ->
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     return Settings(
-        model, data.name, arguments.epochs or recipe.epochs, arguments.batch_size or recipe.batch_size,
-        arguments.lr or recipe.lr, arguments.seed, device,
+        model,
+        data.name,
+        arguments.epochs or recipe.epochs,
+        arguments.batch_size or recipe.batch_size,
+        arguments.lr or recipe.lr,
+        arguments.seed,
+        device,
     )
 
 

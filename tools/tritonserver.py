@@ -226,8 +226,10 @@ def choose_ports(options: Options) -> list[int]:
     names = ("http", "grpc", "metrics")
     wanted = (options.http_port, options.grpc_port, options.metrics_port)
     with ExitStack() as held:
-        return [held.enter_context(bind(options.host, port, name)).getsockname()[1]
-                for name, port in zip(names, wanted, strict=True)]
+        return [
+            held.enter_context(bind(options.host, port, name)).getsockname()[1]
+            for name, port in zip(names, wanted, strict=True)
+        ]
 
 
 def bind(host: str, port: int, name: str) -> socket.socket:
@@ -238,8 +240,9 @@ def bind(host: str, port: int, name: str) -> socket.socket:
         holder.bind((host, port))
     except OSError as error:
         holder.close()
-        raise ServerError(f"cannot listen on {host}:{port} ({error.strerror}); "
-                          f"choose another with --{name}-port, 0 for any free one") from error
+        raise ServerError(
+            f"cannot listen on {host}:{port} ({error.strerror}); choose another with --{name}-port, 0 for any free one"
+        ) from error
     return holder
 
 
@@ -294,9 +297,12 @@ def command(options: Options, backends: Path, ports: Sequence[int], gpu: bool) -
         f"--model-repository={options.repository}",
         f"--backend-directory={backends}",
         f"--cache-directory={wheel / 'caches'}",
-        f"--http-address={options.host}", f"--http-port={http}",
-        f"--grpc-address={options.host}", f"--grpc-port={grpc}",
-        f"--metrics-address={options.host}", f"--metrics-port={metrics}",
+        f"--http-address={options.host}",
+        f"--http-port={http}",
+        f"--grpc-address={options.host}",
+        f"--grpc-port={grpc}",
+        f"--metrics-address={options.host}",
+        f"--metrics-port={metrics}",
         f"--exit-timeout-secs={STOP_SECONDS}",
         f"--backend-config=python,shm-region-prefix-name={shm_prefix(backends)}",
         # The configs are complete; guessing what is missing would load every model twice.

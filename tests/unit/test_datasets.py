@@ -68,9 +68,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def server(
-    closed: None, small: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: Patch
-) -> Iterator[Path]:
+def server(closed: None, small: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: Patch) -> Iterator[Path]:
     """The folder of a server that offers the stand-ins' files as MNIST and CIFAR-10."""
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -92,9 +90,7 @@ def publish(folder: Path, small: Path, patch: Patch) -> None:
     packed = {f"{path.name}.gz": gzip.compress(path.read_bytes()) for path in digits.files(small)}
     for name, content in packed.items():
         (folder / name).write_bytes(content)
-    patch.setattr(
-        real_mnist, "resources", [(name, hashlib.md5(data).hexdigest()) for name, data in packed.items()]
-    )
+    patch.setattr(real_mnist, "resources", [(name, hashlib.md5(data).hexdigest()) for name, data in packed.items()])
     with tarfile.open(folder / real_cifar10.filename, "w:gz") as tar:
         tar.add(small / silhouettes.FOLDER, cifar10.FOLDER)
     patch.setattr(real_cifar10, "tgz_md5", hashlib.md5(Path(str(tar.name)).read_bytes()).hexdigest())
@@ -129,11 +125,7 @@ def test_only_training_digits_are_varied_and_each_class_gives_a_fifth_to_the_tes
     originals, varied = train.images[:1437], train.images[1437:]
     assert not {image.tobytes() for image in train.images} & {image.tobytes() for image in test.images}
     alike = [np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(originals, varied, strict=True)]
-    assert (
-        np.median(alike)
-        > 0.7
-        > np.median([np.corrcoef(originals[0].ravel(), b.ravel())[0, 1] for b in varied])
-    )
+    assert np.median(alike) > 0.7 > np.median([np.corrcoef(originals[0].ravel(), b.ravel())[0, 1] for b in varied])
     tested, trained = np.bincount(test.labels), np.bincount(train.labels[:1437])
     assert tested / (tested + trained) == pytest.approx(0.2, abs=0.005)
 
@@ -189,9 +181,7 @@ def test_a_stand_in_is_made_when_a_file_is_missing_and_only_then(tmp_path: Path)
 
 
 def test_drawing_that_is_killed_leaves_nothing_that_looks_complete(tmp_path: Path) -> None:
-    program = (
-        "import sys, pathlib; from tools.datasets.silhouettes import write; write(pathlib.Path(sys.argv[1]))"
-    )
+    program = "import sys, pathlib; from tools.datasets.silhouettes import write; write(pathlib.Path(sys.argv[1]))"
     command = [sys.executable, "-c", program, str(tmp_path)]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
@@ -226,9 +216,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["digits", "silhouettes"])
-def test_a_damaged_stand_in_is_named_with_the_folder_to_remove(
-    name: str, small: Path, tmp_path: Path
-) -> None:
+def test_a_damaged_stand_in_is_named_with_the_folder_to_remove(name: str, small: Path, tmp_path: Path) -> None:
     module = datasets.module_of(name)
     shutil.copytree(small / module.FOLDER, tmp_path / module.FOLDER)
     damaged = module.files(tmp_path)[0]
@@ -237,9 +225,7 @@ def test_a_damaged_stand_in_is_named_with_the_folder_to_remove(
         load(name, tmp_path)
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"not an IDX file at all", bytes([0, 0, 8, 3, 0, 0, 0, 1]), bytes(64)]
-)
+@pytest.mark.parametrize("content", [b"", b"not an IDX file at all", bytes([0, 0, 8, 3, 0, 0, 0, 1]), bytes(64)])
 def test_mnist_files_that_are_none_are_refused_and_not_replaced(content: bytes, tmp_path: Path) -> None:
     put_mnist(tmp_path, [content] * 4)
     with pytest.raises(DataError, match=r"MNIST cannot be had from .*/MNIST/raw \(.+\); put the four"):
@@ -254,9 +240,7 @@ def test_mnist_images_without_as_many_labels_are_refused(small: Path, tmp_path: 
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(
-        DataError, match="no data set 'minst'; there are: mnist, cifar10, digits, silhouettes"
-    ):
+    with pytest.raises(DataError, match="no data set 'minst'; there are: mnist, cifar10, digits, silhouettes"):
         load("minst")
 
 
@@ -312,9 +296,7 @@ def test_nothing_is_downloaded_unasked_and_the_notice_says_how(small: Path, caps
 
 
 @pytest.mark.usefixtures("silent")
-def test_a_server_that_does_not_answer_costs_seconds_and_the_stand_in_is_used(
-    small: Path, capsys: Printed
-) -> None:
+def test_a_server_that_does_not_answer_costs_seconds_and_the_stand_in_is_used(small: Path, capsys: Printed) -> None:
     began = time.monotonic()
     assert load_first(("cifar10", "silhouettes"), small, download=True).name == "silhouettes"
     assert time.monotonic() - began < 5

@@ -15,9 +15,7 @@ SIZE = 32
 SUPERSAMPLING = 3
 Random = np.random.Generator
 Polygon = npt.NDArray[np.float64]  # [points, 2]
-CIRCLE: Polygon = np.stack(
-    [np.cos(np.linspace(0, 2 * np.pi, 14)), np.sin(np.linspace(0, 2 * np.pi, 14))], axis=1
-)
+CIRCLE: Polygon = np.stack([np.cos(np.linspace(0, 2 * np.pi, 14)), np.sin(np.linspace(0, 2 * np.pi, 14))], axis=1)
 
 
 def ellipse(x: float, y: float, width: float, height: float) -> Polygon:
@@ -46,10 +44,7 @@ def legs(random: Random, places: tuple[float, ...], top: float, length: float, w
 def airplane(random: Random) -> list[Polygon]:
     """From above: a long body, swept wings, a tail."""
     span, sweep = random.uniform(0.65, 0.95), random.uniform(0.2, 0.5)
-    wings = [
-        poly((0.2, 0), (-0.2 - sweep, side * span), (-0.4 - sweep, side * span), (-0.25, 0))
-        for side in (1, -1)
-    ]
+    wings = [poly((0.2, 0), (-0.2 - sweep, side * span), (-0.4 - sweep, side * span), (-0.25, 0)) for side in (1, -1)]
     tails = [poly((-0.65, 0), (-0.95, side * 0.35), (-1, side * 0.3), (-0.9, 0)) for side in (1, -1)]
     return [ellipse(0, 0, 0.95, random.uniform(0.1, 0.16)), *wings, *tails]
 
@@ -170,8 +165,7 @@ def truck(random: Random) -> list[Polygon]:
 
 
 FIGURES: dict[str, Callable[[Random], list[Polygon]]] = {
-    figure.__name__: figure
-    for figure in (airplane, automobile, bird, cat, deer, dog, frog, horse, ship, truck)
+    figure.__name__: figure for figure in (airplane, automobile, bird, cat, deer, dog, frog, horse, ship, truck)
 }
 
 

@@ -61,9 +61,7 @@ def staged(target: Path) -> Iterator[Path]:
             yield folder
             move(folder, target)
     except OSError as error:
-        raise DataError(
-            f"cannot write {target} ({error.strerror}); make room or permit writing there"
-        ) from error
+        raise DataError(f"cannot write {target} ({error.strerror}); make room or permit writing there") from error
 
 
 def move(folder: Path, target: Path) -> None:

@@ -39,9 +39,7 @@ def splits(root: Path, download: bool) -> tuple[Split, Split]:
         DataError: the files are damaged, or missing and not to be downloaded.
     """
     folder = root / "MNIST" / "raw"
-    remedy = (
-        f"put the four uncompressed files {', '.join(IDX_FILES)} there, or take the stand-in: --data digits"
-    )
+    remedy = f"put the four uncompressed files {', '.join(IDX_FILES)} there, or take the stand-in: --data digits"
     with reading(TITLE, folder, remedy), patience():
         if not download:
             require(files(root))

@@ -12,12 +12,19 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import signature
 import triton_python_backend_utils as pb_utils
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from tools.backends.pytorch import signature
+
+    Array = npt.NDArray[Any]
+else:
+    import signature  # Triton puts this folder on sys.path
 
 TRUE, FALSE = ("true", "on", "1"), ("false", "off", "0")
 
@@ -94,14 +101,14 @@ class TritonPythonModel:
         sizes = [len(array) if self.batched else 1 for array in columns[0]]
         return sizes, [dict(zip(self.inputs.names, values, strict=True))] if self.inputs.as_dict else values
 
-    def to_device(self, array: np.ndarray) -> Any:
+    def to_device(self, array: Array) -> Any:
         """The array as a tensor where the model computes; no copy on a CPU."""
         import torch
 
         tensor = torch.from_numpy(array)
         return tensor if self.device.type == "cpu" else tensor.to(self.device)
 
-    def results(self, returned: Any) -> list[tuple[str, np.ndarray]]:
+    def results(self, returned: Any) -> list[tuple[str, Array]]:
         """Each output's whole batch as an array, checked against the config."""
         values = returned if isinstance(returned, tuple) else (returned,)
         results = []
@@ -114,7 +121,7 @@ class TritonPythonModel:
             results.append((name, to_array(name, values[index], dtype)))
         return results
 
-    def split(self, sizes: list[int], results: list[tuple[str, np.ndarray]]) -> list[Any]:
+    def split(self, sizes: list[int], results: list[tuple[str, Array]]) -> list[Any]:
         """One response per request, its rows cut out of the batch."""
         if len(sizes) == 1:
             return [pb_utils.InferenceResponse([pb_utils.Tensor(name, array) for name, array in results])]
@@ -135,7 +142,7 @@ class TritonPythonModel:
         return responses
 
 
-def to_array(name: str, value: Any, dtype: Any) -> np.ndarray:
+def to_array(name: str, value: Any, dtype: Any) -> Array:
     """One output of `forward` as a numpy array, or the reason why it is none."""
     if dtype is None and isinstance(value, list) and all(isinstance(text, str) for text in value):
         return np.array([text.encode() for text in value], dtype=np.object_)
@@ -151,7 +158,7 @@ def to_array(name: str, value: Any, dtype: Any) -> np.ndarray:
         )
     if not value.ndim:
         raise pb_utils.TritonModelException(f"output '{name}' is a scalar; a tensor needs a dimension")
-    array: np.ndarray = value.cpu().numpy()
+    array: Array = value.cpu().numpy()
     return array
 
 
@@ -175,7 +182,7 @@ def choose_device(args: dict[str, str]) -> Any:
     return torch.device("cuda", int(args["model_instance_device_id"]))
 
 
-def load(args: dict[str, str], config: dict[str, Any], device: Any) -> Callable[..., Any]:
+def load(args: dict[str, str], config: dict[str, Any], device: Any) -> Any:
     """Read the TorchScript file of this version."""
     import torch
 

@@ -86,8 +86,7 @@ def check_arguments(model: str, arguments: Sequence[Argument], expected: int) ->
             )
     if len(arguments) != expected:
         raise SignatureError(
-            f"unable to load model '{model}', configuration expects {expected} inputs, "
-            f"model provides {len(arguments)}"
+            f"unable to load model '{model}', configuration expects {expected} inputs, model provides {len(arguments)}"
         )
 
 

@@ -1,0 +1,93 @@
+"""What tests share: a real tritonserver on a copy of the built repository, clients, and commands as people run them.
+
+`make test` builds the models first. Nothing here is a stand-in for a part that can run on this host.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from clients.client import Client
+from clients.connection import PROTOCOLS, Connection, Protocol
+from tools.repository import REPOSITORY, ROOT, model_names, versions
+from tools.tritonserver import Options, Server
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def built() -> Path:
+    """The repository of the working tree, with a version of every model."""
+    missing = [model for model in model_names() if not versions(model)]
+    if missing:
+        pytest.exit(f"no version of {', '.join(missing)}; run `make test`, or `make build` first", returncode=2)
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def repository(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the built repository, which the session's server serves; tests do not write to it."""
+    return Path(shutil.copytree(built, tmp_path_factory.mktemp("served") / "model_repository"))
+
+
+@pytest.fixture
+def scratch_repository(built: Path, tmp_path: Path) -> Path:
+    """A copy of the built repository for one test to change."""
+    return Path(shutil.copytree(built, tmp_path / "model_repository"))
+
+
+@pytest.fixture(scope="session")
+def server(repository: Path) -> Iterator[Server]:
+    """The session's tritonserver, on free ports; it fails at once, with its log, when it cannot start."""
+    with Server(Options(repository)) as running:
+        yield running
+
+
+@pytest.fixture(params=PROTOCOLS)
+def protocol(request: pytest.FixtureRequest) -> Protocol:
+    """Either protocol, in turn."""
+    chosen: Protocol = request.param
+    return chosen
+
+
+def connection_to(server: Server, protocol: Protocol) -> Connection:
+    """A server's address for one protocol."""
+    return Connection(protocol, server.http if protocol == "http" else server.grpc)
+
+
+@pytest.fixture
+def connection(server: Server, protocol: Protocol) -> Connection:
+    """The session's server over either protocol."""
+    return connection_to(server, protocol)
+
+
+@pytest.fixture
+def client(connection: Connection) -> Iterator[Client]:
+    """A client of the session's server over either protocol."""
+    with Client(connection) as opened:
+        yield opened
+
+
+@pytest.fixture
+def command() -> Command:
+    """Run `python -m MODULE ARGUMENT…` in the repository's root as a person would; `server` sets its addresses."""
+
+    def run(
+        module: str, *arguments: str | Path, server: Server | None = None, timeout: float = 120, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
+        addresses = {"TRITON_HTTP_URL": server.http, "TRITON_GRPC_URL": server.grpc} if server else {}
+        return subprocess.run(
+            [sys.executable, "-m", module, *map(str, arguments)],
+            cwd=ROOT,
+            env={**os.environ, **addresses, **variables},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+
+    return run
