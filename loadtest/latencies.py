@@ -55,11 +55,12 @@ class Latencies:
 
 
 def percentiles(histogram: HdrHistogram) -> dict[str, float | None]:
-    """p50, p95, p99 and the maximum in milliseconds; None when nothing was answered."""
-    if not histogram.get_total_count():
-        return dict.fromkeys(("p50_ms", "p95_ms", "p99_ms", "max_ms"))
+    """Mean, p50, p95, p99 and maximum in milliseconds; None when nothing was answered."""
+    answered = histogram.get_total_count() > 0
     levels = {"p50_ms": 50, "p95_ms": 95, "p99_ms": 99, "max_ms": 100}
-    return {name: histogram.get_value_at_percentile(level) / 1000 for name, level in levels.items()}
+    values = {name: histogram.get_value_at_percentile(level) / 1000 for name, level in levels.items()}
+    values = {"mean_ms": round(histogram.get_mean_value() / 1000, 3), **values}
+    return values if answered else dict.fromkeys(values)
 
 
 def curve(histogram: HdrHistogram) -> list[tuple[float, float]]:

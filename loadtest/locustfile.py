@@ -12,7 +12,9 @@ from locust import events
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 
+from clients.connection import PROTOCOLS
 from loadtest.payloads import SAMPLES
+from loadtest.report import REPORTS
 from loadtest.session import Session
 
 # Locust runs its users as greenlets: gRPC must yield to them instead of blocking the whole process.
@@ -22,14 +24,17 @@ grpc.experimental.gevent.init_gevent()
 @events.init_command_line_parser.add_listener
 def add_options(parser: LocustArgumentParser) -> None:
     """Our options, on the command line and in the web page."""
+    # Locust takes its user class when it starts, so the web page cannot change the protocol.
+    parser.add_argument(
+        "--protocol", choices=PROTOCOLS, default="http", help="(default: %(default)s)", include_in_web_ui=False
+    )
     group = parser.add_argument_group("Triton options")
-    group.add_argument("--protocol", choices=("http", "grpc"), default="http", help="(default: http)")
     group.add_argument("--models", help="names with weights, e.g. a,b=2 (default: all ready models, weight 1)")
     group.add_argument("--samples", default=str(SAMPLES), help="folder of sample images (default: %(default)s)")
     group.add_argument("--client-batch", type=int, default=1, help="inferences per request (default: 1)")
     group.add_argument("--think-time", type=float, default=0.0, help="seconds between a user's requests (default: 0)")
     group.add_argument("--slo", default="", help="e.g. 'p99<50ms,errors<0.1%%'; the exit code is 1 when missed")
-    group.add_argument("--report", default="", help="folder for the JSON, Markdown and HTML reports")
+    group.add_argument("--report", default=str(REPORTS), help="folder of the reports (default: %(default)s)")
 
 
 @events.init.add_listener

@@ -8,8 +8,10 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 
+from clients.status import STAGES
+
 Document = dict[str, Any]
-STAGES = ("queue", "compute_input", "compute_infer", "compute_output")
+REPORTS = Path("build/loadtest")
 COLUMNS = ("requests", "errors", "rps", "p50_ms", "p95_ms", "p99_ms", "max_ms")
 
 
@@ -52,13 +54,24 @@ def heading(result: Document) -> str:
 
 
 def notes(result: Document) -> list[str]:
-    """What must be said beside the figures: objectives, errors, payloads that are not real."""
+    """What must be said beside the figures: objectives, errors, other clients, payloads that are not real."""
     lines = [f"SLO missed: {text}" for text in result["slo_missed"]]
     if result["slo"] and not lines:
         lines.append(f"SLO met: {', '.join(result['slo'])}")
     lines += [f"{count} errors: {kind}" for kind, count in result["error_kinds"].items()]
+    lines += [
+        f"{name}: the server counted {model['server']['requests']:,} requests, this test sent {model['requests']:,}: "
+        "others use the server, so its figures are not this test's alone"
+        for name, model in result["models"].items()
+        if model["server"] and foreign(model, result["users"])
+    ]
     made_up = [name for name, model in result["models"].items() if model["payload"] == "synthetic"]
     return lines + ([f"Random inputs, not samples: {', '.join(made_up)}"] if made_up else [])
+
+
+def foreign(model: Document, users: int) -> bool:
+    """Whether the server counted more than this test sent; a request per user may be under way at the end."""
+    return bool(model["server"]["requests"] > 1.01 * model["requests"] + users)
 
 
 def text(result: Document) -> str:
@@ -88,10 +101,9 @@ def bars(result: Document) -> list[Document]:
     found = []
     for name, model in result["models"].items():
         stages = {stage: model["server"].get(f"{stage}_us") or 0.0 for stage in STAGES}
-        entry_mean = model["p50_ms"]
-        if entry_mean is None:
+        if model["mean_ms"] is None:
             continue
-        rest = max(0.0, entry_mean * 1000 - sum(stages.values()))
+        rest = max(0.0, model["mean_ms"] * 1000 - sum(stages.values()))
         parts = {**stages, "network_and_client": rest}
         total = sum(parts.values()) or 1.0
         found.append(
@@ -130,7 +142,7 @@ def html(result: Document) -> str:
 
 
 def write(result: Document, folder: Path) -> Path:
-    """Write <protocol>.json, .md and .html into a folder, each in one rename."""
+    """Write <protocol>.json, .md and .html into a folder, each in one rename; returns the page's path."""
     folder.mkdir(parents=True, exist_ok=True)
     contents = {"json": json.dumps(result, indent=2), "md": markdown(result), "html": html(result)}
     for suffix, content in contents.items():
@@ -138,4 +150,4 @@ def write(result: Document, folder: Path) -> Path:
         with os.fdopen(handle, "w") as stream:
             stream.write(content)
         os.replace(staged, folder / f"{result['protocol']}.{suffix}")
-    return folder
+    return folder / f"{result['protocol']}.html"

@@ -4,8 +4,9 @@ from typing import Any
 
 from locust.env import Environment
 
+from clients.status import figures
 from loadtest.latencies import Latencies, curve, percentiles
-from loadtest.server_statistics import Snapshot, server_figures
+from loadtest.server_statistics import Snapshot
 from loadtest.slo import Objective, missed
 
 Document = dict[str, Any]
@@ -68,7 +69,7 @@ def model_figures(
 ) -> Document:
     """One model's figures, the client's and the server's."""
     entry = environment.stats.get(model, "POST")
-    server = server_figures(counted[model]) if model in counted else {}
+    server = figures(counted[model]) if model in counted else {}
     return {**client_figures(entry, seconds), **percentiles(latencies.histogram(model)), "server": server}
 
 

@@ -3,7 +3,6 @@
 from typing import Any
 
 from clients.client import Client
-from clients.status import figures
 
 Snapshot = dict[str, dict[str, Any]]
 
@@ -35,8 +34,3 @@ def difference(before: Snapshot, after: Snapshot) -> Snapshot:
         model: combine(counters, before[model], -1) if model in before else counters
         for model, counters in after.items()
     }
-
-
-def server_figures(counted: dict[str, Any]) -> dict[str, Any]:
-    """Figures of one model from a difference; times are mean microseconds per request."""
-    return figures(counted)

@@ -1,32 +1,28 @@
 """One load test from start to report: what Locust's events set in motion.
 
-Locust calls these listeners; `loadtest/locustfile.py` registers them. On a worker only the plan is made; the master,
-or the single process, asks the server for its counters before and after and writes the report.
+Locust calls these listeners; `loadtest/locustfile.py` registers them. Every process encodes its own requests when a
+test starts; the master, or the single process, also asks the server for its counters before and after.
 """
 
 import sys
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+from gevent import GreenletExit
 from locust.env import Environment
-from locust.runners import MasterRunner, WorkerRunner
+from locust.exception import StopTest
+from locust.runners import WorkerRunner
 
 from clients.client import Client
 from clients.connection import Connection, default_url
 from clients.errors import ClientError, InvalidInput
 from loadtest import report, server_statistics, slo
 from loadtest.latencies import Latencies
-from loadtest.payloads import Payload, payload
+from loadtest.payloads import payload
 from loadtest.results import result_of
+from loadtest.server_statistics import Snapshot
 from loadtest.users import USERS, Plan
-
-
-def connection(environment: Environment) -> Connection:
-    """The server under test: --host, else the environment's TRITON_HTTP_URL or TRITON_GRPC_URL."""
-    options = environment.parsed_options
-    assert options is not None
-    host = (environment.host or default_url(options.protocol)).split("://")[-1].rstrip("/")
-    return Connection(options.protocol, host, retries=0)
 
 
 def model_weights(text: str | None, client: Client) -> dict[str, int]:
@@ -41,73 +37,88 @@ def model_weights(text: str | None, client: Client) -> dict[str, int]:
             raise InvalidInput(f"the server at {client.connection.url} has no ready model")
         return dict.fromkeys(ready, 1)
     pairs = [part.partition("=") for part in text.split(",") if part]
-    wrong = [name for name, _, weight in pairs if weight and not (weight.isdigit() and int(weight) > 0)]
-    if wrong:
+    if not all(not sign or (weight.isdigit() and int(weight) > 0) for _, sign, weight in pairs):
         raise InvalidInput(f"--models {text}: expected NAME or NAME=WEIGHT with a whole number of at least 1")
     return {name: int(weight or 1) for name, _, weight in pairs}
 
 
 class Session:
-    """Ties one Locust environment to one server; lives as long as Locust's process."""
+    """Ties one Locust environment to one server; lives as long as Locust's process, over any number of tests."""
 
     def __init__(self, environment: Environment):
         self.environment = environment
-        options = environment.parsed_options
-        assert options is not None
-        self.objectives = slo.parse(options.slo)
         self.latencies = Latencies(environment)
-        self.before: server_statistics.Snapshot = {}
+        self.before: Snapshot | None = None  # None: no test runs
         self.sources: dict[str, str] = {}
-        environment.user_classes = [USERS[options.protocol]]
-        scheme = "http://" if options.protocol == "http" else ""
-        environment.host = f"{scheme}{connection(environment).url}"
+        environment.user_classes = [USERS[self.options.protocol]]
+        scheme = "http://" if self.options.protocol == "http" else ""
+        environment.host = f"{scheme}{self.connection.url}"
         environment.events.test_start.add_listener(self.start)
-        environment.events.test_stop.add_listener(self.stop)
+        # Headless, a master gets its workers' last figures between test_stop and quitting.
+        ended = environment.events.quitting if self.options.headless else environment.events.test_stop
+        ended.add_listener(self.stop)
+
+    @property
+    def options(self) -> Namespace:
+        """Locust's options and ours; the web page may change them between tests."""
+        options: Namespace | None = self.environment.parsed_options
+        assert options is not None
+        return options
+
+    @property
+    def connection(self) -> Connection:
+        """The server under test: --host, else the environment's TRITON_HTTP_URL or TRITON_GRPC_URL."""
+        host = self.environment.host or default_url(self.options.protocol)
+        return Connection(self.options.protocol, host.split("://")[-1].rstrip("/"), retries=0)
 
     def start(self, **_: Any) -> None:
-        """Encode the requests and note the server's counters; a server that cannot be tested ends the test."""
+        """Encode the requests and note the server's counters; a test that cannot be run ends before it begins."""
         try:
-            with Client(connection(self.environment)) as client:
+            self.objectives = slo.parse(self.options.slo or "")
+            with Client(self.connection) as client:
                 self.environment.triton_plan = self.plan(client)  # type: ignore[attr-defined]
                 self.before = server_statistics.snapshot(client)
-        except ClientError as error:
+        except (ClientError, slo.SloError) as error:
+            self.refuse(error)
+
+    def refuse(self, error: Exception) -> None:
+        """End a test that cannot be run: the whole process where nobody can correct the options, else this test."""
+        assert self.environment.runner is not None
+        self.before = None
+        self.environment.process_exit_code = 2
+        if self.options.headless or isinstance(self.environment.runner, WorkerRunner):
             print(f"error: {error}", file=sys.stderr)
-            self.environment.process_exit_code = 2
-            assert self.environment.runner is not None
             self.environment.runner.quit()
+            raise GreenletExit
+        raise StopTest(f"error: {error}") from error
 
     def plan(self, client: Client) -> Plan:
         """Encoded requests for the chosen models."""
-        options = self.environment.parsed_options
-        assert options is not None
+        options = self.options
         weights = model_weights(options.models, client)
-        payloads: list[Payload] = []
-        # The master sends nothing, but it must know where the payloads came from.
-        for model in weights:
-            payloads.append(payload(client, model, Path(options.samples), options.client_batch))
+        payloads = [payload(client, model, Path(options.samples), options.client_batch) for model in weights]
         self.sources = {one.model: one.source for one in payloads}
         return Plan(payloads, list(weights.values()), options.think_time)
 
     def stop(self, **_: Any) -> None:
         """Compare both sides, print and write the report, and set the exit code."""
-        if isinstance(self.environment.runner, WorkerRunner) or self.environment.process_exit_code == 2:
+        before, self.before = self.before, None
+        if before is None or isinstance(self.environment.runner, WorkerRunner):
             return
-        with Client(connection(self.environment)) as client:
-            try:
-                counted = server_statistics.difference(self.before, server_statistics.snapshot(client))
-            except ClientError as error:
-                print(f"error: the server's counters after the test: {error}", file=sys.stderr)
-                counted = {}
-        result = result_of(self.environment, self.latencies, counted, self.sources, self.objectives)
-        options = self.environment.parsed_options
-        assert options is not None
+        assert self.environment.runner is not None
+        self.environment.runner.stop()  # Ctrl-C comes here with the users still running.
+        result = result_of(self.environment, self.latencies, self.counted(before), self.sources, self.objectives)
         print(report.text(result))
-        if options.report:
-            folder = report.write(result, Path(options.report))
-            print(f"Report: {folder / options.protocol}.html", file=sys.stderr)
+        if self.options.report:
+            pages = report.write(result, Path(self.options.report))
+            print(f"Report: {pages}", file=sys.stderr)
         self.environment.process_exit_code = 0 if result["passed"] else 1
 
-
-def is_master(environment: Environment) -> bool:
-    """Whether this process directs others."""
-    return isinstance(environment.runner, MasterRunner)
+    def counted(self, before: Snapshot) -> Snapshot:
+        """What the server counted since `before`; nothing when it no longer answers."""
+        try:
+            with Client(self.connection) as client:
+                return server_statistics.difference(before, server_statistics.snapshot(client))
+        except ClientError as error:
+            print(f"error: the server's counters after the test: {error}", file=sys.stderr)
+            return {}

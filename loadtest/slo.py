@@ -62,10 +62,13 @@ def factor(metric: str, unit: str | None, text: str) -> float:
 
 def missed(objectives: list[Objective], figures: Mapping[str, float | None]) -> list[str]:
     """The objectives that a run did not meet, with what it reached."""
-    return [
-        f"{one.text} (was {figures.get(one.figure):.6g})"
-        if figures.get(one.figure) is not None
-        else f"{one.text} (no data)"
-        for one in objectives
-        if not one.met(figures)
-    ]
+    return [f"{one.text} (was {shown(one, figures.get(one.figure))})" for one in objectives if not one.met(figures)]
+
+
+def shown(objective: Objective, value: float | None) -> str:
+    """A figure in the unit that people expect of it."""
+    if value is None:
+        return "not measured: nothing was answered"
+    if objective.figure == "error_share":
+        return f"{value:.3%}"
+    return f"{value:,.1f}" if objective.figure == "rps" else f"{value:.4g} ms"
