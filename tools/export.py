@@ -19,9 +19,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from clients.images import image_spec
 from tools import proof, recipes, torchscript, train
-from tools.contract import read_contract
 from tools.datasets import DataError, ImageData
 from tools.recipes import RecipeError
 from tools.repository import (
@@ -31,6 +29,7 @@ from tools.repository import (
     ROOT,
     RepositoryError,
     keep_versions,
+    refuse_existing,
     staged_version,
     versions,
     write_cpu_config,
@@ -57,19 +56,19 @@ def publish(trained: Trained, repository: Path = REPOSITORY, version: int | None
     version = version or max(versions(model, repository), default=0) + 1
     with staged_version(model, version, repository) as folder:
         file = folder / MODEL_FILE
-        torchscript.save(trained.network, file)
+        proof.prove_scriptable(trained.network, file, model)
         difference = proof.prove_same(trained.network, file, model, repository)
         accuracy = file_accuracy(file, trained, repository)
         proof.prove_accuracy(model, trained.data.name, accuracy, dict(recipes.load(model).floors))
         manifest = manifest_of(trained, version, file, accuracy, difference)
         (folder / MANIFEST_FILE).write_text(json.dumps(manifest, indent=2) + "\n")
-    write_cpu_config(model, repository)
+        write_cpu_config(model, repository)
     return manifest
 
 
 def file_accuracy(file: Path, trained: Trained, repository: Path) -> float:
     """Test accuracy of the file itself, not of the network that it came from."""
-    spec = image_spec(read_contract(trained.settings.model, repository))
+    spec = train.input_spec(trained.settings.model, repository)
     data = trained.data
     return train.accuracy(torchscript.load(file), *train.tensors(data.test_images, data.test_labels, spec))
 
@@ -107,7 +106,9 @@ def write_samples(model: str, data: ImageData, folder: Path = SAMPLES) -> Path:
 
 def export(arguments: argparse.Namespace, model: str) -> dict[str, Any]:
     """Train, publish, write samples and remove old versions as the command line says."""
-    trained = train.train_from(arguments, model)
+    if arguments.version:
+        refuse_existing(model, arguments.version, arguments.repository)
+    trained = train.train_from(arguments, model, arguments.repository)
     manifest = publish(trained, arguments.repository, arguments.version)
     write_samples(model, trained.data, arguments.samples)
     removed = keep_versions(model, arguments.keep, arguments.repository) if arguments.keep else []
@@ -136,8 +137,10 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tools.export", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("models", nargs="*", metavar="MODEL", help=f"default: all ({', '.join(recipes.names())})")
     parser.add_argument("--missing", action="store_true", help="skip models that have a version")
-    parser.add_argument("--version", type=int, help="number of the new version (default: the next)")
-    parser.add_argument("--keep", type=int, metavar="K", help="remove all but the K newest versions afterwards")
+    parser.add_argument("--version", type=train.positive, help="number of the new version (default: the next)")
+    parser.add_argument(
+        "--keep", type=train.positive, metavar="K", help="remove all but the K newest versions afterwards"
+    )
     parser.add_argument("--repository", type=Path, default=REPOSITORY, help="(default: %(default)s)")
     parser.add_argument("--samples", type=Path, default=SAMPLES, help="where sample images go (default: %(default)s)")
     train.add_arguments(parser)

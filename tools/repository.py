@@ -21,6 +21,7 @@ REPOSITORY = ROOT / "model_repository"
 CPU_CONFIG = "cpu"
 MODEL_FILE = "model.pt"
 MANIFEST_FILE = "manifest.json"
+DERIVED = "# Derived from ../config.pbtxt"  # A file that begins so is the tools' to rewrite.
 
 
 class RepositoryError(Exception):
@@ -50,7 +51,7 @@ def read_config(model: str, name: str | None = None, repository: Path = REPOSITO
         raise RepositoryError(f"{path} does not exist; models in {repository}: {known}")
     try:
         config = text_format.Parse(path.read_text(), ModelConfig())
-    except text_format.ParseError as error:
+    except (text_format.ParseError, UnicodeDecodeError) as error:
         raise RepositoryError(f"{path}:{error}") from error
     return config
 
@@ -89,13 +90,19 @@ def derive_cpu_config(config: ModelConfig) -> ModelConfig:
 def write_cpu_config(model: str, repository: Path = REPOSITORY) -> Path:
     """Bring configs/cpu.pbtxt up to date with config.pbtxt; touch it only when its content changes.
 
+    A file that does not begin with the line that says "Derived from" is somebody's own, tuned by hand or by a tool,
+    and stays as it is: whoever takes that line out answers for the contract in it.
+
     Raises:
         RepositoryError: the file is stale and the repository is mounted read-only.
     """
     path = config_path(model, CPU_CONFIG, repository)
     body = text_format.MessageToString(derive_cpu_config(read_config(model, repository=repository)))
-    text = f"# Derived from ../config.pbtxt for hosts without a GPU; edit that file, not this one.\n{body}"
-    if path.is_file() and path.read_text() == text:
+    text = (
+        f"{DERIVED} for hosts without a GPU, and overwritten: edit that file, or remove these two lines\n"
+        f"# to keep this one as your own (and commit it with `git add --force`).\n{body}"
+    )
+    if path.is_file() and (not path.read_text().startswith(DERIVED) or path.read_text() == text):
         return path
     try:
         path.parent.mkdir(exist_ok=True)
@@ -119,7 +126,12 @@ def write_atomically(path: Path, text: str) -> None:
 
 def versions(model: str, repository: Path = REPOSITORY) -> list[int]:
     """Published versions of a model, oldest first."""
-    return sorted(int(path.name) for path in (repository / model).glob("[0-9]*") if path.name.isdigit())
+    # Triton's own rule: it passes over files, and over numbers that begin with a zero.
+    return sorted(
+        int(path.name)
+        for path in (repository / model).glob("[1-9]*")
+        if path.name.isascii() and path.name.isdigit() and path.is_dir()
+    )
 
 
 def version_path(model: str, version: int, repository: Path = REPOSITORY) -> Path:
@@ -131,13 +143,15 @@ def read_manifest(model: str, version: int, repository: Path = REPOSITORY) -> di
     """What one version is: recipe, data, accuracy, checksums.
 
     Raises:
-        RepositoryError: the version has no manifest.
+        RepositoryError: the version has no manifest, or one that is damaged.
     """
     path = version_path(model, version, repository) / MANIFEST_FILE
     try:
         manifest: dict[str, Any] = json.loads(path.read_text())
     except FileNotFoundError as error:
         raise RepositoryError(f"{path} does not exist; run `python -m tools.export {model}`") from error
+    except ValueError as error:
+        raise RepositoryError(f"{path} is damaged ({error}); export the model again") from error
     return manifest
 
 
@@ -148,26 +162,38 @@ def staged_version(model: str, version: int, repository: Path = REPOSITORY) -> I
     It lies beside its place, so that publishing is one rename; Triton never sees half a version.
 
     Raises:
-        RepositoryError: the version exists already.
+        RepositoryError: the version exists already, or the model has no folder.
     """
     target = version_path(model, version, repository)
-    if target.exists():
-        raise RepositoryError(f"{target} exists and versions never change; choose another --version")
+    refuse_existing(model, version, repository)
+    if not target.parent.is_dir():
+        raise RepositoryError(f"{target.parent} does not exist; a model needs a folder with a config.pbtxt")
     staging = Path(tempfile.mkdtemp(dir=target.parent, prefix=".staging-"))
     try:
         yield staging
         staging.chmod(0o755)
+        # Somebody else may have published the same version in the meantime.
+        refuse_existing(model, version, repository)
         staging.rename(target)
     except BaseException:
         shutil.rmtree(staging)
         raise
 
 
+def refuse_existing(model: str, version: int, repository: Path = REPOSITORY) -> None:
+    """Raise RepositoryError when a version is there: what was published under a number never changes."""
+    target = version_path(model, version, repository)
+    if target.exists():
+        raise RepositoryError(f"{target} exists and versions never change; choose another --version")
+
+
 def remove_version(model: str, version: int, repository: Path = REPOSITORY) -> None:
     """Take a version away in one rename, then delete it: a polling server never finds it half gone."""
     doomed = Path(tempfile.mkdtemp(dir=repository / model, prefix=".staging-"))
-    version_path(model, version, repository).rename(doomed / str(version))
-    shutil.rmtree(doomed)
+    try:
+        version_path(model, version, repository).rename(doomed / str(version))
+    finally:
+        shutil.rmtree(doomed)
 
 
 def keep_versions(model: str, keep: int, repository: Path = REPOSITORY) -> list[int]:

@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,12 +21,13 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
+from clients.errors import InvalidInput
 from clients.images import ImageSpec, image_spec, normalise
 from tools import datasets, recipes
 from tools.contract import read_contract
 from tools.datasets import DataError, ImageData
 from tools.recipes import Recipe, RecipeError
-from tools.repository import ROOT, RepositoryError
+from tools.repository import REPOSITORY, ROOT, RepositoryError
 
 CHECKPOINTS = ROOT / "build" / "checkpoints"
 
@@ -63,12 +63,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="data set, e.g. mnist, digits, cifar10, silhouettes; auto is the "
         "real one if it is there or can be downloaded, else its stand-in (default: %(default)s)",
     )
-    parser.add_argument("--epochs", type=int, help="passes over the training set (default: the recipe's)")
-    parser.add_argument("--batch-size", type=int, help="images per step (default: the recipe's)")
-    parser.add_argument("--lr", type=float, help="learning rate (default: the recipe's)")
+    parser.add_argument("--epochs", type=positive, help="passes over the training set (default: the recipe's)")
+    parser.add_argument("--batch-size", type=positive, help="images per step (default: the recipe's)")
+    parser.add_argument("--lr", type=positive_float, help="learning rate (default: the recipe's)")
     parser.add_argument("--seed", type=int, default=0, help="of weights and of the order (default: %(default)s)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: %(default)s)")
     parser.add_argument("--fresh", action="store_true", help="ignore an earlier checkpoint and begin again")
+
+
+def positive(text: str) -> int:
+    """A whole number above zero from the command line."""
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got '{text}'")
+    return int(text)
+
+
+def positive_float(text: str) -> float:
+    """A number above zero from the command line."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got '{text}'")
+    return value
 
 
 def settings_from(arguments: argparse.Namespace, model: str, data: ImageData) -> Settings:
@@ -93,21 +111,28 @@ def load_data(recipe: Recipe, name: str) -> ImageData:
     return datasets.load_first(recipe.data) if name == "auto" else datasets.load(name)
 
 
+def input_spec(model: str, repository: Path = REPOSITORY) -> ImageSpec:
+    """How the model wants its images, from its config.
+
+    Raises:
+        RepositoryError: the config cannot be read or does not say it.
+    """
+    try:
+        return image_spec(read_contract(model, repository))
+    except InvalidInput as error:
+        raise RepositoryError(str(error)) from error
+
+
 def tensors(images: Any, labels: Any, spec: ImageSpec) -> tuple[Tensor, Tensor]:
     """Images as the model's input and their labels, by the same normalisation that clients use."""
     return torch.from_numpy(normalise(images, spec)), torch.from_numpy(labels)
 
 
-def checkpoint_path(settings: Settings, data: ImageData) -> Path:
-    """A file for each combination of recipe, settings and data: none is ever mistaken for another's."""
+def checkpoint_path(settings: Settings, data: ImageData, spec: ImageSpec) -> Path:
+    """A file for each combination of recipe, settings, data and normalisation: none is taken for another's."""
     recipe = Path(recipes.__path__[0], f"{settings.model}.py").read_text()
-    decisive = json.dumps([recipe, asdict(settings), data.sha256], sort_keys=True)
+    decisive = json.dumps([recipe, asdict(settings), data.sha256, asdict(spec)], sort_keys=True)
     return CHECKPOINTS / settings.model / f"{data.name}-{hashlib.sha256(decisive.encode()).hexdigest()[:12]}.pt"
-
-
-def epoch_batches(count: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Indices of one pass in random order."""
-    yield from torch.randperm(count, generator=generator).split(batch_size)
 
 
 @torch.no_grad()
@@ -120,18 +145,18 @@ def accuracy(network: nn.Module, inputs: Tensor, labels: Tensor, batch_size: int
     return right / len(labels)
 
 
-def train(settings: Settings, data: ImageData, fresh: bool = False) -> Trained:
+def train(settings: Settings, data: ImageData, fresh: bool = False, repository: Path = REPOSITORY) -> Trained:
     """Follow the recipe to the end, from the last checkpoint if there is one.
 
     Raises:
         RecipeError, RepositoryError: the recipe or the model's config cannot be used.
     """
     recipe = recipes.load(settings.model)
-    spec = image_spec(read_contract(settings.model))
+    spec = input_spec(settings.model, repository)
     torch.manual_seed(settings.seed)
     network = recipe.network().to(settings.device)
     optimizer = recipe.optimizer(network.parameters(), settings.lr)
-    path = checkpoint_path(settings, data)
+    path = checkpoint_path(settings, data, spec)
     done = 0 if fresh else resume(path, network, optimizer, settings)
     if done < settings.epochs:
         inputs, labels = (part.to(settings.device) for part in tensors(data.train_images, data.train_labels, spec))
@@ -148,9 +173,9 @@ def train_epoch(
 ) -> None:
     """One pass over the training set, with a progress bar."""
     network.train()
-    # A generator per epoch: a resumed training sees the order that an uninterrupted one would have seen.
-    generator = torch.Generator().manual_seed(settings.seed * 100_003 + epoch)
-    batches = list(epoch_batches(len(labels), settings.batch_size, generator))
+    # Seeded per epoch: a resumed training sees the order, and draws the dropout, of an uninterrupted one.
+    torch.manual_seed(settings.seed * 100_003 + epoch)
+    batches = list(torch.randperm(len(labels)).split(settings.batch_size))
     title = f"{settings.model} epoch {epoch + 1}/{settings.epochs}"
     with tqdm(batches, desc=title, unit="batch", leave=False, mininterval=0.5) as progress:
         for indices in progress:
@@ -179,10 +204,10 @@ def resume(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, set
     return int(checkpoint["epochs"])
 
 
-def train_from(arguments: argparse.Namespace, model: str) -> Trained:
+def train_from(arguments: argparse.Namespace, model: str, repository: Path = REPOSITORY) -> Trained:
     """Train as the command line says."""
     data = load_data(recipes.load(model), arguments.data)
-    return train(settings_from(arguments, model, data), data, arguments.fresh)
+    return train(settings_from(arguments, model, data), data, arguments.fresh, repository)
 
 
 def main() -> int:

@@ -132,7 +132,7 @@ def bind_outputs(config: dict[str, Any]) -> tuple[Output, ...]:
 
 def check_type(tensor: dict[str, Any], role: str, config: dict[str, Any]) -> None:
     """Refuse data types without a counterpart in torch, and strings of more than one dimension."""
-    name, dtype = tensor["name"], tensor["data_type"]
+    name, dtype = tensor["name"], tensor.get("data_type", "TYPE_INVALID")
     if dtype not in TORCH_DTYPES and dtype != STRING:
         raise SignatureError(
             f"unsupported datatype {dtype} for {role} '{name}' for model '{config['name']}'; "
