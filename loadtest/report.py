@@ -49,7 +49,7 @@ def heading(result: Document) -> str:
     """What was tested, in one line."""
     return (
         f"{result['protocol']} {result['host']}, {result['users']} users, "
-        f"{result['client_batch']} inferences a request, {result['duration_s']:g} s"
+        f"client batch {result['client_batch']}, {result['duration_s']:g} s"
     )
 
 
