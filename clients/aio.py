@@ -9,10 +9,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import ModuleType, TracebackType
 from typing import Any
 
-from clients import retry, wire
+from clients import failures, retry, wire
 from clients.connection import Connection
 from clients.contract import Array, Contract
-from clients.errors import ClientError
+from clients.errors import DeadlineExceeded, ServerUnavailable
 from clients.wire import Label
 
 
@@ -23,12 +23,17 @@ class AsyncClient:
         self.connection = connection or Connection()
         self._module = module_for(self.connection)
         self._contracts: dict[tuple[str, str], Contract] = {}
-        self._client: Any = None
+        self._opened: Any = None
 
     async def __aenter__(self) -> "AsyncClient":
         # Opened here and not before: tritonclient's asyncio clients bind to the running loop.
-        self._client = open_client(self._module, self.connection)
+        self._opened = open_client(self._module, self.connection)
         return self
+
+    @property
+    def _client(self) -> Any:
+        assert self._opened, "an AsyncClient is used within `async with`"
+        return self._opened
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -36,15 +41,24 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Close the connection."""
-        await self._client.close()
+        """Close the connection; once more does no harm."""
+        if self._opened:
+            await self._opened.close()
 
     async def is_ready(self) -> bool:
         """Whether the server and all its models are ready; False when nothing answers."""
         try:
             return bool(await self._call("readiness", self._client.is_server_ready, **self._options))
-        except ClientError:
+        except (ServerUnavailable, DeadlineExceeded):
             return False
+
+    async def server(self) -> dict[str, Any]:
+        """The server's name, version and extensions."""
+        return dict(await self._query("server metadata", self._client.get_server_metadata))
+
+    async def models(self) -> list[dict[str, Any]]:
+        """All models of the repository with their versions and states."""
+        return wire.models_from(await self._query("model list", self._client.get_model_repository_index))
 
     async def statistics(self, model: str = "") -> list[dict[str, Any]]:
         """Triton's counters per model and version; times in nanoseconds."""
@@ -52,7 +66,8 @@ class AsyncClient:
         return list(wire.plain_numbers(answer).get("model_stats", []))
 
     async def contract(self, model: str, version: str = "") -> Contract:
-        """What a model takes and gives; asked for once."""
+        """What a model takes and gives; asked for once, though requests that start together may each ask."""
+        wire.check_version(model, version)
         key = (model, version)
         if key not in self._contracts:
             metadata = await self._query(f"metadata of {model}", self._client.get_model_metadata, model, version)
@@ -82,10 +97,11 @@ class AsyncClient:
         version: str = "",
     ) -> list[list[Label]]:
         """Run a classifier; the `top` best labels of each input, best first."""
+        wire.check_top(top)
         contract = await self.contract(model, version)
         name, wanted = wire.class_output(self._module, contract, output)
         result = await self._infer(contract, inputs, [wanted], version)
-        return wire.labels_from(result.as_numpy(name), contract.batched, top)
+        return wire.labels_from(result.as_numpy(name), contract, top)
 
     async def _infer(
         self, contract: Contract, inputs: Array | Mapping[str, Array], outputs: list[Any], version: str
@@ -114,9 +130,10 @@ class AsyncClient:
         delays = retry.delays(self.connection.retries)
         while True:
             try:
-                return await asyncio.wait_for(function(*arguments, **options), self.connection.timeout_s)
-            except wire.transport_errors() as error:
-                problem = wire.translate(error, self.connection, what)
+                async with asyncio.timeout(self.connection.timeout_s):
+                    return await function(*arguments, **options)
+            except failures.transport_errors() as error:
+                problem = failures.translate(error, self.connection, what)
                 delay = next(delays, None) if retry.may_retry(problem) else None
                 if delay is None:
                     raise problem from error
@@ -135,6 +152,9 @@ def module_for(connection: Connection) -> ModuleType:
 def open_client(module: ModuleType, connection: Connection) -> Any:
     """Tritonclient's own client; no request is sent yet."""
     if connection.protocol == "grpc":
-        return module.InferenceServerClient(connection.url, **wire.grpc_tls(connection))
-    options = {"ssl": True, "ssl_context": wire.ssl_context(connection)} if connection.tls else {}
+        return module.InferenceServerClient(connection.url, **wire.grpc_channel(connection))
+    # tritonclient has a limit of 60 s of its own; ours is the only one that counts.
+    options: dict[str, Any] = {"conn_timeout": None}
+    if connection.tls:
+        options |= {"ssl": True, "ssl_context": wire.ssl_context(connection)}
     return module.InferenceServerClient(connection.url, **options)

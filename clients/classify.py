@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from clients.client import Client
 from clients.connection import add_connection_arguments, connection_from
-from clients.contract import Array
+from clients.contract import Array, Contract
 from clients.errors import ClientError, InvalidInput
 from clients.images import ImageSpec, image_files, image_spec, load_image, normalise
 from clients.wire import Label
@@ -50,30 +50,38 @@ def classify_files(client: Client, files: list[Path], model: str, top: int, batc
     spec = image_spec(contract)
     size = max(1, min(batch_size, contract.max_batch_size))
     for start in range(0, len(files), size):
-        yield from classify_batch(client, files[start : start + size], model, spec, top)
+        yield from classify_batch(client, files[start : start + size], contract, spec, top)
 
 
-def classify_batch(client: Client, files: list[Path], model: str, spec: ImageSpec, top: int) -> list[Answer]:
+def classify_batch(client: Client, files: list[Path], contract: Contract, spec: ImageSpec, top: int) -> list[Answer]:
     """Classify up to one batch of files."""
-    images: dict[Path, Array] = {}
-    errors: dict[Path, str] = {}
-    for file in files:
-        try:
-            images[file] = load_image(file, spec)
-        except InvalidInput as error:
-            errors[file] = str(error)
-    pixels = normalise(np.stack(list(images.values())), spec) if images else None
-    rows = iter(client.classify(model, pixels, top) if pixels is not None else [])
+    loaded = [load_or_error(file, spec) for file in files]
+    images = [one for one in loaded if not isinstance(one, str)]
+    rows = iter(classify_images(client, np.stack(images), contract, spec, top) if images else [])
     return [
-        Answer(str(file), error=errors[file])
-        if file in errors
-        else Answer(str(file), tuple(next(rows)), file.parent.name)
-        for file in files
+        Answer(str(file), error=one)
+        if isinstance(one, str)
+        else Answer(str(file), tuple(next(rows)), file.resolve().parent.name)
+        for file, one in zip(files, loaded, strict=True)
     ]
 
 
+def load_or_error(file: Path, spec: ImageSpec) -> Array | str:
+    """A file's pixels, or why it has none."""
+    try:
+        return load_image(file, spec)
+    except InvalidInput as error:
+        return str(error)
+
+
+def classify_images(client: Client, pixels: Array, contract: Contract, spec: ImageSpec, top: int) -> list[list[Label]]:
+    """Labels of uint8 images [N, H, W, C]; a model without batches has to get its one image bare."""
+    tensor = normalise(pixels, spec)
+    return client.classify(contract.model, tensor if contract.batched else tensor[0], top)
+
+
 def summary(model: str, answers: list[Answer], truth: bool) -> dict[str, Any]:
-    """The answers for scripts."""
+    """The answers for scripts; accuracy, 0 to 1, is that of the files that could be read."""
     results = [{key: value for key, value in asdict(answer).items() if value is not None} for answer in answers]
     document: dict[str, Any] = {"model": model, "results": results}
     if truth:
@@ -94,14 +102,22 @@ def show(answer: Answer, truth: bool) -> str:
     return f"{answer.file}: {labels}{verdict}"
 
 
+def positive(text: str) -> int:
+    """A whole number from 1."""
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     parser = argparse.ArgumentParser(prog="python -m clients.classify", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="image files, or folders of them")
     parser.add_argument("--model", default="cifar10_cnn", help="(default: %(default)s)")
-    parser.add_argument("--top", type=int, default=3, help="labels per image (default: %(default)s)")
+    parser.add_argument("--top", type=positive, default=3, help="labels per image (default: %(default)s)")
     parser.add_argument("--truth", action="store_true", help="compare with the name of the file's folder")
-    parser.add_argument("--batch-size", type=int, default=16, help="images per request (default: %(default)s)")
+    parser.add_argument("--batch-size", type=positive, default=16, help="images per request (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of lines")
     add_connection_arguments(parser)
     return parser
@@ -120,7 +136,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print("\n".join(show(answer, arguments.truth) for answer in answers))
         if document.get("accuracy") is not None:
-            print(f"{document['accuracy']:.1%} of {len(answers)} right")
+            print(f"{document['accuracy']:.1%} of {sum(not answer.error for answer in answers)} right")
     return 1 if any(answer.error for answer in answers) else 0
 
 

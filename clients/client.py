@@ -8,18 +8,23 @@ tritonclient's HTTP client is built on gevent and belongs to one thread or green
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType, TracebackType
 from typing import Any
 
-from clients import retry, wire
+from clients import failures, retry, wire
 from clients.connection import Connection
 from clients.contract import Array, Contract
-from clients.errors import ClientError
+from clients.errors import DeadlineExceeded, ServerUnavailable
 from clients.wire import Label
 
 
 class Client:
-    """A connection to one server, from `with` (or construction) to `close`."""
+    """A connection to one server, from `with` (or construction) to `close`.
+
+    Raises:
+        InvalidInput: the connection's certificates cannot be used.
+    """
 
     def __init__(self, connection: Connection | None = None):
         self.connection = connection or Connection()
@@ -36,14 +41,18 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection; once more does no harm."""
         self._client.close()
 
     def is_ready(self) -> bool:
-        """Whether the server and all its models are ready; False when nothing answers."""
+        """Whether the server and all its models are ready; False when nothing answers.
+
+        Raises:
+            ClientError: one that waiting would not mend, as TlsFailed.
+        """
         try:
             return bool(self._call("readiness", self._client.is_server_ready, **self._options))
-        except ClientError:
+        except (ServerUnavailable, DeadlineExceeded):
             return False
 
     def server(self) -> dict[str, Any]:
@@ -52,20 +61,25 @@ class Client:
 
     def models(self) -> list[dict[str, Any]]:
         """All models of the repository with their versions and states."""
-        answer = self._query("model list", self._client.get_model_repository_index)
-        return list(answer["models"] if isinstance(answer, dict) else answer)
+        return wire.models_from(self._query("model list", self._client.get_model_repository_index))
 
     def statistics(self, model: str = "") -> list[dict[str, Any]]:
-        """Triton's counters per model and version; times in nanoseconds."""
+        """Triton's counters per model and version; times in nanoseconds. gRPC leaves zeros out.
+
+        Raises:
+            ModelNotFound: the server has no such model.
+        """
         answer = self._query(f"statistics {model}".strip(), self._client.get_inference_statistics, model)
         return list(wire.plain_numbers(answer).get("model_stats", []))
 
     def contract(self, model: str, version: str = "") -> Contract:
-        """What a model takes and gives; asked for once.
+        """What a model takes and gives; asked for once in this client's life.
 
         Raises:
+            InvalidInput: the version is no number.
             ModelNotFound: the server has no such model or version.
         """
+        wire.check_version(model, version)
         key = (model, version)
         if key not in self._contracts:
             metadata = self._query(f"metadata of {model}", self._client.get_model_metadata, model, version)
@@ -110,16 +124,25 @@ class Client:
     ) -> list[list[Label]]:
         """Run a classifier and let Triton name the classes (its classification extension).
 
+        Args:
+            model: its name.
+            inputs: as `infer` takes them.
+            top: how many labels, 1 or more; no more come than the model has classes.
+            output: which output holds the scores (default: the model's first).
+            version: as `infer` takes it.
+
         Returns:
             The `top` best labels of each input, best first.
 
         Raises:
+            ServerFailed: the scores are no finite numbers.
             ClientError: as `infer` does.
         """
+        wire.check_top(top)
         contract = self.contract(model, version)
         name, wanted = wire.class_output(self._module, contract, output)
         result = self._infer(contract, inputs, [wanted], version)
-        return wire.labels_from(result.as_numpy(name), contract.batched, top)
+        return wire.labels_from(result.as_numpy(name), contract, top)
 
     def _infer(self, contract: Contract, inputs: Array | Mapping[str, Array], outputs: list[Any], version: str) -> Any:
         named = contract.named(inputs)
@@ -146,13 +169,22 @@ class Client:
         delays = retry.delays(self.connection.retries)
         while True:
             try:
-                return function(*arguments, **options)
-            except wire.transport_errors() as error:
-                problem = wire.translate(error, self.connection, what)
+                with self._deadline():
+                    return function(*arguments, **options)
+            except failures.transport_errors() as error:
+                problem = failures.translate(error, self.connection, what)
                 delay = next(delays, None) if retry.may_retry(problem) else None
                 if delay is None:
                     raise problem from error
             time.sleep(delay)
+
+    def _deadline(self) -> AbstractContextManager[Any]:
+        """HTTP's own timeouts start anew with every byte that comes; gRPC keeps the deadline itself."""
+        if self.connection.protocol == "grpc":
+            return nullcontext()
+        import gevent
+
+        return gevent.Timeout(self.connection.timeout_s, TimeoutError)  # type: ignore[no-any-return]
 
 
 def module_for(connection: Connection) -> ModuleType:
@@ -167,9 +199,12 @@ def module_for(connection: Connection) -> ModuleType:
 def open_client(module: ModuleType, connection: Connection) -> Any:
     """Tritonclient's own client; no request is sent yet."""
     if connection.protocol == "grpc":
-        return module.InferenceServerClient(connection.url, **wire.grpc_tls(connection))
+        return module.InferenceServerClient(connection.url, **wire.grpc_channel(connection))
     options: dict[str, Any] = {"connection_timeout": connection.timeout_s, "network_timeout": connection.timeout_s}
     if connection.tls:
-        options |= {"ssl": True, "ssl_context_factory": lambda: wire.ssl_context(connection)}
-        options |= {"insecure": connection.tls.insecure}
+        import gevent.ssl
+
+        # geventhttpclient offers the host's own certificates as an argument: with --ca-file those do not count.
+        context = wire.ssl_context(connection, gevent.ssl.create_default_context)
+        options |= {"ssl": True, "ssl_context_factory": lambda **_: context, "insecure": connection.tls.insecure}
     return module.InferenceServerClient(connection.url, **options)

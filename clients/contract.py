@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 from tritonclient.utils import np_to_triton_dtype
 
@@ -14,11 +15,15 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One input or output: Triton's name of its data type ("FP32") and its dims without the batch; -1 varies."""
+    """One input or output: Triton's name of its data type ("FP32") and its dims without the batch; -1 varies.
+
+    An optional input may be left out of a request.
+    """
 
     name: str
     datatype: str
     dims: tuple[int, ...]
+    optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -44,12 +49,12 @@ class Contract:
             InvalidInput: a bare array for a model of several inputs.
         """
         if isinstance(inputs, Mapping):
-            return dict(inputs)
+            return {name: np.asarray(array) for name, array in inputs.items()}
         if len(self.inputs) != 1:
             raise InvalidInput(
                 f"{self.model} takes {len(self.inputs)} inputs ({names(self.inputs)}); pass them by name"
             )
-        return {self.inputs[0].name: inputs}
+        return {self.inputs[0].name: np.asarray(inputs)}
 
     def check(self, inputs: Mapping[str, Array]) -> None:
         """Refuse what the server would refuse.
@@ -60,7 +65,7 @@ class Contract:
         known = {spec.name: spec for spec in self.inputs}
         for name in inputs.keys() - known.keys():
             raise InvalidInput(f"{self.model} has no input '{name}'; it takes {names(self.inputs)}")
-        for name in known.keys() - inputs.keys():
+        for name in {spec.name for spec in self.inputs if not spec.optional} - inputs.keys():
             raise InvalidInput(f"{self.model}: input '{name}' is missing; it takes {names(self.inputs)}")
         for name, array in inputs.items():
             self._check_tensor(known[name], array)
@@ -73,7 +78,8 @@ class Contract:
         what = f"{self.model} input '{spec.name}'"
         found = np_to_triton_dtype(array.dtype)
         if found != spec.datatype:
-            raise InvalidInput(f"{what}: expected {spec.datatype}, got {found or array.dtype}; convert with .astype()")
+            remedy = ".astype(object)" if spec.datatype == "BYTES" else ".astype()"
+            raise InvalidInput(f"{what}: expected {spec.datatype}, got {found or array.dtype}; convert with {remedy}")
         expected = (("batch",) if self.batched else ()) + spec.dims
         dims = array.shape[1:] if self.batched else array.shape
         if len(expected) != array.ndim or not all(e in (-1, d) for e, d in zip(spec.dims, dims, strict=True)):

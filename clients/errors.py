@@ -3,6 +3,7 @@
 ClientError
 ├── InvalidInput        refused here, before anything was sent
 ├── ServerUnavailable   nothing answered, or the server says that it cannot serve now
+├── TlsFailed           the two sides do not trust each other's certificates, or one of them speaks no TLS
 ├── DeadlineExceeded    no answer within the timeout
 ├── ModelNotFound       the server has no such model or version, or it is not ready
 ├── RequestRejected     the server says that the request is wrong
@@ -20,6 +21,10 @@ class InvalidInput(ClientError):
 
 class ServerUnavailable(ClientError):
     """No server answers at the address, or it answers that it is not available."""
+
+
+class TlsFailed(ClientError):
+    """No encrypted connection came about; trying again would not help."""
 
 
 class DeadlineExceeded(ClientError):

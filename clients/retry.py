@@ -14,7 +14,11 @@ LONGEST_S = 2.0
 
 
 def may_retry(error: ClientError) -> bool:
-    """Only an unavailable server: a wrong request stays wrong, and a deadline was the caller's own."""
+    """Only an unavailable server: a wrong request stays wrong, and a deadline was the caller's own.
+
+    A connection that broke may have brought the request to the server: a model that is asked twice gives the same
+    answer twice, and its statistics count both.
+    """
     return isinstance(error, ServerUnavailable)
 
 

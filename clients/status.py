@@ -11,7 +11,7 @@ from typing import Any
 
 from clients.client import Client
 from clients.connection import add_connection_arguments, connection_from
-from clients.errors import ClientError
+from clients.errors import ClientError, ModelNotFound
 
 STAGES = ("queue", "compute_input", "compute_infer", "compute_output")
 
@@ -44,10 +44,13 @@ def status(client: Client, models: list[str]) -> dict[str, Any]:
         ClientError: the server does not answer, or has no such model.
     """
     server = client.server()
+    repository = client.models()
+    known = [one["name"] for one in repository]
     for model in models:
-        client.contract(model)
+        if model not in known:
+            raise ModelNotFound(f"no model '{model}' at {client.connection.url}; it has {', '.join(known) or 'none'}")
     counters = {(one["name"], str(one["version"])): figures(one) for one in client.statistics()}
-    listed = [one for one in client.models() if not models or one["name"] in models]
+    listed = [one for one in repository if not models or one["name"] in models]
     return {
         "server": {"name": server.get("name"), "version": server.get("version"), "ready": client.is_ready()},
         "models": [{**one, **counters.get((one["name"], str(one.get("version", ""))), {})} for one in listed],

@@ -3,52 +3,43 @@
 tritonclient has four modules (HTTP and gRPC, each twice) with nearly the same names; the differences end here.
 """
 
-import asyncio
+import math
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
 import numpy as np
-from tritonclient.utils import InferenceServerException
 
 from clients.connection import Connection
 from clients.contract import Array, Contract, TensorSpec
-from clients.errors import (
-    ClientError,
-    DeadlineExceeded,
-    InvalidInput,
-    ModelNotFound,
-    RequestRejected,
-    ServerFailed,
-    ServerUnavailable,
-)
+from clients.errors import InvalidInput, ServerFailed
 
-# By HTTP status and by gRPC code, as InferenceServerException.status() gives them.
-BY_STATUS: dict[str, type[ClientError]] = {
-    "400": RequestRejected,
-    "404": ModelNotFound,
-    "499": DeadlineExceeded,
-    "503": ServerUnavailable,
-    "504": DeadlineExceeded,
-    "StatusCode.INVALID_ARGUMENT": RequestRejected,
-    "StatusCode.NOT_FOUND": ModelNotFound,
-    "StatusCode.DEADLINE_EXCEEDED": DeadlineExceeded,
-    "StatusCode.UNAVAILABLE": ServerUnavailable,
-    "StatusCode.RESOURCE_EXHAUSTED": ServerUnavailable,
-    "StatusCode.UNIMPLEMENTED": RequestRejected,
-}
-# Triton answers some of these as plain 400s or UNAVAILABLE; its words tell them apart.
-UNKNOWN_MODEL = ("unknown model", "is not found", "has no available versions", "is not at ready state")
+MOST_CLASSES = 2**30
 # Fields whose value is text even if it is all digits.
 TEXTS = ("name", "version", "state", "reason")
-TIMEOUTS = (TimeoutError, asyncio.TimeoutError)
+# One Client has a TCP connection of its own, and reconnects as soon as our retries want it to: by default gRPC shares
+# connections within the process and lets nobody try again for up to two minutes after a failure.
+GRPC_CHANNEL = (
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 500),
+)
 
 
 @dataclass(frozen=True)
 class Label:
-    """One class of an answer: `score` is the model's raw output, `probability` its softmax over all classes."""
+    """One class of an answer.
+
+    Attributes:
+        name: the label, or the index where the model has no labels.
+        index: position in the output.
+        score: the model's raw output as Triton prints it, with six decimals.
+        probability: softmax of the scores over all classes, 0 to 1.
+    """
 
     name: str
     index: int
@@ -56,40 +47,10 @@ class Label:
     probability: float
 
 
-def transport_errors() -> tuple[type[BaseException], ...]:
-    """Everything that tritonclient lets through when a request fails."""
-    import aiohttp
-
-    return (InferenceServerException, OSError, aiohttp.ClientError, asyncio.TimeoutError)
-
-
-def translate(error: BaseException, connection: Connection, what: str) -> ClientError:
-    """Our error for one of tritonclient's, with the server's own words kept."""
-    where = f"{connection.protocol}://{connection.url}"
-    if isinstance(error, InferenceServerException):
-        message = str(error.message() or error)
-        return kind_of(str(error.status() or ""), message)(f"{what} at {where}: {message}")
-    if isinstance(error, TIMEOUTS):
-        return DeadlineExceeded(f"{what} at {where}: no answer within {connection.timeout_s:g} s (--timeout)")
-    return ServerUnavailable(
-        f"no server answers at {where} ({error}); start one with `python -m tools.serve`, or give its --url"
-    )
-
-
-def kind_of(status: str, message: str) -> type[ClientError]:
-    """Which of our errors a status and its words stand for."""
-    if any(words in message for words in UNKNOWN_MODEL):
-        return ModelNotFound
-    if "Deadline Exceeded" in message:
-        return DeadlineExceeded
-    if status in BY_STATUS:
-        return BY_STATUS[status]
-    return RequestRejected if status.startswith("4") else ServerFailed
-
-
 def request_options(connection: Connection) -> dict[str, Any]:
     """Arguments of every call: headers, and gRPC's deadline (HTTP's is the connection's own)."""
-    options: dict[str, Any] = {"headers": dict(connection.headers)}
+    # gRPC takes lower-case names only; HTTP does not care.
+    options: dict[str, Any] = {"headers": {name.lower(): value for name, value in connection.headers.items()}}
     return {**options, "client_timeout": connection.timeout_s} if connection.protocol == "grpc" else options
 
 
@@ -99,31 +60,48 @@ def query_options(connection: Connection) -> dict[str, Any]:
     return {**options, "as_json": True} if connection.protocol == "grpc" else options
 
 
-def grpc_tls(connection: Connection) -> dict[str, Any]:
+def grpc_channel(connection: Connection) -> dict[str, Any]:
     """Constructor arguments of both gRPC clients.
 
     Raises:
-        InvalidInput: --insecure, which gRPC does not offer.
+        InvalidInput: a PEM file cannot be used; --insecure, which gRPC does not offer.
     """
     tls = connection.tls
     if tls is None:
-        return {}
+        return {"channel_args": GRPC_CHANNEL}
     if tls.insecure:
         raise InvalidInput("gRPC always checks the server's certificate; give --ca-file instead of --insecure")
+    ssl_context(connection)  # gRPC itself would fail on a broken file without naming it
     return {
+        "channel_args": GRPC_CHANNEL,
         "ssl": True,
         "root_certificates": tls.ca_file,
-        "private_key": tls.key_file,
+        "private_key": tls.key_file or tls.cert_file,
         "certificate_chain": tls.cert_file,
     }
 
 
-def ssl_context(connection: Connection) -> ssl.SSLContext:
-    """The TLS context of an HTTP connection."""
+def ssl_context(
+    connection: Connection, create: Callable[..., ssl.SSLContext] = ssl.create_default_context
+) -> ssl.SSLContext:
+    """The TLS context of a connection.
+
+    Args:
+        connection: one with TLS.
+        create: gevent's own function where the socket is gevent's.
+
+    Raises:
+        InvalidInput: a PEM file is missing or broken.
+    """
     assert connection.tls is not None
-    context = ssl.create_default_context(cafile=connection.tls.ca_file)
-    if connection.tls.cert_file:
-        context.load_cert_chain(connection.tls.cert_file, connection.tls.key_file)
+    used = connection.tls.ca_file
+    try:
+        context = create(cafile=used)
+        if used := connection.tls.cert_file:
+            context.load_cert_chain(used, connection.tls.key_file)
+    except OSError as error:
+        files = f"{used}{f' with key {connection.tls.key_file}' if connection.tls.key_file else ''}"
+        raise InvalidInput(f"cannot use {files} for TLS: {error}; expected PEM") from error
     if connection.tls.insecure:
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     return context
@@ -137,6 +115,21 @@ def plain_numbers(value: Any) -> Any:
         return [plain_numbers(item) for item in value]
     is_number = isinstance(value, str) and value.removeprefix("-").isdigit()
     return int(value) if is_number else value
+
+
+def models_from(index: Any) -> list[dict[str, Any]]:
+    """The repository's models; gRPC wraps the list, and leaves it out when it is empty."""
+    return list(index.get("models", ()) if isinstance(index, dict) else index)
+
+
+def check_version(model: str, version: str) -> None:
+    """Refuse what is no version number; HTTP answers it with a bare "Not Found".
+
+    Raises:
+        InvalidInput: as said.
+    """
+    if version and not (version.isascii() and version.isdigit()):
+        raise InvalidInput(f"{model}: expected a version number, got '{version}'")
 
 
 def contract_from(metadata: dict[str, Any], config: dict[str, Any]) -> Contract:
@@ -156,7 +149,7 @@ def tensor_spec(tensor: dict[str, Any]) -> TensorSpec:
     """One input or output of a config in JSON."""
     dims = tuple(int(dim) for dim in tensor["dims"])
     datatype = tensor["data_type"].removeprefix("TYPE_")
-    return TensorSpec(tensor["name"], "BYTES" if datatype == "STRING" else datatype, dims)
+    return TensorSpec(tensor["name"], "BYTES" if datatype == "STRING" else datatype, dims, bool(tensor.get("optional")))
 
 
 def infer_inputs(module: ModuleType, contract: Contract, inputs: Mapping[str, Array]) -> list[Any]:
@@ -183,24 +176,53 @@ def infer_outputs(module: ModuleType, contract: Contract, outputs: Sequence[str]
 
 
 def class_output(module: ModuleType, contract: Contract, output: str | None) -> tuple[str, Any]:
-    """The output to classify by (default: the first), requested with all of its classes."""
-    spec = next((spec for spec in contract.outputs if output in (None, spec.name)), None)
-    if spec is None:
-        raise InvalidInput(f"{contract.model} has no output '{output}'")
-    return spec.name, module.InferRequestedOutput(spec.name, class_count=int(np.prod(spec.dims)))
+    """The output to classify by (default: the first), requested with all of its classes.
+
+    Raises:
+        InvalidInput: the model has no output of that name.
+    """
+    wanted = output or contract.outputs[0].name
+    (tensor,) = infer_outputs(module, contract, [wanted])
+    dims = next(spec.dims for spec in contract.outputs if spec.name == wanted)
+    # Triton gives what there is when asked for more, so that dims that vary need no guess.
+    classes = MOST_CLASSES if -1 in dims else math.prod(dims)
+    return tensor.name(), module.InferRequestedOutput(wanted, class_count=classes)
 
 
-def labels_from(rows: Array, batched: bool, top: int) -> list[list[Label]]:
-    """Triton's "score:index:label" texts, one list of the `top` best per image."""
-    return [labels_of(row, top) for row in (rows if batched else rows[None])]
+def check_top(top: int) -> None:
+    """Refuse to ask for no label.
+
+    Raises:
+        InvalidInput: as said.
+    """
+    if top < 1:
+        raise InvalidInput(f"expected one label or more, got top={top}")
 
 
-def labels_of(row: Array, top: int) -> list[Label]:
-    """One image's classes, best first, with probabilities over all of them."""
+def labels_from(rows: Array, contract: Contract, top: int) -> list[list[Label]]:
+    """Triton's "score:index:label" texts, one list of the `top` best per input.
+
+    Raises:
+        ServerFailed: a score is NaN, or the best one infinite.
+    """
+    every = [labels_of(row) for row in (rows if contract.batched else rows[None])]
+    for position, labels in enumerate(every):
+        if not all(math.isfinite(label.probability) for label in labels):
+            score = next(label.score for label in labels if not math.isfinite(label.score))
+            raise ServerFailed(
+                f"{contract.model} gave a score that is no finite number ({score}) for input {position} of the batch; "
+                "look for NaN, infinite or huge values in that input"
+            )
+    return [labels[:top] for labels in every]
+
+
+def labels_of(row: Array) -> list[Label]:
+    """One input's classes, best first, with probabilities over all of them: NaN where the scores give none."""
     parts = [text.decode().split(":", 2) for text in row]
     scores = np.array([float(part[0]) for part in parts])
-    weights = np.exp(scores - scores.max())
+    with np.errstate(invalid="ignore"):  # infinity minus infinity
+        weights = np.exp(scores - scores.max())
     return [
         Label(part[2] if len(part) > 2 else part[1], int(part[1]), float(score), float(probability))
         for part, score, probability in zip(parts, scores, weights / weights.sum(), strict=True)
-    ][:top]
+    ]

@@ -1,0 +1,89 @@
+"""From what tritonclient raises to our errors: by HTTP status, gRPC code, the server's words or the exception."""
+
+import http.client
+import ssl
+
+from tritonclient.utils import InferenceServerException
+
+from clients.connection import Connection
+from clients.errors import (
+    ClientError,
+    DeadlineExceeded,
+    ModelNotFound,
+    RequestRejected,
+    ServerFailed,
+    ServerUnavailable,
+    TlsFailed,
+)
+
+# By HTTP status and by gRPC code, as InferenceServerException.status() gives them.
+BY_STATUS: dict[str, type[ClientError]] = {
+    "400": RequestRejected,
+    "429": ServerUnavailable,
+    "499": DeadlineExceeded,
+    "502": ServerUnavailable,
+    "503": ServerUnavailable,
+    "504": DeadlineExceeded,
+    "StatusCode.INVALID_ARGUMENT": RequestRejected,
+    "StatusCode.NOT_FOUND": ModelNotFound,
+    "StatusCode.DEADLINE_EXCEEDED": DeadlineExceeded,
+    "StatusCode.UNAVAILABLE": ServerUnavailable,
+    "StatusCode.RESOURCE_EXHAUSTED": ServerUnavailable,
+    "StatusCode.UNIMPLEMENTED": RequestRejected,
+}
+# Triton answers some of these as plain 400s or UNAVAILABLE, and gRPC has one code for all that goes wrong on the way;
+# their words tell them apart. The first entry that fits wins.
+BY_WORDS: dict[str, type[ClientError]] = {
+    "unknown model": ModelNotFound,
+    "requested model '": ModelNotFound,
+    "has no available versions": ModelNotFound,
+    "is not at ready state": ModelNotFound,
+    "is restricted, expecting header": RequestRejected,
+    "Ssl handshake failed": TlsFailed,
+    "SSL_ERROR": TlsFailed,
+}
+
+
+def transport_errors() -> tuple[type[BaseException], ...]:
+    """Everything that tritonclient lets through when a request fails."""
+    import aiohttp
+
+    return (InferenceServerException, OSError, aiohttp.ClientError, http.client.HTTPException)
+
+
+def translate(error: BaseException, connection: Connection, what: str) -> ClientError:
+    """Our error for one of tritonclient's, with the server's own words kept."""
+    where = f"{connection.protocol}://{connection.url}"
+    if isinstance(error, InferenceServerException):
+        return from_tritonclient(error, f"{what} at {where}", where)
+    if isinstance(error, TimeoutError):
+        return DeadlineExceeded(f"{what} at {where}: no answer within {connection.timeout_s:g} s (--timeout)")
+    if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+        return TlsFailed(f"{what} at {where}: {error}; check --ca-file, --cert-file and the server's own certificate")
+    return nothing_answers(where, str(error) or type(error).__name__)
+
+
+def from_tritonclient(error: InferenceServerException, what: str, where: str) -> ClientError:
+    """Our error for an answer with an error, or for any failure of gRPC."""
+    message = str(error.message() or error)
+    kind = kind_of(str(error.status() or ""), message)
+    if kind is ServerUnavailable and "failed to connect" in message:
+        return nothing_answers(where, message)
+    return kind(f"{what}: {message}")
+
+
+def nothing_answers(where: str, reason: str) -> ServerUnavailable:
+    """The error of a connection that did not come about, or broke."""
+    return ServerUnavailable(
+        f"no server answers at {where} ({reason}); start one with `python -m tools.serve`, or give its --url"
+    )
+
+
+def kind_of(status: str, message: str) -> type[ClientError]:
+    """Which of our errors a status and its words stand for."""
+    for words, kind in BY_WORDS.items():
+        if words in message:
+            return kind
+    if status in BY_STATUS:
+        return BY_STATUS[status]
+    return RequestRejected if status.startswith("4") else ServerFailed
