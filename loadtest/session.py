@@ -90,7 +90,7 @@ class Session:
             print(f"error: {error}", file=sys.stderr)
             self.environment.runner.quit()
             raise GreenletExit
-        raise StopTest(f"error: {error}") from error
+        raise StopTest(f"error: {error}") from None
 
     def plan(self, client: Client) -> Plan:
         """Encoded requests for the chosen models."""

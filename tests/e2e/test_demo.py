@@ -1,0 +1,36 @@
+"""`make demo`'s command, as a whole, on what `make test` has built."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+from tools.repository import model_names, read_manifest, versions
+
+SECONDS = 2
+
+
+def test_the_demo_goes_the_whole_way_and_ends_with_one_json_document(
+    built: Path, command: Callable[..., CompletedProcess[str]]
+) -> None:
+    before = {model: versions(model) for model in model_names()}
+    result = command("tools.demo", "--images", "10", "--users", "4", "--run-time", str(SECONDS))
+    assert result.returncode == 0, result.stderr
+    document = json.loads(result.stdout.splitlines()[-1])
+    assert {model: versions(model) for model in model_names()} == before
+    for model, found in document["models"].items():
+        manifest = read_manifest(model, found["version"])
+        assert found == {
+            "accuracy": manifest["accuracy"],
+            "data": manifest["data"]["title"],
+            "version": versions(model)[-1],
+        }
+        assert f"{found['accuracy']:.2%} on {found['data']}" in result.stdout
+    asked = [(one["model"], one["protocol"]) for one in document["inference"]]
+    assert set(asked) == {(model, protocol) for model in model_names() for protocol in ("http", "grpc")}
+    right = [one["label"] == one["truth"] for one in document["inference"]]
+    assert sum(right) / len(right) > 0.7
+    assert set(document["loadtest"]) == {"http", "grpc"}
+    for run in document["loadtest"].values():
+        assert run["errors"] == 0 and run["rps"] > 10 and run["mean_batch"] >= 1
+        assert 0 < run["p50_ms"] <= run["p95_ms"] <= run["p99_ms"]

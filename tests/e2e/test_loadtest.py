@@ -1,0 +1,163 @@
+"""Load tests with real Locust processes against a real server."""
+
+import http.client
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+
+from tools.repository import ROOT, model_names
+from tools.tritonserver import Options, Server
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+USERS = 8
+
+
+def figures(result: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
+    return document
+
+
+def assert_complete(run: dict[str, Any]) -> None:
+    """The client's and the server's counts agree, up to the requests that were under way at the end."""
+    for model in run["models"].values():
+        assert model["requests"] > 0
+        assert 0 <= model["server"]["requests"] - model["requests"] <= USERS
+        assert model["server"]["inferences"] == model["server"]["requests"] * run["client_batch"]
+
+
+def test_both_protocols_are_measured_and_both_sides_agree(command: Command, server: Server, tmp_path: Path) -> None:
+    result = command(
+        "loadtest.run",
+        "--users",
+        str(USERS),
+        "--run-time",
+        "2",
+        "--report",
+        tmp_path,
+        "--slo",
+        "errors<1%",
+        server=server,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "SLO met: errors<1%" in result.stdout
+    for protocol, run in figures(result).items():
+        assert set(run["models"]) == set(model_names())
+        assert {model["payload"] for model in run["models"].values()} == {"samples"}
+        assert_complete(run)
+        assert run["errors"] == 0 and run["rps"] > 10
+        assert 0 < run["p50_ms"] <= run["p95_ms"] <= run["p99_ms"] <= run["max_ms"]
+        assert run["mean_batch"] >= 1
+        assert {f"{protocol}.{suffix}" for suffix in ("html", "json", "md")} <= {p.name for p in tmp_path.iterdir()}
+
+
+def test_workers_figures_are_complete(command: Command, server: Server, tmp_path: Path) -> None:
+    options = ("--protocols", "grpc", "--processes", "2", "--models", "mnist_mlp", "--client-batch", "4")
+    result = command(
+        "loadtest.run", *options, "--users", str(USERS), "--run-time", "2", "--report", tmp_path, server=server
+    )
+    assert result.returncode == 0, result.stderr
+    assert_complete(figures(result)["grpc"])
+
+
+def test_a_missed_objective_is_exit_code_1(command: Command, server: Server, tmp_path: Path) -> None:
+    options = ("--protocols", "http", "--users", "1", "--run-time", "1", "--report", tmp_path, "--slo", "p99<1us")
+    result = command("loadtest.run", *options, server=server)
+    assert result.returncode == 1
+    assert "SLO missed: p99<1us (was " in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--models", "nope"), "unknown model: 'nope'"),
+        (("--models", "mnist_mlp=0"), "expected NAME or NAME=WEIGHT"),
+        (("--client-batch", "65"), "expected a batch of 1 to 64, got 65"),
+        (("--slo", "p12<1ms"), "cannot read the objective 'p12<1ms'"),
+        (("--host", "127.0.0.1:1"), "no server answers at"),
+        (("--processes", "2", "--models", "nope"), "unknown model: 'nope'"),
+    ],
+)
+def test_a_test_that_cannot_be_run_is_exit_code_2_and_says_why(
+    options: tuple[str, ...], words: str, command: Command, server: Server, tmp_path: Path
+) -> None:
+    always = ("--protocols", "http", "--users", "1", "--run-time", "1", "--report", tmp_path)
+    result = command("loadtest.run", *always, *options, server=server)
+    assert result.returncode == 2, result.stderr
+    assert "error: " in result.stderr and words in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_server_that_dies_is_counted_in_errors(command: Command, repository: Path, tmp_path: Path) -> None:
+    options = ("--protocols", "http", "--users", "2", "--run-time", "4", "--report", tmp_path, "--slo", "errors<1%")
+    with Server(Options(repository)) as doomed:
+        timer = threading.Timer(3.0, os.kill, (doomed.pid, 9))
+        timer.start()
+        result = command("loadtest.run", *options, server=doomed)
+        timer.join()
+    run = figures(result)["http"]
+    assert result.returncode == 1
+    assert run["errors"] > 0 and run["requests"] > run["errors"]
+    assert any("refused" in kind.lower() for kind in run["error_kinds"])
+
+
+@pytest.fixture
+def web_page(server: Server, tmp_path: Path) -> Iterator[http.client.HTTPConnection]:
+    """Locust's web page on a free port, as `locust -f loadtest/locustfile.py` opens it."""
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        port = holder.getsockname()[1]
+    command = ["-m", "locust", "-f", "loadtest/locustfile.py", "--web-host", "127.0.0.1", "--web-port", str(port)]
+    environment = {**os.environ, "TRITON_HTTP_URL": server.http}
+    process = subprocess.Popen([sys.executable, *command, "--report", str(tmp_path)], cwd=ROOT, env=environment)
+    try:
+        page = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        wait_for(lambda: answers(page))
+        yield page
+        page.close()
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def answers(page: http.client.HTTPConnection) -> bool:
+    try:
+        return ask(page, "GET", "/")[0] == 200
+    except OSError:
+        page.close()
+        return False
+
+
+def ask(page: http.client.HTTPConnection, method: str, path: str, **form: str) -> tuple[int, str]:
+    page.request(method, path, urlencode(form), {"Content-Type": "application/x-www-form-urlencoded"})
+    answer = page.getresponse()
+    return answer.status, answer.read().decode()
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "gave up waiting"
+        time.sleep(0.1)
+
+
+def test_the_web_page_runs_tests_and_survives_options_that_cannot_be_run(
+    web_page: http.client.HTTPConnection, tmp_path: Path
+) -> None:
+    report = tmp_path / "http.json"
+    for models, written in (("nope", False), ("mnist_mlp", True)):
+        status, body = ask(web_page, "POST", "/swarm", user_count="2", spawn_rate="2", models=models)
+        assert status == 200 and json.loads(body)["success"]
+        time.sleep(1.5)
+        assert ask(web_page, "POST", "/stop")[0] == 200
+        assert report.exists() is written
+    assert set(json.loads(report.read_text())["models"]) == {"mnist_mlp"}
