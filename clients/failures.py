@@ -39,7 +39,7 @@ BY_WORDS: dict[str, type[ClientError]] = {
     "has no available versions": ModelNotFound,
     "is not at ready state": ModelNotFound,
     "is restricted, expecting header": RequestRejected,
-    "Ssl handshake failed": TlsFailed,
+    "handshake failed": TlsFailed,
     "SSL_ERROR": TlsFailed,
 }
 
@@ -75,7 +75,8 @@ def from_tritonclient(error: InferenceServerException, what: str, where: str) ->
 def nothing_answers(where: str, reason: str) -> ServerUnavailable:
     """The error of a connection that did not come about, or broke."""
     return ServerUnavailable(
-        f"no server answers at {where} ({reason}); start one with `python -m tools.serve`, or give its --url"
+        f"no server answers at {where} ({reason}); start one with `python -m tools.serve`, "
+        "or check --url, --protocol and the TLS options"
     )
 
 

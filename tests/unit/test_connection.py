@@ -1,0 +1,99 @@
+"""Addresses, deadlines, headers and TLS options: which are taken, from where, and which are refused at once."""
+
+import argparse
+from typing import Any
+
+import pytest
+
+from clients.connection import PROTOCOLS, Connection, Protocol, Tls, add_connection_arguments, connection_from
+from clients.errors import InvalidInput
+
+
+@pytest.fixture(autouse=True)
+def no_addresses_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for protocol in PROTOCOLS:
+        monkeypatch.delenv(f"TRITON_{protocol.upper()}_URL", raising=False)
+
+
+def parsed(*arguments: str) -> Connection:
+    parser = argparse.ArgumentParser()
+    add_connection_arguments(parser)
+    return connection_from(parser.parse_args(arguments))
+
+
+@pytest.mark.parametrize(("protocol", "port"), [("http", 8000), ("grpc", 8001)])
+def test_without_an_address_it_is_triton_s_usual_port_here(protocol: Protocol, port: int) -> None:
+    assert Connection(protocol).url == parsed("--protocol", protocol).url == f"127.0.0.1:{port}"
+
+
+def test_a_flag_goes_before_the_environment_and_the_environment_before_the_default(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TRITON_GRPC_URL", "environment:2")
+    assert parsed("--protocol", "grpc").url == Connection("grpc").url == "environment:2"
+    assert parsed("--protocol", "grpc", "--url", "flag:1").url == "flag:1"
+    assert Connection("http").url == "127.0.0.1:8000"
+
+
+@pytest.mark.parametrize("url", ["host:1", "127.0.0.1:8000", "[::1]:8000", "my-host.example:80", "host:1/triton/v1"])
+def test_an_address_of_host_and_port_is_taken(url: str) -> None:
+    assert Connection("http", url).url == url
+
+
+@pytest.mark.parametrize("url", ["http://host:1", "host", "8000", ":8000", "host:port", "::1:8000", "ho st:1"])
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_any_other_address_is_refused(protocol: Protocol, url: str) -> None:
+    with pytest.raises(InvalidInput, match="expected an address HOST:PORT, got '"):
+        Connection(protocol, url)
+
+
+def test_a_path_is_refused_over_grpc() -> None:
+    with pytest.raises(InvalidInput, match="expected an address HOST:PORT"):
+        Connection("grpc", "host:1/path")
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("inf"), float("nan")])
+def test_a_deadline_that_is_none_is_refused(seconds: float) -> None:
+    with pytest.raises(InvalidInput, match="expected a timeout of more than 0 seconds"):
+        Connection(timeout_s=seconds)
+
+
+def test_a_negative_number_of_retries_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="expected 0 or more retries, got -1; set --retries"):
+        parsed("--retries", "-1")
+
+
+def test_headers_come_as_names_and_values() -> None:
+    headers = parsed("--header", "X-Key=se=same", "--header", "authorization=Bearer token").headers
+    assert headers == {"X-Key": "se=same", "authorization": "Bearer token"}
+
+
+@pytest.mark.parametrize("text", ["name", "=value", "na me=value", "name=two\nlines", "name=ü"])
+def test_what_is_no_header_is_refused(text: str) -> None:
+    with pytest.raises(InvalidInput, match="expected a header"):
+        parsed("--header", text)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "tls"),
+    [
+        ((), None),
+        (("--tls",), Tls()),
+        (("--ca-file", "ca"), Tls(ca_file="ca")),
+        (("--cert-file", "c"), Tls(cert_file="c")),
+        (("--cert-file", "c", "--key-file", "k"), Tls(cert_file="c", key_file="k")),
+        (("--insecure",), Tls(insecure=True)),
+    ],
+)
+def test_each_tls_option_asks_for_tls(arguments: tuple[str, ...], tls: Tls | None) -> None:
+    assert parsed(*arguments).tls == tls
+
+
+def test_a_key_without_its_certificate_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="key k comes without its certificate; give --cert-file"):
+        parsed("--key-file", "k")
+
+
+def test_deadline_and_retries_are_passed_on() -> None:
+    values: dict[str, Any] = vars(parsed("--timeout", "0.5", "--retries", "7"))
+    assert (values["timeout_s"], values["retries"]) == (0.5, 7)

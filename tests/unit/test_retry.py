@@ -1,0 +1,27 @@
+"""When the clients try again and how long they wait."""
+
+import pytest
+
+from clients import errors, retry
+
+
+@pytest.mark.parametrize("kind", errors.ClientError.__subclasses__())
+def test_only_an_unavailable_server_is_asked_again(kind: type[errors.ClientError]) -> None:
+    assert retry.may_retry(kind("")) == (kind is errors.ServerUnavailable)
+
+
+@pytest.mark.parametrize("retries", [0, 1, 5])
+def test_there_is_one_wait_for_each_retry(retries: int) -> None:
+    assert len(list(retry.delays(retries))) == retries
+
+
+def test_waits_grow_to_their_limit_and_never_beyond_it() -> None:
+    runs = [list(retry.delays(12)) for _ in range(200)]
+    longest = [max(waits) for waits in zip(*runs, strict=True)]
+    ceilings = [min(retry.LONGEST_S, retry.FIRST_S * 2**attempt) for attempt in range(12)]
+    # The longest of 200 even draws is within a tenth of its ceiling, but for one run in a thousand million.
+    assert all(0.9 * ceiling < wait <= ceiling for wait, ceiling in zip(longest, ceilings, strict=True))
+
+
+def test_waits_differ_so_that_clients_do_not_come_back_together() -> None:
+    assert len({tuple(retry.delays(3)) for _ in range(50)}) == 50

@@ -1,0 +1,195 @@
+"""Between our client and tritonclient: labels, contracts and numbers of answers, and which error stands for which."""
+
+import http.client
+import ssl
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import tritonclient.grpc
+import tritonclient.http
+from tritonclient.utils import InferenceServerException, deserialize_bytes_tensor
+
+from clients import errors, failures, wire
+from clients.connection import Connection, Tls
+from clients.contract import Array, Contract, TensorSpec
+
+MODULES: tuple[ModuleType, ...] = (tritonclient.http, tritonclient.grpc)
+TEN = Contract("net", ("1",), 8, (TensorSpec("X", "FP32", (4,)),), (TensorSpec("Y", "FP32", (3,)),))
+
+
+def row(*texts: str) -> Array:
+    return np.array([text.encode() for text in texts], object)
+
+
+def test_labels_carry_softmax_over_all_classes_even_when_few_are_wanted() -> None:
+    ((best,),) = wire.labels_from(row("2.0:1:cat", "1.0:0:dog", "0.0:2:fox")[None], TEN, 1)
+    assert (best.name, best.index, best.score) == ("cat", 1, 2.0)
+    assert best.probability == pytest.approx(np.exp(2) / (np.exp(2) + np.exp(1) + 1))
+
+
+def test_labels_keep_their_colons_and_fall_back_to_the_index() -> None:
+    ((first, second),) = wire.labels_from(row("1.0:7:a:b", "0.0:3")[None], TEN, 5)
+    assert (first.name, second.name) == ("a:b", "3")
+
+
+def test_scores_too_large_for_exp_and_masked_classes_still_give_probabilities() -> None:
+    huge = f"{3e38:f}"
+    ((best, other, masked),) = wire.labels_from(row(f"{huge}:0:a", "1.0:1:b", "-inf:2:c")[None], TEN, 3)
+    assert (best.probability, other.probability, masked.probability) == (1.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("score", ["nan", "inf", "-inf"])
+def test_scores_without_an_order_are_an_error_and_name_the_input(score: str) -> None:
+    rows = np.stack([row("1.0:0:a", "0.0:1:b"), row(f"{score}:0:a", f"{score}:1:b")])
+    with pytest.raises(errors.ServerFailed, match=rf"no finite number \({score}\) for input 1 of the batch"):
+        wire.labels_from(rows, TEN, 1)
+
+
+def test_a_model_without_batches_gives_one_row_of_labels() -> None:
+    single = Contract("net", ("1",), 0, TEN.inputs, TEN.outputs)
+    ((label,),) = wire.labels_from(row("1.0:0:a", "0.0:1:b"), single, 1)
+    assert label.name == "a"
+
+
+def test_no_label_at_all_cannot_be_asked_for() -> None:
+    with pytest.raises(errors.InvalidInput, match="expected one label or more, got top=0"):
+        wire.check_top(0)
+
+
+def test_numbers_that_protobuf_wrote_as_text_become_numbers_and_texts_stay() -> None:
+    answer = {"name": "7", "version": "1", "count": "12", "ns": "-3", "list": ["4", "x"], "ratio": 0.5}
+    expected = {"name": "7", "version": "1", "count": 12, "ns": -3, "list": [4, "x"], "ratio": 0.5}
+    assert wire.plain_numbers(answer) == expected
+
+
+@pytest.mark.parametrize("index", [{}, [], {"models": []}])
+def test_an_empty_repository_lists_no_models(index: Any) -> None:
+    assert wire.models_from(index) == []
+
+
+def test_a_contract_is_the_same_from_either_protocol() -> None:
+    http_config = {
+        "name": "net",
+        "max_batch_size": 0,
+        "input": [{"name": "T", "data_type": "TYPE_STRING", "dims": [-1], "optional": True}],
+        "output": [{"name": "Y", "data_type": "TYPE_FP16", "dims": [2, 3]}],
+        "parameters": {"A": {"string_value": "b"}},
+    }
+    grpc_config = {
+        "config": {
+            "name": "net",
+            "input": [{"name": "T", "data_type": "TYPE_STRING", "dims": ["-1"], "optional": True}],
+            "output": [{"name": "Y", "data_type": "TYPE_FP16", "dims": ["2", "3"]}],
+            "parameters": {"A": {"string_value": "b"}},
+        }
+    }
+    first, second = (wire.contract_from({"versions": ["1"]}, config) for config in (http_config, grpc_config))
+    text, scores = TensorSpec("T", "BYTES", (-1,), optional=True), TensorSpec("Y", "FP16", (2, 3))
+    assert first == second == Contract("net", ("1",), 0, (text,), (scores,), {"A": "b"})
+
+
+@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("texts", [np.array([[b"a", b"bc"]]), np.array([["a", "bc"]], object)])
+def test_texts_are_sent_as_utf_8(module: ModuleType, texts: Array) -> None:
+    model = Contract("net", ("1",), 8, (TensorSpec("T", "BYTES", (2,)),), ())
+    (tensor,) = wire.infer_inputs(module, model, {"T": texts})
+    content = tensor._get_content() if module is tritonclient.grpc else tensor._get_binary_data()
+    assert list(deserialize_bytes_tensor(content)) == [b"a", b"bc"]
+    assert tensor.shape() == [1, 2]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_an_array_that_is_not_contiguous_is_sent_in_its_own_order(module: ModuleType) -> None:
+    model = Contract("net", ("1",), 8, (TensorSpec("X", "FP32", (3,)),), ())
+    turned = np.arange(6, dtype=np.float32).reshape(3, 2).T
+    (tensor,) = wire.infer_inputs(module, model, {"X": turned})
+    content = tensor._get_content() if module is tritonclient.grpc else tensor._get_binary_data()
+    assert np.frombuffer(content, np.float32).tolist() == [0, 2, 4, 1, 3, 5]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_an_unknown_output_is_refused_with_the_known_ones(module: ModuleType) -> None:
+    with pytest.raises(errors.InvalidInput, match="net has no output 'Z'; it gives Y"):
+        wire.infer_outputs(module, TEN, ["Z"])
+    with pytest.raises(errors.InvalidInput, match="net has no output 'Z'; it gives Y"):
+        wire.class_output(module, TEN, "Z")
+
+
+@pytest.mark.parametrize("version", ["x", "-1", "1.0", "²"])
+def test_what_is_no_version_number_is_refused(version: str) -> None:
+    with pytest.raises(errors.InvalidInput, match="net: expected a version number, got"):
+        wire.check_version("net", version)
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "kind"),
+    [
+        ("400", "unexpected shape for input", errors.RequestRejected),
+        ("StatusCode.INVALID_ARGUMENT", "unexpected shape for input", errors.RequestRejected),
+        ("400", "requested model 'x' is not available", errors.ModelNotFound),
+        ("404", "Request for unknown model: 'x' is not found", errors.ModelNotFound),
+        ("StatusCode.UNAVAILABLE", "Request for unknown model: 'x' has no available versions", errors.ModelNotFound),
+        ("404", "Not Found", errors.RequestRejected),
+        ("403", "This API is restricted, expecting header 'k'", errors.RequestRejected),
+        ("StatusCode.UNAVAILABLE", "This protocol is restricted, expecting header 'k'", errors.RequestRejected),
+        ("429", "slow down", errors.ServerUnavailable),
+        ("502", "bad gateway", errors.ServerUnavailable),
+        ("503", "Exceeds maximum queue size", errors.ServerUnavailable),
+        ("StatusCode.UNAVAILABLE", "failed to connect to all addresses", errors.ServerUnavailable),
+        ("StatusCode.UNAVAILABLE", "failed to connect; SSL_ERROR_SSL: wrong version", errors.TlsFailed),
+        ("504", "gateway timeout", errors.DeadlineExceeded),
+        ("StatusCode.DEADLINE_EXCEEDED", "Deadline Exceeded", errors.DeadlineExceeded),
+        ("500", "Stub process 'x' is not healthy.", errors.ServerFailed),
+        ("StatusCode.INTERNAL", "failed", errors.ServerFailed),
+        ("", "anything", errors.ServerFailed),
+    ],
+)
+def test_status_and_words_decide_the_kind_of_error(status: str, message: str, kind: type[errors.ClientError]) -> None:
+    error = failures.translate(InferenceServerException(message, status or None), Connection(), "inference of x")
+    assert type(error) is kind
+    assert message in str(error)
+
+
+@pytest.mark.parametrize(
+    ("raised", "kind"),
+    [
+        (ConnectionRefusedError("refused"), errors.ServerUnavailable),
+        (http.client.HTTPException("connection closed."), errors.ServerUnavailable),
+        (ssl.SSLEOFError("the server died"), errors.ServerUnavailable),
+        (ssl.SSLCertVerificationError("self-signed"), errors.TlsFailed),
+        (TimeoutError(), errors.DeadlineExceeded),
+    ],
+)
+def test_what_happens_on_the_way_decides_it_too(raised: Exception, kind: type[errors.ClientError]) -> None:
+    assert isinstance(raised, failures.transport_errors())
+    error = failures.translate(raised, Connection("http", "host:1"), "inference of x")
+    assert type(error) is kind
+    assert "http://host:1" in str(error)
+
+
+def test_header_names_are_sent_in_lower_case_as_grpc_demands() -> None:
+    assert wire.request_options(Connection("grpc", headers={"X-Key": "Sesame"}))["headers"] == {"x-key": "Sesame"}
+
+
+def test_only_grpc_is_told_the_deadline_with_each_call() -> None:
+    assert wire.request_options(Connection("grpc", timeout_s=3))["client_timeout"] == 3
+    assert "client_timeout" not in wire.request_options(Connection("http", timeout_s=3))
+
+
+@pytest.mark.parametrize("content", [None, "no PEM"])
+@pytest.mark.parametrize("field", ["ca_file", "cert_file"])
+def test_a_certificate_that_is_missing_or_broken_is_named(tmp_path: Path, field: str, content: str | None) -> None:
+    path = tmp_path / "file.pem"
+    if content:
+        path.write_text(content)
+    with pytest.raises(errors.InvalidInput, match=f"cannot use {path} for TLS"):
+        wire.grpc_channel(Connection("grpc", tls=replace(Tls(), **{field: str(path)})))
+
+
+def test_grpc_cannot_be_asked_not_to_check() -> None:
+    with pytest.raises(errors.InvalidInput, match="give --ca-file instead of --insecure"):
+        wire.grpc_channel(Connection("grpc", tls=Tls(insecure=True)))
