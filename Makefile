@@ -6,6 +6,8 @@ PYTHON ?= python3.11
 TORCH_INDEX ?=
 # Further arguments for the command behind a target, for example: make loadtest ARGS='--users 64'
 ARGS ?=
+# Docker's compose plugin where it is installed, else the docker-compose program (1.29 or later).
+COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -55,13 +57,14 @@ format: $(READY) ## let ruff rewrite what it can
 	$(PY) -m ruff check --fix .
 
 up: ## docker compose: build, serve, prometheus, grafana
-	PUID=$$(id -u) PGID=$$(id -g) $(or $(COMPOSE),docker compose) up --build --detach
+	PUID=$${PUID:-$$(id -u)} PGID=$${PGID:-$$(id -g)} $(COMPOSE) up --build --detach $(ARGS)
 
+# All profiles, or a server that `make up` did not choose would stay behind.
 down: ## stop what `make up` started; the models stay
-	$(or $(COMPOSE),docker compose) down
+	COMPOSE_PROFILES=cpu,gpu,locust $(COMPOSE) down --remove-orphans $(ARGS)
 
 test-compose: $(READY) ## bring the compose stack up, try it over both protocols, bring it down
-	$(PY) -m pytest tests/compose $(ARGS)
+	COMPOSE='$(COMPOSE)' $(PY) -m pytest tests/compose $(ARGS)
 
 clean: ## remove what was built: models, checkpoints, data, the environment
 	rm -rf build data $(VENV) model_repository/*/[0-9]* model_repository/*/configs/cpu.pbtxt
