@@ -41,9 +41,11 @@ class TritonPythonModel:
         self.name = self.config["name"]
         self.device = choose_device(args)
         set_threads_and_jit(self.config)
-        no_gradients = torch.inference_mode() if flag(self.config, "INFERENCE_MODE", True) else torch.no_grad()
-        # Entered once for the process: a guard per batch would cost as much as a small forward.
-        no_gradients.__enter__()
+        # Entered once for the process: a guard per batch would cost as much as a small forward. It is kept, because
+        # inference mode ends when the object that began it is collected.
+        self.no_gradients = torch.inference_mode() if flag(self.config, "INFERENCE_MODE", True) else torch.no_grad()
+        self.no_gradients.__enter__()
+        self.from_numpy = torch.from_numpy
         self.model = load(args, self.config, self.device)
         arguments = [
             signature.Argument(argument.name, argument.type.kind())
@@ -103,9 +105,7 @@ class TritonPythonModel:
 
     def to_device(self, array: Array) -> Any:
         """The array as a tensor where the model computes; no copy on a CPU."""
-        import torch
-
-        tensor = torch.from_numpy(array)
+        tensor = self.from_numpy(array)
         return tensor if self.device.type == "cpu" else tensor.to(self.device)
 
     def results(self, returned: Any) -> list[tuple[str, Array]]:
@@ -123,15 +123,15 @@ class TritonPythonModel:
 
     def split(self, sizes: list[int], results: list[tuple[str, Array]]) -> list[Any]:
         """One response per request, its rows cut out of the batch."""
-        if len(sizes) == 1:
-            return [pb_utils.InferenceResponse([pb_utils.Tensor(name, array) for name, array in results])]
         total = sum(sizes)
         for name, array in results:
-            if len(array) != total:
+            if self.batched and len(array) != total:
                 raise pb_utils.TritonModelException(
                     f"output '{name}' has {len(array)} rows for a batch of {total}; "
                     "the model must keep the batch dimension, or set max_batch_size to 0"
                 )
+        if len(sizes) == 1:
+            return [pb_utils.InferenceResponse([pb_utils.Tensor(name, array) for name, array in results])]
         responses, start = [], 0
         for size in sizes:
             end = start + size
@@ -158,7 +158,8 @@ def to_array(name: str, value: Any, dtype: Any) -> Array:
         )
     if not value.ndim:
         raise pb_utils.TritonModelException(f"output '{name}' is a scalar; a tensor needs a dimension")
-    array: Array = value.cpu().numpy()
+    # Forced: to the CPU, and out of autograd where a model turned gradients on; faster than asking for each.
+    array: Array = value.numpy(force=True)
     return array
 
 

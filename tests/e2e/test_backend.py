@@ -1,0 +1,190 @@
+"""The pytorch backend against NVIDIA's rules, in the real tritonserver: binding, dtypes, batches and bad models.
+
+One server holds a small model for each rule (tests/e2e/backend_models.py).
+"""
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import tritonclient.grpc as grpc
+from tritonclient.utils import InferenceServerException, np_to_triton_dtype
+
+from tests.e2e.backend_models import DTYPES, GOOD, write
+from tools.tritonserver import Options, Server
+
+Array = npt.NDArray[Any]
+NUMPY = (np.bool_, np.uint8, np.int8, np.int16, np.int32, np.int64, np.float16, np.float32, np.float64)
+
+
+@pytest.fixture(scope="module")
+def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with every model of GOOD."""
+    with Server(Options(write(tmp_path_factory.mktemp("models"), GOOD))) as running:
+        yield running
+
+
+@pytest.fixture
+def connected(triton: Server) -> Iterator[grpc.InferenceServerClient]:
+    """A plain client; after the test the server must still be alive and ready."""
+    with grpc.InferenceServerClient(triton.grpc) as client:
+        yield client
+        triton.check()
+        assert client.is_server_ready()
+
+
+def infer(client: grpc.InferenceServerClient, model: str, options: dict[str, Any], **arrays: Array) -> dict[str, Array]:
+    """All outputs of a model for inputs by name."""
+    tensors = []
+    for name, array in arrays.items():
+        tensors.append(grpc.InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype)))
+        tensors[-1].set_data_from_numpy(array)
+    result = client.infer(model, tensors, client_timeout=60, **options)
+    return {output.name: result.as_numpy(output.name) for output in result.get_response().outputs}
+
+
+def rows(*values: Any, dtype: Any = np.float32) -> Array:
+    return np.array(values, dtype)
+
+
+def mood(number: int) -> Array:
+    return rows([number, 7])
+
+
+def stub_threads(server: Server, model: str) -> int:
+    """How many threads the process of a model's instance has."""
+    for task in Path(f"/proc/{server.pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            if f"/{model}/".encode() in Path(f"/proc/{child}/cmdline").read_bytes():
+                return len(list(Path(f"/proc/{child}/task").iterdir()))
+    raise AssertionError(f"no process of {model}")
+
+
+A, B = rows([1, 2], [3, 4]), rows([5, 6], [7, 8])
+
+
+@pytest.mark.parametrize(
+    ("model", "inputs", "expected"),
+    [
+        ("by_argument", {"b": B, "a": A}, {"OUTPUT__0": A + 10 * B, "OUTPUT__1": A - B}),
+        ("by_index", {"A__1": B, "B__0": A}, {"OUTPUT__1": A - B}),
+        ("in_order", {"second": A, "first": B}, {"sum": A + 10 * B, "difference": A - B}),
+        ("from_dict", {"right": B, "left": A}, {"OUTPUT__0": A + 10 * B}),
+    ],
+)
+def test_inputs_and_outputs_bind_in_the_config_not_in_the_request(
+    model: str, inputs: dict[str, Array], expected: dict[str, Array], connected: grpc.InferenceServerClient
+) -> None:
+    for names in (inputs, dict(reversed(inputs.items()))):
+        answer = infer(connected, model, {}, **names)
+        assert answer.keys() == expected.keys()
+        assert all(np.array_equal(answer[name], expected[name]) for name in expected)
+
+
+def test_strings_go_in_and_come_out_as_utf8(connected: grpc.InferenceServerClient) -> None:
+    texts = np.array(["straße".encode(), b"", "日本".encode()], np.object_)
+    answer = infer(connected, "strings", {}, TEXT=texts)
+    assert [text.decode() for text in answer["TEXT__0"]] == ["straße!", "!", "日本!"]
+    assert answer["LENGTH__1"].shape == (3,)
+
+
+def test_bytes_that_are_no_text_are_an_error_of_that_request_alone(connected: grpc.InferenceServerClient) -> None:
+    with pytest.raises(InferenceServerException, match="utf-8"):
+        infer(connected, "strings", {}, TEXT=np.array([b"\xff\xfe"], np.object_))
+    assert infer(connected, "strings", {}, TEXT=np.array([b"fine"], np.object_))["TEXT__0"] == [b"fine!"]
+
+
+def test_every_dtype_arrives_and_returns_as_itself(connected: grpc.InferenceServerClient) -> None:
+    arrays = [rows([0, 1], [1, 0], dtype=dtype) for dtype in NUMPY]
+    answer = infer(connected, "dtypes", {}, **{f"IN__{index}": array for index, array in enumerate(arrays)})
+    for index, array in enumerate(arrays):
+        returned = answer[f"OUT__{len(DTYPES) - 1 - index}"]
+        assert returned.dtype == array.dtype
+        assert np.array_equal(returned, ~array if array.dtype == bool else array + 1)
+
+
+def test_requests_that_wait_together_run_in_one_forward_and_each_gets_its_own_rows(
+    connected: grpc.InferenceServerClient,
+) -> None:
+    sizes = (1, 2, 1, 3, 1)
+    requests = [np.full((size, 2), 10 * number, np.float32) for number, size in enumerate(sizes)]
+    requests[3][:, 1] = (1, 2, 3)
+    before = statistics(connected, "batch_size")
+    with ThreadPoolExecutor(len(requests)) as pool:
+        answers = list(pool.map(lambda x: infer(connected, "batch_size", {}, INPUT__0=x), requests))
+    executions = wait_for_inferences(connected, "batch_size", before[1] + sum(sizes)) - before[0]
+    assert executions < len(requests)
+    assert all(np.array_equal(answer["OUTPUT__0"], 2 * sent) for answer, sent in zip(answers, requests, strict=True))
+    # What forward itself saw agrees with what the server counted: one call per execution, on all of its rows.
+    assert sum((1 / answer["OUTPUT__1"][:, 0]).sum() for answer in answers) == pytest.approx(executions, abs=1e-3)
+
+
+def wait_for_inferences(client: grpc.InferenceServerClient, model: str, expected: int) -> int:
+    """Wait until the server has counted so many rows, which it does after it has answered; the executions by then."""
+    deadline = time.monotonic() + 10
+    while (counted := statistics(client, model))[1] < expected and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert counted[1] == expected
+    return counted[0]
+
+
+def statistics(client: grpc.InferenceServerClient, model: str) -> tuple[int, int]:
+    """How often Triton ran the model so far, and on how many rows."""
+    (counted,) = client.get_inference_statistics(model).model_stats
+    return counted.execution_count, counted.inference_count
+
+
+@pytest.mark.parametrize(
+    ("model", "sent", "status", "message"),
+    [
+        ("moody", mood(1), "INTERNAL", "PyTorch execute failure: .*no such mood"),
+        ("moody", mood(2), "INVALID_ARGUMENT", "expects datatype torch.float32 for output 'OUTPUT__0', model provides"),
+        ("moody", np.repeat(mood(3), 2, 0), "INVALID_ARGUMENT", "'OUTPUT__0' has 1 rows for a batch of 2"),
+        ("moody", mood(4), "INVALID_ARGUMENT", "'OUTPUT__0' is a scalar"),
+        ("short", mood(0), "INVALID_ARGUMENT", "OUTPUT__1 .*refers to an output index which doesn't exist.*has 1 out"),
+    ],
+)
+def test_a_model_that_fails_answers_with_the_reason_and_goes_on(
+    model: str, sent: Array, status: str, message: str, connected: grpc.InferenceServerClient
+) -> None:
+    with pytest.raises(InferenceServerException, match=f"(?s){message}") as caught:
+        infer(connected, model, {}, INPUT__0=sent)
+    assert caught.value.status() == f"StatusCode.{status}"
+    assert np.array_equal(infer(connected, "moody", {}, INPUT__0=mood(0))["OUTPUT__0"], mood(0))
+
+
+def test_an_output_that_is_a_view_with_strides_is_sent_in_order(connected: grpc.InferenceServerClient) -> None:
+    sent = rows([5, 1], [5, 2], [5, 3])
+    assert np.array_equal(infer(connected, "moody", {}, INPUT__0=sent)["OUTPUT__0"], sent)
+
+
+def test_an_output_that_carries_gradients_is_sent_without_them(connected: grpc.InferenceServerClient) -> None:
+    assert np.array_equal(infer(connected, "learning", {}, x=A)["y"], 3 * A)
+
+
+def test_the_models_file_name_and_inference_mode_are_the_configs(connected: grpc.InferenceServerClient) -> None:
+    assert not infer(connected, "process", {}, INPUT__0=A)["OUTPUT__0"].any()
+    assert infer(connected, "one_thread", {}, INPUT__0=A)["OUTPUT__0"].all()
+
+
+def test_the_number_of_threads_is_the_configs(triton: Server, connected: grpc.InferenceServerClient) -> None:
+    for model in ("process", "one_thread"):
+        infer(connected, model, {}, INPUT__0=A)
+    # Two workers beside the calling thread; torch may start a second set of them.
+    assert stub_threads(triton, "process") >= stub_threads(triton, "one_thread") + 2
+
+
+def test_reshape_holds_for_inputs_and_outputs(connected: grpc.InferenceServerClient) -> None:
+    assert infer(connected, "reshaped", {}, x=rows([1, 2, 3, 4]))["y"].tolist() == [[1, 3, 2, 4]]
+
+
+def test_control_tensors_of_a_sequence_reach_their_argument(connected: grpc.InferenceServerClient) -> None:
+    for number in (1, 2):
+        options = {"sequence_id": 9, "sequence_start": number == 1, "sequence_end": number == 2}
+        answer = infer(connected, "controlled", options, INPUT__1=rows([number]))
+        assert answer["OUTPUT__0"].tolist() == [[number, int(number == 1)]]
