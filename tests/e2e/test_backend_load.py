@@ -1,0 +1,100 @@
+"""Models that must not load: what the server says of each, and that it and its other models live on."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tritonclient.grpc as grpc
+from tritonclient.utils import InferenceServerException
+
+from tests.e2e.backend_models import BATCHES, GOOD, Model, OneOutput, Weighted, inputs, outputs, parameter, save, write
+from tools.tritonserver import Options, Server, ServerError
+
+ONE = BATCHES + inputs("INPUT__0") + outputs("OUTPUT__0")
+BAD = {
+    "no_file": Model(None, ONE),
+    "cut_short": Model(OneOutput(), ONE),
+    "no_torchscript": Model(None, ONE),
+    "one_input_too_many": Model(OneOutput(), BATCHES + inputs("INPUT__0", "INPUT__1") + outputs("OUTPUT__0")),
+    "maybe": Model(OneOutput(), ONE + parameter("INFERENCE_MODE", "maybe")),
+    "no_threads": Model(OneOutput(), ONE + parameter("INTRA_OP_THREAD_COUNT", "0")),
+}
+REASONS = {
+    "no_file": r"unable to find '.*/no_file/1/model\.pt' for model instance 'no_file'",
+    "cut_short": r"failed to load model 'cut_short' \(.*/model\.pt\): .*(zip|archive)",
+    "no_torchscript": r"failed to load model 'no_torchscript' \(.*/model\.pt\): ",
+    "one_input_too_many": r"'one_input_too_many', configuration expects 2 inputs, model provides 1",
+    "maybe": r"parameter INFERENCE_MODE is 'maybe'; expected one of true, on, 1, false, off, 0",
+    "no_threads": r"parameter INTRA_OP_THREAD_COUNT is '0'; expected a whole number of at least 1",
+}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with one good model and all bad ones."""
+    repository = write(tmp_path_factory.mktemp("models"), {"good": GOOD["by_index"], **BAD})
+    file = repository / "cut_short" / "1" / "model.pt"
+    file.write_bytes(file.read_bytes()[:-200])
+    (repository / "no_torchscript" / "1" / "model.pt").write_bytes(b"<html>404 Not Found</html>")
+    return repository
+
+
+@pytest.fixture(scope="module")
+def triton(models: Path) -> Iterator[Server]:
+    """A server that loads on request, with the good model."""
+    # After a failed reload Triton 2.51 always spends its whole exit timeout: keep that short.
+    flags = ("--model-control-mode=explicit", "--load-model=good", "--exit-timeout-secs=1")
+    with Server(Options(models, flags=flags)) as running:
+        yield running
+
+
+@pytest.fixture
+def connected(triton: Server) -> Iterator[grpc.InferenceServerClient]:
+    """A plain client; after the test the good model must still answer."""
+    with grpc.InferenceServerClient(triton.grpc) as client:
+        yield client
+        triton.check()
+        assert answers(client, "good")
+
+
+def answers(client: grpc.InferenceServerClient, model: str) -> bool:
+    """Whether a model that was made like "by_index" answers rightly."""
+    tensors = [grpc.InferInput(name, [1, 2], "FP32") for name in ("A__1", "B__0")]
+    for tensor in tensors:
+        tensor.set_data_from_numpy(np.ones((1, 2), np.float32))
+    return bool((client.infer(model, tensors).as_numpy("OUTPUT__1") == 0).all())
+
+
+@pytest.mark.parametrize("model", BAD)
+def test_a_model_that_cannot_load_says_why(model: str, connected: grpc.InferenceServerClient) -> None:
+    with pytest.raises(InferenceServerException, match=f"(?s){REASONS[model]}"):
+        connected.load_model(model)
+    assert not connected.is_model_ready(model)
+
+
+def test_a_reload_of_a_damaged_file_leaves_the_old_model_serving(
+    models: Path, connected: grpc.InferenceServerClient
+) -> None:
+    file = models / "good" / "1" / "model.pt"
+    file.write_bytes(b"damaged")
+    with pytest.raises(InferenceServerException, match=r"failed to load model 'good'"):
+        connected.load_model("good")
+    assert answers(connected, "good")
+    save(Weighted(), file)
+    connected.load_model("good")
+
+
+def test_a_damaged_model_at_start_ends_the_server_with_its_log(models: Path, tmp_path: Path) -> None:
+    (tmp_path / "cut_short").symlink_to(models / "cut_short")
+    reason = r"(?s)ended with exit code 1; its log ends.*failed to load model 'cut_short'"
+    with pytest.raises(ServerError, match=reason), Server(Options(tmp_path)):
+        pytest.fail("it must not start")
+
+
+def test_others_load_beside_a_damaged_model_where_errors_are_tolerated(models: Path, tmp_path: Path) -> None:
+    (tmp_path / "good").symlink_to(models / "good")
+    (tmp_path / "cut_short").symlink_to(models / "cut_short")
+    flags = ("--exit-on-error=false", "--strict-readiness=false")
+    with Server(Options(tmp_path, flags=flags)) as running, grpc.InferenceServerClient(running.grpc) as client:
+        assert answers(client, "good") and not client.is_model_ready("cut_short")
