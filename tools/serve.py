@@ -18,16 +18,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 
 from tools.repository import REPOSITORY, RepositoryError
 from tools.tritonserver import HARDWARE, Options, Server, ServerError
+
+CHILD_SECONDS = 10  # What --run's command gets to end in when it is stopped.
 
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.serve",
+        # What is not spelled out is tritonserver's, even where it begins like one of ours.
+        allow_abbrev=False,
         description=(__doc__ or "").split("\n")[0],
         epilog="Further flags go to tritonserver as they are, for example --model-control-mode=explicit.",
     )
@@ -47,9 +53,21 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--run",
         metavar="COMMAND",
-        help="run a shell command against the server (TRITON_HTTP_URL and TRITON_GRPC_URL set), then stop",
+        type=words,
+        help="run a command against the server (TRITON_HTTP_URL and TRITON_GRPC_URL set), then stop",
     )
     return parser
+
+
+def words(command: str) -> list[str]:
+    """A command line, split as a shell splits it."""
+    try:
+        split = shlex.split(command)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{error} in {command}") from error
+    if not split:
+        raise argparse.ArgumentTypeError("the command is empty")
+    return split
 
 
 def print_log(line: str) -> None:
@@ -84,25 +102,57 @@ def wait(server: Server) -> None:
         server.check()
 
 
-def run(server: Server, shell_command: str) -> int:
-    """Run a command against the server and return its exit code."""
+def run(server: Server, command: Sequence[str]) -> int:
+    """Run a command against the server and return its exit code, as a shell would give it.
+
+    Raises:
+        ServerError: the command cannot be started, or the server died under it.
+    """
     env = {**os.environ, "TRITON_HTTP_URL": server.http, "TRITON_GRPC_URL": server.grpc}
-    child = subprocess.Popen(shlex.split(shell_command), env=env)
+    try:
+        child = subprocess.Popen(command, env=env)
+    except OSError as error:
+        raise ServerError(f"--run: cannot start {command[0]} ({error.strerror})") from error
     try:
         while child.poll() is None:
-            time.sleep(0.2)
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(0.2)
             server.check()
     finally:
         child.terminate()
-        child.wait()
-    return child.returncode
+        try:
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(CHILD_SECONDS)
+        finally:
+            child.kill()
+            child.wait()
+    code = child.returncode
+    return code if code >= 0 else 128 - code
+
+
+def stop_on_signals() -> None:
+    """Let SIGTERM (a service manager's) unwind us as SIGINT (Ctrl-C) does, so that the server is always stopped.
+
+    The first signal stops it in good order, a second one at once; more are ignored, so that nothing is left behind.
+    """
+    received = 0
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal received
+        received += 1
+        if received > 1:
+            for each in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(each, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, interrupt)
 
 
 def main() -> int:
     """Entry point."""
     arguments, flags = parser().parse_known_args()
-    # A service manager's SIGTERM unwinds us just as Ctrl-C does: the server is always stopped in good order.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    stop_on_signals()
     try:
         with Server(options(arguments, flags)) as server:
             if arguments.run:

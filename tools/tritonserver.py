@@ -7,6 +7,8 @@ The binary comes from the `nvidia-pytriton` wheel. Every fact about how that whe
 """
 
 import ctypes
+import errno
+import http.client
 import importlib.metadata
 import importlib.util
 import os
@@ -18,8 +20,6 @@ import sys
 import tempfile
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
@@ -35,6 +35,20 @@ STOP_SECONDS = 10
 # Lines that say nothing on a host without a GPU but look like trouble to a newcomer.
 NOISE = ("CudaDriverHelper", "pinned system memory", "CUDA memory pool disabled", "Signal (15) received")
 PYTORCH_BACKEND = Path(__file__).parent / "backends" / "pytorch"
+# What must still happen when this process is killed and can do nothing itself: a shell that waits for the end of its
+# standard input, which is a pipe from us. It first reads the server's process id, which is its session's too; its
+# arguments are the backend folder, the server's prefix in /dev/shm and the seconds that it gets to stop.
+CARETAKER = """
+read -r server
+cat >/dev/null
+if [ "$server" ]; then
+  kill -TERM "$server"
+  left=$3
+  while [ "$left" -gt 0 ] && kill -0 "$server"; do sleep 1; left=$((left - 1)); done
+  kill -KILL "-$server"
+fi
+rm -rf "$1" "/dev/shm/$2"*
+"""
 
 
 class ServerError(Exception):
@@ -91,7 +105,7 @@ class Server:
         code = self._process.poll()
         if code is not None:
             self._reader.join(timeout=1)
-            raise ServerError(f"tritonserver ended with exit code {code}; its log ends:\n{self.log_tail()}")
+            raise ServerError(f"tritonserver {ending(code)}; its log ends:\n{self.log_tail()}")
 
     def log_tail(self, lines: int = 40) -> str:
         """The last lines of the log."""
@@ -111,6 +125,8 @@ class Server:
         self.http, self.grpc, self.metrics = (f"{host}:{port}" for port in ports)
         self._backends = Path(self._exit.enter_context(tempfile.TemporaryDirectory(prefix="triton-")))
         assemble_backends(self._backends)
+        caretaker = engage_caretaker(self._backends)
+        self._exit.callback(dismiss, caretaker)
         self._process = subprocess.Popen(
             command(options, self._backends, ports, gpu),
             env=environment(),
@@ -124,6 +140,7 @@ class Server:
         self._reader = threading.Thread(target=self._read_log, daemon=True)
         self._reader.start()
         self._exit.callback(self._stop)
+        announce(caretaker, self._process.pid)
         self._wait_until_ready()
 
     def _read_log(self) -> None:
@@ -133,11 +150,14 @@ class Server:
             self.log.append(line)
             shown = self.options.verbose or not any(noise in line for noise in NOISE)
             if self.options.on_log and line and shown:
-                self.options.on_log(line)
+                # A terminal that is gone must not end this thread: the server would block on a full pipe.
+                with suppress(OSError, ValueError):
+                    self.options.on_log(line)
 
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + self.options.ready_timeout
-        while not is_ready(self.http):
+        # Somebody else's server on the same port would answer for a process of ours that cannot bind it.
+        while not (is_ready(self.http) and listens(self.pid, port_of(self.http))):
             self.check()
             if time.monotonic() > deadline:
                 raise ServerError(
@@ -145,8 +165,6 @@ class Server:
                     f"its log ends:\n{self.log_tail()}"
                 )
             time.sleep(0.05)
-        # Somebody else's server on the same port would have answered for a process of ours that is dead.
-        self.check()
 
     def _stop(self) -> None:
         self._process.send_signal(signal.SIGTERM)
@@ -209,7 +227,7 @@ def prepare_repository(options: Options, gpu: bool) -> None:
         for model in models:
             write_cpu_config(model, options.repository)
     unbuilt = [model for model in models if not versions(model, options.repository)]
-    explicit = any("model-control-mode" in flag for flag in options.flags)
+    explicit = "--model-control-mode=explicit" in "=".join(options.flags)
     if unbuilt and not explicit:
         raise ServerError(
             f"no version of {', '.join(unbuilt)} in {options.repository}; run `python -m tools.export {unbuilt[0]}`, "
@@ -225,6 +243,9 @@ def choose_ports(options: Options) -> list[int]:
     """
     names = ("http", "grpc", "metrics")
     wanted = (options.http_port, options.grpc_port, options.metrics_port)
+    given = [port for port in wanted if port]
+    if len(set(given)) < len(given):
+        raise ServerError("--http-port, --grpc-port and --metrics-port must differ; got " + ", ".join(map(str, wanted)))
     with ExitStack() as held:
         return [
             held.enter_context(bind(options.host, port, name)).getsockname()[1]
@@ -234,15 +255,18 @@ def choose_ports(options: Options) -> list[int]:
 
 def bind(host: str, port: int, name: str) -> socket.socket:
     """A socket that holds a port."""
+    if not 0 <= port <= 65535:
+        raise ServerError(f"--{name}-port {port} is no port; give 1 to 65535, or 0 for any free one")
     holder = socket.socket()
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         holder.bind((host, port))
     except OSError as error:
         holder.close()
-        raise ServerError(
-            f"cannot listen on {host}:{port} ({error.strerror}); choose another with --{name}-port, 0 for any free one"
-        ) from error
+        remedy = f"choose another with --{name}-port, 0 for any free one"
+        if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+            remedy = "give an IPv4 address of this host with --host, 0.0.0.0 for all of them"
+        raise ServerError(f"cannot listen on {host}:{port} ({error.strerror}); {remedy}") from error
     return holder
 
 
@@ -315,8 +339,65 @@ def command(options: Options, backends: Path, ports: Sequence[int], gpu: bool) -
 
 def is_ready(address: str) -> bool:
     """Whether a server at HOST:PORT says that it and all its models are ready."""
+    # Not urllib's urlopen, which would ask the proxy that the environment may name.
+    connection = http.client.HTTPConnection(address, timeout=1)
     try:
-        with urllib.request.urlopen(f"http://{address}/v2/health/ready", timeout=1) as answer:
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
+        connection.request("GET", "/v2/health/ready")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
         return False
+    finally:
+        connection.close()
+
+
+def port_of(address: str) -> int:
+    """The port of HOST:PORT."""
+    return int(address.rpartition(":")[2])
+
+
+def listens(pid: int, port: int) -> bool:
+    """Whether this very process, and not another one, listens on a TCP port."""
+    try:
+        own = {os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()}
+        rows = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
+    except OSError:  # It has just ended.
+        return False
+    listening = "0A"
+    return any(
+        row[3] == listening and int(row[1].rpartition(":")[2], 16) == port and f"socket:[{row[9]}]" in own
+        for row in rows
+    )
+
+
+def ending(code: int) -> str:
+    """How a process ended, in words."""
+    return f"ended with exit code {code}" if code >= 0 else f"was killed by {signal.Signals(-code).name}"
+
+
+def engage_caretaker(backends: Path) -> subprocess.Popen[bytes]:
+    """Start the shell that cleans up after a server whose parent is killed."""
+    return subprocess.Popen(
+        ["sh", "-c", CARETAKER, "caretaker", str(backends), shm_prefix(backends), str(STOP_SECONDS)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def announce(caretaker: subprocess.Popen[bytes], server: int) -> None:
+    """Tell the caretaker which process it looks after."""
+    assert caretaker.stdin is not None
+    with suppress(BrokenPipeError):
+        caretaker.stdin.write(f"{server}\n".encode())
+        caretaker.stdin.flush()
+
+
+def dismiss(caretaker: subprocess.Popen[bytes]) -> None:
+    """End the caretaker before it takes our going for a sign to act."""
+    # The whole session: the shell's `cat` would otherwise live on for a moment.
+    with suppress(ProcessLookupError):
+        os.killpg(caretaker.pid, signal.SIGKILL)
+    caretaker.wait()
+    if caretaker.stdin:
+        caretaker.stdin.close()

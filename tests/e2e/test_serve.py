@@ -1,0 +1,153 @@
+"""`python -m tools.serve` as people run it: it starts, says where, passes things on, and leaves nothing behind.
+
+That nothing is left is checked by `serving` after every block, whichever way the server ended.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import tritonclient.grpc as grpc
+
+from tests.conftest import Command
+from tests.e2e.serving import FREE_PORTS, add_sleeper, serving, sleep_on
+from tools.tritonserver import Options, Server
+
+STOP_SIGNALS = [signal.SIGTERM, signal.SIGINT]
+
+
+@pytest.fixture
+def sleeper(tmp_path: Path) -> Path:
+    """A repository with one model, which starts in a moment."""
+    return add_sleeper(tmp_path / "models")
+
+
+@pytest.mark.parametrize("number", STOP_SIGNALS)
+def test_it_prints_its_addresses_and_stops_on_a_signal_without_a_trace(
+    number: int, sleeper: Path, tmp_path: Path
+) -> None:
+    with serving(tmp_path / "run", "--repository", sleeper, *FREE_PORTS) as server:
+        _, _, http, _, grpc_address, _, metrics, *_ = server.line().split()
+        assert urllib.request.urlopen(f"{http}/v2/health/ready").status == 200
+        assert sleep_on(grpc_address, 0) == 0
+        assert b"nv_inference_request_success" in urllib.request.urlopen(metrics.rstrip(";")).read()
+        assert http.startswith("http://127.0.0.1:")
+        assert server.shared_memory() and server.started()
+        assert server.end(number) == 0
+        assert server.stderr == "Stopped\n", "start-up noise that means nothing must not be shown"
+
+
+def test_the_built_repository_is_served_on_the_cpu(built: Path, tmp_path: Path) -> None:
+    with (
+        serving(tmp_path / "run", "--repository", built, "--hardware=cpu", *FREE_PORTS) as server,
+        grpc.InferenceServerClient(server.grpc()) as client,
+    ):
+        for model in client.get_model_repository_index().models:
+            config = client.get_model_config(model.name).config
+            assert [group.kind for group in config.instance_group] == [config.instance_group[0].KIND_CPU]
+
+
+def test_requests_in_flight_are_answered_before_it_stops(sleeper: Path, tmp_path: Path) -> None:
+    with serving(tmp_path / "run", "--repository", sleeper, *FREE_PORTS) as server, ThreadPoolExecutor() as pool:
+        answer = pool.submit(sleep_on, server.grpc(), 1.5)
+        time.sleep(0.5)
+        assert server.end(signal.SIGTERM) == 0
+        assert answer.result() == 1.5
+
+
+def test_a_second_ctrl_c_stops_it_at_once(sleeper: Path, tmp_path: Path) -> None:
+    with serving(tmp_path / "run", "--repository", sleeper, *FREE_PORTS) as server, ThreadPoolExecutor() as pool:
+        answer = pool.submit(sleep_on, server.grpc(), 9)
+        time.sleep(0.5)
+        server.process.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+        assert server.process.poll() is None, "the first one waits for the request"
+        began = time.monotonic()
+        # A third one must not disturb the cleaning up.
+        assert server.end(signal.SIGINT, signal.SIGINT) == 0
+        assert time.monotonic() - began < 3
+        assert answer.exception()
+
+
+def test_killing_it_takes_everything_that_it_started_with_it(sleeper: Path, tmp_path: Path) -> None:
+    with serving(tmp_path / "run", "--repository", sleeper, *FREE_PORTS) as server:
+        assert sleep_on(server.grpc(), 0) == 0
+        assert server.end(signal.SIGKILL) == -signal.SIGKILL
+
+
+def test_a_stop_before_it_is_ready_leaves_nothing_either(built: Path, tmp_path: Path) -> None:
+    with serving(tmp_path / "run", "--repository", built, *FREE_PORTS) as server:
+        while not server.shared_memory():
+            time.sleep(0.01)
+        assert server.end(signal.SIGINT) == 0
+
+
+def test_a_tritonserver_that_is_killed_is_noticed_at_once_and_its_log_shown(sleeper: Path, tmp_path: Path) -> None:
+    with serving(tmp_path / "run", "--repository", sleeper, "--verbose", *FREE_PORTS) as server:
+        server.grpc()
+        began = time.monotonic()
+        os.kill(server.triton(), signal.SIGKILL)
+        assert server.process.wait(10) == 1
+        assert time.monotonic() - began < 3
+        assert "error: tritonserver was killed by SIGKILL; its log ends:\n" in server.stderr
+        assert "Started HTTPService" in server.stderr.rpartition("its log ends:")[2]
+
+
+def test_run_gives_the_addresses_to_a_command_and_its_exit_code_back(sleeper: Path, command: Command) -> None:
+    program = "import os, sys; print(os.environ['TRITON_HTTP_URL'], os.environ['TRITON_GRPC_URL']); sys.exit(7)"
+    answer = command("tools.serve", "--repository", sleeper, *FREE_PORTS, "--run", f'{sys.executable} -c "{program}"')
+    assert answer.returncode == 7
+    assert [address.split(":")[0] for address in answer.stdout.split()] == ["127.0.0.1"] * 2
+
+
+@pytest.mark.parametrize(
+    ("run", "code", "message"),
+    [
+        ("sh -c 'kill -9 $$'", 137, ""),
+        ("no-such-command --flag", 1, "error: --run: cannot start no-such-command (No such file or directory)"),
+        ("sh -c 'no end", 2, "argument --run: No closing quotation in sh -c 'no end"),
+        ("", 2, "argument --run: the command is empty"),
+    ],
+)
+def test_a_command_that_ends_badly_or_cannot_start_is_reported(
+    run: str, code: int, message: str, sleeper: Path, command: Command
+) -> None:
+    answer = command("tools.serve", "--repository", sleeper, *FREE_PORTS, "--run", run)
+    assert answer.returncode == code and message in answer.stderr and "Traceback" not in answer.stderr
+
+
+def test_a_command_does_not_outlive_its_server(sleeper: Path, tmp_path: Path) -> None:
+    arguments = ("--repository", sleeper, *FREE_PORTS, "--run", "sh -c 'echo begun; exec sleep 60'")
+    with serving(tmp_path / "run", *arguments) as server:
+        assert server.line() == "begun"
+        os.kill(server.triton(), signal.SIGKILL)
+        assert server.process.wait(10) == 1
+
+
+def test_further_flags_reach_tritonserver(sleeper: Path, tmp_path: Path) -> None:
+    (add_sleeper(sleeper, "unbuilt") / "unbuilt" / "1" / "model.py").unlink()
+    (sleeper / "unbuilt" / "1").rmdir()
+    flags = ("--model-control-mode=explicit", "--load-model=sleeper")
+    with (
+        serving(tmp_path / "run", "--repository", sleeper, *FREE_PORTS, *flags) as server,
+        grpc.InferenceServerClient(server.grpc()) as client,
+    ):
+        states = {model.name: model.state for model in client.get_model_repository_index().models}
+        assert states == {"sleeper": "READY", "unbuilt": ""}
+        client.unload_model("sleeper")
+        assert not client.is_model_ready("sleeper")
+
+
+def test_another_config_by_name_is_served_instead_of_the_cpus(sleeper: Path) -> None:
+    tuned = (sleeper / "sleeper" / "config.pbtxt").read_text().replace("KIND_GPU", "KIND_CPU count: 2")
+    (sleeper / "sleeper" / "configs").mkdir()
+    (sleeper / "sleeper" / "configs" / "tuned.pbtxt").write_text(tuned)
+    with Server(Options(sleeper, flags=("--model-config-name=tuned",))) as server:
+        config = json.load(urllib.request.urlopen(f"http://{server.http}/v2/models/sleeper/config"))
+        assert [group["count"] for group in config["instance_group"]] == [2]
