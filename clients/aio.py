@@ -32,7 +32,8 @@ class AsyncClient:
 
     @property
     def _client(self) -> Any:
-        assert self._opened, "an AsyncClient is used within `async with`"
+        if self._opened is None:
+            raise RuntimeError("an AsyncClient is used within `async with`, which opens its connection")
         return self._opened
 
     async def __aexit__(

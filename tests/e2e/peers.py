@@ -1,0 +1,197 @@
+"""Real counterparts on loopback that misbehave or encrypt, certificates for them, and one way to call either client."""
+
+import asyncio
+import http.client
+import http.server
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import grpc
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+from clients.aio import AsyncClient
+from clients.client import Client
+from clients.connection import Connection, Protocol
+
+STYLES = ("sync", "asyncio")
+
+
+def ask(style: str, connection: Connection, method: str, *arguments: Any, **options: Any) -> Any:
+    """Call one method of a fresh client, which is closed afterwards."""
+
+    async def asked() -> Any:
+        async with AsyncClient(connection) as client:
+            return await getattr(client, method)(*arguments, **options)
+
+    if style == "asyncio":
+        return asyncio.run(asked())
+    with Client(connection) as client:
+        return getattr(client, method)(*arguments, **options)
+
+
+def free_address() -> str:
+    """An address of this host where nothing listens."""
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        return f"127.0.0.1:{holder.getsockname()[1]}"
+
+
+@contextmanager
+def listening(answer: Callable[[socket.socket, int], None]) -> Iterator[str]:
+    """A server that hands each connection, with its number, to a function and then closes it; its address."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener, answer))
+        thread.start()
+        try:
+            yield f"127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+def serve(listener: socket.socket, answer: Callable[[socket.socket, int], None]) -> None:
+    """Accept until the listener is shut down."""
+    talks: list[tuple[socket.socket, threading.Thread]] = []
+    while True:
+        try:
+            accepted, _ = listener.accept()
+        except OSError:
+            break
+        talks.append((accepted, threading.Thread(target=converse, args=(accepted, answer, len(talks)))))
+        talks[-1][1].start()
+    for accepted, thread in talks:
+        # gRPC keeps an unfinished handshake for 20 s after its channel was closed.
+        with suppress(OSError):
+            accepted.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+def converse(accepted: socket.socket, answer: Callable[[socket.socket, int], None], number: int) -> None:
+    """Talk to one client until it or we have enough."""
+    with accepted, suppress(OSError):
+        answer(accepted, number)
+
+
+def silence(accepted: socket.socket, _: int) -> None:
+    """Read for ever and never say a word."""
+    while accepted.recv(65536):
+        pass
+
+
+def drip(accepted: socket.socket, _: int) -> None:
+    """Begin an answer and send one byte of it every tenth of a second, for two seconds."""
+    accepted.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+    for _ in range(20):
+        accepted.sendall(b" ")
+        time.sleep(0.1)
+
+
+def hang_up(_: socket.socket, __: int) -> None:
+    """Close the connection at once."""
+
+
+@contextmanager
+def together(protocol: Protocol, parties: int) -> Iterator[str]:
+    """A server that says that it is ready only when so many ask at the same time; its address."""
+    barrier = threading.Barrier(parties, timeout=5)
+    if protocol == "http":
+        with listening(lambda accepted, _: ready_over_http(accepted, barrier)) as address:
+            yield address
+        return
+    with ThreadPoolExecutor(parties) as pool:
+        server = grpc.server(pool)
+        service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(ReadyOverGrpc(barrier), server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        yield f"127.0.0.1:{port}"
+        server.stop(None).wait()
+
+
+def ready_over_http(accepted: socket.socket, barrier: threading.Barrier) -> None:
+    """Answer one request when all have come, and hang up on those that wait alone."""
+    with suppress(threading.BrokenBarrierError):
+        accepted.recv(65536)
+        barrier.wait()
+        accepted.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+
+class ReadyOverGrpc(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
+    """Answer readiness when all have asked."""
+
+    def __init__(self, barrier: threading.Barrier):
+        self.barrier = barrier
+
+    def ServerReady(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
+        """Wait for the others; fail when they do not come."""
+        self.barrier.wait()
+        return service_pb2.ServerReadyResponse(ready=True)
+
+
+def certificates(folder: Path) -> None:
+    """Write ca.pem, which signs server.pem and client.pem for 127.0.0.1, and other.pem, which nobody trusts."""
+    for name in ("ca", "other"):
+        openssl(folder, "req", "-x509", *new_key(name), "-out", f"{name}.pem", "-subj", f"/CN={name}")
+    (folder / "names").write_text("subjectAltName=IP:127.0.0.1")
+    signing = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "names")
+    for name in ("server", "client"):
+        openssl(folder, "req", *new_key(name), "-out", f"{name}.csr", "-subj", f"/CN={name}")
+        openssl(folder, "x509", "-req", "-in", f"{name}.csr", *signing, "-out", f"{name}.pem")
+
+
+def new_key(name: str) -> tuple[str, ...]:
+    """Options of openssl for an unencrypted key in a file of its own."""
+    return ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", f"{name}.key")
+
+
+def openssl(folder: Path, *arguments: str) -> None:
+    """Run openssl in a folder."""
+    subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+
+
+class Forward(http.server.BaseHTTPRequestHandler):
+    """Pass each request on to `upstream` and its answer back, headers included."""
+
+    protocol_version = "HTTP/1.1"
+    upstream: str
+
+    def do_GET(self) -> None:  # noqa: N802
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        upstream = http.client.HTTPConnection(self.upstream, timeout=10)
+        upstream.request(self.command, self.path, body, dict(self.headers))
+        answer = upstream.getresponse()
+        content = answer.read()
+        self.send_response(answer.status)
+        for name, value in answer.getheaders():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
+        upstream.close()
+
+    do_POST = do_GET  # noqa: N815
+
+    def log_message(self, *_: Any) -> None: ...
+
+
+@contextmanager
+def tls_proxy(upstream: str, folder: Path, mutual: bool) -> Iterator[str]:
+    """A TLS front for Triton's HTTP, which has none of its own; its address."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(folder / "ca.pem"))
+    context.load_cert_chain(folder / "server.pem", folder / "server.key")
+    context.verify_mode = ssl.CERT_REQUIRED if mutual else ssl.CERT_NONE
+    handler = type("Forward", (Forward,), {"upstream": upstream})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as proxy:
+        proxy.socket = context.wrap_socket(proxy.socket, server_side=True)
+        thread = threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield f"127.0.0.1:{proxy.server_port}"
+        finally:
+            proxy.shutdown()
+            thread.join()
