@@ -21,12 +21,13 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
+from tools.caretaker import Caretaker
 from tools.repository import CPU_CONFIG, REPOSITORY, model_names, versions, write_cpu_config
 
 HARDWARE = ("auto", "cpu", "gpu")
@@ -35,20 +36,6 @@ STOP_SECONDS = 10
 # Lines that say nothing on a host without a GPU but look like trouble to a newcomer.
 NOISE = ("CudaDriverHelper", "pinned system memory", "CUDA memory pool disabled", "Signal (15) received")
 PYTORCH_BACKEND = Path(__file__).parent / "backends" / "pytorch"
-# What must still happen when this process is killed and can do nothing itself: a shell that waits for the end of its
-# standard input, which is a pipe from us. It first reads the server's process id, which is its session's too; its
-# arguments are the backend folder, the server's prefix in /dev/shm and the seconds that it gets to stop.
-CARETAKER = """
-read -r server
-cat >/dev/null
-if [ "$server" ]; then
-  kill -TERM "$server"
-  left=$3
-  while [ "$left" -gt 0 ] && kill -0 "$server"; do sleep 1; left=$((left - 1)); done
-  kill -KILL "-$server"
-fi
-rm -rf "$1" "/dev/shm/$2"*
-"""
 
 
 class ServerError(Exception):
@@ -125,8 +112,7 @@ class Server:
         self.http, self.grpc, self.metrics = (f"{host}:{port}" for port in ports)
         self._backends = Path(self._exit.enter_context(tempfile.TemporaryDirectory(prefix="triton-")))
         assemble_backends(self._backends)
-        caretaker = engage_caretaker(self._backends)
-        self._exit.callback(dismiss, caretaker)
+        caretaker = self._exit.enter_context(Caretaker(self._backends, shm_prefix(self._backends), STOP_SECONDS))
         self._process = subprocess.Popen(
             command(options, self._backends, ports, gpu),
             env=environment(),
@@ -140,13 +126,12 @@ class Server:
         self._reader = threading.Thread(target=self._read_log, daemon=True)
         self._reader.start()
         self._exit.callback(self._stop)
-        announce(caretaker, self._process.pid)
+        caretaker.look_after(self._process.pid)
         self._wait_until_ready()
 
     def _read_log(self) -> None:
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            line = line.rstrip()
+        for line in without_usage(line.rstrip() for line in self._process.stdout):
             self.log.append(line)
             shown = self.options.verbose or not any(noise in line for noise in NOISE)
             if self.options.on_log and line and shown:
@@ -185,6 +170,15 @@ class Server:
             self._process.stdout.close()
         for leaked in Path("/dev/shm").glob(f"{shm_prefix(self._backends)}*"):
             leaked.unlink(missing_ok=True)
+
+
+def without_usage(lines: Iterable[str]) -> Iterator[str]:
+    """A log without the 380 lines of options that tritonserver prints around the one about the flag that is wrong."""
+    usage = False
+    for line in lines:
+        usage = line.startswith("Usage: tritonserver") or (usage and (not line or line[0].isspace() or line[-1] == ":"))
+        if not usage:
+            yield line
 
 
 def use_gpu(hardware: str) -> bool:
@@ -372,32 +366,3 @@ def listens(pid: int, port: int) -> bool:
 def ending(code: int) -> str:
     """How a process ended, in words."""
     return f"ended with exit code {code}" if code >= 0 else f"was killed by {signal.Signals(-code).name}"
-
-
-def engage_caretaker(backends: Path) -> subprocess.Popen[bytes]:
-    """Start the shell that cleans up after a server whose parent is killed."""
-    return subprocess.Popen(
-        ["sh", "-c", CARETAKER, "caretaker", str(backends), shm_prefix(backends), str(STOP_SECONDS)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-
-
-def announce(caretaker: subprocess.Popen[bytes], server: int) -> None:
-    """Tell the caretaker which process it looks after."""
-    assert caretaker.stdin is not None
-    with suppress(BrokenPipeError):
-        caretaker.stdin.write(f"{server}\n".encode())
-        caretaker.stdin.flush()
-
-
-def dismiss(caretaker: subprocess.Popen[bytes]) -> None:
-    """End the caretaker before it takes our going for a sign to act."""
-    # The whole session: the shell's `cat` would otherwise live on for a moment.
-    with suppress(ProcessLookupError):
-        os.killpg(caretaker.pid, signal.SIGKILL)
-    caretaker.wait()
-    if caretaker.stdin:
-        caretaker.stdin.close()

@@ -1,0 +1,179 @@
+"""What keeps the embedded server from starting: each says what is wrong and what to do, and soon."""
+
+import http.server
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Command
+from tests.e2e.serving import FREE_PORTS, add_sleeper, sleep_on
+from tools import tritonserver
+from tools.tritonserver import Options, Server, ServerError, why_no_gpu
+
+
+@pytest.fixture
+def sleeper(tmp_path: Path) -> Path:
+    """A repository with one model, which starts in a moment."""
+    return add_sleeper(tmp_path / "models")
+
+
+@pytest.fixture
+def foreign() -> Iterator[int]:
+    """The port of somebody else's server, which says that it is ready."""
+
+    class Ready(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Ready) as running:
+        thread = threading.Thread(target=running.serve_forever)
+        thread.start()
+        yield running.server_port
+        running.shutdown()
+        thread.join()
+
+
+def refusal(command: Command, *arguments: str | Path) -> str:
+    """The one line that the command says when it refuses, within seconds."""
+    began = time.monotonic()
+    answer = command("tools.serve", *arguments)
+    assert answer.returncode == 1 and answer.stdout == ""
+    assert answer.stderr.startswith("error: ") and "Traceback" not in answer.stderr
+    assert time.monotonic() - began < 10
+    return answer.stderr.removeprefix("error: ").rstrip()
+
+
+@pytest.mark.parametrize("name", ["http", "grpc", "metrics"])
+def test_a_taken_port_is_refused_with_the_flag_to_change(
+    name: str, foreign: int, sleeper: Path, command: Command
+) -> None:
+    ports = [flag.replace("=0", f"={foreign}") if name in flag else flag for flag in FREE_PORTS]
+    assert refusal(command, "--repository", sleeper, *ports) == (
+        f"cannot listen on 127.0.0.1:{foreign} (Address already in use); "
+        f"choose another with --{name}-port, 0 for any free one"
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--http-port=70000",), "--http-port 70000 is no port; give 1 to 65535, or 0 for any free one"),
+        (("--grpc-port=-1",), "--grpc-port -1 is no port; give 1 to 65535, or 0 for any free one"),
+        (("--http-port=18999", "--grpc-port=18999"), "--metrics-port must differ; got 18999, 18999, 0"),
+        (("--host=192.0.2.1",), "(Cannot assign requested address); give an IPv4 address of this host with --host"),
+        (("--host=no-such-host.invalid",), "; give an IPv4 address of this host with --host, 0.0.0.0 for all of them"),
+    ],
+)
+def test_addresses_that_cannot_be_are_refused(
+    flags: tuple[str, ...], message: str, sleeper: Path, command: Command
+) -> None:
+    assert message in refusal(command, "--repository", sleeper, *FREE_PORTS, *flags)
+
+
+def test_somebody_elses_server_is_not_taken_for_ours(
+    foreign: int, sleeper: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As when another server takes the port after it was found free.
+    ports = tritonserver.choose_ports(Options())
+    monkeypatch.setattr(tritonserver, "choose_ports", lambda _: [foreign, *ports[1:]])
+    with pytest.raises(ServerError, match=rf"(?s)ended with exit code 1; .*'127.0.0.1:{foreign}' already in use"):
+        Server(Options(sleeper)).__enter__()
+
+
+def test_a_model_without_a_version_is_named_with_the_command_that_makes_one(
+    built: Path, tmp_path: Path, command: Command
+) -> None:
+    shutil.copytree(built, tmp_path / "models", ignore=shutil.ignore_patterns("[0-9]*"))
+    first, second = sorted(path.name for path in (tmp_path / "models").iterdir())
+    assert refusal(command, "--repository", tmp_path / "models", *FREE_PORTS) == (
+        f"no version of {first}, {second} in {tmp_path / 'models'}; run `python -m tools.export {first}`, "
+        "or `make build` for all models"
+    )
+
+
+def test_only_explicit_mode_may_start_without_a_version(sleeper: Path) -> None:
+    (sleeper / "sleeper" / "1" / "model.py").unlink()
+    (sleeper / "sleeper" / "1").rmdir()
+    with pytest.raises(ServerError, match="no version of sleeper"):
+        Server(Options(sleeper, flags=("--model-control-mode=none",))).__enter__()
+    with Server(Options(sleeper, flags=("--model-control-mode", "explicit"))) as server:
+        server.check()
+
+
+@pytest.mark.parametrize("name", ["empty", "missing"])
+def test_a_repository_without_models_is_refused(name: str, tmp_path: Path, command: Command) -> None:
+    (tmp_path / "empty").mkdir()
+    assert refusal(command, "--repository", tmp_path / name, *FREE_PORTS) == (
+        f"{tmp_path / name} holds no model (no <model>/config.pbtxt); give another --repository"
+    )
+
+
+def test_a_config_that_cannot_be_read_is_refused_with_its_place(sleeper: Path, command: Command) -> None:
+    path = sleeper / "sleeper" / "config.pbtxt"
+    path.write_text('name: "sleeper"\nbackent: "python"\n')
+    assert refusal(command, "--repository", sleeper, *FREE_PORTS).startswith(f"{path}:2:1 : ")
+
+
+@pytest.mark.skipif(why_no_gpu() is None, reason="this host has a GPU")
+def test_a_gpu_that_is_asked_for_and_not_there_is_an_error(sleeper: Path, command: Command) -> None:
+    message = refusal(command, "--repository", sleeper, *FREE_PORTS, "--hardware=gpu")
+    assert message == f"--hardware gpu: {why_no_gpu()}; use --hardware cpu, or a host with a GPU"
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--no-such-flag=1", "unrecognized option '--no-such-flag=1'"),
+        ("--repo=elsewhere", "option '--repo=elsewhere' is ambiguous"),
+        ("--exit-timeout-secs=soon", 'Bad option: "--exit-timeout-secs".\nInvalid option value. Got soon'),
+        ("stray", "Unexpected argument: stray"),
+    ],
+)
+def test_a_flag_that_tritonserver_refuses_is_said_without_pages_of_usage(
+    flag: str, message: str, sleeper: Path, command: Command
+) -> None:
+    answer = command("tools.serve", "--repository", sleeper, *FREE_PORTS, flag)
+    assert answer.returncode == 1
+    assert message in answer.stderr.partition("error: tritonserver ended with exit code 1; its log ends:")[2]
+    assert len(answer.stderr.splitlines()) < 8
+
+
+def test_a_model_that_needs_a_gpu_is_named_in_the_log(sleeper: Path) -> None:
+    flags = ("--model-config-name=no-such-config",)
+    with pytest.raises(ServerError, match=r"(?s)sleeper.* has kind KIND_GPU but no GPUs are available"):
+        Server(Options(sleeper, flags=flags)).__enter__()
+
+
+def test_a_server_that_is_not_ready_in_time_is_stopped_with_its_log(built: Path) -> None:
+    with pytest.raises(ServerError, match=r"was not ready after 0\.1 s \(--ready-timeout\); its log ends"):
+        Server(Options(built, ready_timeout=0.1)).__enter__()
+
+
+def test_a_proxy_in_the_environment_is_not_asked_whether_the_server_is_ready(
+    sleeper: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{listener.getsockname()[1]}")
+        monkeypatch.delenv("no_proxy", raising=False)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        with Server(Options(sleeper, ready_timeout=20)) as server:
+            server.check()
+
+
+def test_a_reader_of_the_log_that_fails_does_not_hold_the_server_up(sleeper: Path) -> None:
+    def closed(line: str) -> None:
+        raise BrokenPipeError
+
+    # More than a pipe holds: tritonserver would block on it.
+    with Server(Options(sleeper, verbose=True, flags=("--log-verbose=1",), on_log=closed)) as server:
+        for _ in range(100):
+            assert sleep_on(server.grpc, 0) == 0
+        assert len(server.log) == server.log.maxlen
