@@ -122,13 +122,18 @@ def export(arguments: argparse.Namespace, model: str) -> dict[str, Any]:
 
 
 def chosen_models(arguments: argparse.Namespace) -> list[str]:
-    """The models to export, without those that have a version where only missing ones are wanted."""
+    """The models to export, without those that have a version where only missing ones are wanted.
+
+    Those that have one get their CPU config brought up to date: config.pbtxt may have changed since, and a server
+    whose repository is mounted read-only could not do it.
+    """
     models = arguments.models or recipes.names()
     if not arguments.missing:
         return list(models)
     built = [model for model in models if versions(model, arguments.repository)]
     for model in built:
         print(f"{model}: version {versions(model, arguments.repository)[-1]} is there", file=sys.stderr)
+        write_cpu_config(model, arguments.repository)
     return [model for model in models if model not in built]
 
 
