@@ -11,6 +11,7 @@ import argparse
 import hashlib
 import json
 import os
+import pickle
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -195,10 +196,17 @@ def save(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, epoch
 
 
 def resume(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, settings: Settings) -> int:
-    """Load the checkpoint if there is one; returns the epochs that it has seen."""
+    """Load the checkpoint if there is one; returns the epochs that it has seen.
+
+    Raises:
+        RecipeError: the file is damaged.
+    """
     if not path.is_file():
         return 0
-    checkpoint = torch.load(path, map_location=settings.device, weights_only=True)
+    try:
+        checkpoint = torch.load(path, map_location=settings.device, weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise RecipeError(f"the checkpoint {path} is damaged; begin again with --fresh") from error
     network.load_state_dict(checkpoint["network"])
     optimizer.load_state_dict(checkpoint["optimizer"])
     return int(checkpoint["epochs"])

@@ -1,0 +1,198 @@
+"""Training: the same weights every time, also after an interruption, and no checkpoint taken for another's."""
+
+import argparse
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tools import recipes, train
+from tools.datasets import ImageData
+from tools.recipes import RecipeError
+from tools.repository import REPOSITORY, ROOT, RepositoryError, model_names
+from tools.train import Settings
+
+MODEL = "mnist_mlp"
+EPOCHS = 12
+PROGRAM = """
+import sys
+from pathlib import Path
+from tools import train
+train.CHECKPOINTS = Path(sys.argv.pop(1))
+sys.exit(train.main())
+"""
+SETTINGS = Settings(MODEL, "random", epochs=3, batch_size=16, lr=1e-3, seed=0, device="cpu")
+Patch = pytest.MonkeyPatch
+Printed = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def checkpoints(tmp_path: Path, monkeypatch: Patch) -> Path:
+    """A folder of this test alone for checkpoints."""
+    monkeypatch.setattr(train, "CHECKPOINTS", tmp_path / "checkpoints")
+    return tmp_path / "checkpoints"
+
+
+@pytest.fixture(scope="module")
+def data() -> ImageData:
+    """A few random images that look like MNIST's to training."""
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (80, 28, 28, 1), np.uint8)
+    labels = random.integers(0, 10, 80)
+    classes = tuple("0123456789")
+    return ImageData("random", "noise", True, classes, images[:64], labels[:64], images[64:], labels[64:], "0" * 64)
+
+
+def weights(trained: train.Trained) -> dict[str, Tensor]:
+    return trained.network.state_dict()
+
+
+def same(first: train.Trained, second: train.Trained) -> bool:
+    """Whether two networks have the same weights, bit for bit."""
+    return all(torch.equal(weights(first)[name], weights(second)[name]) for name in weights(first))
+
+
+def epochs_run(printed: str) -> list[int]:
+    """The epochs that training said it went through."""
+    return [int(number) for number in re.findall(r"epoch (\d+)/\d+: loss", printed)]
+
+
+def checkpoint_in(folder: Path) -> Path:
+    (path,) = (folder / MODEL).glob("*.pt")
+    return path
+
+
+def test_the_same_settings_give_the_same_weights_and_another_seed_gives_others(data: ImageData) -> None:
+    first, again = (train.train(SETTINGS, data, fresh=True) for _ in range(2))
+    other = train.train(replace(SETTINGS, seed=1), data)
+    assert same(first, again) and not same(first, other)
+
+
+def test_a_finished_training_is_loaded_instead_of_repeated(data: ImageData, capsys: Printed) -> None:
+    first = train.train(SETTINGS, data)
+    assert epochs_run(capsys.readouterr().err) == [1, 2, 3]
+    assert same(train.train(SETTINGS, data), first)
+    assert epochs_run(capsys.readouterr().err) == []
+    assert same(train.train(SETTINGS, data, fresh=True), first)
+    assert epochs_run(capsys.readouterr().err) == [1, 2, 3]
+
+
+def test_training_changes_the_weights_for_the_better(data: ImageData) -> None:
+    fit = train.train(replace(SETTINGS, epochs=30), data)
+    score = train.accuracy(fit.network, *train.tensors(data.train_images, data.train_labels, train.input_spec(MODEL)))
+    assert score > 0.9 and not fit.network.training
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_training_that_is_interrupted_goes_on_to_the_weights_of_one_that_is_not(
+    number: int, tmp_path: Path, checkpoints: Path, monkeypatch: Patch, capsys: Printed
+) -> None:
+    options = [MODEL, "--data=digits", f"--epochs={EPOCHS}", "--device=cpu", "--batch-size=256"]
+    killed = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(checkpoints), *options], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 60
+    while not list(checkpoints.glob("*/*.pt")):
+        assert killed.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    killed.send_signal(number)
+    _, said = killed.communicate(timeout=60)
+    assert killed.returncode == (130 if number == signal.SIGINT else -number)
+    assert ("the same command goes on after the last finished epoch" in said) == (number == signal.SIGINT)
+    done = torch.load(checkpoint_in(checkpoints))["epochs"]
+    assert 0 < done < EPOCHS, "the process must be killed half way"
+
+    parser = argparse.ArgumentParser()
+    train.add_arguments(parser)
+    arguments = parser.parse_args(options[1:])
+    resumed = train.train_from(arguments, MODEL)
+    assert epochs_run(capsys.readouterr().err) == list(range(done + 1, EPOCHS + 1))
+    monkeypatch.setattr(train, "CHECKPOINTS", tmp_path / "others")
+    uninterrupted = train.train_from(arguments, MODEL)
+    assert epochs_run(capsys.readouterr().err) == list(range(1, EPOCHS + 1))
+    assert same(resumed, uninterrupted) and resumed.accuracy == uninterrupted.accuracy
+
+
+def test_a_resumed_training_draws_the_dropout_of_an_uninterrupted_one(data: ImageData, monkeypatch: Patch) -> None:
+    def network() -> nn.Module:
+        return nn.Sequential(nn.Linear(784, 32), nn.Dropout(0.5), nn.Linear(32, 10))
+
+    recipe = replace(recipes.load(MODEL), network=network)
+    monkeypatch.setattr(recipes, "load", lambda _: recipe)
+    uninterrupted = train.train(SETTINGS, data, fresh=True)
+    save = train.save
+
+    def interrupted(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, epochs: int) -> None:
+        save(path, network, optimizer, epochs)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "save", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train.train(SETTINGS, data, fresh=True)
+    monkeypatch.setattr(train, "save", save)
+    torch.rand(7)  # Whatever else the resuming process has drawn must not matter.
+    assert same(train.train(SETTINGS, data), uninterrupted)
+
+
+@pytest.mark.parametrize(
+    "change", [{"epochs": 4}, {"batch_size": 8}, {"lr": 2e-3}, {"seed": 1}, {"device": "cuda"}, {"data": "other"}]
+)
+def test_other_settings_have_a_checkpoint_of_their_own(change: dict[str, int], data: ImageData) -> None:
+    spec = train.input_spec(MODEL)
+    changed = replace(SETTINGS, **change)  # type: ignore[arg-type]
+    assert train.checkpoint_path(changed, data, spec) != train.checkpoint_path(SETTINGS, data, spec)
+
+
+def test_other_data_or_normalisation_begins_again(data: ImageData, scratch_repository: Path, capsys: Printed) -> None:
+    train.train(SETTINGS, data)
+    capsys.readouterr()
+    train.train(SETTINGS, replace(data, sha256="1" * 64))
+    assert epochs_run(capsys.readouterr().err) == [1, 2, 3]
+    config = scratch_repository / MODEL / "config.pbtxt"
+    config.write_text(config.read_text().replace('"0.1307"', '"0.5"'))
+    train.train(SETTINGS, data, repository=scratch_repository)
+    assert epochs_run(capsys.readouterr().err) == [1, 2, 3]
+
+
+def test_a_damaged_checkpoint_is_named_with_the_way_out(data: ImageData, checkpoints: Path) -> None:
+    first = train.train(SETTINGS, data)
+    path = checkpoint_in(checkpoints)
+    for content in (b"", b"not a checkpoint", path.read_bytes()[:-500]):
+        path.write_bytes(content)
+        with pytest.raises(RecipeError, match=rf"the checkpoint {path} is damaged; begin again with --fresh"):
+            train.train(SETTINGS, data)
+    assert same(train.train(SETTINGS, data, fresh=True), first)
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_a_config_that_does_not_say_how_images_become_inputs_is_an_error(
+    data: ImageData, scratch_repository: Path
+) -> None:
+    config = scratch_repository / MODEL / "config.pbtxt"
+    config.write_text(config.read_text().replace("IMAGE_MEAN", "IMAGE_MEEN"))
+    with pytest.raises(RepositoryError, match="its config.pbtxt has no parameters IMAGE_MEAN and IMAGE_STD"):
+        train.train(SETTINGS, data, repository=scratch_repository)
+
+
+@pytest.mark.parametrize("arguments", [["--epochs=0"], ["--batch-size=-1"], ["--lr=nan"], ["--lr=fast"]])
+def test_numbers_that_cannot_be_are_refused_by_name(arguments: list[str], monkeypatch: Patch, capsys: Printed) -> None:
+    monkeypatch.setattr(sys, "argv", ["train", MODEL, *arguments])
+    with pytest.raises(SystemExit, match="2"):
+        train.main()
+    flag, value = arguments[0].split("=")
+    assert re.search(rf"argument {flag}: expected a .*number above 0, got '{value}'", capsys.readouterr().err)
+
+
+def test_an_unknown_model_lists_those_that_have_a_recipe(monkeypatch: Patch, capsys: Printed) -> None:
+    monkeypatch.setattr(sys, "argv", ["train", "minst_mlp"])
+    assert train.main() == 1
+    message = f"error: no recipe tools/recipes/minst_mlp.py; there are: {', '.join(model_names(REPOSITORY))}\n"
+    assert capsys.readouterr().err == message
