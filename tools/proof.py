@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.jit.frontend import FrontendError
 
 from clients.contract import Contract, TensorSpec
 from tools import torchscript
@@ -35,7 +36,7 @@ def prove_scriptable(network: nn.Module, path: Path, model: str) -> None:
     """
     try:
         torchscript.save(network, path)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError, FrontendError) as error:
         raise ProofError(f"{model} cannot be written as TorchScript: {str(error).strip()}") from error
 
 
@@ -161,4 +162,4 @@ def prove_accuracy(model: str, data: str, accuracy: float, floors: dict[str, flo
     """
     floor = floors.get(data, 0.0)
     if accuracy < floor:
-        raise ProofError(f"{model}: test accuracy {accuracy:.2%} on {data} is below the recipe's floor of {floor:.0%}")
+        raise ProofError(f"{model}: test accuracy {accuracy:.2%} on {data} is below the recipe's floor of {floor:.2%}")
