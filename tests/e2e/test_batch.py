@@ -1,0 +1,379 @@
+"""Large sets on the real server, over both protocols: the same rows, in order, whatever happens on the way."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+from PIL import Image
+
+from clients.client import Client
+from clients.connection import Connection, Protocol
+from clients.contract import Array
+from clients.images import image_files, image_spec, load_image, normalise
+from tests.conftest import Command
+from tests.e2e import batch_models
+from tests.e2e.peers import free_address
+from tools.repository import ROOT
+from tools.tritonserver import Options, Server
+
+SAMPLES = ROOT / "build" / "samples"
+MODEL, ROWS, FEWER, CHUNK = "mnist_mlp", 4000, 2000, 256
+# One small request at a time: slow enough to be interrupted, and always the same batches, so the same bits.
+SLOWLY = ("--in-flight", "1", "--batch-size", "4")
+
+
+@contextmanager
+def serving(options: Options) -> Iterator[Server]:
+    """A server that is killed at the end: these models take seconds to stop in good order."""
+    with Server(options) as server:
+        try:
+            yield server
+        finally:
+            with suppress(ProcessLookupError):
+                os.kill(server.pid, signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A .npy of rows for the MLP."""
+    path = tmp_path_factory.mktemp("input") / "rows.npy"
+    np.save(path, np.random.default_rng(0).normal(size=(ROWS, 784)).astype(np.float32))
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole(many: Path, server: Server) -> Path:
+    """The output of a run over them that nothing interrupted."""
+    output = many.with_name("whole.npz")
+    subprocess.run([*started(many, output), *SLOWLY], cwd=ROOT, env=at(server), check=True, capture_output=True)
+    return output
+
+
+@pytest.fixture(scope="module")
+def small_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return batch_models.write(tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture(scope="module")
+def small(small_repository: Path) -> Iterator[Server]:
+    """A server of models that take bytes, pixels and pairs."""
+    with serving(Options(small_repository)) as server:
+        yield server
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Five images of different sizes in two folders, and a text that is called like an image."""
+    folder = tmp_path / "photos"
+    for number, name in enumerate(("a/1.png", "a/2.png", "b/1.png", "b/2.png", "b/3.png")):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(number).integers(0, 255, (10 + number, 20 + number, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / name)
+    (folder / "a" / "3.png").write_text("no image at all")
+    return folder
+
+
+def at(server: Server) -> dict[str, str]:
+    return {**os.environ, "TRITON_HTTP_URL": server.http, "TRITON_GRPC_URL": server.grpc}
+
+
+def started(source: Path, output: Path, model: str = MODEL) -> list[str]:
+    return [sys.executable, "-W", "error", "-m", "clients.batch", str(source), str(output), "--model", model, "--json"]
+
+
+def arrays(path: Path) -> dict[str, Array]:
+    with np.load(path) as archive:
+        return {name: archive[name] for name in archive.files}
+
+
+def last_line(result: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
+    return document
+
+
+def inferences(server: Server) -> int:
+    """Rows that the server has answered so far."""
+    with Client(Connection("http", server.http)) as client:
+        return sum(one["inference_count"] for one in client.statistics(MODEL))
+
+
+def finished(output: Path) -> int:
+    """Chunks that are finished."""
+    return len(list(Path(f"{output}.partial").glob("0*.npz")))
+
+
+@contextmanager
+def running(command: list[str], output: Path, server: Server, chunks: int = 2) -> Iterator[subprocess.Popen[str]]:
+    """A run that has finished some chunks and is under way; it does not outlive the block."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # An ignored one would be inherited.
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=at(server), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    signal.signal(signal.SIGINT, before)
+    try:
+        deadline = time.monotonic() + 30
+        while finished(output) < chunks:
+            assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+            time.sleep(0.002)
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def interrupt(many: Path, output: Path, server: Server, how: signal.Signals, *options: str) -> int:
+    """Begin a run and end it midway; its exit code."""
+    with running([*started(many, output), *SLOWLY, *options], output, server) as process:
+        process.send_signal(how)
+        code = process.wait(20)
+    assert 2 <= finished(output) < ROWS // CHUNK and not output.exists()
+    return code
+
+
+def test_rows_are_those_of_a_client_in_the_inputs_order(
+    command: Command, server: Server, client: Client, protocol: Protocol, tmp_path: Path
+) -> None:
+    folder, output = SAMPLES / "cifar10_cnn", tmp_path / "out.npz"
+    options = ("--protocol", protocol, "--batch-size", "3", "--in-flight", "7", "--model", "cifar10_cnn")
+    result = command("clients.batch", folder, output, *options, server=server)
+    assert result.returncode == 0, result.stderr
+    files = image_files([folder])
+    spec = image_spec(client.contract("cifar10_cnn"))
+    found = arrays(output)
+    assert found["file"].tolist() == [file.relative_to(folder).as_posix() for file in files]
+    for file, row in zip(files, found["OUTPUT__0"], strict=True):
+        expected = client.infer("cifar10_cnn", normalise(load_image(file, spec)[None], spec))["OUTPUT__0"][0]
+        np.testing.assert_allclose(row, expected, rtol=1e-4, atol=1e-4)
+    assert set(found["error"]) == {""}
+
+
+def test_many_requests_under_way_keep_the_order(
+    command: Command, server: Server, client: Client, protocol: Protocol, many: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out.npz"
+    result = command("clients.batch", many, output, "--model", MODEL, "--protocol", protocol, "--json", server=server)
+    assert result.returncode == 0, result.stderr
+    document = last_line(result)
+    assert document.keys() == {"rows", "errors", "seconds", "rows_per_s", "resumed_rows", "output"}
+    assert (document["rows"], document["errors"], document["resumed_rows"]) == (ROWS, 0, 0)
+    assert f"{ROWS}/{ROWS}" in result.stderr
+    found, rows = arrays(output), np.load(many)
+    expected = [client.infer(MODEL, rows[start : start + 50])["OUTPUT__0"] for start in range(0, ROWS, 50)]
+    np.testing.assert_allclose(found["OUTPUT__0"], np.concatenate(expected), rtol=1e-4, atol=1e-4)
+    assert found["row"].tolist() == list(range(ROWS))
+    assert not Path(f"{output}.partial").exists()
+
+
+@pytest.mark.parametrize(
+    ("how", "protocol"),
+    [
+        (signal.SIGKILL, "http"),
+        (signal.SIGKILL, "grpc"),
+        (signal.SIGINT, "http"),
+        (signal.SIGINT, "grpc"),
+        (signal.SIGTERM, "grpc"),
+    ],
+)
+def test_an_interrupted_run_goes_on_without_repeating_or_losing_a_row(
+    how: signal.Signals,
+    protocol: Protocol,
+    command: Command,
+    server: Server,
+    many: Path,
+    whole: Path,
+    tmp_path: Path,
+) -> None:
+    output = tmp_path / "out.npz"
+    code = interrupt(many, output, server, how, "--protocol", protocol)
+    assert code == (-signal.SIGKILL if how == signal.SIGKILL else 130)
+    kept, before = finished(output) * CHUNK, inferences(server)
+    options = ("--model", MODEL, "--protocol", protocol, "--json", *SLOWLY)
+    result = command("clients.batch", many, output, *options, server=server)
+    assert result.returncode == 0, result.stderr
+    assert last_line(result)["resumed_rows"] == kept
+    assert inferences(server) - before == ROWS - kept
+    assert output.read_bytes() == whole.read_bytes()
+    assert not Path(f"{output}.partial").exists()
+
+
+def test_an_interruption_is_told_in_a_sentence(server: Server, many: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.npz"
+    with running([*started(many, output), *SLOWLY], output, server) as process:
+        process.send_signal(signal.SIGINT)
+        printed, said = process.communicate(timeout=20)
+    assert printed == "" and "Traceback" not in said
+    assert f"{finished(output) * CHUNK} of {ROWS} rows are kept in {output}.partial; the same command resumes" in said
+
+
+def test_rows_of_two_runs_are_not_mixed(command: Command, server: Server, many: Path, tmp_path: Path) -> None:
+    source, output = Path(shutil.copy(many, tmp_path)), tmp_path / "out.npz"
+    interrupt(source, output, server, signal.SIGKILL)
+    refused = command("clients.batch", source, output, "--model", MODEL, "--batch-size", "8", server=server)
+    assert refused.returncode == 2 and "batch size was 4, is 8" in refused.stderr and "--fresh" in refused.stderr
+    np.save(source, np.zeros((ROWS, 784), np.float32))
+    refused = command("clients.batch", source, output, "--model", MODEL, *SLOWLY, server=server)
+    assert refused.returncode == 2 and "INPUT's content is another" in refused.stderr
+    fresh = command("clients.batch", source, output, "--model", MODEL, "--fresh", "--json", server=server)
+    assert fresh.returncode == 0 and last_line(fresh)["resumed_rows"] == 0
+    assert np.ptp(arrays(output)["OUTPUT__0"], axis=0).max() < 1e-4
+
+
+def test_parquet_and_npz_have_the_same_content(command: Command, small: Server, photos: Path, tmp_path: Path) -> None:
+    for suffix in ("npz", "parquet"):
+        options = ("--model", "from_bytes", "--json")
+        result = command("clients.batch", photos, tmp_path / f"out.{suffix}", *options, server=small)
+        assert result.returncode == 1 and last_line(result)["errors"] == 1, result.stderr
+    found = arrays(tmp_path / "out.npz")
+    table = pyarrow.parquet.read_table(tmp_path / "out.parquet").to_pydict()
+    assert list(table) == list(found) == ["file", "SIZE", "LABEL", "error"]
+    good = [position for position, error in enumerate(table["error"]) if error is None]
+    assert good == np.flatnonzero(found["error"] == "").tolist() == [0, 1, 3, 4, 5]
+    assert table["file"] == found["file"].tolist()
+    assert table["error"][2] == found["error"][2]
+    for position in good:
+        assert table["SIZE"][position] == found["SIZE"][position].tolist()
+        assert table["LABEL"][position] == found["LABEL"][position, 0] == f"{table['SIZE'][position][0]} wide"
+    assert table["SIZE"][2] == [None, None] and table["LABEL"][2] is None
+
+
+def test_a_file_that_is_no_image_gets_a_row_with_its_reason(
+    command: Command, server: Server, protocol: Protocol, photos: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out.npz"
+    result = command("clients.batch", photos, output, "--model", MODEL, "--protocol", protocol, server=server)
+    assert result.returncode == 1
+    assert "6 rows (0 of an earlier run, 1 with an error)" in result.stdout
+    assert "file a/3.png: error: " in result.stderr
+    found = arrays(output)
+    assert [bool(error) for error in found["error"]] == [False, False, True, False, False, False]
+    assert "3.png is not an image that can be read" in found["error"][2]
+    assert np.isnan(found["OUTPUT__0"]).all(axis=1).tolist() == [False, False, True, False, False, False]
+
+
+def test_a_row_that_the_server_refuses_takes_no_other_with_it(
+    command: Command, small: Server, protocol: Protocol, photos: Path, tmp_path: Path
+) -> None:
+    damaged, output = photos / "a" / "2.png", tmp_path / "out.npz"
+    damaged.write_bytes(damaged.read_bytes()[:200])
+    result = command("clients.batch", photos, output, "--model", "from_bytes", "--protocol", protocol, server=small)
+    assert result.returncode == 1, result.stderr
+    found = arrays(output)
+    assert [bool(error) for error in found["error"]] == [False, True, True, False, False, False]
+    assert "cannot: " in found["error"][1]
+    assert found["SIZE"].tolist() == [[20, 10], [0, 0], [0, 0], [22, 12], [23, 13], [24, 14]]
+
+
+def test_a_model_that_answers_no_row_is_not_blamed_on_the_rows(command: Command, small: Server, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.ones((20, 2), np.float32))
+    result = command("clients.batch", tmp_path / "x.npy", tmp_path / "y.npz", "--model", "broken", server=small)
+    assert result.returncode == 2 and "cannot: unsupported operand" in result.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.npy"]
+
+
+@pytest.mark.parametrize("model", ["from_pixels", "small_pixels"])
+def test_a_model_of_pixels_gets_them_at_its_own_size_or_at_theirs(
+    model: str, command: Command, small: Server, protocol: Protocol, photos: Path, tmp_path: Path
+) -> None:
+    (photos / "a" / "3.png").unlink()
+    output = tmp_path / "out.npz"
+    result = command("clients.batch", photos, output, "--model", model, "--protocol", protocol, server=small)
+    assert result.returncode == 0, result.stderr
+    images = [Image.open(file) for file in image_files([photos])]
+    if model == "small_pixels":
+        images = [image.resize((5, 4), Image.Resampling.BILINEAR) for image in images]
+    expected = [np.asarray(image).mean((0, 1)) for image in images]
+    np.testing.assert_allclose(arrays(output)["MEAN"], expected, rtol=1e-5)
+
+
+def test_a_model_of_two_inputs_without_batches_takes_a_npz_row_by_row(
+    command: Command, small: Server, protocol: Protocol, tmp_path: Path
+) -> None:
+    first, second = np.random.default_rng(1).normal(size=(2, 300, 2)).astype(np.float32)
+    np.savez_compressed(tmp_path / "in.npz", A=first, B=second)
+    options = ("--model", "pair", "--outputs", "PRODUCT", "--protocol", protocol)
+    result = command("clients.batch", tmp_path / "in.npz", tmp_path / "out.npz", *options, server=small)
+    assert result.returncode == 0, result.stderr
+    found = arrays(tmp_path / "out.npz")
+    assert list(found) == ["row", "PRODUCT", "error"]
+    np.testing.assert_array_equal(found["PRODUCT"], first * second)
+
+
+@pytest.mark.parametrize("suffix", ["npz", "parquet"])
+def test_rows_of_different_shapes_make_no_column(suffix: str, command: Command, small: Server, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.arange(8, dtype=np.float32).reshape(4, 2))
+    options = ("--model", "uneven", "--batch-size", "1")
+    result = command("clients.batch", tmp_path / "x.npy", tmp_path / f"y.{suffix}", *options, server=small)
+    assert result.returncode == 2 and "output 'Y' has rows of different kinds" in result.stderr
+
+
+def test_without_a_server_it_could_not_run(command: Command, protocol: Protocol, many: Path, tmp_path: Path) -> None:
+    options = ("--model", MODEL, "--protocol", protocol, "--url", free_address(), "--retries", "1")
+    result = command("clients.batch", many, tmp_path / "out.npz", *options)
+    assert result.returncode == 2 and "no server answers at" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@contextmanager
+def killed_and_back(server: Server, options: Options) -> Iterator[Server]:
+    """Another server on the ports of one that is killed."""
+    os.kill(server.pid, signal.SIGKILL)
+    time.sleep(0.3)
+    ports = {f"{name}_port": int(getattr(server, name).split(":")[1]) for name in ("http", "grpc", "metrics")}
+    with serving(Options(options.repository, **ports)) as again:
+        yield again
+
+
+@pytest.fixture
+def doubling(tmp_path: Path, small_repository: Path) -> Path:
+    """A repository with one small model, for a server of a test's own."""
+    shutil.copytree(small_repository / "double", tmp_path / "repository" / "double")
+    return tmp_path / "repository"
+
+
+def test_a_server_that_restarts_is_waited_for(protocol: Protocol, doubling: Path, tmp_path: Path) -> None:
+    rows = np.random.default_rng(2).normal(size=(FEWER, 2)).astype(np.float32)
+    np.save(tmp_path / "x.npy", rows)
+    output, options = tmp_path / "y.npz", Options(doubling)
+    line = [*started(tmp_path / "x.npy", output, "double"), "--protocol", protocol, "--retries", "30"]
+    with (
+        serving(options) as server,
+        running([*line, "--in-flight", "2", "--batch-size", "2"], output, server) as process,
+        killed_and_back(server, options),
+    ):
+        assert finished(output) < FEWER // CHUNK
+        printed, said = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+    assert json.loads(printed)["rows"] == FEWER
+    np.testing.assert_array_equal(arrays(output)["Y"], rows * 2)
+
+
+def test_a_server_that_dies_leaves_what_is_finished_and_another_version_does_not_add_to_it(
+    doubling: Path, command: Command, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "x.npy", np.ones((FEWER, 2), np.float32))
+    output, options = tmp_path / "y.npz", Options(doubling)
+    line = [*started(tmp_path / "x.npy", output, "double"), "--retries", "0", *SLOWLY]
+    with serving(options) as server, running(line, output, server) as process:
+        os.kill(server.pid, signal.SIGKILL)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 2 and "no server answers at" in said and "rows are kept in" in said
+    shutil.copytree(doubling / "double" / "1", doubling / "double" / "2")
+    with serving(options) as server:
+        refused = command("clients.batch", tmp_path / "x.npy", output, "--model", "double", *SLOWLY, server=server)
+    assert refused.returncode == 2 and "model version was 1, is 2" in refused.stderr
+    shutil.rmtree(doubling / "double" / "2")
+    with serving(options) as server:
+        result = command("clients.batch", tmp_path / "x.npy", output, "--model", "double", *SLOWLY, server=server)
+    assert result.returncode == 0, result.stderr
+    assert (arrays(output)["Y"] == 2).all()
