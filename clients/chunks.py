@@ -81,7 +81,7 @@ class Store:
 
     def read(self, index: int) -> Chunk:
         """A finished chunk from the disk."""
-        with np.load(self._path(index), allow_pickle=False) as arrays:
+        with self._path(index).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             outputs = {name.removeprefix("output/"): arrays[name] for name in arrays.files if name != "errors"}
             return Chunk(arrays["errors"], outputs)
 

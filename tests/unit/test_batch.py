@@ -1,0 +1,225 @@
+"""Large sets without a server: plans, answers put in order, the store of finished chunks, how a run ends."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from clients import chunks
+from clients.array_source import array_source
+from clients.batch import partial_folder, stop
+from clients.chunks import Chunk, open_store
+from clients.contract import Contract, TensorSpec
+from clients.errors import InvalidInput
+from clients.inflight import Answer, assembled, first_good, joined, plain
+from clients.plan import IN_FLIGHT, Plan, job_of, make_plan
+from tools.repository import ROOT
+
+JOB = {"model": "m", "model_version": "1", "batch_size": 2, "input": {"sha256": "00"}}
+CHUNKS = [range(0, 2), range(2, 4), range(4, 5)]
+
+
+def contract(*inputs: TensorSpec, most: int = 4, **parameters: str) -> Contract:
+    return Contract("m", ("2", "10"), most, inputs, (TensorSpec("Y", "FP32", (2,)),), parameters)
+
+
+VECTOR = contract(TensorSpec("X", "FP32", (3,)))
+
+
+def chunk(*values: float | None) -> Chunk:
+    """Rows with one number, or an error in place of it."""
+    errors = np.array(["" if value is not None else "no good" for value in values])
+    good = [[value, -value] for value in values if value is not None]
+    return Chunk(errors, {"Y": np.array(good, np.float32)} if good else {})
+
+
+def planned(tmp_path: Path, wanted: Contract = VECTOR, rows: int = 10, **options: Any) -> Plan:
+    np.save(tmp_path / "x.npy", np.ones((rows, 3), np.float32))
+    chosen = {"outputs": None, "batch_size": None, "most": None, **options}
+    return make_plan(wanted, array_source(tmp_path / "x.npy", wanted, tmp_path), **chosen)
+
+
+def test_a_plan_asks_the_newest_version_in_batches_that_the_model_takes(tmp_path: Path) -> None:
+    plan = planned(tmp_path)
+    assert (plan.version, plan.batch_size, plan.outputs, plan.in_flight) == ("10", 4, ("Y",), IN_FLIGHT)
+    assert planned(tmp_path, batch_size=9).batch_size == 4 and planned(tmp_path, batch_size=3).batch_size == 3
+    assert planned(tmp_path, contract(*VECTOR.inputs, most=0), batch_size=9).batch_size == 1
+    assert planned(tmp_path, most=100).in_flight == 100
+
+
+def test_large_requests_are_fewer_at_once(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.ones((1, 3, 512, 512), np.float32))
+    large = contract(TensorSpec("X", "FP32", (3, 512, 512)), most=16)
+    assert make_plan(large, array_source(tmp_path / "x.npy", large, tmp_path), None, None, None).in_flight == 5
+
+
+def test_outputs_that_make_no_column_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="has no output 'Z'; it gives Y"):
+        planned(tmp_path, outputs=["Y", "Z"])
+    named = Contract("m", ("1",), 4, VECTOR.inputs, (TensorSpec("error", "FP32", (2,)),))
+    with pytest.raises(InvalidInput, match="'error' has the name of another column"):
+        planned(tmp_path, named)
+
+
+def test_chunks_are_whole_requests_and_hold_every_row_once(tmp_path: Path) -> None:
+    plan = planned(tmp_path, rows=1000, batch_size=3)
+    assert plan.chunk_rows == 258 and [len(rows) for rows in plan.chunks()] == [258, 258, 258, 226]
+    assert [plan.chunk(index) for index in range(4)] == plan.chunks()
+    assert [row for rows in plan.chunks() for row in rows] == list(range(1000))
+
+
+def test_a_job_is_the_same_when_the_input_is(tmp_path: Path) -> None:
+    plan, jobs = planned(tmp_path), []
+    for value in (1, 1, 2):
+        np.save(tmp_path / "x.npy", np.full((10, 3), value, np.float32))
+        jobs.append(json.loads(json.dumps(job_of(plan, array_source(tmp_path / "x.npy", VECTOR, tmp_path)))))
+    assert jobs[0] == jobs[1] and chunks.difference(jobs[0], jobs[2]) == "INPUT's content is another"
+
+
+def test_answers_make_a_chunk_in_the_rows_order_whatever_order_they_came_in() -> None:
+    late = Answer({"Y": np.array([[4.0], [5.0]])}, {6: "bad"})
+    early = Answer({"Y": np.array([[1.0]])}, {2: "worse"})
+    made = assembled(range(2, 7), {4: late, 2: early}, ["Y"])
+    assert made.errors.tolist() == ["worse", "", "", "", "bad"] and made.outputs["Y"].tolist() == [[1], [4], [5]]
+
+
+def test_rows_of_different_shapes_are_refused() -> None:
+    with pytest.raises(InvalidInput, match=r"float64 \[2\] and float64 \[3\], which make no column"):
+        joined([{"Y": np.ones((1, 2))}, {}, {"Y": np.ones((1, 3))}], ["Y"])
+    assert joined([{}, {}], ["Y"]) == {}
+
+
+def test_texts_are_kept_as_str_even_when_they_are_no_utf_8() -> None:
+    kept = plain(np.array([["ö".encode()], [b"\xff"]], object))
+    assert kept.dtype.kind == "U" and kept.tolist() == [["ö"], ["\\xff"]]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return partial_folder(tmp_path / "out.npz")
+
+
+@pytest.fixture
+def begun(folder: Path) -> Path:
+    """A folder with two of three chunks."""
+    with open_store(folder, JOB, CHUNKS, fresh=False) as store:
+        store.add(0, chunk(1, None))
+        store.add(2, chunk(5))
+    return folder
+
+
+def test_finished_chunks_are_found_again(begun: Path) -> None:
+    with open_store(begun, JOB, CHUNKS, fresh=False) as store:
+        assert {index: (one.rows, one.errors, one.good) for index, one in store.finished.items()} == {
+            0: (2, 1, 0),
+            2: (1, 0, 0),
+        }
+        assert store.read(0).errors.tolist() == ["", "no good"] and store.read(0).outputs["Y"].tolist() == [[1, -1]]
+
+
+def test_the_first_good_row_of_earlier_runs_is_known(folder: Path) -> None:
+    plan = Plan("m", "1", ("Y",), 600, 256, 1)
+    with open_store(folder, JOB, plan.chunks(), fresh=False) as store:
+        assert first_good(plan, store) is None
+        store.add(1, chunk(*[None] * 255, 1))
+        assert first_good(plan, store) == 256 + 255
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK", None])
+def test_a_damaged_or_short_chunk_is_done_again(damage: bytes | None, begun: Path) -> None:
+    path = begun / "00000000.npz"
+    path.write_bytes(damage if damage is not None else path.read_bytes()[:-30])
+    with open_store(begun, JOB, [range(0, 2), range(2, 4), range(4, 6)], fresh=False) as store:
+        assert not store.finished
+
+
+def test_what_was_being_written_when_a_run_was_killed_is_no_chunk(begun: Path) -> None:
+    (begun / ".staged-1").write_bytes((begun / "00000000.npz").read_bytes())
+    with open_store(begun, JOB, CHUNKS, fresh=False) as store:
+        assert store.finished.keys() == {0, 2}
+        store.remove()
+    assert not begun.exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"model": "n"}, "model was m, is n"),
+        ({"model_version": "2"}, "model version was 1, is 2"),
+        ({"batch_size": 4}, "batch size was 2, is 4"),
+        ({"input": {"sha256": "11"}}, "INPUT's content is another"),
+        ({"input": {"files": []}}, "INPUT's content is another"),
+    ],
+)
+def test_chunks_of_another_job_are_refused_with_the_difference(change: dict[str, Any], words: str, begun: Path) -> None:
+    with (
+        pytest.raises(InvalidInput, match=f"{words}; .*--fresh"),
+        open_store(begun, {**JOB, **change}, CHUNKS, fresh=False),
+    ):
+        pass
+    assert len(list(begun.glob("0*.npz"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("now", "words"),
+    [
+        ([["a", 1, 5], ["b", 2, 5], ["c", 3, 5]], "file c of INPUT is new"),
+        ([["b", 2, 5]], "file a of INPUT is gone"),
+        ([["a", 1, 5], ["b", 2, 6]], "file b of INPUT has changed"),
+        ([["b", 2, 5], ["a", 1, 5]], "INPUT's order is another"),
+    ],
+)
+def test_the_file_that_differs_is_named(now: list[Any], words: str) -> None:
+    assert chunks.input_difference({"files": [["a", 1, 5], ["b", 2, 5]]}, {"files": now}) == words
+
+
+def test_fresh_forgets_the_chunks_and_leaves_other_files_alone(begun: Path) -> None:
+    (begun / "notes.txt").write_text("mine")
+    with open_store(begun, {**JOB, "model": "n"}, CHUNKS, fresh=True) as store:
+        assert not store.finished
+        store.remove()
+    assert [path.name for path in begun.iterdir()] == ["notes.txt"]
+
+
+def test_a_folder_without_chunks_belongs_to_whoever_comes(folder: Path) -> None:
+    with open_store(folder, JOB, CHUNKS, fresh=False):
+        pass
+    with open_store(folder, {**JOB, "model": "n"}, CHUNKS, fresh=False) as store:
+        assert not store.finished
+
+
+def test_two_runs_do_not_write_one_output(begun: Path) -> None:
+    with (
+        open_store(begun, JOB, CHUNKS, fresh=False),
+        pytest.raises(InvalidInput, match="another run works in"),
+        open_store(begun, JOB, CHUNKS, fresh=True),
+    ):
+        pass
+    assert (begun / "00000000.npz").exists()
+
+
+def test_a_store_refuses_rows_that_fit_no_column(begun: Path) -> None:
+    with open_store(begun, JOB, CHUNKS, fresh=False) as store:
+        with pytest.raises(InvalidInput, match="rows of different kinds"):
+            store.add(1, Chunk(np.array([""]), {"Y": np.ones((1, 3), np.float32)}))
+        assert 1 not in store.finished
+
+
+def test_it_starts_without_pyarrow() -> None:
+    program = "import sys, clients.batch; sys.exit('pyarrow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT).returncode == 0
+
+
+@pytest.mark.parametrize("handler", [signal.default_int_handler, signal.SIG_IGN])
+def test_sigterm_ends_it_as_ctrl_c_does_even_where_that_is_ignored(handler: Any) -> None:
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            stop()
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,120 @@
+"""Outputs of large sets: every dtype in both formats, the same bytes for the same rows, rows without outputs."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+
+from clients import tables
+from clients.batch import declared
+from clients.chunks import Chunk
+from clients.contract import Array, Contract, TensorSpec
+from clients.errors import InvalidInput
+from clients.tables import Table, check_format, write_table
+
+X = TensorSpec("X", "FP32", (3,))
+
+
+def chunk(*values: float | None) -> Chunk:
+    """Rows with one number, or an error in place of it."""
+    errors = np.array(["" if value is not None else "no good" for value in values])
+    good = [[value, -value] for value in values if value is not None]
+    return Chunk(errors, {"Y": np.array(good, np.float32)} if good else {})
+
+
+def table(parts: Sequence[Chunk], label: str = "row") -> Table:
+    """A table of chunks, with the outputs of the first good one."""
+    heads = {name: array[:1] for part in reversed(parts) for name, array in part.outputs.items()}
+    rows = sum(len(part.errors) for part in parts)
+
+    def pieces() -> Iterator[tuple[Array, Chunk]]:
+        start = 0
+        for part in parts:
+            numbers = np.arange(start, start := start + len(part.errors))
+            yield (numbers if label == "row" else np.array([f"{number}.png" for number in numbers])), part
+
+    return Table(label, heads, rows, pieces)
+
+
+EVERY_KIND = Chunk(
+    np.array(["", "bad", ""]),
+    {
+        "half": np.array([[1], [2]], np.float16),
+        "double": np.array([[[1.5, np.nan]], [[2, 3]]]),
+        "whole": np.array([[1, 2], [3, 4]], np.uint8),
+        "flag": np.array([[True], [True]]),
+        "text": np.array([["a"], ["längst"]]),
+        "texts": np.array([["a", "b"], ["c", "d"]]),
+    },
+)
+
+
+def test_every_dtype_stands_in_a_npz_with_a_filling_where_there_is_none(tmp_path: Path) -> None:
+    write_table(tmp_path / "t.npz", table([EVERY_KIND, EVERY_KIND], "file"))
+    with np.load(tmp_path / "t.npz") as found:
+        assert found.files == ["file", *EVERY_KIND.outputs, "error"]
+        for name, array in EVERY_KIND.outputs.items():
+            assert found[name].dtype == array.dtype and found[name].shape == (6, *array.shape[1:])
+            np.testing.assert_array_equal(found[name][[0, 2, 3, 5]], np.concatenate([array, array]))
+        assert np.isnan(found["double"][1]).all() and found["whole"][1].tolist() == [0, 0]
+        assert found["flag"][1].tolist() == [False] and found["text"][1].tolist() == [""]
+
+
+def test_every_dtype_stands_in_parquet_with_nulls_where_there_is_none(tmp_path: Path) -> None:
+    write_table(tmp_path / "t.parquet", table([EVERY_KIND, EVERY_KIND], "file"))
+    found = pyarrow.parquet.read_table(tmp_path / "t.parquet")
+    types = [str(field.type).replace("element", "item") for field in found.schema]
+    assert types[0] == types[5] == types[7] == "string"
+    assert types[1:3] == ["fixed_size_list<item: halffloat>[1]", "fixed_size_list<item: double>[2]"]
+    assert found.schema.field("double").metadata == {b"shape": b"[1, 2]"}
+    rows = found.to_pylist()
+    assert rows[1] == {
+        "file": "1.png",
+        "half": [None],
+        "double": [None, None],
+        "whole": [None, None],
+        "flag": [None],
+        "text": None,
+        "texts": [None, None],
+        "error": "bad",
+    }
+    assert np.isnan(rows[0]["double"][1]) and rows[2]["texts"] == ["c", "d"] and rows[2]["error"] is None
+
+
+@pytest.mark.parametrize("suffix", ["npz", "parquet"])
+def test_equal_contents_make_equal_files(suffix: str, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_table(tmp_path / f"{name}.{suffix}", table([chunk(1, None), chunk(None), chunk(3)]))
+    assert (tmp_path / f"a.{suffix}").read_bytes() == (tmp_path / f"b.{suffix}").read_bytes()
+
+
+def test_row_groups_are_gathered_from_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "GROUP_ROWS", 4)
+    write_table(tmp_path / "t.parquet", table([chunk(1, 2, 3)] * 5))
+    metadata = pyarrow.parquet.ParquetFile(tmp_path / "t.parquet").metadata
+    assert [metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)] == [6, 6, 3]
+
+
+@pytest.mark.parametrize("suffix", ["npz", "parquet"])
+def test_an_output_without_a_good_row_has_the_shape_that_the_model_declares(suffix: str, tmp_path: Path) -> None:
+    specs = {"Y": TensorSpec("Y", "INT32", (-1, 2)), "L": TensorSpec("L", "BYTES", (1,))}
+    wanted = Contract("m", ("1",), 4, (X,), tuple(specs.values()))
+    empty = Table(
+        "row", {name: declared(wanted, name) for name in specs}, 2, lambda: iter([(np.arange(2), chunk(None, None))])
+    )
+    write_table(tmp_path / f"t.{suffix}", empty)
+    if suffix == "npz":
+        with np.load(tmp_path / "t.npz") as found:
+            assert found["Y"].tolist() == [[[0, 0]]] * 2 and found["L"].tolist() == [[""]] * 2
+    else:
+        rows = pyarrow.parquet.read_table(tmp_path / "t.parquet").to_pylist()
+        assert [(row["Y"], row["L"]) for row in rows] == [([None, None], None)] * 2
+
+
+def test_an_output_that_cannot_be_written_is_refused_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "folder.npz").mkdir()
+    for name, words in (("t.csv", "expected an output"), ("no/t.npz", "there is no folder"), ("folder.npz", "is a")):
+        with pytest.raises(InvalidInput, match=words):
+            check_format(tmp_path / name)
