@@ -9,19 +9,23 @@ one rename makes it the model's next version. A failed proof leaves the reposito
 """
 
 import argparse
+import copy
 import hashlib
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
+from torch import nn
 
-from tools import proof, recipes, torchscript, train
+from tools import proof, recipes, settings, torchscript, train
 from tools.datasets import DataError, ImageData
-from tools.recipes import RecipeError
+from tools.recipes import Recipe, RecipeError, Step
 from tools.repository import (
     MANIFEST_FILE,
     MODEL_FILE,
@@ -40,56 +44,88 @@ from tools.train import Trained
 TRITON_CONTAINER = "nvcr.io/nvidia/tritonserver:26.09-py3"
 SAMPLES = ROOT / "build" / "samples"
 SAMPLES_PER_CLASS = 5
+Fill = Callable[[Path], dict[str, Any]]
 
 
-def publish(trained: Trained, repository: Path = REPOSITORY, version: int | None = None) -> dict[str, Any]:
-    """Export, prove and publish a trained network as a version of its model.
+def publish(model: str, fill: Fill, repository: Path = REPOSITORY, version: int | None = None) -> dict[str, Any]:
+    """Publish what `fill` writes into an empty folder as a version of a model, with its manifest.
+
+    Args:
+        model: its name.
+        fill: writes the model's files, proves them, and returns what it found out.
+        repository: where the model has its folder.
+        version: a number (default: the next).
 
     Returns:
-        The manifest, as written beside model.pt.
+        The manifest, as written beside the files.
 
     Raises:
-        ProofError: the file is not what was trained, not what config.pbtxt says, or not accurate enough.
+        ProofError: what was written must not be served; the repository is as it was.
         RepositoryError: the version exists already, or the config cannot be read.
     """
-    model = trained.settings.model
     version = version or max(versions(model, repository), default=0) + 1
     with staged_version(model, version, repository) as folder:
-        file = folder / MODEL_FILE
-        proof.prove_scriptable(trained.network, file, model)
-        difference = proof.prove_same(trained.network, file, model, repository)
-        accuracy = file_accuracy(file, trained, repository)
-        proof.prove_accuracy(model, trained.data.name, accuracy, dict(recipes.load(model).floors))
-        manifest = manifest_of(trained, version, file, accuracy, difference)
+        evidence = fill(folder)
+        manifest = {
+            "model": model,
+            "version": version,
+            "recipe": f"tools/recipes/{model}.py",
+            **evidence,
+            "torch": torch.__version__,
+            "triton_container": TRITON_CONTAINER,
+            **fingerprint(folder / MODEL_FILE),
+        }
         (folder / MANIFEST_FILE).write_text(json.dumps(manifest, indent=2) + "\n")
         write_cpu_config(model, repository)
     return manifest
 
 
-def file_accuracy(file: Path, trained: Trained, repository: Path) -> float:
-    """Test accuracy of the file itself, not of the network that it came from."""
-    spec = train.input_spec(trained.settings.model, repository)
-    data = trained.data
-    return train.accuracy(torchscript.load(file), *train.tensors(data.test_images, data.test_labels, spec))
-
-
-def manifest_of(trained: Trained, version: int, file: Path, accuracy: float, difference: float) -> dict[str, Any]:
-    """What this version is, from what it came and how it was proven."""
-    data, settings = trained.data, asdict(trained.settings)
+def fingerprint(file: Path) -> dict[str, Any]:
+    """Name, size and SHA-256 of a model's file; nothing for an ensemble, which has none."""
+    if not file.is_file():
+        return {}
     content = file.read_bytes()
+    return {"file": {"name": file.name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}}
+
+
+def write_network(network: nn.Module, folder: Path, model: str, repository: Path, tolerance: float) -> float:
+    """Write a network as TorchScript and prove it; returns how far it is from eager at most."""
+    file = folder / MODEL_FILE
+    proof.prove_scriptable(network, file, model)
+    proof.prove_device(torchscript.load(file), model, repository)
+    return proof.prove_same(network, file, model, repository, tolerance)
+
+
+def fill_trained(trained: Trained, repository: Path, folder: Path) -> dict[str, Any]:
+    """Write and prove a trained network; what it was trained on, and how well it does."""
+    model, data = trained.settings.model, trained.data
+    recipe, spec = recipes.trained(model), train.input_spec(model, repository)
+    network = recipe.after(copy.deepcopy(trained.network), train.samples(data, spec))
+    difference = write_network(network, folder, model, repository, recipe.tolerance)
+    accuracy = train.accuracy(torchscript.load(folder / MODEL_FILE), data.test_images, data.test_labels, spec)
+    proof.prove_accuracy(model, data.name, accuracy, dict(recipe.floors or {}))
+    if recipe.parent and recipe.budget is not None and trained.parent_accuracy is not None:
+        proof.prove_budget(model, recipe.parent, accuracy, trained.parent_accuracy, recipe.budget)
+    training = {key: value for key, value in asdict(trained.settings).items() if key not in ("model", "data")}
     return {
-        "model": settings.pop("model"),
-        "version": version,
-        "recipe": f"tools/recipes/{trained.settings.model}.py",
-        "training": {key: value for key, value in settings.items() if key != "data"},
+        **(
+            {"parent": recipe.parent, "parent_accuracy": round(trained.parent_accuracy or 0, 6)}
+            if recipe.parent
+            else {}
+        ),
+        **({"teacher": recipe.teacher} if recipe.teacher else {}),
+        "training": training,
         "data": {"name": data.name, "title": data.title, "stand_in": data.stand_in, "sha256": data.sha256},
         "accuracy": round(accuracy, 6),
         "test_images": len(data.test_labels),
+        "parameters": sum(parameter.numel() for parameter in trained.network.parameters()),
         "max_abs_difference": difference,
-        "torch": torch.__version__,
-        "triton_container": TRITON_CONTAINER,
-        "file": {"name": file.name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()},
     }
+
+
+def fill_step(model: str, step: Step, repository: Path, folder: Path) -> dict[str, Any]:
+    """Write and prove a network that learns nothing."""
+    return {"max_abs_difference": write_network(step.network(), folder, model, repository, proof.TOLERANCE)}
 
 
 def write_samples(model: str, data: ImageData, folder: Path = SAMPLES) -> Path:
@@ -105,20 +141,35 @@ def write_samples(model: str, data: ImageData, folder: Path = SAMPLES) -> Path:
 
 
 def export(arguments: argparse.Namespace, model: str) -> dict[str, Any]:
-    """Train, publish, write samples and remove old versions as the command line says."""
+    """Make and publish a model, and remove old versions, as the command line says."""
+    recipe, repository = recipes.load(model), arguments.repository
     if arguments.version:
-        refuse_existing(model, arguments.version, arguments.repository)
-    trained = train.train_from(arguments, model, arguments.repository)
-    manifest = publish(trained, arguments.repository, arguments.version)
-    write_samples(model, trained.data, arguments.samples)
-    removed = keep_versions(model, arguments.keep, arguments.repository) if arguments.keep else []
-    gone = f"; removed {', '.join(map(str, removed))}" if removed else ""
-    print(
-        f"{model} version {manifest['version']}: test accuracy {manifest['accuracy']:.2%} of "
-        f"{manifest['test_images']} images of {trained.data.title}; {manifest['file']['bytes']:,} bytes; "
-        f"TorchScript and eager differ by at most {manifest['max_abs_difference']:.1e}{gone}"
-    )
+        refuse_existing(model, arguments.version, repository)
+    if isinstance(recipe, Recipe):
+        trained = train.train_from(arguments, model, repository)
+        manifest = publish(model, partial(fill_trained, trained, repository), repository, arguments.version)
+        write_samples(model, trained.data, arguments.samples)
+    elif isinstance(recipe, Step):
+        manifest = publish(model, partial(fill_step, model, recipe, repository), repository, arguments.version)
+    else:
+        raise RecipeError(f"{model}: a recipe of type {type(recipe).__name__} cannot be exported")
+    removed = keep_versions(model, arguments.keep, repository) if arguments.keep else []
+    print(summary(manifest) + (f"; removed {', '.join(map(str, removed))}" if removed else ""))
     return manifest
+
+
+def summary(manifest: dict[str, Any]) -> str:
+    """A manifest in one line."""
+    parts = [f"{manifest['model']} version {manifest['version']}"]
+    if "accuracy" in manifest:
+        images = f"{manifest['test_images']} images of {manifest['data']['title']}"
+        parts[0] += f": test accuracy {manifest['accuracy']:.2%} of {images}"
+    if "parent" in manifest:
+        parts.append(f"{manifest['parent']}: {manifest['parent_accuracy']:.2%}")
+    if "file" in manifest:
+        parts.append(f"{manifest['file']['bytes']:,} bytes")
+        parts.append(f"TorchScript and eager differ by at most {manifest['max_abs_difference']:.1e}")
+    return "; ".join(parts)
 
 
 def chosen_models(arguments: argparse.Namespace) -> list[str]:
@@ -127,7 +178,7 @@ def chosen_models(arguments: argparse.Namespace) -> list[str]:
     Those that have one get their CPU config brought up to date: config.pbtxt may have changed since, and a server
     whose repository is mounted read-only could not do it.
     """
-    models = arguments.models or recipes.names()
+    models = arguments.models or [name for name in recipes.names() if recipes.load(name).default]
     if not arguments.missing:
         return list(models)
     built = [model for model in models if versions(model, arguments.repository)]
@@ -140,15 +191,20 @@ def chosen_models(arguments: argparse.Namespace) -> list[str]:
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     parser = argparse.ArgumentParser(prog="python -m tools.export", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("models", nargs="*", metavar="MODEL", help=f"default: all ({', '.join(recipes.names())})")
-    parser.add_argument("--missing", action="store_true", help="skip models that have a version")
-    parser.add_argument("--version", type=train.positive, help="number of the new version (default: the next)")
     parser.add_argument(
-        "--keep", type=train.positive, metavar="K", help="remove all but the K newest versions afterwards"
+        "models",
+        nargs="*",
+        metavar="MODEL",
+        help=f"of {', '.join(recipes.names())} (default: all that are not made by name only)",
+    )
+    parser.add_argument("--missing", action="store_true", help="skip models that have a version")
+    parser.add_argument("--version", type=settings.positive, help="number of the new version (default: the next)")
+    parser.add_argument(
+        "--keep", type=settings.positive, metavar="K", help="remove all but the K newest versions afterwards"
     )
     parser.add_argument("--repository", type=Path, default=REPOSITORY, help="(default: %(default)s)")
     parser.add_argument("--samples", type=Path, default=SAMPLES, help="where sample images go (default: %(default)s)")
-    train.add_arguments(parser)
+    settings.add_arguments(parser)
     return parser
 
 

@@ -3,6 +3,7 @@
 Each check raises ProofError with what was expected and what came; nothing here writes into the repository.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.jit.frontend import FrontendError
+from tritonclient.grpc.model_config_pb2 import ModelInstanceGroup
 
 from clients.contract import Contract, TensorSpec
 from tools import torchscript
@@ -61,7 +63,25 @@ def prove_signature(
         raise ProofError(f"{config_path(model, repository=repository)}: {error}") from error
 
 
-def prove_same(network: nn.Module, path: Path, model: str, repository: Path = REPOSITORY) -> float:
+def prove_device(module: torch.jit.ScriptModule, model: str, repository: Path = REPOSITORY) -> None:
+    """No instance is to run on a device for which the file's operators do not exist.
+
+    Raises:
+        ProofError: quantized operators would run on a GPU.
+    """
+    quantized = sorted(set(re.findall(r"quantized::\w+", str(module.inlined_graph))))
+    config = read_config(model, repository=repository)
+    on_gpu = [group for group in config.instance_group if group.kind != ModelInstanceGroup.KIND_CPU]
+    if quantized and (on_gpu or not config.instance_group):
+        raise ProofError(
+            f"{config_path(model, repository=repository)}: instance groups may run on a GPU, but {quantized[0]} exists "
+            "for the CPU only; set `kind: KIND_CPU`"
+        )
+
+
+def prove_same(
+    network: nn.Module, path: Path, model: str, repository: Path = REPOSITORY, tolerance: float = TOLERANCE
+) -> float:
     """The file answers as the eager network does, at several batch sizes, with the shapes of config.pbtxt.
 
     Returns:
@@ -82,11 +102,12 @@ def prove_same(network: nn.Module, path: Path, model: str, repository: Path = RE
         expected, found = (call(side, arguments, batch, contract, places) for side in (network, module))
         for spec, before, after in zip(contract.outputs, expected, found, strict=True):
             check_output(spec, after, batch)
-            worst = max(worst, check_close(spec, before, after, batch))
+            worst = max(worst, check_close(spec, before, after, batch, tolerance))
         if batch > 1:
             last = [tensor[-1:] for tensor in arguments]
             alone = call(module, last, 1, contract, places)
-            check_rows_apart(contract, alone, [tensor[-1:] for tensor in found], batch)
+            rows = [tensor[-1:] for tensor in found]
+            check_rows_apart(contract, alone, rows, batch, max(tolerance, BATCH_TOLERANCE))
     return worst
 
 
@@ -127,7 +148,7 @@ def check_output(spec: TensorSpec, tensor: Tensor, batch: int) -> None:
         )
 
 
-def check_close(spec: TensorSpec, expected: Tensor, found: Tensor, batch: int) -> float:
+def check_close(spec: TensorSpec, expected: Tensor, found: Tensor, batch: int, tolerance: float = TOLERANCE) -> float:
     """Two outputs are equal up to rounding; returns their largest absolute difference."""
     if expected.shape != found.shape or expected.dtype != found.dtype:
         raise ProofError(
@@ -136,21 +157,23 @@ def check_close(spec: TensorSpec, expected: Tensor, found: Tensor, batch: int) -
         )
     expected, found = expected.double(), found.double()
     worst = float((expected - found).abs().max())
-    if not torch.allclose(expected, found, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True):
+    if not torch.allclose(expected, found, rtol=tolerance, atol=tolerance, equal_nan=True):
         raise ProofError(
-            f"{spec.name}: TorchScript differs from eager by {worst:g} at batch {batch} (limit {TOLERANCE:g})"
+            f"{spec.name}: TorchScript differs from eager by {worst:g} at batch {batch} (limit {tolerance:g})"
         )
     return worst
 
 
-def check_rows_apart(contract: Contract, alone: Sequence[Tensor], together: Sequence[Tensor], batch: int) -> None:
+def check_rows_apart(
+    contract: Contract, alone: Sequence[Tensor], together: Sequence[Tensor], batch: int, tolerance: float
+) -> None:
     """A row gets the same answer alone as in a batch: Triton puts the requests of different callers together."""
     for spec, one, row in zip(contract.outputs, alone, together, strict=True):
-        if not torch.allclose(one.double(), row.double(), rtol=BATCH_TOLERANCE, atol=BATCH_TOLERANCE, equal_nan=True):
+        if not torch.allclose(one.double(), row.double(), rtol=tolerance, atol=tolerance, equal_nan=True):
             worst = float((one.double() - row.double()).abs().max())
             raise ProofError(
                 f"{spec.name}: a row's answer depends on its batch: it differs by {worst:g} between a batch of 1 and "
-                f"one of {batch} (limit {BATCH_TOLERANCE:g}); set max_batch_size to 0, or make rows independent"
+                f"one of {batch} (limit {tolerance:g}); set max_batch_size to 0, or make rows independent"
             )
 
 
@@ -163,3 +186,16 @@ def prove_accuracy(model: str, data: str, accuracy: float, floors: dict[str, flo
     floor = floors.get(data, 0.0)
     if accuracy < floor:
         raise ProofError(f"{model}: test accuracy {accuracy:.2%} on {data} is below the recipe's floor of {floor:.2%}")
+
+
+def prove_budget(model: str, parent: str, accuracy: float, parent_accuracy: float, budget: float) -> None:
+    """A variant loses no more of its parent's test accuracy than its recipe grants.
+
+    Raises:
+        ProofError: it does.
+    """
+    if accuracy < parent_accuracy - budget:
+        raise ProofError(
+            f"{model}: test accuracy {accuracy:.2%} is {parent_accuracy - accuracy:.2%} below {parent}'s "
+            f"{parent_accuracy:.2%}; the recipe's budget is {budget:.2%}"
+        )

@@ -8,103 +8,47 @@ machine. `python -m tools.export` calls this when it needs weights, so you rarel
 """
 
 import argparse
-import hashlib
+import copy
 import json
-import os
-import pickle
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, interpolate
 from tqdm import tqdm
 
 from clients.errors import InvalidInput
 from clients.images import ImageSpec, image_spec, normalise
 from tools import datasets, recipes
+from tools.checkpoints import checkpoint_path, resume, save
 from tools.contract import read_contract
-from tools.datasets import DataError, ImageData
+from tools.datasets import DataError, ImageData, Images, Labels
 from tools.recipes import Recipe, RecipeError
-from tools.repository import REPOSITORY, ROOT, RepositoryError
+from tools.repository import REPOSITORY, RepositoryError
+from tools.settings import Settings, add_arguments, settings_from, settings_of_ancestor
+from tools.torchscript import outputs
 
-CHECKPOINTS = ROOT / "build" / "checkpoints"
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What decides the weights, besides the recipe's code and the data."""
-
-    model: str
-    data: str
-    epochs: int
-    batch_size: int
-    lr: float
-    seed: int
-    device: str
+# So many training inputs are handed to a recipe's changes: enough to observe the ranges of activations.
+SAMPLES = 512
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained network and what it was trained on and with."""
+    """A trained network, before its recipe's `after`, and what it was trained on and with.
+
+    Attributes:
+        lineage: the settings of this training, then those of the parent and the teacher that it builds on.
+        parent_accuracy: test accuracy of the parent's network; None without a parent.
+    """
 
     settings: Settings
     network: nn.Module
     data: ImageData
     accuracy: float
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options that training and everything that may train share."""
-    parser.add_argument(
-        "--data",
-        default="auto",
-        help="data set, e.g. mnist, digits, cifar10, silhouettes; auto is the "
-        "real one if it is there or can be downloaded, else its stand-in (default: %(default)s)",
-    )
-    parser.add_argument("--epochs", type=positive, help="passes over the training set (default: the recipe's)")
-    parser.add_argument("--batch-size", type=positive, help="images per step (default: the recipe's)")
-    parser.add_argument("--lr", type=positive_float, help="learning rate (default: the recipe's)")
-    parser.add_argument("--seed", type=int, default=0, help="of weights and of the order (default: %(default)s)")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: %(default)s)")
-    parser.add_argument("--fresh", action="store_true", help="ignore an earlier checkpoint and begin again")
-
-
-def positive(text: str) -> int:
-    """A whole number above zero from the command line."""
-    if not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got '{text}'")
-    return int(text)
-
-
-def positive_float(text: str) -> float:
-    """A number above zero from the command line."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number above 0, got '{text}'")
-    return value
-
-
-def settings_from(arguments: argparse.Namespace, model: str, data: ImageData) -> Settings:
-    """Fill in what the command line leaves to the recipe."""
-    recipe = recipes.load(model)
-    device = arguments.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return Settings(
-        model,
-        data.name,
-        arguments.epochs or recipe.epochs,
-        arguments.batch_size or recipe.batch_size,
-        arguments.lr or recipe.lr,
-        arguments.seed,
-        device,
-    )
+    lineage: tuple[Settings, ...]
+    parent_accuracy: float | None = None
 
 
 def load_data(recipe: Recipe, name: str) -> ImageData:
@@ -124,103 +68,131 @@ def input_spec(model: str, repository: Path = REPOSITORY) -> ImageSpec:
         raise RepositoryError(str(error)) from error
 
 
-def tensors(images: Any, labels: Any, spec: ImageSpec) -> tuple[Tensor, Tensor]:
-    """Images as the model's input and their labels, by the same normalisation that clients use."""
-    return torch.from_numpy(normalise(images, spec)), torch.from_numpy(labels)
+def inputs(images: Images, spec: ImageSpec, size: int | None = None) -> Tensor:
+    """Images as the model's input, by the same normalisation that clients use; scaled where they are of another size.
+
+    Args:
+        images: uint8 [N, H, W, C].
+        spec: how the model wants them.
+        size: pixels on each side, where they are not those of the spec.
+    """
+    tensor = torch.from_numpy(normalise(images, spec))
+    wanted = (size, size) if size else (spec.height, spec.width)
+    if spec.flat or tensor.shape[2:] == wanted:
+        return tensor
+    return interpolate(tensor, size=wanted, mode="bilinear", antialias=True)
 
 
-def checkpoint_path(settings: Settings, data: ImageData, spec: ImageSpec) -> Path:
-    """A file for each combination of recipe, settings, data and normalisation: none is taken for another's."""
-    recipe = Path(recipes.__path__[0], f"{settings.model}.py").read_text()
-    decisive = json.dumps([recipe, asdict(settings), data.sha256, asdict(spec)], sort_keys=True)
-    return CHECKPOINTS / settings.model / f"{data.name}-{hashlib.sha256(decisive.encode()).hexdigest()[:12]}.pt"
+def accuracy(network: nn.Module, images: Images, labels: Labels, spec: ImageSpec, batch_size: int = 100) -> float:
+    """Share of images whose largest logit, in the network's first output, is the label's."""
+    parts = range(0, len(labels), batch_size)
+    chosen = [outputs(network, inputs(images[at : at + batch_size], spec))[0].argmax(1) for at in parts]
+    return float((torch.cat(chosen).numpy() == labels).mean())
 
 
-@torch.no_grad()
-def accuracy(network: nn.Module, inputs: Tensor, labels: Tensor, batch_size: int = 500) -> float:
-    """Share of inputs whose largest logit is the label's."""
-    right = sum(
-        int((network(part).argmax(1) == truth).sum())
-        for part, truth in zip(inputs.split(batch_size), labels.split(batch_size), strict=True)
-    )
-    return right / len(labels)
+def samples(data: ImageData, spec: ImageSpec) -> Tensor:
+    """The training inputs that a recipe's changes get."""
+    return inputs(data.train_images[:SAMPLES], spec)
 
 
 def train(settings: Settings, data: ImageData, fresh: bool = False, repository: Path = REPOSITORY) -> Trained:
-    """Follow the recipe to the end, from the last checkpoint if there is one.
+    """Follow the recipe to the end, from the last checkpoint if there is one; parent and teacher come first.
 
     Raises:
         RecipeError, RepositoryError: the recipe or the model's config cannot be used.
     """
-    recipe = recipes.load(settings.model)
-    spec = input_spec(settings.model, repository)
+    recipe, spec = recipes.trained(settings.model), input_spec(settings.model, repository)
+    ancestors = {
+        name: train(settings_of_ancestor(name, settings, repository), data, repository=repository)
+        for name in (recipe.parent, recipe.teacher)
+        if name
+    }
+    lineage = (settings, *(each for ancestor in ancestors.values() for each in ancestor.lineage))
+    parent = ancestors.get(recipe.parent or "")
     torch.manual_seed(settings.seed)
-    network = recipe.network().to(settings.device)
-    optimizer = recipe.optimizer(network.parameters(), settings.lr)
-    path = checkpoint_path(settings, data, spec)
-    done = 0 if fresh else resume(path, network, optimizer, settings)
-    if done < settings.epochs:
-        inputs, labels = (part.to(settings.device) for part in tensors(data.train_images, data.train_labels, spec))
-        for epoch in range(done, settings.epochs):
-            train_epoch(network, optimizer, inputs, labels, settings, epoch)
-            save(path, network, optimizer, epoch + 1)
+    network = begin(recipe, parent, samples(data, spec)).to(settings.device)
+    teacher = ancestors[recipe.teacher].network.to(settings.device) if recipe.teacher else None
+    path = checkpoint_path(list(lineage), data, spec)
+    follow(Course(recipe, settings, data, spec, network, teacher), path, fresh)
     network.cpu().eval()
-    score = accuracy(network, *tensors(data.test_images, data.test_labels, spec))
-    return Trained(settings, network, data, score)
+    score = accuracy(network, data.test_images, data.test_labels, spec)
+    return Trained(settings, network, data, score, lineage, parent.accuracy if parent else None)
 
 
-def train_epoch(
-    network: nn.Module, optimizer: torch.optim.Optimizer, inputs: Tensor, labels: Tensor, settings: Settings, epoch: int
-) -> None:
+def begin(recipe: Recipe, parent: Trained | None, samples: Tensor) -> nn.Module:
+    """The network that training starts from.
+
+    Raises:
+        RecipeError: the recipe has neither a network nor a parent.
+    """
+    if recipe.network:
+        return recipe.before(recipe.network(), samples)
+    if parent is None:
+        raise RecipeError("a recipe needs a `network`, or a `parent` to begin from")
+    return recipe.before(copy.deepcopy(parent.network), samples)
+
+
+@dataclass(frozen=True)
+class Course:
+    """All that the epochs of one training share."""
+
+    recipe: Recipe
+    settings: Settings
+    data: ImageData
+    spec: ImageSpec
+    network: nn.Module
+    teacher: nn.Module | None
+
+
+def follow(course: Course, path: Path, fresh: bool) -> None:
+    """Run the epochs that the checkpoint has not seen, and write one after each."""
+    settings = course.settings
+    optimizer = course.recipe.optimizer(course.network.parameters(), settings.lr)
+    done = 0 if fresh or not settings.epochs else resume(path, course.network, optimizer, settings)
+    for epoch in range(done, settings.epochs):
+        train_epoch(course, optimizer, epoch)
+        save(path, course.network, optimizer, epoch + 1)
+
+
+def train_epoch(course: Course, optimizer: torch.optim.Optimizer, epoch: int) -> None:
     """One pass over the training set, with a progress bar."""
-    network.train()
+    settings = course.settings
+    course.network.train()
     # Seeded per epoch: a resumed training sees the order, and draws the dropout, of an uninterrupted one.
     torch.manual_seed(settings.seed * 100_003 + epoch)
-    batches = list(torch.randperm(len(labels)).split(settings.batch_size))
+    batches = list(torch.randperm(len(course.data.train_labels)).split(settings.batch_size))
     title = f"{settings.model} epoch {epoch + 1}/{settings.epochs}"
     with tqdm(batches, desc=title, unit="batch", leave=False, mininterval=0.5) as progress:
         for indices in progress:
-            loss = cross_entropy(network(inputs[indices]), labels[indices])
+            loss = loss_of(course, indices)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
     print(f"{title}: loss {loss.item():.4f}", file=sys.stderr)
 
 
-def save(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, epochs: int) -> None:
-    """Write a checkpoint beside its place, then rename: an interruption leaves the previous one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    staged = path.with_suffix(f".{os.getpid()}")
-    torch.save({"epochs": epochs, "network": network.state_dict(), "optimizer": optimizer.state_dict()}, staged)
-    staged.replace(path)
-
-
-def resume(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, settings: Settings) -> int:
-    """Load the checkpoint if there is one; returns the epochs that it has seen.
-
-    Raises:
-        RecipeError: the file is damaged.
-    """
-    if not path.is_file():
-        return 0
-    try:
-        checkpoint = torch.load(path, map_location=settings.device, weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise RecipeError(f"the checkpoint {path} is damaged; begin again with --fresh") from error
-    network.load_state_dict(checkpoint["network"])
-    optimizer.load_state_dict(checkpoint["optimizer"])
-    return int(checkpoint["epochs"])
+def loss_of(course: Course, indices: Tensor) -> Tensor:
+    """The loss of one batch: against the labels, and the teacher's answers where there is one."""
+    data, device = course.data, course.settings.device
+    batch = inputs(data.train_images[indices.numpy()], course.spec, course.recipe.train_size).to(device)
+    labels = torch.from_numpy(data.train_labels[indices.numpy()]).to(device)
+    logits = course.network(batch)
+    if course.teacher is None or course.recipe.distillation is None:
+        return cross_entropy(logits, labels)
+    with torch.no_grad():
+        answers = course.teacher(batch)
+    return course.recipe.distillation(logits, labels, answers)
 
 
 def train_from(arguments: argparse.Namespace, model: str, repository: Path = REPOSITORY) -> Trained:
     """Train as the command line says."""
-    data = load_data(recipes.load(model), arguments.data)
+    data = load_data(recipes.trained(model), arguments.data)
     return train(settings_from(arguments, model, data), data, arguments.fresh, repository)
 
 
 def main() -> int:
     """Entry point."""
-    parser = argparse.ArgumentParser(prog="python -m tools.train", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m tools.train", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("model", help=f"one of {', '.join(recipes.names())}")
     add_arguments(parser)
     arguments = parser.parse_args()

@@ -33,7 +33,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def run(scratch_repository: Path, checkpoints: Path, tmp_path: Path, monkeypatch: Patch) -> Export:
     """Run the command on a copy of the repository with a short training; returns its exit code."""
-    monkeypatch.setattr(train, "CHECKPOINTS", checkpoints)
+    monkeypatch.setattr("tools.checkpoints.CHECKPOINTS", checkpoints)
 
     def export_model(*arguments: str) -> int:
         places = ["--repository", str(scratch_repository), "--samples", str(tmp_path / "samples")]
@@ -111,7 +111,9 @@ def test_a_proven_model_becomes_the_next_version_with_a_manifest_that_holds(
     data = datasets.load("digits")
     accuracy = train.accuracy(
         torchscript.load(folder / "model.pt"),
-        *train.tensors(data.test_images, data.test_labels, train.input_spec(MODEL)),
+        data.test_images,
+        data.test_labels,
+        train.input_spec(MODEL),
     )
     assert manifest["accuracy"] == round(accuracy, 6) and accuracy >= 0.9
     assert (manifest["model"], manifest["version"], manifest["torch"]) == (MODEL, 2, torch.__version__)
@@ -199,7 +201,7 @@ def test_torchscript_must_return_the_shape_and_dtype_of_eager(found: Tensor) -> 
 def test_a_version_that_exists_is_refused_before_anything_is_trained(
     run: Export, scratch_repository: Path, tmp_path: Path, monkeypatch: Patch, capsys: Printed
 ) -> None:
-    monkeypatch.setattr(train, "CHECKPOINTS", tmp_path / "none")
+    monkeypatch.setattr("tools.checkpoints.CHECKPOINTS", tmp_path / "none")
     untouched = contents(scratch_repository)
     assert run("--version=1") == 1
     assert "/mnist_mlp/1 exists and versions never change; choose another --version" in capsys.readouterr().err

@@ -1,12 +1,17 @@
 """The load test's own arithmetic: objectives, histograms that merge, the server's counters, the report."""
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
-from locust.env import Environment
+
+# Importing Locust replaces the sockets and threads of the whole process by gevent's: not in the process of all tests.
+with patch.dict(os.environ, LOCUST_SKIP_MONKEY_PATCH="1"):
+    from locust.env import Environment
 
 from clients.contract import Contract, TensorSpec
 from loadtest import report, server_statistics, slo

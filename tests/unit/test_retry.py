@@ -5,9 +5,15 @@ import pytest
 from clients import errors, retry
 
 
+@pytest.mark.parametrize("repeatable", [True, False])
 @pytest.mark.parametrize("kind", errors.ClientError.__subclasses__())
-def test_only_an_unavailable_server_is_asked_again(kind: type[errors.ClientError]) -> None:
-    assert retry.may_retry(kind("")) == (kind is errors.ServerUnavailable)
+def test_only_an_unavailable_server_is_asked_again(kind: type[errors.ClientError], repeatable: bool) -> None:
+    assert retry.may_retry(kind(""), repeatable) == (kind is errors.ServerUnavailable)
+
+
+def test_after_a_broken_connection_only_what_may_run_twice_is_asked_again() -> None:
+    assert retry.may_retry(errors.ConnectionLost(""), repeatable=True)
+    assert not retry.may_retry(errors.ConnectionLost(""), repeatable=False)
 
 
 @pytest.mark.parametrize("retries", [0, 1, 5])

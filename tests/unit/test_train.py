@@ -25,8 +25,8 @@ EPOCHS = 12
 PROGRAM = """
 import sys
 from pathlib import Path
-from tools import train
-train.CHECKPOINTS = Path(sys.argv.pop(1))
+from tools import checkpoints, train
+checkpoints.CHECKPOINTS = Path(sys.argv.pop(1))
 sys.exit(train.main())
 """
 SETTINGS = Settings(MODEL, "random", epochs=3, batch_size=16, lr=1e-3, seed=0, device="cpu")
@@ -37,7 +37,7 @@ Printed = pytest.CaptureFixture[str]
 @pytest.fixture(autouse=True)
 def checkpoints(tmp_path: Path, monkeypatch: Patch) -> Path:
     """A folder of this test alone for checkpoints."""
-    monkeypatch.setattr(train, "CHECKPOINTS", tmp_path / "checkpoints")
+    monkeypatch.setattr("tools.checkpoints.CHECKPOINTS", tmp_path / "checkpoints")
     return tmp_path / "checkpoints"
 
 
@@ -87,7 +87,7 @@ def test_a_finished_training_is_loaded_instead_of_repeated(data: ImageData, caps
 
 def test_training_changes_the_weights_for_the_better(data: ImageData) -> None:
     fit = train.train(replace(SETTINGS, epochs=30), data)
-    score = train.accuracy(fit.network, *train.tensors(data.train_images, data.train_labels, train.input_spec(MODEL)))
+    score = train.accuracy(fit.network, data.train_images, data.train_labels, train.input_spec(MODEL))
     assert score > 0.9 and not fit.network.training
 
 
@@ -115,7 +115,7 @@ def test_a_training_that_is_interrupted_goes_on_to_the_weights_of_one_that_is_no
     arguments = parser.parse_args(options[1:])
     resumed = train.train_from(arguments, MODEL)
     assert epochs_run(capsys.readouterr().err) == list(range(done + 1, EPOCHS + 1))
-    monkeypatch.setattr(train, "CHECKPOINTS", tmp_path / "others")
+    monkeypatch.setattr("tools.checkpoints.CHECKPOINTS", tmp_path / "others")
     uninterrupted = train.train_from(arguments, MODEL)
     assert epochs_run(capsys.readouterr().err) == list(range(1, EPOCHS + 1))
     assert same(resumed, uninterrupted) and resumed.accuracy == uninterrupted.accuracy
@@ -148,7 +148,7 @@ def test_a_resumed_training_draws_the_dropout_of_an_uninterrupted_one(data: Imag
 def test_other_settings_have_a_checkpoint_of_their_own(change: dict[str, int], data: ImageData) -> None:
     spec = train.input_spec(MODEL)
     changed = replace(SETTINGS, **change)  # type: ignore[arg-type]
-    assert train.checkpoint_path(changed, data, spec) != train.checkpoint_path(SETTINGS, data, spec)
+    assert train.checkpoint_path([changed], data, spec) != train.checkpoint_path([SETTINGS], data, spec)
 
 
 def test_other_data_or_normalisation_begins_again(data: ImageData, scratch_repository: Path, capsys: Printed) -> None:

@@ -1,11 +1,14 @@
 """Between our client and tritonclient: labels, contracts and numbers of answers, and which error stands for which."""
 
+import errno
 import http.client
+import socket
 import ssl
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import aiohttp
 import numpy as np
 import pytest
 import tritonclient.grpc
@@ -52,6 +55,10 @@ def test_a_model_without_batches_gives_one_row_of_labels() -> None:
     single = Contract("net", ("1",), 0, TEN.inputs, TEN.outputs)
     ((label,),) = wire.labels_from(row("1.0:0:a", "0.0:1:b"), single, 1)
     assert label.name == "a"
+
+
+def test_an_output_without_elements_has_no_labels() -> None:
+    assert wire.labels_from(np.zeros((2, 0), object), TEN, 3) == [[], []]
 
 
 def test_no_label_at_all_cannot_be_asked_for() -> None:
@@ -139,6 +146,9 @@ def test_what_is_no_version_number_is_refused(version: str) -> None:
         ("502", "bad gateway", errors.ServerUnavailable),
         ("503", "Exceeds maximum queue size", errors.ServerUnavailable),
         ("StatusCode.UNAVAILABLE", "failed to connect to all addresses", errors.ServerUnavailable),
+        ("StatusCode.UNAVAILABLE", "failed to connect to all addresses: Socket closed", errors.ServerUnavailable),
+        ("StatusCode.UNAVAILABLE", "Socket closed", errors.ConnectionLost),
+        ("StatusCode.UNAVAILABLE", "recvmsg:Connection reset by peer", errors.ConnectionLost),
         ("StatusCode.UNAVAILABLE", "failed to connect; SSL_ERROR_SSL: wrong version", errors.TlsFailed),
         ("504", "gateway timeout", errors.DeadlineExceeded),
         ("StatusCode.DEADLINE_EXCEEDED", "Deadline Exceeded", errors.DeadlineExceeded),
@@ -157,8 +167,14 @@ def test_status_and_words_decide_the_kind_of_error(status: str, message: str, ki
     ("raised", "kind"),
     [
         (ConnectionRefusedError("refused"), errors.ServerUnavailable),
-        (http.client.HTTPException("connection closed."), errors.ServerUnavailable),
-        (ssl.SSLEOFError("the server died"), errors.ServerUnavailable),
+        (socket.gaierror("unknown host"), errors.ServerUnavailable),
+        (OSError(errno.EHOSTUNREACH, "no route"), errors.ServerUnavailable),
+        (ConnectionResetError("reset"), errors.ConnectionLost),
+        (BrokenPipeError("pipe"), errors.ConnectionLost),
+        (http.client.HTTPException("connection closed."), errors.ConnectionLost),
+        (aiohttp.ServerDisconnectedError(), errors.ConnectionLost),
+        (aiohttp.ClientPayloadError("half"), errors.ConnectionLost),
+        (ssl.SSLEOFError("the server died"), errors.ConnectionLost),
         (ssl.SSLCertVerificationError("self-signed"), errors.TlsFailed),
         (TimeoutError(), errors.DeadlineExceeded),
     ],

@@ -1,7 +1,8 @@
 """How each model is made: one module per model, `tools/recipes/<model>.py`, each with a `RECIPE`.
 
-A recipe holds what is particular to a model: its network, its data, its optimizer and the accuracy below which
-it is not worth serving. Everything that is the same for all of them is in `tools.train` and `tools.export`.
+A recipe holds what is particular to a model; everything that is the same for all of them is in `tools.train` and
+`tools.export`. A model that is trained has a `Recipe`; it may begin as the trained network of a parent (a variant:
+quantized, pruned) or learn from a teacher. A model that only computes has a `Step`, and an ensemble a `Pipeline`.
 """
 
 import importlib
@@ -11,36 +12,97 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
     from torch.optim import Optimizer
+
+# Turns a network into another one, given samples of its inputs, float32 [N, …]; it may change the one that it gets.
+Change = Callable[["nn.Module", "Tensor"], "nn.Module"]
+# Logits [N, classes], labels int64 [N] and the teacher's logits [N, classes] to a scalar.
+Distillation = Callable[["Tensor", "Tensor", "Tensor"], "Tensor"]
 
 
 class RecipeError(Exception):
     """A recipe is unknown or cannot be followed; the message names it and the remedy."""
 
 
-@dataclass(frozen=True)
+def unchanged(network: "nn.Module", _: "Tensor") -> "nn.Module":
+    """The change that changes nothing."""
+    return network
+
+
+def adam(parameters: "Iterable[nn.Parameter]", lr: float) -> "Optimizer":
+    """The optimizer that suits most networks unasked."""
+    from torch.optim import Adam
+
+    return Adam(parameters, lr=lr)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How one model is made.
+    """How one trained model is made.
 
     Attributes:
         network: builds the untrained network; inputs and outputs must be those of the model's config.pbtxt.
+            None for a variant that begins as its parent's trained network.
         optimizer: builds the optimizer from the parameters and the learning rate.
+        epochs: 0 for a variant that is not trained any further.
         floors: lowest test accuracy (0 to 1) that may be served, per data set; the first one is the real data,
-            the second its offline stand-in.
+            the second its offline stand-in. Empty for a variant: it takes its parent's data.
+        parent: the model that this one is a variant of: where it begins, and what it is compared with.
+        teacher: a model whose answers it learns from besides the labels.
+        distillation: the loss with a teacher.
+        before, after: changes before and after training. What is trained, resumed and handed to variants is the
+            network between the two.
+        budget: how much test accuracy it may lose against its parent (0 to 1).
+        tolerance: how far TorchScript may be from eager, relative and absolute; wider for low precision.
+        train_size: pixels on each side in training, where that is cheaper than the size that is served.
+        default: whether `make build` makes it; others are made when they are named.
     """
 
-    network: "Callable[[], nn.Module]"
-    optimizer: "Callable[[Iterable[nn.Parameter], float], Optimizer]"
-    floors: Mapping[str, float]
-    epochs: int
-    batch_size: int
-    lr: float
+    network: "Callable[[], nn.Module] | None" = None
+    optimizer: "Callable[[Iterable[nn.Parameter], float], Optimizer]" = adam
+    epochs: int = 0
+    batch_size: int = 64
+    lr: float = 1e-3
+    floors: Mapping[str, float] | None = None
+    parent: str | None = None
+    teacher: str | None = None
+    distillation: Distillation | None = None
+    before: Change = unchanged
+    after: Change = unchanged
+    budget: float | None = None
+    tolerance: float = 1e-5
+    train_size: int | None = None
+    default: bool = True
 
     @property
     def data(self) -> tuple[str, ...]:
         """Names of the data sets, the preferred one first."""
-        return tuple(self.floors)
+        if self.floors is None and self.parent:
+            return trained(self.parent).data
+        return tuple(self.floors or ())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """A model that learns nothing: pre- or post-processing as a network of pure torch operations.
+
+    Attributes:
+        network: builds it.
+    """
+
+    network: "Callable[[], nn.Module]"
+    default: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pipeline:
+    """An ensemble; its config.pbtxt says which models it is made of."""
+
+    default: bool = True
+
+
+AnyRecipe = Recipe | Step | Pipeline
 
 
 def names() -> list[str]:
@@ -48,7 +110,7 @@ def names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
-def load(model: str) -> Recipe:
+def load(model: str) -> AnyRecipe:
     """The recipe of a model.
 
     Raises:
@@ -56,5 +118,17 @@ def load(model: str) -> Recipe:
     """
     if model not in names():
         raise RecipeError(f"no recipe tools/recipes/{model}.py; there are: {', '.join(names())}")
-    recipe: Recipe = importlib.import_module(f"{__name__}.{model}").RECIPE
+    recipe: AnyRecipe = importlib.import_module(f"{__name__}.{model}").RECIPE
+    return recipe
+
+
+def trained(model: str) -> Recipe:
+    """The recipe of a model that is trained.
+
+    Raises:
+        RecipeError: there is none of this name, or the model learns nothing.
+    """
+    recipe = load(model)
+    if not isinstance(recipe, Recipe):
+        raise RecipeError(f"{model} is not trained; `python -m tools.export {model}` makes it")
     return recipe

@@ -21,13 +21,19 @@ class SimpleCNN(nn.Module):
         self.fc2 = nn.Linear(120, 84)
         self.fc3 = nn.Linear(84, 10)
 
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Logits of the ten classes."""
+    def features(self, image: torch.Tensor) -> torch.Tensor:
+        """Activations of the last hidden layer, [N, 84]."""
         maps = self.pool(torch.relu(self.conv1(image)))
         maps = self.pool(torch.relu(self.conv2(maps)))
-        hidden = torch.relu(self.fc1(torch.flatten(maps, 1)))
-        hidden = torch.relu(self.fc2(hidden))
-        return self.fc3(hidden)
+        return torch.relu(self.fc2(torch.relu(self.fc1(torch.flatten(maps, 1)))))
+
+    def classify(self, features: torch.Tensor) -> torch.Tensor:
+        """Logits of the ten classes."""
+        return self.fc3(features)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Logits of the ten classes."""
+        return self.classify(self.features(image))
 
 
 RECIPE = Recipe(

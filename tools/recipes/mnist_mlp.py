@@ -18,16 +18,21 @@ class SimpleNN(nn.Module):
         self.fc2 = nn.Linear(256, 128)
         self.fc3 = nn.Linear(128, 10)
 
+    def features(self, image: torch.Tensor) -> torch.Tensor:
+        """Activations of the last hidden layer, [N, 128]."""
+        return torch.relu(self.fc2(torch.relu(self.fc1(image))))
+
+    def classify(self, features: torch.Tensor) -> torch.Tensor:
+        """Logits of the ten digits."""
+        return self.fc3(features)
+
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Logits of the ten digits."""
-        hidden = torch.relu(self.fc1(image))
-        hidden = torch.relu(self.fc2(hidden))
-        return self.fc3(hidden)
+        return self.classify(self.features(image))
 
 
 RECIPE = Recipe(
     network=SimpleNN,
-    optimizer=lambda parameters, lr: torch.optim.Adam(parameters, lr=lr),
     floors={"mnist": 0.97, "digits": 0.94},
     epochs=10,
     batch_size=64,
