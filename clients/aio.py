@@ -117,6 +117,7 @@ class AsyncClient:
             tensors,
             outputs=outputs,
             model_version=version,
+            repeatable=False,
             **self._options,
         )
 
@@ -127,7 +128,14 @@ class AsyncClient:
     async def _query(self, what: str, function: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
         return await self._call(what, function, *arguments, **wire.query_options(self.connection))
 
-    async def _call(self, what: str, function: Callable[..., Awaitable[Any]], *arguments: Any, **options: Any) -> Any:
+    async def _call(
+        self,
+        what: str,
+        function: Callable[..., Awaitable[Any]],
+        *arguments: Any,
+        repeatable: bool = True,
+        **options: Any,
+    ) -> Any:
         delays = retry.delays(self.connection.retries)
         while True:
             try:
@@ -135,7 +143,7 @@ class AsyncClient:
                     return await function(*arguments, **options)
             except failures.transport_errors() as error:
                 problem = failures.translate(error, self.connection, what)
-                delay = next(delays, None) if retry.may_retry(problem) else None
+                delay = next(delays, None) if retry.may_retry(problem, repeatable) else None
                 if delay is None:
                     raise problem from error
             await asyncio.sleep(delay)

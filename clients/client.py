@@ -155,6 +155,7 @@ class Client:
             tensors,
             outputs=outputs,
             model_version=version,
+            repeatable=False,
             **self._options,
         )
 
@@ -165,7 +166,9 @@ class Client:
     def _query(self, what: str, function: Callable[..., Any], *arguments: Any) -> Any:
         return self._call(what, function, *arguments, **wire.query_options(self.connection))
 
-    def _call(self, what: str, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    def _call(
+        self, what: str, function: Callable[..., Any], *arguments: Any, repeatable: bool = True, **options: Any
+    ) -> Any:
         delays = retry.delays(self.connection.retries)
         while True:
             try:
@@ -173,7 +176,7 @@ class Client:
                     return function(*arguments, **options)
             except failures.transport_errors() as error:
                 problem = failures.translate(error, self.connection, what)
-                delay = next(delays, None) if retry.may_retry(problem) else None
+                delay = next(delays, None) if retry.may_retry(problem, repeatable) else None
                 if delay is None:
                     raise problem from error
             time.sleep(delay)

@@ -3,6 +3,7 @@
 ClientError
 ├── InvalidInput        refused here, before anything was sent
 ├── ServerUnavailable   nothing answered, or the server says that it cannot serve now
+│   └── ConnectionLost  the connection broke with the request under way; the server may have run it
 ├── TlsFailed           the two sides do not trust each other's certificates, or one of them speaks no TLS
 ├── DeadlineExceeded    no answer within the timeout
 ├── ModelNotFound       the server has no such model or version, or it is not ready
@@ -21,6 +22,10 @@ class InvalidInput(ClientError):
 
 class ServerUnavailable(ClientError):
     """No server answers at the address, or it answers that it is not available."""
+
+
+class ConnectionLost(ServerUnavailable):
+    """The connection broke with the request under way, so that nobody here knows whether the server has run it."""
 
 
 class TlsFailed(ClientError):

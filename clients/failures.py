@@ -8,6 +8,7 @@ from tritonclient.utils import InferenceServerException
 from clients.connection import Connection
 from clients.errors import (
     ClientError,
+    ConnectionLost,
     DeadlineExceeded,
     ModelNotFound,
     RequestRejected,
@@ -41,6 +42,11 @@ BY_WORDS: dict[str, type[ClientError]] = {
     "is restricted, expecting header": RequestRejected,
     "handshake failed": TlsFailed,
     "SSL_ERROR": TlsFailed,
+    "failed to connect": ServerUnavailable,
+    "Socket closed": ConnectionLost,
+    "Connection reset": ConnectionLost,
+    "Broken pipe": ConnectionLost,
+    "GOAWAY": ConnectionLost,
 }
 
 
@@ -60,7 +66,17 @@ def translate(error: BaseException, connection: Connection, what: str) -> Client
         return DeadlineExceeded(f"{what} at {where}: no answer within {connection.timeout_s:g} s (--timeout)")
     if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
         return TlsFailed(f"{what} at {where}: {error}; check --ca-file, --cert-file and the server's own certificate")
-    return nothing_answers(where, str(error) or type(error).__name__)
+    reason = str(error) or type(error).__name__
+    return connection_lost(f"{what} at {where}", reason) if was_open(error) else nothing_answers(where, reason)
+
+
+def was_open(error: BaseException) -> bool:
+    """Whether a connection broke that the request may have gone through."""
+    import aiohttp
+
+    if isinstance(error, ConnectionRefusedError | aiohttp.ClientConnectorError):
+        return False
+    return isinstance(error, ConnectionError | ssl.SSLError | http.client.HTTPException | aiohttp.ClientError)
 
 
 def from_tritonclient(error: InferenceServerException, what: str, where: str) -> ClientError:
@@ -69,11 +85,19 @@ def from_tritonclient(error: InferenceServerException, what: str, where: str) ->
     kind = kind_of(str(error.status() or ""), message)
     if kind is ServerUnavailable and "failed to connect" in message:
         return nothing_answers(where, message)
-    return kind(f"{what}: {message}")
+    return connection_lost(what, message) if kind is ConnectionLost else kind(f"{what}: {message}")
+
+
+def connection_lost(what: str, reason: str) -> ConnectionLost:
+    """The error of a connection that broke before the answer was here."""
+    return ConnectionLost(
+        f"{what}: the connection broke before the answer came ({reason}); see the server's log, "
+        "and check --protocol and the TLS options"
+    )
 
 
 def nothing_answers(where: str, reason: str) -> ServerUnavailable:
-    """The error of a connection that did not come about, or broke."""
+    """The error of a connection that did not come about."""
     return ServerUnavailable(
         f"no server answers at {where} ({reason}); start one with `python -m tools.serve`, "
         "or check --url, --protocol and the TLS options"

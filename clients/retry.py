@@ -7,18 +7,22 @@ And Jitter" (AWS Architecture Blog, 2015).
 import random
 from collections.abc import Iterator
 
-from clients.errors import ClientError, ServerUnavailable
+from clients.errors import ClientError, ConnectionLost, ServerUnavailable
 
 FIRST_S = 0.05
 LONGEST_S = 2.0
 
 
-def may_retry(error: ClientError) -> bool:
+def may_retry(error: ClientError, repeatable: bool) -> bool:
     """Only an unavailable server: a wrong request stays wrong, and a deadline was the caller's own.
 
-    A connection that broke may have brought the request to the server: a model that is asked twice gives the same
-    answer twice, and its statistics count both.
+    Args:
+        error: what went wrong.
+        repeatable: whether the request may reach the server twice. An inference may not: where a connection broke, it
+            may be that very request that stopped the server, and behind a load balancer it would stop the next one.
     """
+    if isinstance(error, ConnectionLost):
+        return repeatable
     return isinstance(error, ServerUnavailable)
 
 

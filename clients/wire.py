@@ -179,14 +179,17 @@ def class_output(module: ModuleType, contract: Contract, output: str | None) -> 
     """The output to classify by (default: the first), requested with all of its classes.
 
     Raises:
-        InvalidInput: the model has no output of that name.
+        InvalidInput: the model has no output of that name, or it holds texts.
     """
     wanted = output or contract.outputs[0].name
-    (tensor,) = infer_outputs(module, contract, [wanted])
-    dims = next(spec.dims for spec in contract.outputs if spec.name == wanted)
+    infer_outputs(module, contract, [wanted])
+    spec = next(spec for spec in contract.outputs if spec.name == wanted)
+    if spec.datatype == "BYTES":
+        # tritonserver 2.51 divides by the size of an element, which texts do not have, and dies.
+        raise InvalidInput(f"{contract.model} output '{wanted}' holds texts, which are no scores; use infer")
     # Triton gives what there is when asked for more, so that dims that vary need no guess.
-    classes = MOST_CLASSES if -1 in dims else math.prod(dims)
-    return tensor.name(), module.InferRequestedOutput(wanted, class_count=classes)
+    classes = MOST_CLASSES if -1 in spec.dims else math.prod(spec.dims)
+    return wanted, module.InferRequestedOutput(wanted, class_count=classes)
 
 
 def check_top(top: int) -> None:
@@ -218,6 +221,8 @@ def labels_from(rows: Array, contract: Contract, top: int) -> list[list[Label]]:
 
 def labels_of(row: Array) -> list[Label]:
     """One input's classes, best first, with probabilities over all of them: NaN where the scores give none."""
+    if not len(row):
+        return []
     parts = [text.decode().split(":", 2) for text in row]
     scores = np.array([float(part[0]) for part in parts])
     with np.errstate(invalid="ignore"):  # infinity minus infinity

@@ -180,14 +180,11 @@ class Forward(http.server.BaseHTTPRequestHandler):
 
 
 @contextmanager
-def tls_proxy(upstream: str, folder: Path, mutual: bool) -> Iterator[str]:
-    """A TLS front for Triton's HTTP, which has none of its own; its address."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(folder / "ca.pem"))
-    context.load_cert_chain(folder / "server.pem", folder / "server.key")
-    context.verify_mode = ssl.CERT_REQUIRED if mutual else ssl.CERT_NONE
-    handler = type("Forward", (Forward,), {"upstream": upstream})
+def forwarding(handler: type[Forward], tls: ssl.SSLContext | None = None) -> Iterator[str]:
+    """A proxy that handles requests so; its address."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as proxy:
-        proxy.socket = context.wrap_socket(proxy.socket, server_side=True)
+        if tls:
+            proxy.socket = tls.wrap_socket(proxy.socket, server_side=True)
         thread = threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:
@@ -195,3 +192,13 @@ def tls_proxy(upstream: str, folder: Path, mutual: bool) -> Iterator[str]:
         finally:
             proxy.shutdown()
             thread.join()
+
+
+@contextmanager
+def tls_proxy(upstream: str, folder: Path, mutual: bool) -> Iterator[str]:
+    """A TLS front for Triton's HTTP, which has none of its own; its address."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(folder / "ca.pem"))
+    context.load_cert_chain(folder / "server.pem", folder / "server.key")
+    context.verify_mode = ssl.CERT_REQUIRED if mutual else ssl.CERT_NONE
+    with forwarding(type("Front", (Forward,), {"upstream": upstream}), context) as address:
+        yield address
