@@ -14,7 +14,8 @@ import pytest
 
 from clients.client import Client
 from clients.connection import PROTOCOLS, Connection, Protocol
-from tools.repository import REPOSITORY, ROOT, model_names, versions
+from tools import recipes
+from tools.repository import REPOSITORY, ROOT, versions
 from tools.tritonserver import Options, Server
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -22,8 +23,8 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture(scope="session")
 def built() -> Path:
-    """The repository of the working tree, with a version of every model."""
-    missing = [model for model in model_names() if not versions(model)]
+    """The repository of the working tree, with a version of every model that `make build` makes."""
+    missing = [model for model in recipes.names() if recipes.load(model).default and not versions(model)]
     if missing:
         pytest.exit(f"no version of {', '.join(missing)}; run `make test`, or `make build` first", returncode=2)
     return REPOSITORY

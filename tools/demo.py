@@ -53,7 +53,7 @@ def build() -> Document:
     command = [sys.executable, "-m", "tools.export", "--missing"]
     if subprocess.run(command, cwd=ROOT, stdout=sys.stderr.fileno()).returncode:
         raise DemoError("the export failed")
-    return {model: newest(model) for model in model_names()}
+    return {model: newest(model) for model in model_names() if versions(model)}
 
 
 def newest(model: str) -> Document:

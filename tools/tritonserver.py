@@ -106,7 +106,7 @@ class Server:
     def _start(self) -> None:
         options = self.options
         gpu = use_gpu(options.hardware)
-        prepare_repository(options, gpu)
+        load = prepare_repository(options, gpu)
         ports = choose_ports(options)
         host = LOCALHOST if options.host == "0.0.0.0" else options.host
         self.http, self.grpc, self.metrics = (f"{host}:{port}" for port in ports)
@@ -114,7 +114,7 @@ class Server:
         assemble_backends(self._backends)
         caretaker = self._exit.enter_context(Caretaker(self._backends, shm_prefix(self._backends), STOP_SECONDS))
         self._process = subprocess.Popen(
-            command(options, self._backends, ports, gpu),
+            command(options, self._backends, ports, gpu) + load,
             env=environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -208,11 +208,14 @@ def why_no_gpu() -> str | None:
     return f"torch {build} is a CPU build" if build.endswith("+cpu") else None
 
 
-def prepare_repository(options: Options, gpu: bool) -> None:
-    """Derive the CPU configs where they will be served, and find models without a version before Triton does.
+def prepare_repository(options: Options, gpu: bool) -> list[str]:
+    """Derive the CPU configs where they will be served, and choose what to load; returns tritonserver's flags for it.
+
+    Triton would end over a folder without a version, so only models that have one are named; the others are logged.
+    Whoever passes a --model-control-mode chooses for himself.
 
     Raises:
-        ServerError: the repository is empty, or a model that would be loaded at start has no version.
+        ServerError: the repository is empty, or no model in it has a version.
     """
     models = model_names(options.repository)
     if not models:
@@ -220,13 +223,16 @@ def prepare_repository(options: Options, gpu: bool) -> None:
     if not gpu:
         for model in models:
             write_cpu_config(model, options.repository)
-    unbuilt = [model for model in models if not versions(model, options.repository)]
-    explicit = "--model-control-mode=explicit" in "=".join(options.flags)
-    if unbuilt and not explicit:
-        raise ServerError(
-            f"no version of {', '.join(unbuilt)} in {options.repository}; run `python -m tools.export {unbuilt[0]}`, "
-            "or `make build` for all models"
-        )
+    if any(flag.startswith("--model-control-mode") for flag in options.flags):
+        return []
+    built = [model for model in models if versions(model, options.repository)]
+    unbuilt = [model for model in models if model not in built]
+    missing = f"no version of {', '.join(unbuilt)} in {options.repository}; `python -m tools.export NAME` makes one"
+    if not built:
+        raise ServerError(f"{missing}, `make build` all that are served by default")
+    if unbuilt and options.on_log:
+        options.on_log(f"not served: {missing}")
+    return ["--model-control-mode=explicit", *(f"--load-model={model}" for model in built)]
 
 
 def choose_ports(options: Options) -> list[int]:

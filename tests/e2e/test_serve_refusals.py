@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from clients.client import Client
+from clients.connection import Connection
 from tests.conftest import Command
 from tests.e2e.serving import FREE_PORTS, add_sleeper, sleep_on
 from tools import tritonserver
@@ -88,24 +90,33 @@ def test_somebody_elses_server_is_not_taken_for_ours(
         Server(Options(sleeper)).__enter__()
 
 
-def test_a_model_without_a_version_is_named_with_the_command_that_makes_one(
+def test_a_repository_without_any_version_is_refused_with_the_commands_that_make_one(
     built: Path, tmp_path: Path, command: Command
 ) -> None:
     shutil.copytree(built, tmp_path / "models", ignore=shutil.ignore_patterns("[0-9]*"))
-    first, second = sorted(path.name for path in (tmp_path / "models").iterdir())
+    names = ", ".join(sorted(path.name for path in (tmp_path / "models").iterdir()))
     assert refusal(command, "--repository", tmp_path / "models", *FREE_PORTS) == (
-        f"no version of {first}, {second} in {tmp_path / 'models'}; run `python -m tools.export {first}`, "
-        "or `make build` for all models"
+        f"no version of {names} in {tmp_path / 'models'}; `python -m tools.export NAME` makes one, "
+        "`make build` all that are served by default"
     )
 
 
-def test_only_explicit_mode_may_start_without_a_version(sleeper: Path) -> None:
-    (sleeper / "sleeper" / "1" / "model.py").unlink()
-    (sleeper / "sleeper" / "1").rmdir()
-    with pytest.raises(ServerError, match="no version of sleeper"):
-        Server(Options(sleeper, flags=("--model-control-mode=none",))).__enter__()
+def test_a_model_without_a_version_is_named_and_the_others_are_served(sleeper: Path) -> None:
+    (sleeper / "unbuilt").mkdir()
+    (sleeper / "unbuilt" / "config.pbtxt").write_text('name: "unbuilt"\nbackend: "pytorch"\n')
+    lines: list[str] = []
+    with Server(Options(sleeper, on_log=lines.append)) as server, Client(Connection("http", server.http)) as client:
+        assert client.is_ready()
+        states = {model["name"]: model.get("state") for model in client.models()}
+    assert states["sleeper"] == "READY" and states.get("unbuilt") != "READY"
+    assert any(line.startswith(f"not served: no version of unbuilt in {sleeper}") for line in lines)
+
+
+def test_whoever_chooses_the_control_mode_chooses_the_models(sleeper: Path) -> None:
     with Server(Options(sleeper, flags=("--model-control-mode", "explicit"))) as server:
         server.check()
+        with Client(Connection("http", server.http)) as client:
+            assert {model.get("state") for model in client.models()} == {None}
 
 
 @pytest.mark.parametrize("name", ["empty", "missing"])
