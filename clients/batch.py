@@ -17,6 +17,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,10 @@ from clients.plan import IN_FLIGHT, Plan, job_of, make_plan
 from clients.sources import Source
 from clients.tables import Table, check_format, write_table
 
-# Enough for a server that restarts; a deadline that a slow model meets while all requests wait in its queue.
-RETRIES, TIMEOUT_S = 10, 300.0
+# Half a minute, for a server that restarts; a deadline that a slow model meets while all requests wait in its queue.
+RETRIES, TIMEOUT_S = 30, 300.0
+# A server that does not answer at the start is not about to come back.
+RETRIES_AT_START = 2
 INTERRUPTED = 130
 SHOWN_ERRORS = 5
 
@@ -60,7 +63,7 @@ def open_source(path: Path, contract: Contract, spool: Path) -> Source:
 
 async def ask_contract(connection: Connection, model: str) -> Contract:
     """What the model takes and gives."""
-    async with AsyncClient(connection) as client:
+    async with AsyncClient(replace(connection, retries=min(connection.retries, RETRIES_AT_START))) as client:
         return await client.contract(model)
 
 

@@ -15,12 +15,14 @@ from clients import retry
 from clients.aio import AsyncClient
 from clients.chunks import Chunk, Store, check_even
 from clients.contract import Array
-from clients.errors import ClientError, ModelNotFound, RequestRejected, ServerFailed
+from clients.errors import ClientError, ConnectionLost, ModelNotFound, RequestRejected, ServerFailed
 from clients.plan import Plan, stretches
 from clients.sources import Source
 
 # Refused stretches that wait for the end of a round; their chunks wait in memory with them.
 MOST_REFUSED = 32
+# How often a request is sent again whose connection broke: it may be what stops the server each time.
+MOST_LOST = 3
 REFUSED = (RequestRejected, ServerFailed)
 
 
@@ -103,14 +105,15 @@ class Run:
         return Answer(outputs, loaded.errors)
 
     async def _infer(self, inputs: dict[str, Array]) -> dict[str, Array]:
-        """One request; a model that goes away for a moment, as while a server restarts, is waited for."""
-        plan, delays = self.plan, retry.delays(self.client.connection.retries)
+        """One request; where the server goes away for a moment, it is waited for and asked again."""
+        plan, retries = self.plan, self.client.connection.retries
         contract = await self.client.contract(plan.model, plan.version)
+        absent, lost = retry.delays(retries), retry.delays(min(retries, MOST_LOST))
         while True:
             try:
                 outputs = await self.client.infer(plan.model, inputs, plan.outputs, plan.version)
-            except ModelNotFound:
-                delay = next(delays, None)
+            except (ModelNotFound, ConnectionLost) as error:
+                delay = next(lost if isinstance(error, ConnectionLost) else absent, None)
                 if delay is None:
                     raise
                 await asyncio.sleep(delay)

@@ -367,7 +367,8 @@ def test_a_server_that_dies_leaves_what_is_finished_and_another_version_does_not
     with serving(options) as server, running(line, output, server) as process:
         os.kill(server.pid, signal.SIGKILL)
         _, said = process.communicate(timeout=30)
-    assert process.returncode == 2 and "no server answers at" in said and "rows are kept in" in said
+    assert process.returncode == 2 and "rows are kept in" in said
+    assert "the connection broke" in said or "no server answers at" in said
     shutil.copytree(doubling / "double" / "1", doubling / "double" / "2")
     with serving(options) as server:
         refused = command("clients.batch", tmp_path / "x.npy", output, "--model", "double", *SLOWLY, server=server)
