@@ -130,7 +130,8 @@ def descendants(pid: int) -> set[int]:
             parents[int(entry.parent.name)] = int(entry.read_text().rpartition(")")[2].split()[1])
         except OSError:  # It ended while we looked.
             continue
-    found, new = set(), {pid}
+    found: set[int] = set()
+    new = {pid}
     while new := {child for child, parent in parents.items() if parent in new} - found:
         found |= new
     return found

@@ -16,6 +16,7 @@ import pytest
 import tritonclient.grpc as grpc
 
 from tests.conftest import Command
+from tests.e2e.backend_models import GOOD, write
 from tests.e2e.serving import FREE_PORTS, add_sleeper, serving, sleep_on
 from tools.tritonserver import Options, Server
 
@@ -43,14 +44,11 @@ def test_it_prints_its_addresses_and_stops_on_a_signal_without_a_trace(
         assert server.stderr == "Stopped\n", "start-up noise that means nothing must not be shown"
 
 
-def test_the_built_repository_is_served_on_the_cpu(built: Path, tmp_path: Path) -> None:
-    with (
-        serving(tmp_path / "run", "--repository", built, "--hardware=cpu", *FREE_PORTS) as server,
-        grpc.InferenceServerClient(server.grpc()) as client,
-    ):
-        for model in client.get_model_repository_index().models:
-            config = client.get_model_config(model.name).config
-            assert [group.kind for group in config.instance_group] == [config.instance_group[0].KIND_CPU]
+def test_a_model_for_the_gpu_is_served_by_its_config_for_the_cpu(sleeper: Path) -> None:
+    with Server(Options(sleeper, hardware="cpu")) as server, grpc.InferenceServerClient(server.grpc) as client:
+        (group,) = client.get_model_config("sleeper").config.instance_group
+        assert (group.kind, group.count) == (group.KIND_CPU, 1)
+    assert (sleeper / "sleeper" / "configs" / "cpu.pbtxt").is_file()
 
 
 def test_requests_in_flight_are_answered_before_it_stops(sleeper: Path, tmp_path: Path) -> None:
@@ -81,8 +79,9 @@ def test_killing_it_takes_everything_that_it_started_with_it(sleeper: Path, tmp_
         assert server.end(signal.SIGKILL) == -signal.SIGKILL
 
 
-def test_a_stop_before_it_is_ready_leaves_nothing_either(built: Path, tmp_path: Path) -> None:
-    with serving(tmp_path / "run", "--repository", built, *FREE_PORTS) as server:
+def test_a_stop_before_it_is_ready_leaves_nothing_either(tmp_path: Path) -> None:
+    slow = write(tmp_path / "models", {"slow": GOOD["by_index"]})
+    with serving(tmp_path / "run", "--repository", slow, *FREE_PORTS) as server:
         while not server.shared_memory():
             time.sleep(0.01)
         assert server.end(signal.SIGINT) == 0

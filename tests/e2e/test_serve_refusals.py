@@ -163,9 +163,9 @@ def test_a_model_that_needs_a_gpu_is_named_in_the_log(sleeper: Path) -> None:
         Server(Options(sleeper, flags=flags)).__enter__()
 
 
-def test_a_server_that_is_not_ready_in_time_is_stopped_with_its_log(built: Path) -> None:
+def test_a_server_that_is_not_ready_in_time_is_stopped_with_its_log(sleeper: Path) -> None:
     with pytest.raises(ServerError, match=r"was not ready after 0\.1 s \(--ready-timeout\); its log ends"):
-        Server(Options(built, ready_timeout=0.1)).__enter__()
+        Server(Options(sleeper, ready_timeout=0.1)).__enter__()
 
 
 def test_a_proxy_in_the_environment_is_not_asked_whether_the_server_is_ready(

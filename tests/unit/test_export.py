@@ -2,8 +2,9 @@
 
 import hashlib
 import json
+import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from clients.contract import TensorSpec
 from tools import datasets, export, recipes, torchscript, train
 from tools.proof import ProofError, check_close
 from tools.recipes.mnist_mlp import SimpleNN
-from tools.repository import read_config, version_path, versions
+from tools.repository import config_path, read_config, version_path, versions, write_cpu_config
 
 MODEL = "mnist_mlp"
 Patch = pytest.MonkeyPatch
@@ -30,13 +31,34 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("checkpoints")
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Threads that wait for each other on busy cores make a training of a second one of minutes."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
-def run(scratch_repository: Path, checkpoints: Path, tmp_path: Path, monkeypatch: Patch) -> Export:
+def repository(tmp_path: Path) -> Path:
+    """The model's folder with a version 1, for one test to change."""
+    folder = tmp_path / "models" / MODEL
+    (folder / "1").mkdir(parents=True)
+    (folder / "1" / "model.pt").write_text("version 1")
+    for path in (config_path(MODEL), config_path(MODEL).with_name("labels.txt")):
+        shutil.copy(path, folder)
+    write_cpu_config(MODEL, folder.parent)
+    return folder.parent
+
+
+@pytest.fixture
+def run(repository: Path, checkpoints: Path, tmp_path: Path, monkeypatch: Patch) -> Export:
     """Run the command on a copy of the repository with a short training; returns its exit code."""
     monkeypatch.setattr("tools.checkpoints.CHECKPOINTS", checkpoints)
 
     def export_model(*arguments: str) -> int:
-        places = ["--repository", str(scratch_repository), "--samples", str(tmp_path / "samples")]
+        places = ["--repository", str(repository), "--samples", str(tmp_path / "samples")]
         settings = ["--data=digits", "--epochs=2", "--device=cpu"]
         monkeypatch.setattr(sys, "argv", ["export", *places, *settings, MODEL, *arguments])
         return export.main()
@@ -96,11 +118,11 @@ class NotTorchScript(SimpleNN):
 
 
 def test_a_proven_model_becomes_the_next_version_with_a_manifest_that_holds(
-    run: Export, scratch_repository: Path, capsys: Printed
+    run: Export, repository: Path, capsys: Printed
 ) -> None:
-    before = contents(scratch_repository)
+    before = contents(repository)
     assert run() == 0
-    folder = version_path(MODEL, 2, scratch_repository)
+    folder = version_path(MODEL, 2, repository)
     manifest = json.loads((folder / "manifest.json").read_text())
     file = (folder / "model.pt").read_bytes()
     assert manifest["file"] == {
@@ -124,7 +146,7 @@ def test_a_proven_model_becomes_the_next_version_with_a_manifest_that_holds(
     assert f"{MODEL} version 2: test accuracy {accuracy:.2%} of 360 images of {data.title}" in out[-2]
     # Nothing else has changed.
     added = {f"{MODEL}/2/model.pt", f"{MODEL}/2/manifest.json"}
-    assert {name: content for name, content in contents(scratch_repository).items() if name not in added} == before
+    assert {name: content for name, content in contents(repository).items() if name not in added} == before
 
 
 def test_sample_images_of_every_class_are_written(run: Export, tmp_path: Path) -> None:
@@ -160,12 +182,12 @@ def test_sample_images_of_every_class_are_written(run: Export, tmp_path: Path) -
     ],
 )
 def test_a_config_that_the_model_does_not_fit_is_refused(
-    before: str, after: str, message: str, run: Export, scratch_repository: Path, capsys: Printed
+    before: str, after: str, message: str, run: Export, repository: Path, capsys: Printed
 ) -> None:
-    change_config(scratch_repository, before, after)
-    untouched = contents(scratch_repository)
+    change_config(repository, before, after)
+    untouched = contents(repository)
     assert run() == 1
-    assert contents(scratch_repository) == untouched
+    assert contents(repository) == untouched
     out, err = capsys.readouterr()
     assert out == "" and message in err.splitlines()[-1] and err.splitlines()[-1].startswith("error: ")
 
@@ -181,13 +203,13 @@ def test_a_config_that_the_model_does_not_fit_is_refused(
     ],
 )
 def test_a_network_that_must_not_be_served_is_refused(
-    changes: dict[str, Any], message: str, run: Export, scratch_repository: Path, monkeypatch: Patch, capsys: Printed
+    changes: dict[str, Any], message: str, run: Export, repository: Path, monkeypatch: Patch, capsys: Printed
 ) -> None:
     change_recipe(monkeypatch, **changes)
-    untouched = contents(scratch_repository)
+    untouched = contents(repository)
     assert run() == 1
-    assert contents(scratch_repository) == untouched
-    assert not list(scratch_repository.glob("*/.staging-*"))
+    assert contents(repository) == untouched
+    assert not list(repository.glob("*/.staging-*"))
     out, err = capsys.readouterr()
     assert out == "" and "\nerror: " in f"\n{err}" and message in err
 
@@ -199,18 +221,18 @@ def test_torchscript_must_return_the_shape_and_dtype_of_eager(found: Tensor) -> 
 
 
 def test_a_version_that_exists_is_refused_before_anything_is_trained(
-    run: Export, scratch_repository: Path, tmp_path: Path, monkeypatch: Patch, capsys: Printed
+    run: Export, repository: Path, tmp_path: Path, monkeypatch: Patch, capsys: Printed
 ) -> None:
     monkeypatch.setattr("tools.checkpoints.CHECKPOINTS", tmp_path / "none")
-    untouched = contents(scratch_repository)
+    untouched = contents(repository)
     assert run("--version=1") == 1
     assert "/mnist_mlp/1 exists and versions never change; choose another --version" in capsys.readouterr().err
-    assert contents(scratch_repository) == untouched and not (tmp_path / "none").exists()
+    assert contents(repository) == untouched and not (tmp_path / "none").exists()
 
 
-def test_a_version_can_be_chosen_and_old_ones_dropped(run: Export, scratch_repository: Path, capsys: Printed) -> None:
-    assert run("--version=7") == 0 and versions(MODEL, scratch_repository) == [1, 7]
-    assert run("--keep=2") == 0 and versions(MODEL, scratch_repository) == [7, 8]
+def test_a_version_can_be_chosen_and_old_ones_dropped(run: Export, repository: Path, capsys: Printed) -> None:
+    assert run("--version=7") == 0 and versions(MODEL, repository) == [1, 7]
+    assert run("--keep=2") == 0 and versions(MODEL, repository) == [7, 8]
     assert "; removed 1\n" in capsys.readouterr().out
 
 
@@ -222,18 +244,18 @@ def test_numbers_that_cannot_be_are_refused_by_name(option: str, run: Export, ca
     assert f"argument {flag}: expected a whole number above 0, got '{value}'" in capsys.readouterr().err
 
 
-def test_missing_exports_only_what_has_no_version(run: Export, scratch_repository: Path, capsys: Printed) -> None:
-    untouched = contents(scratch_repository)
+def test_missing_exports_only_what_has_no_version(run: Export, repository: Path, capsys: Printed) -> None:
+    untouched = contents(repository)
     assert run("--missing") == 0
-    assert contents(scratch_repository) == untouched
+    assert contents(repository) == untouched
     assert capsys.readouterr().err == f"{MODEL}: version 1 is there\n"
 
 
-def test_the_config_for_the_cpu_follows_with_the_version(run: Export, scratch_repository: Path) -> None:
-    change_config(scratch_repository, "max_batch_size: 64", "max_batch_size: 32")
-    change_config(scratch_repository, "batch_size: 64\n", "batch_size: 32\n")
+def test_the_config_for_the_cpu_follows_with_the_version(run: Export, repository: Path) -> None:
+    change_config(repository, "max_batch_size: 64", "max_batch_size: 32")
+    change_config(repository, "batch_size: 64\n", "batch_size: 32\n")
     assert run() == 0
-    assert read_config(MODEL, "cpu", scratch_repository).max_batch_size == 32
+    assert read_config(MODEL, "cpu", repository).max_batch_size == 32
 
 
 def test_an_unknown_model_and_an_unknown_repository_are_named(

@@ -2,10 +2,12 @@
 
 import argparse
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,15 +19,17 @@ from torch import Tensor, nn
 from tools import recipes, train
 from tools.datasets import ImageData
 from tools.recipes import RecipeError
-from tools.repository import REPOSITORY, ROOT, RepositoryError, model_names
+from tools.repository import ROOT, RepositoryError, config_path
 from tools.train import Settings
 
 MODEL = "mnist_mlp"
-EPOCHS = 12
+EPOCHS = 6
 PROGRAM = """
 import sys
 from pathlib import Path
 from tools import checkpoints, train
+import torch
+torch.set_num_threads(1)
 checkpoints.CHECKPOINTS = Path(sys.argv.pop(1))
 sys.exit(train.main())
 """
@@ -39,6 +43,23 @@ def checkpoints(tmp_path: Path, monkeypatch: Patch) -> Path:
     """A folder of this test alone for checkpoints."""
     monkeypatch.setattr("tools.checkpoints.CHECKPOINTS", tmp_path / "checkpoints")
     return tmp_path / "checkpoints"
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Two threads that wait for each other on busy cores make a training of seconds one of minutes."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """The model's config in a repository for one test to change."""
+    (tmp_path / "models" / MODEL).mkdir(parents=True)
+    shutil.copy(config_path(MODEL), tmp_path / "models" / MODEL)
+    return tmp_path / "models"
 
 
 @pytest.fixture(scope="module")
@@ -151,14 +172,14 @@ def test_other_settings_have_a_checkpoint_of_their_own(change: dict[str, int], d
     assert train.checkpoint_path([changed], data, spec) != train.checkpoint_path([SETTINGS], data, spec)
 
 
-def test_other_data_or_normalisation_begins_again(data: ImageData, scratch_repository: Path, capsys: Printed) -> None:
+def test_other_data_or_normalisation_begins_again(data: ImageData, repository: Path, capsys: Printed) -> None:
     train.train(SETTINGS, data)
     capsys.readouterr()
     train.train(SETTINGS, replace(data, sha256="1" * 64))
     assert epochs_run(capsys.readouterr().err) == [1, 2, 3]
-    config = scratch_repository / MODEL / "config.pbtxt"
+    config = repository / MODEL / "config.pbtxt"
     config.write_text(config.read_text().replace('"0.1307"', '"0.5"'))
-    train.train(SETTINGS, data, repository=scratch_repository)
+    train.train(SETTINGS, data, repository=repository)
     assert epochs_run(capsys.readouterr().err) == [1, 2, 3]
 
 
@@ -173,13 +194,11 @@ def test_a_damaged_checkpoint_is_named_with_the_way_out(data: ImageData, checkpo
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
-def test_a_config_that_does_not_say_how_images_become_inputs_is_an_error(
-    data: ImageData, scratch_repository: Path
-) -> None:
-    config = scratch_repository / MODEL / "config.pbtxt"
+def test_a_config_that_does_not_say_how_images_become_inputs_is_an_error(data: ImageData, repository: Path) -> None:
+    config = repository / MODEL / "config.pbtxt"
     config.write_text(config.read_text().replace("IMAGE_MEAN", "IMAGE_MEEN"))
     with pytest.raises(RepositoryError, match="its config.pbtxt has no parameters IMAGE_MEAN and IMAGE_STD"):
-        train.train(SETTINGS, data, repository=scratch_repository)
+        train.train(SETTINGS, data, repository=repository)
 
 
 @pytest.mark.parametrize("arguments", [["--epochs=0"], ["--batch-size=-1"], ["--lr=nan"], ["--lr=fast"]])
@@ -194,5 +213,5 @@ def test_numbers_that_cannot_be_are_refused_by_name(arguments: list[str], monkey
 def test_an_unknown_model_lists_those_that_have_a_recipe(monkeypatch: Patch, capsys: Printed) -> None:
     monkeypatch.setattr(sys, "argv", ["train", "minst_mlp"])
     assert train.main() == 1
-    message = f"error: no recipe tools/recipes/minst_mlp.py; there are: {', '.join(model_names(REPOSITORY))}\n"
+    message = f"error: no recipe tools/recipes/minst_mlp.py; there are: {', '.join(recipes.names())}\n"
     assert capsys.readouterr().err == message
