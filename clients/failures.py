@@ -41,7 +41,6 @@ BY_WORDS: dict[str, type[ClientError]] = {
     "is not at ready state": ModelNotFound,
     "is restricted, expecting header": RequestRejected,
     "handshake failed": TlsFailed,
-    "SSL_ERROR": TlsFailed,
     "failed to connect": ServerUnavailable,
     "Socket closed": ConnectionLost,
     "Connection reset": ConnectionLost,

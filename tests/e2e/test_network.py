@@ -112,6 +112,20 @@ def test_over_grpc_a_broken_connection_is_unavailable_too(style: str) -> None:
         ask(style, Connection("grpc", address, retries=1), "server")
 
 
+def test_grpc_itself_does_not_hold_an_attempt_back() -> None:
+    attempts = []
+    with (
+        listening(lambda _, number: attempts.append(number)) as address,
+        Client(Connection("grpc", address, retries=0)) as client,
+    ):
+        for _ in range(3):
+            with pytest.raises(ServerUnavailable):
+                client.server()
+            # By default a channel fails for a second, then for longer and longer, without trying.
+            time.sleep(0.65)
+    assert len(attempts) >= 3
+
+
 @in_both_styles
 def test_an_error_of_the_server_itself_is_not_asked_again(style: str) -> None:
     requests = []

@@ -130,6 +130,16 @@ def test_over_tls_the_right_certificates_pass(
 
 
 @pytest.mark.parametrize("style", STYLES)
+def test_one_file_may_hold_the_client_s_certificate_and_its_key(
+    secure: str, protocol: Protocol, pki: Path, style: str, tmp_path: Path
+) -> None:
+    both = tmp_path / "both.pem"
+    both.write_bytes((pki / "client.key").read_bytes() + (pki / "client.pem").read_bytes())
+    connection = Connection(protocol, secure, tls=Tls(ca_file=str(pki / "ca.pem"), cert_file=str(both)))
+    assert 0.1 <= probability(style, connection) <= 1
+
+
+@pytest.mark.parametrize("style", STYLES)
 def test_a_server_that_another_authority_vouches_for_is_refused(
     secure: str, protocol: Protocol, pki: Path, mutual: bool, style: str
 ) -> None:

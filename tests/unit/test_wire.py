@@ -149,7 +149,7 @@ def test_what_is_no_version_number_is_refused(version: str) -> None:
         ("StatusCode.UNAVAILABLE", "failed to connect to all addresses: Socket closed", errors.ServerUnavailable),
         ("StatusCode.UNAVAILABLE", "Socket closed", errors.ConnectionLost),
         ("StatusCode.UNAVAILABLE", "recvmsg:Connection reset by peer", errors.ConnectionLost),
-        ("StatusCode.UNAVAILABLE", "failed to connect; SSL_ERROR_SSL: wrong version", errors.TlsFailed),
+        ("StatusCode.UNAVAILABLE", "failed to connect; Tls handshake failed: WRONG_VERSION_NUMBER", errors.TlsFailed),
         ("504", "gateway timeout", errors.DeadlineExceeded),
         ("StatusCode.DEADLINE_EXCEEDED", "Deadline Exceeded", errors.DeadlineExceeded),
         ("500", "Stub process 'x' is not healthy.", errors.ServerFailed),
