@@ -62,12 +62,13 @@ def table(document: dict[str, Any]) -> str:
     server = document["server"]
     columns = ("requests", "failures", "mean_batch", *(f"{stage}_us" for stage in STAGES))
     lines = [f"{server['name']} {server['version']}, {'ready' if server['ready'] else 'NOT READY'}"]
-    lines.append(f"{'model':24}{'state':12}" + "".join(f"{column:>19}" for column in columns))
-    for model in document["models"]:
-        name = f"{model['name']} {model.get('version', '')}".strip()
+    names = [f"{model['name']} {model.get('version', '')}".strip() for model in document["models"]]
+    width = max(map(len, ["model", *names])) + 2
+    lines.append(f"{'model':{width}}{'state':12}" + "".join(f"{column:>19}" for column in columns))
+    for name, model in zip(names, document["models"], strict=True):
         values = "".join(f"{'-' if model.get(column) is None else model[column]:>19}" for column in columns)
         reason = f"  {model['reason']}" if model.get("reason") else ""
-        lines.append(f"{name:24}{model.get('state', 'UNLOADED'):12}{values}{reason}")
+        lines.append(f"{name:{width}}{model.get('state', 'UNLOADED'):12}{values}{reason}")
     return "\n".join(lines)
 
 

@@ -187,13 +187,15 @@ def test_a_server_that_is_down_ends_with_code_two_and_the_remedy(
     assert "Traceback" not in done.stderr
 
 
-def test_status_shows_server_models_and_counters(command: Command, server: Server, protocol: Protocol) -> None:
+def test_status_shows_server_models_and_counters(
+    command: Command, server: Server, protocol: Protocol, repository: Path
+) -> None:
     done = command("clients.status", "--protocol", protocol, server=server)
     assert (done.returncode, done.stderr) == (0, "")
     first, header, *rows = done.stdout.splitlines()
     assert first.startswith("triton 2.") and first.endswith(", ready")
     assert {"requests", "mean_batch", "queue_us", "compute_infer_us"} < set(header.split())
-    assert {row.split()[0]: row.split()[2] for row in rows} == dict.fromkeys(model_names(), "READY")
+    assert {row.split()[0]: row.split()[2] for row in rows} == dict.fromkeys(model_names(repository), "READY")
 
 
 def test_status_as_json_counts_what_was_really_done(command: Command, server: Server, protocol: Protocol) -> None:
@@ -214,11 +216,13 @@ def test_status_as_json_counts_what_was_really_done(command: Command, server: Se
     assert after["compute_infer_us"] > 0
 
 
-def test_status_of_an_unknown_model_names_the_known_ones(command: Command, server: Server, protocol: Protocol) -> None:
+def test_status_of_an_unknown_model_names_the_known_ones(
+    command: Command, server: Server, protocol: Protocol, repository: Path
+) -> None:
     done = command("clients.status", "no_such_model", "--protocol", protocol, server=server)
     assert (done.returncode, done.stdout) == (2, "")
     assert f"no model 'no_such_model' at {server.http if protocol == 'http' else server.grpc}" in done.stderr
-    assert ", ".join(sorted(model_names())) in done.stderr
+    assert ", ".join(sorted(model_names(repository))) in done.stderr
 
 
 @pytest.mark.parametrize("module", ["clients.classify", "clients.status"])
