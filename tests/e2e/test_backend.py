@@ -25,7 +25,9 @@ NUMPY = (np.bool_, np.uint8, np.int8, np.int16, np.int32, np.int64, np.float16, 
 @pytest.fixture(scope="module")
 def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with every model of GOOD."""
-    with Server(Options(write(tmp_path_factory.mktemp("models"), GOOD))) as running:
+    # So many processes with torch take longer to unload than is worth waiting for.
+    options = Options(write(tmp_path_factory.mktemp("models"), GOOD), flags=("--exit-timeout-secs=1",))
+    with Server(options) as running:
         yield running
 
 
