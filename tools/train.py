@@ -11,6 +11,8 @@ import argparse
 import copy
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -113,10 +115,22 @@ def train(settings: Settings, data: ImageData, fresh: bool = False, repository: 
     network = begin(recipe, parent, samples(data, spec)).to(settings.device)
     teacher = ancestors[recipe.teacher].network.to(settings.device) if recipe.teacher else None
     path = checkpoint_path(list(lineage), data, spec)
-    follow(Course(recipe, settings, data, spec, network, teacher), path, fresh)
-    network.cpu().eval()
-    score = accuracy(network, data.test_images, data.test_labels, spec)
+    with cpu_threads(recipe.threads):
+        follow(Course(recipe, settings, data, spec, network, teacher), path, fresh)
+        network.cpu().eval()
+        score = accuracy(network, data.test_images, data.test_labels, spec)
     return Trained(settings, network, data, score, lineage, parent.accuracy if parent else None)
+
+
+@contextmanager
+def cpu_threads(count: int | None) -> Iterator[None]:
+    """Let torch compute with so many threads in the block; None leaves it as it is."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def begin(recipe: Recipe, parent: Trained | None, samples: Tensor) -> nn.Module:

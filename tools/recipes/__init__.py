@@ -55,6 +55,8 @@ class Recipe:
             network between the two.
         budget: how much test accuracy it may lose against its parent (0 to 1).
         tolerance: how far TorchScript may be from eager, relative and absolute; wider for low precision.
+        threads: CPU threads of its training; None for all cores. The threads of a small network's steps wait for
+            each other: on a busy host, two made the CNN's training four times slower than one.
         train_size: pixels on each side in training, where that is cheaper than the size that is served.
         default: whether `make build` makes it; others are made when they are named.
     """
@@ -72,6 +74,7 @@ class Recipe:
     after: Change = unchanged
     budget: float | None = None
     tolerance: float = 1e-5
+    threads: int | None = 1
     train_size: int | None = None
     default: bool = True
 
