@@ -34,6 +34,7 @@ from tools.repository import (
     RepositoryError,
     keep_versions,
     refuse_existing,
+    refuse_unwritable,
     staged_version,
     versions,
     write_cpu_config,
@@ -143,6 +144,7 @@ def write_samples(model: str, data: ImageData, folder: Path = SAMPLES) -> Path:
 def export(arguments: argparse.Namespace, model: str) -> dict[str, Any]:
     """Make and publish a model, and remove old versions, as the command line says."""
     recipe, repository = recipes.load(model), arguments.repository
+    refuse_unwritable(model, repository)
     if arguments.version:
         refuse_existing(model, arguments.version, repository)
     if isinstance(recipe, Recipe):

@@ -187,6 +187,18 @@ def refuse_existing(model: str, version: int, repository: Path = REPOSITORY) -> 
         raise RepositoryError(f"{target} exists and versions never change; choose another --version")
 
 
+def refuse_unwritable(model: str, repository: Path = REPOSITORY) -> None:
+    """Raise RepositoryError when nothing can be published: whoever learnt it after the training would have waited."""
+    folder = repository / model
+    if folder.is_dir() and not os.access(folder, os.W_OK):
+        owner = folder.stat()
+        raise RepositoryError(
+            f"user {os.getuid()} may not write to {folder}, which belongs to user {owner.st_uid} and group "
+            f"{owner.st_gid}; run as its owner (with docker compose: PUID={owner.st_uid} PGID={owner.st_gid} in the "
+            "environment or in .env, which `make up` sets by itself)"
+        )
+
+
 def remove_version(model: str, version: int, repository: Path = REPOSITORY) -> None:
     """Take a version away in one rename, then delete it: a polling server never finds it half gone."""
     doomed = Path(tempfile.mkdtemp(dir=repository / model, prefix=".staging-"))

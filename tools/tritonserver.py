@@ -220,12 +220,13 @@ def prepare_repository(options: Options, gpu: bool) -> list[str]:
     models = model_names(options.repository)
     if not models:
         raise ServerError(f"{options.repository} holds no model (no <model>/config.pbtxt); give another --repository")
+    built = [model for model in models if versions(model, options.repository)]
+    # Only those that can be loaded: the repository may be mounted read-only, and publishing writes the config too.
     if not gpu:
-        for model in models:
+        for model in built:
             write_cpu_config(model, options.repository)
     if any(flag.startswith("--model-control-mode") for flag in options.flags):
         return []
-    built = [model for model in models if versions(model, options.repository)]
     unbuilt = [model for model in models if model not in built]
     missing = f"no version of {', '.join(unbuilt)} in {options.repository}; `python -m tools.export NAME` makes one"
     if not built:

@@ -30,11 +30,13 @@ from clients.client import Client
 from clients.connection import Connection, Protocol
 from clients.errors import ClientError
 from loadtest.payloads import inputs
-from tools.repository import ROOT, model_names
+from tools import recipes
+from tools.repository import ROOT
 
 # The image is built and the models are trained: minutes, on a slow line many.
 pytestmark = pytest.mark.timeout(3600)
 
+MODELS = tuple(model for model in recipes.names() if recipes.load(model).default)
 OURS = ("build", "triton", "locust")
 PULLED = ("prometheus", "grafana")
 PROFILES = ("cpu", "gpu", "cpu,locust", "gpu,locust")
@@ -94,8 +96,8 @@ def compose_command() -> str:
 
 
 def checkout(folder: Path, user: int) -> Path:
-    """What a fresh clone of this working tree holds, owned by a user: the files that git knows, and no built model."""
-    listed = run("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard").stdout.split("\0")
+    """What a clone of this working tree would hold, owned by a user: the files that git tracks, and no built model."""
+    listed = run("git", "ls-files", "-z").stdout.split("\0")
     for name in filter(None, listed):
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -203,10 +205,19 @@ def stack(user: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack
     wanted = ["triton", *(service for service in PULLED if service not in made.left_out)]
     try:
         made.make("up", f"ARGS={' '.join(wanted)}")
-        eventually(lambda: made.health("triton") == "healthy", "the health of triton", 180)
+        await_health(made)
         yield made
     finally:
         made.compose("down", "--volumes", "--remove-orphans", profiles="cpu,gpu,locust", check=False)
+
+
+def await_health(stack: Stack) -> None:
+    """Wait until the server is healthy; else fail with its log."""
+    try:
+        eventually(lambda: stack.health("triton") == "healthy", "the health of triton", 180)
+    except pytest.fail.Exception as error:
+        log = run("docker", "logs", "--tail", "40", stack.container("triton"))
+        pytest.fail(f"{error}; its log ends:\n{log.stdout}{log.stderr}", pytrace=False)
 
 
 @pytest.fixture(scope="session")
@@ -223,9 +234,9 @@ def published(stack: Stack, service: str) -> list[dict[str, str]]:
 
 
 def send(stack: Stack, protocol: Protocol, batch: int = 3) -> None:
-    """One request to every model, of random values in its own shape; its answer has its outputs."""
+    """One request to every default model, of random values in its own shape; its answer has its outputs."""
     with stack.client(protocol) as client:
-        for model in model_names():
+        for model in MODELS:
             contract = client.contract(model)
             _, (values, *_) = inputs(contract, Path("no samples"), batch)
             answer = client.infer(model, values)
@@ -292,15 +303,15 @@ def test_a_user_who_may_not_write_learns_at_once_which_values_to_set(
     assert f"PUID={user} PGID={user}" in said and "make up" in said and "epoch" not in said
 
 
-def test_the_build_service_published_a_version_of_every_model_that_belongs_to_the_user(stack: Stack) -> None:
+def test_the_build_service_published_a_version_of_every_default_model_that_belongs_to_the_user(stack: Stack) -> None:
     assert stack.inspect("build")["State"]["ExitCode"] == 0
-    for model in model_names():
+    for model in MODELS:
         assert (stack.folder / "model_repository" / model / "1" / "model.pt").is_file()
     strangers = [path for path in stack.folder.rglob("*") if path.stat().st_uid != (stack.user or os.getuid())]
     assert not strangers
 
 
-def test_every_model_answers_over_either_protocol(stack: Stack, protocol: Protocol) -> None:
+def test_every_default_model_answers_over_either_protocol(stack: Stack, protocol: Protocol) -> None:
     send(stack, protocol)
 
 
@@ -311,7 +322,7 @@ def test_a_second_up_trains_nothing(stack: Stack) -> None:
     again = eventually(lambda: finished_after(stack, started), "the second run of the build service", 120)
     assert again["ExitCode"] == 0
     assert {path: path.stat().st_mtime_ns for path in (stack.folder / "model_repository").rglob("*")} == before
-    eventually(lambda: stack.health("triton") == "healthy", "the health of triton")
+    await_health(stack)
 
 
 def finished_after(stack: Stack, started: str) -> dict[str, Any] | None:
@@ -358,7 +369,8 @@ def test_a_server_that_dies_is_started_again(stack: Stack) -> None:
     # The supervisor in the container notices that tritonserver is gone and ends; the engine starts it anew.
     stack.execute("triton", "sh", "-c", "kill -9 $(basename $(dirname $(grep -lx tritonserver /proc/[0-9]*/comm)))")
     eventually(lambda: stack.inspect("triton")["RestartCount"] > 0, "the restart")
-    eventually(lambda: stack.client().is_ready() and stack.health("triton") == "healthy", "the health of triton", 120)
+    await_health(stack)
+    send(stack, "grpc")
 
 
 def test_the_configuration_of_prometheus_passes_promtool(stack: Stack) -> None:
@@ -418,7 +430,7 @@ def test_down_leaves_no_container_and_no_network_and_keeps_what_was_built(locust
     locust.make("down")
     volumes = run("docker", "volume", "ls", "--quiet", "--filter", f"name={locust.project}_").stdout
     assert volumes and locust.left(locust.project) == volumes
-    assert (locust.folder / "model_repository" / model_names()[0] / "1" / "model.pt").is_file()
+    assert (locust.folder / "model_repository" / MODELS[0] / "1" / "model.pt").is_file()
 
 
 def test_down_with_its_volumes_leaves_nothing(locust: Stack) -> None:
