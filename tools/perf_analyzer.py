@@ -120,7 +120,7 @@ def measure(model: str, url: str, protocol: str, concurrency: int, seconds: floa
         ]
         environment = {**os.environ, "LD_LIBRARY_PATH": str(path.parent)}
         try:
-            result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30 + 10 * seconds)
+            result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60 + 20 * seconds)
         except subprocess.TimeoutExpired as error:
             raise PerfAnalyzerError(
                 f"perf_analyzer did not end: {model} {protocol} concurrency {concurrency}"
