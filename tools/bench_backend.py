@@ -20,10 +20,11 @@ from typing import Any
 
 import torch
 
-from tools import torchscript
+from tools import recipes, torchscript
 from tools.contract import example, read_contract
 from tools.perf_analyzer import Measurement, PerfAnalyzerError, measure
-from tools.repository import MODEL_FILE, REPOSITORY, RepositoryError, model_names, version_path, versions
+from tools.recipes import Recipe
+from tools.repository import MODEL_FILE, REPOSITORY, RepositoryError, version_path, versions
 from tools.tritonserver import HARDWARE, Options, Server, ServerError
 
 PROTOCOLS = ("http", "grpc")
@@ -32,7 +33,7 @@ PROTOCOLS = ("http", "grpc")
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     parser = argparse.ArgumentParser(prog="python -m tools.bench_backend", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--models", nargs="+", default=model_names(), help="(default: all)")
+    parser.add_argument("--models", nargs="+", help="(default: the trained ones that `make build` makes)")
     parser.add_argument("--protocols", nargs="+", choices=PROTOCOLS, default=PROTOCOLS, help="(default: both)")
     parser.add_argument("--concurrency", nargs="+", type=int, default=[1, 8, 32, 64], help="(default: 1 8 32 64)")
     parser.add_argument("--seconds", type=float, default=2.0, help="of each of three windows (default: %(default)s)")
@@ -41,6 +42,12 @@ def parser() -> argparse.ArgumentParser:
         "--hardware", choices=HARDWARE, default="auto", help="as for tools.serve (default: %(default)s)"
     )
     return parser
+
+
+def default_models() -> list[str]:
+    """The trained models that `make build` makes."""
+    found = {name: recipes.load(name) for name in recipes.names()}
+    return [name for name, recipe in found.items() if isinstance(recipe, Recipe) and recipe.default]
 
 
 def in_process(model: str, batch: int, repository: Path, seconds: float = 1.0) -> float:
@@ -119,9 +126,13 @@ def main() -> int:
     # The in-process limit is taken with as many threads as the committed configs give a model: one.
     torch.set_num_threads(1)
     results = {}
+    models = arguments.models or default_models()
+    # Other models would take memory and caches from those that are measured.
+    load = ("--model-control-mode=explicit", *(f"--load-model={model}" for model in models))
     try:
-        with Server(Options(repository=arguments.repository.resolve(), hardware=arguments.hardware)) as server:
-            for model in arguments.models:
+        options = Options(repository=arguments.repository.resolve(), hardware=arguments.hardware, flags=load)
+        with Server(options) as server:
+            for model in models:
                 results[model] = bench(model, server, arguments)
                 print_table(model, results[model])
     except (ServerError, RepositoryError, PerfAnalyzerError) as error:

@@ -110,6 +110,8 @@ def measure(model: str, url: str, protocol: str, concurrency: int, seconds: floa
             "random",
             "-f",
             str(report),
+            # Its default, a thread for each request in flight, starves both the server and its own clock on few cores.
+            *(["--async", "--max-threads", "1"] if concurrency > 1 else ["--sync"]),
             # Its retries until windows agree never end on a noisy machine: three windows, whatever their spread.
             "--max-trials",
             str(WINDOWS),

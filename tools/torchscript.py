@@ -19,6 +19,8 @@ def save(network: nn.Module, path: Path) -> None:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
+        # torch's own quantized modules are written in a way that it warns of.
+        warnings.filterwarnings("ignore", "The TorchScript type system doesn't support", UserWarning)
         frozen = torch.jit.freeze(torch.jit.script(network.eval()))
         torch.jit.save(frozen, str(path))
 

@@ -1,0 +1,91 @@
+"""A comparison's arithmetic and its page; families are those of the repository's own recipes."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from tools import comparison, recipes
+from tools.compare import Member
+from tools.family import family, root
+from tools.recipes import Recipe, RecipeError
+from tools.significance import accuracy_interval, front, paired_p_value
+
+MEMBER = Member("base", 1, 0.9, 0.88, 0.92, 0.0, 1.0, 200_000, 60_000, 150_000_000, 0.5, 4000.0)
+
+
+def right(*counts: tuple[bool, int]) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    return np.concatenate([np.full(count, value) for value, count in counts])
+
+
+def test_the_interval_is_wilsons() -> None:
+    n, p, z = 400, 0.97, float(norm.ppf(0.975))
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    assert accuracy_interval(right((True, 388), (False, 12))) == pytest.approx((centre - half, centre + half))
+
+
+def test_a_perfect_score_still_has_an_interval() -> None:
+    low, high = accuracy_interval(right((True, 100)))
+    assert 0.95 < low < 0.97 and high == 1.0
+
+
+def test_the_paired_test_counts_only_images_on_which_two_models_differ() -> None:
+    parent = right((True, 900), (False, 100))
+    same, worse = parent.copy(), parent.copy()
+    worse[:10] = False
+    assert paired_p_value(same, parent) == 1.0
+    # Ten of ten against it: both tails of ten coins.
+    assert paired_p_value(worse, parent) == pytest.approx(2 * 0.5**10)
+    assert paired_p_value(np.tile(worse, 7), np.tile(parent, 7)) < 1e-15
+
+
+def test_the_front_is_what_nothing_else_equals_or_beats_in_both() -> None:
+    points = {
+        "a": (0.9, 10.0),
+        "b": (0.8, 20.0),
+        "c": (0.85, 9.0),
+        "d": (0.8, 15.0),
+        "e": (0.7, 20.0),
+        "f": (0.5, 30.0),
+    }
+    assert front(points) == ["a", "b", "f"]
+
+
+@pytest.mark.parametrize("model", ["cifar10_cnn", "cifar10_cnn_int8", "cifar10_cnn_distilled"])
+def test_any_member_leads_to_the_whole_family_with_its_teachers(model: str) -> None:
+    members = family(model)
+    assert members[0] == "cifar10_cnn"
+    assert {"cifar10_cnn_int8", "cifar10_cnn_wide", "cifar10_cnn_pruned50"} < set(members)
+    assert all(root(name) in ("cifar10_cnn", "cifar10_cnn_wide") for name in members)
+
+
+def test_every_variant_has_its_parents_contract_and_a_budget() -> None:
+    for name in recipes.names():
+        recipe = recipes.load(name)
+        if isinstance(recipe, Recipe) and recipe.parent:
+            assert recipe.budget is not None, name
+            assert recipe.data == recipes.trained(recipe.parent).data
+
+
+def test_a_model_without_variants_is_an_error_that_says_what_makes_one() -> None:
+    with pytest.raises(RecipeError, match="no recipe"):
+        family("nope")
+
+
+def test_the_page_shows_every_member_marks_the_front_and_stands_alone(tmp_path: Path) -> None:
+    fast = replace(MEMBER, name="fast<b>", accuracy=0.89, rate=9000.0, difference=-0.01, p_value=0.04)
+    page = comparison.write([MEMBER, fast], ["base", "fast<b>"], "setting", tmp_path).read_text()
+    assert page.count('<tr class="front">') == 2
+    assert "fast&lt;b&gt;" in page and "fast<b>" not in page
+    assert "<svg" in page and not re.search(r'(?:src|href)="(?!#)', page.replace("xlink:", ""))
+    assert "-1.00" in page and "2.25" in page
+
+
+def test_the_table_names_the_front() -> None:
+    text = comparison.text([MEMBER, replace(MEMBER, name="other", memory_bytes=None)], ["base"])
+    assert text.splitlines()[-1] == "Pareto front of accuracy and throughput: base"
+    assert len({len(line) for line in text.splitlines()[:3]}) == 1
