@@ -79,7 +79,7 @@ def test_a_model_without_variants_is_an_error_that_says_what_makes_one() -> None
 def test_the_page_shows_every_member_marks_the_front_and_stands_alone(tmp_path: Path) -> None:
     fast = replace(MEMBER, name="fast<b>", accuracy=0.89, rate=9000.0, difference=-0.01, p_value=0.04)
     page = comparison.write([MEMBER, fast], ["base", "fast<b>"], "setting", tmp_path).read_text()
-    assert page.count('<tr class="front">') == 2
+    assert page.count('<tr class="marked">') == 2
     assert "fast&lt;b&gt;" in page and "fast<b>" not in page
     assert "<svg" in page and not re.search(r'(?:src|href)="(?!#)', page.replace("xlink:", ""))
     assert "-1.00" in page and "2.25" in page
