@@ -1,6 +1,7 @@
 """Classify image files with a served model: `python -m clients.classify IMAGE… --model cifar10_cnn`.
 
-Reads how the model wants its image from the server, so any image classifier of the repository will do.
+Reads how the model wants its image from the server, so any image classifier of the repository will do, and any
+pipeline that takes pixels or whole files.
 
     python -m clients.classify photo.jpg folder/ --model cifar10_cnn --protocol grpc --top 3
     python -m clients.classify build/samples/mnist_mlp --model mnist_mlp --truth    # folders name the true labels
@@ -9,7 +10,7 @@ Reads how the model wants its image from the server, so any image classifier of 
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ from clients.client import Client
 from clients.connection import add_connection_arguments, connection_from
 from clients.contract import Array, Contract
 from clients.errors import ClientError, InvalidInput
-from clients.images import ImageSpec, image_files, image_spec, load_image, normalise
+from clients.image_source import Readers, image_readers
+from clients.images import image_files
 from clients.wire import Label
 
 
@@ -47,17 +49,18 @@ def classify_files(client: Client, files: list[Path], model: str, top: int, batc
         ClientError: the model takes no images, or the server fails.
     """
     contract = client.contract(model)
-    spec = image_spec(contract)
+    readers = image_readers(contract)
     size = max(1, min(batch_size, contract.max_batch_size))
     for start in range(0, len(files), size):
-        yield from classify_batch(client, files[start : start + size], contract, spec, top)
+        yield from classify_batch(client, files[start : start + size], contract, readers, top)
 
 
-def classify_batch(client: Client, files: list[Path], contract: Contract, spec: ImageSpec, top: int) -> list[Answer]:
+def classify_batch(client: Client, files: list[Path], contract: Contract, readers: Readers, top: int) -> list[Answer]:
     """Classify up to one batch of files."""
-    loaded = [load_or_error(file, spec) for file in files]
+    read, finish = readers
+    loaded = [load_or_error(file, read) for file in files]
     images = [one for one in loaded if not isinstance(one, str)]
-    rows = iter(classify_images(client, np.stack(images), contract, spec, top) if images else [])
+    rows = iter([row for stack in stacks(images) for row in classify_images(client, finish(stack), contract, top)])
     return [
         Answer(str(file), error=one)
         if isinstance(one, str)
@@ -66,18 +69,30 @@ def classify_batch(client: Client, files: list[Path], contract: Contract, spec: 
     ]
 
 
-def load_or_error(file: Path, spec: ImageSpec) -> Array | str:
-    """A file's pixels, or why it has none."""
+def load_or_error(file: Path, read: Callable[[Path], Array]) -> Array | str:
+    """What of a file is sent, or why nothing is."""
     try:
-        return load_image(file, spec)
+        return read(file)
     except InvalidInput as error:
         return str(error)
 
 
-def classify_images(client: Client, pixels: Array, contract: Contract, spec: ImageSpec, top: int) -> list[list[Label]]:
-    """Labels of uint8 images [N, H, W, C]; a model without batches has to get its one image bare."""
-    tensor = normalise(pixels, spec)
-    return client.classify(contract.model, tensor if contract.batched else tensor[0], top)
+def stacks(images: list[Array]) -> list[Array]:
+    """Images in one batch where all have the same shape, else each by itself."""
+    if len({image.shape for image in images}) == 1:
+        return [np.stack(images)]
+    return [image[None] for image in images]
+
+
+def classify_images(client: Client, tensor: Array, contract: Contract, top: int) -> list[list[Label]]:
+    """Labels of a batch; a model without batches has to get its one image bare."""
+    tensor = tensor if contract.batched else tensor[0]
+    if contract.outputs[0].datatype != "BYTES":
+        return client.classify(contract.model, tensor, top)
+    # A pipeline that says the best label and its probability, and no index.
+    texts, scores = client.infer(contract.model, tensor).values()
+    best = zip(texts.ravel(), scores.ravel().tolist(), strict=True)
+    return [[Label(text.decode(), -1, score, score)] for text, score in best]
 
 
 def summary(model: str, answers: list[Answer], truth: bool) -> dict[str, Any]:

@@ -28,7 +28,10 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Contract:
-    """One model's inputs, outputs and parameters; `max_batch_size` 0 means that it takes no batches."""
+    """One model's inputs, outputs and parameters; `max_batch_size` 0 means that it takes no batches.
+
+    The members are the models that an ensemble consists of; any other model has none.
+    """
 
     model: str
     versions: tuple[str, ...]
@@ -36,6 +39,7 @@ class Contract:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     parameters: Mapping[str, str] = field(default_factory=dict)
+    members: tuple[str, ...] = ()
 
     @property
     def batched(self) -> bool:

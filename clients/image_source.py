@@ -13,20 +13,13 @@ import numpy as np
 from PIL import Image
 
 from clients.contract import Array, Contract, names, shape
+from clients.decoding import DAMAGE, FORMATS, MODES, check_pixels, reason
 from clients.errors import InvalidInput
-from clients.images import (
-    DAMAGE,
-    FORMATS,
-    MODES,
-    ImageSpec,
-    as_seen,
-    check_pixels,
-    image_files,
-    image_spec,
-    load_image,
-    normalise,
-)
+from clients.images import ImageSpec, image_files, image_spec, load_image, normalise, open_image
 from clients.sources import Loaded
+
+# What makes a row of a file, and a tensor of stacked rows.
+Readers = tuple[Callable[[Path], Array], Callable[[Array], Array]]
 
 
 @dataclass(frozen=True)
@@ -88,7 +81,7 @@ def image_source(folder: Path, contract: Contract) -> ImageSource:
     return ImageSource(folder, tuple(image_files([folder])), contract, read, finish)
 
 
-def image_readers(contract: Contract) -> tuple[Callable[[Path], Array], Callable[[Array], Array]]:
+def image_readers(contract: Contract) -> Readers:
     """How a file becomes a row, and stacked rows a tensor: a file's bytes, its pixels, or normalised planes."""
     if len(contract.inputs) != 1:
         raise InvalidInput(
@@ -127,12 +120,7 @@ def own_pixels(path: Path, channels: int) -> Array:
     Raises:
         InvalidInput: as `load_image`.
     """
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            check_pixels(image)
-            picture = as_seen(image).convert(MODES[channels])
-    except DAMAGE as error:
-        raise InvalidInput(f"{path} is not an image that can be read: {error or type(error).__name__}") from error
+    picture = open_image(path, channels)
     return np.asarray(picture, np.uint8).reshape(picture.height, picture.width, channels)
 
 
@@ -147,4 +135,4 @@ def file_bytes(path: Path) -> Array:
             check_pixels(image)
         return np.array([path.read_bytes()], dtype=object)
     except DAMAGE as error:
-        raise InvalidInput(f"{path} is not an image that can be read: {error or type(error).__name__}") from error
+        raise InvalidInput(f"{path} is not an image that can be read: {reason(error)}") from error

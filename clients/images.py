@@ -5,39 +5,18 @@ for a flat input, IMAGE_SHAPE) and the server passes it on.
 """
 
 import math
-import struct
-import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from clients.contract import Array, Contract
+from clients.decoding import DAMAGE, MODES, decode, reason
 from clients.errors import InvalidInput
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
-# The decoders that may run, whatever a file is called: Pillow knows some that start other programs.
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
-MODES = {1: "L", 3: "RGB"}
-# A file of some kilobytes can claim any size; decoding it would take four bytes for each of its pixels.
-MOST_PIXELS = 80_000_000
-# What Pillow's decoders raise on damaged files; OSError covers unidentified and truncated ones.
-DAMAGE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    KeyError,
-    IndexError,
-    EOFError,
-    OverflowError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-    Image.DecompressionBombWarning,
-)
 
 
 @dataclass(frozen=True)
@@ -97,6 +76,12 @@ def numbers(model: str, key: str, text: str, channels: int) -> tuple[float, ...]
     return values
 
 
+def scale_and_offset(spec: ImageSpec) -> tuple[Array, Array]:
+    """Per channel, float32: one multiplication and addition per pixel make (pixel / 255 - mean) / std."""
+    std = np.asarray(spec.std, np.float32)
+    return np.float32(1 / 255) / std, -np.asarray(spec.mean, np.float32) / std
+
+
 def normalise(pixels: Array, spec: ImageSpec) -> Array:
     """Pixels as a model's input.
 
@@ -107,11 +92,21 @@ def normalise(pixels: Array, spec: ImageSpec) -> Array:
     Returns:
         float32 [N, C, H, W], or [N, C*H*W] for a model with a flat input.
     """
-    # One multiplication and addition per pixel: (pixel / 255 - mean) / std.
-    scale = np.float32(1 / 255) / np.asarray(spec.std, np.float32)
-    offset = -np.asarray(spec.mean, np.float32) / np.asarray(spec.std, np.float32)
+    scale, offset = scale_and_offset(spec)
     planes = np.ascontiguousarray((pixels * scale + offset).transpose(0, 3, 1, 2))
     return planes.reshape(len(planes), -1) if spec.flat else planes
+
+
+def open_image(path: Path, channels: int, largest: int | None = None) -> Image.Image:
+    """Decode an image file at its own size, as `clients.decoding.decode` does.
+
+    Raises:
+        InvalidInput: the file is missing, no image, damaged or too large.
+    """
+    try:
+        return decode(path, channels, largest)
+    except DAMAGE as error:
+        raise InvalidInput(f"{path} is not an image that can be read: {reason(error)}") from error
 
 
 def load_image(path: Path, spec: ImageSpec) -> Array:
@@ -123,39 +118,10 @@ def load_image(path: Path, spec: ImageSpec) -> Array:
     Raises:
         InvalidInput: the file is missing, no image, damaged or too large.
     """
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            check_pixels(image)
-            converted = as_seen(image).convert(MODES[spec.channels])
-    except DAMAGE as error:
-        raise InvalidInput(f"{path} is not an image that can be read: {error or type(error).__name__}") from error
+    converted = open_image(path, spec.channels)
     if converted.size != (spec.width, spec.height):
         converted = converted.resize((spec.width, spec.height), Image.Resampling.BILINEAR)
     return np.asarray(converted, np.uint8).reshape(spec.height, spec.width, spec.channels)
-
-
-def check_pixels(image: Image.Image) -> None:
-    """Refuse what would fill the memory, before any pixel is decoded."""
-    if image.width * image.height > MOST_PIXELS:
-        raise ValueError(f"{image.width}x{image.height} pixels are more than {MOST_PIXELS}; scale it down")
-
-
-def as_seen(image: Image.Image) -> Image.Image:
-    """The picture as a viewer shows it, in a mode that converts to grey or RGB without loss of contrast."""
-    upright = eight_bits(ImageOps.exif_transpose(image))
-    if not upright.has_transparency_data:
-        return upright
-    picture = upright.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-
-
-def eight_bits(image: Image.Image) -> Image.Image:
-    """Scale 16-bit grey to 8 bits, where Pillow's own conversion would turn all but the darkest pixels white."""
-    if image.mode == "F":
-        raise ValueError("its pixels are floating-point numbers of unknown range; save it with 8 bits per channel")
-    if not image.mode.startswith("I"):
-        return image
-    return Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
 
 
 def image_files(paths: Iterable[Path]) -> list[Path]:

@@ -36,9 +36,10 @@ class Label:
 
     Attributes:
         name: the label, or the index where the model has no labels.
-        index: position in the output.
+        index: position in the output; -1 where the model tells the label alone.
         score: the model's raw output as Triton prints it, with six decimals.
-        probability: softmax of the scores over all classes, 0 to 1.
+        probability: the score itself where the model's config says that scores are probabilities (parameter
+            SCORES), else the softmax of the scores over all classes; 0 to 1.
     """
 
     name: str
@@ -142,6 +143,7 @@ def contract_from(metadata: dict[str, Any], config: dict[str, Any]) -> Contract:
         inputs=tuple(tensor_spec(tensor) for tensor in config.get("input", ())),
         outputs=tuple(tensor_spec(tensor) for tensor in config.get("output", ())),
         parameters={key: entry.get("string_value", "") for key, entry in config.get("parameters", {}).items()},
+        members=tuple(step["model_name"] for step in config.get("ensemble_scheduling", {}).get("step", ())),
     )
 
 
@@ -208,7 +210,8 @@ def labels_from(rows: Array, contract: Contract, top: int) -> list[list[Label]]:
     Raises:
         ServerFailed: a score is NaN, or the best one infinite.
     """
-    every = [labels_of(row) for row in (rows if contract.batched else rows[None])]
+    probable = contract.parameters.get("SCORES") == "probabilities"
+    every = [labels_of(row, probable) for row in (rows if contract.batched else rows[None])]
     for position, labels in enumerate(every):
         if not all(math.isfinite(label.probability) for label in labels):
             score = next(label.score for label in labels if not math.isfinite(label.score))
@@ -219,15 +222,21 @@ def labels_from(rows: Array, contract: Contract, top: int) -> list[list[Label]]:
     return [labels[:top] for labels in every]
 
 
-def labels_of(row: Array) -> list[Label]:
-    """One input's classes, best first, with probabilities over all of them: NaN where the scores give none."""
+def labels_of(row: Array, probable: bool = False) -> list[Label]:
+    """One input's classes, best first, with probabilities over all of them: NaN where the scores give none.
+
+    Args:
+        row: Triton's texts.
+        probable: whether the scores are probabilities already.
+    """
     if not len(row):
         return []
     parts = [text.decode().split(":", 2) for text in row]
     scores = np.array([float(part[0]) for part in parts])
     with np.errstate(invalid="ignore"):  # infinity minus infinity
         weights = np.exp(scores - scores.max())
+        probabilities = scores if probable else weights / weights.sum()
     return [
         Label(part[2] if len(part) > 2 else part[1], int(part[1]), float(score), float(probability))
-        for part, score, probability in zip(parts, scores, weights / weights.sum(), strict=True)
+        for part, score, probability in zip(parts, scores, probabilities, strict=True)
     ]

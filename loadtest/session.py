@@ -25,8 +25,8 @@ from loadtest.server_statistics import Snapshot
 from loadtest.users import USERS, Plan
 
 
-def model_weights(text: str | None, client: Client) -> dict[str, int]:
-    """Models and their weights from "a,b=2"; all ready models of the server by default.
+def model_weights(text: str | None, client: Client, samples: Path) -> dict[str, int]:
+    """Models and their weights from "a,b=2"; by default what `usual` chooses of the ready ones.
 
     Raises:
         InvalidInput: a weight is no positive whole number, or the server has no ready model.
@@ -35,11 +35,24 @@ def model_weights(text: str | None, client: Client) -> dict[str, int]:
         ready = sorted({one["name"] for one in client.models() if one.get("state") == "READY"})
         if not ready:
             raise InvalidInput(f"the server at {client.connection.url} has no ready model")
-        return dict.fromkeys(ready, 1)
+        return dict.fromkeys(usual(ready, client, samples), 1)
     pairs = [part.partition("=") for part in text.split(",") if part]
     if not all(not sign or (weight.isdigit() and int(weight) > 0) for _, sign, weight in pairs):
         raise InvalidInput(f"--models {text}: expected NAME or NAME=WEIGHT with a whole number of at least 1")
     return {name: int(weight or 1) for name, _, weight in pairs}
+
+
+def usual(ready: list[str], client: Client, samples: Path) -> list[str]:
+    """The models that are worth a load test unasked: those with sample images, or all where none has any.
+
+    Steps of pipelines have no samples. Pipelines do, but their requests would be counted at their members too, so
+    that no model's figures were its own: they are tested when they are named.
+    """
+    known = [model for model in ready if (samples / model).is_dir() and not client.contract(model).members]
+    passed_over = [model for model in ready if model not in known]
+    if known and passed_over:
+        print(f"not tested unless --models names them: {', '.join(passed_over)}", file=sys.stderr)
+    return known or ready
 
 
 class Session:
@@ -95,7 +108,7 @@ class Session:
     def plan(self, client: Client) -> Plan:
         """Encoded requests for the chosen models."""
         options = self.options
-        weights = model_weights(options.models, client)
+        weights = model_weights(options.models, client, Path(options.samples))
         payloads = [payload(client, model, Path(options.samples), options.client_batch) for model in weights]
         self.sources = {one.model: one.source for one in payloads}
         return Plan(payloads, list(weights.values()), options.think_time)

@@ -160,6 +160,21 @@ def test_a_model_that_fails_answers_with_the_reason_and_goes_on(
     assert np.array_equal(infer(connected, "moody", {}, INPUT__0=mood(0))["OUTPUT__0"], mood(0))
 
 
+def test_only_the_outputs_that_a_request_names_are_made_for_it(connected: grpc.InferenceServerClient) -> None:
+    def ask(name: str) -> dict[str, Array]:
+        return infer(connected, "batch_size", {"outputs": [grpc.InferRequestedOutput(name)]}, INPUT__0=A)
+
+    # Requests that wait together and want different things.
+    names = ["OUTPUT__0", "OUTPUT__1"] * 2
+    with ThreadPoolExecutor(len(names)) as pool:
+        answers = list(pool.map(ask, names))
+    assert [list(answer) for answer in answers] == [[name] for name in names]
+    assert all(np.array_equal(answer["OUTPUT__0"], 2 * A) for answer in answers[::2])
+    # This one has no such second output, which does not matter to who does not ask for it.
+    wanted = {"outputs": [grpc.InferRequestedOutput("OUTPUT__0")]}
+    assert np.array_equal(infer(connected, "short", wanted, INPUT__0=A)["OUTPUT__0"], A)
+
+
 def test_an_output_that_is_a_view_with_strides_is_sent_in_order(connected: grpc.InferenceServerClient) -> None:
     sent = rows([5, 1], [5, 2], [5, 3])
     assert np.array_equal(infer(connected, "moody", {}, INPUT__0=sent)["OUTPUT__0"], sent)

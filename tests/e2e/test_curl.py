@@ -38,9 +38,10 @@ def test_a_request_in_json_is_answered_in_json(server: Server, tmp_path: Path) -
     request.write_text(json.dumps({"inputs": [tensor]}))
     url = f"http://{server.http}/v2/models/cifar10_cnn/infer"
     status, answer = curl(url, "--data-binary", f"@{request}", "--header", "Content-Type: application/json")
-    (output,) = answer["outputs"]
+    output, features = answer["outputs"]
     assert status == 200 and answer["model_name"] == "cifar10_cnn"
     assert (output["name"], output["datatype"], output["shape"]) == ("OUTPUT__0", "FP32", [1, 10])
+    assert (features["name"], features["shape"]) == ("FEATURES__1", [1, 84])
     with Client(Connection("http", server.http)) as client:
         expected = client.infer("cifar10_cnn", pixels.reshape(SHAPE))["OUTPUT__0"]
     np.testing.assert_allclose([output["data"]], expected, rtol=1e-4, atol=1e-5)
@@ -56,4 +57,7 @@ def test_the_server_describes_a_model(server: Server) -> None:
     status, answer = curl(f"http://{server.http}/v2/models/cifar10_cnn")
     assert status == 200
     assert answer["inputs"] == [{"name": "INPUT__0", "datatype": "FP32", "shape": [-1, 3, 32, 32]}]
-    assert answer["outputs"] == [{"name": "OUTPUT__0", "datatype": "FP32", "shape": [-1, 10]}]
+    assert answer["outputs"] == [
+        {"name": "OUTPUT__0", "datatype": "FP32", "shape": [-1, 10]},
+        {"name": "FEATURES__1", "datatype": "FP32", "shape": [-1, 84]},
+    ]

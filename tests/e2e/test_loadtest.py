@@ -15,11 +15,12 @@ from urllib.parse import urlencode
 
 import pytest
 
-from tools.repository import ROOT, model_names
+from tools.repository import ROOT, model_names, read_config, versions
 from tools.tritonserver import Options, Server
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 USERS = 8
+SAMPLES = ROOT / "build" / "samples"
 
 
 def figures(result: subprocess.CompletedProcess[str]) -> dict[str, Any]:
@@ -33,6 +34,15 @@ def assert_complete(run: dict[str, Any]) -> None:
         assert model["requests"] > 0
         assert 0 <= model["server"]["requests"] - model["requests"] <= USERS
         assert model["server"]["inferences"] == model["server"]["requests"] * run["client_batch"]
+
+
+def classifiers() -> set[str]:
+    """What is tested unasked: the models with sample images that are no pipelines."""
+    return {
+        model
+        for model in model_names()
+        if versions(model) and (SAMPLES / model).is_dir() and not read_config(model).ensemble_scheduling.step
+    }
 
 
 def test_both_protocols_are_measured_and_both_sides_agree(command: Command, server: Server, tmp_path: Path) -> None:
@@ -51,13 +61,30 @@ def test_both_protocols_are_measured_and_both_sides_agree(command: Command, serv
     assert result.returncode == 0, result.stderr
     assert "SLO met: errors<1%" in result.stdout
     for protocol, run in figures(result).items():
-        assert set(run["models"]) == set(model_names())
+        assert set(run["models"]) == classifiers()
         assert {model["payload"] for model in run["models"].values()} == {"samples"}
         assert_complete(run)
         assert run["errors"] == 0 and run["rps"] > 10
         assert 0 < run["p50_ms"] <= run["p95_ms"] <= run["p99_ms"] <= run["max_ms"]
         assert run["mean_batch"] >= 1
         assert {f"{protocol}.{suffix}" for suffix in ("html", "json", "md")} <= {p.name for p in tmp_path.iterdir()}
+
+
+def test_a_pipeline_is_tested_when_it_is_named(command: Command, server: Server, tmp_path: Path) -> None:
+    options = ("--users", "4", "--run-time", "1", "--report", tmp_path, "--models", "digit_image,cifar10_image_bytes")
+    result = command("loadtest.run", *options, server=server)
+    assert result.returncode == 0, result.stderr
+    for run in figures(result).values():
+        assert run["errors"] == 0
+        assert {model["payload"] for model in run["models"].values()} == {"samples"}
+        assert all(model["requests"] > 0 for model in run["models"].values())
+
+
+def test_steps_and_pipelines_that_are_passed_over_are_named(command: Command, server: Server, tmp_path: Path) -> None:
+    options = ("--protocols", "http", "--users", "1", "--run-time", "1", "--report", tmp_path)
+    result = command("loadtest.run", *options, server=server)
+    (told,) = [line for line in result.stderr.splitlines() if line.startswith("not tested unless --models names them")]
+    assert {"digit_image", "digit_prepare", "image_decode"} <= set(told.partition(": ")[2].split(", "))
 
 
 def test_workers_figures_are_complete(command: Command, server: Server, tmp_path: Path) -> None:

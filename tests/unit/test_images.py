@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from clients.contract import Array, Contract, TensorSpec
+from clients.decoding import MOST_PIXELS
 from clients.errors import InvalidInput
-from clients.images import MOST_PIXELS, ImageSpec, image_files, image_spec, load_image, normalise
+from clients.images import ImageSpec, image_files, image_spec, load_image, normalise
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 COLOUR = ImageSpec(3, 2, 2, (0.5, 0.4, 0.3), (0.5, 0.2, 0.1), flat=False)

@@ -5,7 +5,9 @@ python -m tools.export cifar10_cnn
 
 import torch
 from torch import nn
+from torch.nn.functional import relu
 
+from tools.features import with_features
 from tools.recipes import Recipe
 
 
@@ -23,9 +25,9 @@ class SimpleCNN(nn.Module):
 
     def features(self, image: torch.Tensor) -> torch.Tensor:
         """Activations of the last hidden layer, [N, 84]."""
-        maps = self.pool(torch.relu(self.conv1(image)))
-        maps = self.pool(torch.relu(self.conv2(maps)))
-        return torch.relu(self.fc2(torch.relu(self.fc1(torch.flatten(maps, 1)))))
+        maps = self.pool(relu(self.conv1(image)))
+        maps = self.pool(relu(self.conv2(maps)))
+        return relu(self.fc2(relu(self.fc1(torch.flatten(maps, 1)))))
 
     def classify(self, features: torch.Tensor) -> torch.Tensor:
         """Logits of the ten classes."""
@@ -43,4 +45,5 @@ RECIPE = Recipe(
     epochs=10,
     batch_size=4,
     lr=1e-3,
+    after=with_features,
 )

@@ -6,13 +6,14 @@ Compared with cifar10_cnn, which differs in nothing but the teacher.
 from dataclasses import replace
 
 from tools.compression.distillation import distilled
-from tools.recipes import cifar10_cnn
+from tools.recipes import cifar10_cnn, unchanged
 
 RECIPE = replace(
     cifar10_cnn.RECIPE,
     parent="cifar10_cnn",
     teacher="cifar10_cnn_wide",
     distillation=distilled,
+    after=unchanged,
     budget=0.01,
     default=False,
 )

@@ -5,7 +5,9 @@ python -m tools.export mnist_mlp
 
 import torch
 from torch import nn
+from torch.nn.functional import relu
 
+from tools.features import with_features
 from tools.recipes import Recipe
 
 
@@ -20,7 +22,7 @@ class SimpleNN(nn.Module):
 
     def features(self, image: torch.Tensor) -> torch.Tensor:
         """Activations of the last hidden layer, [N, 128]."""
-        return torch.relu(self.fc2(torch.relu(self.fc1(image))))
+        return relu(self.fc2(relu(self.fc1(image))))
 
     def classify(self, features: torch.Tensor) -> torch.Tensor:
         """Logits of the ten digits."""
@@ -37,4 +39,5 @@ RECIPE = Recipe(
     epochs=10,
     batch_size=64,
     lr=1e-3,
+    after=with_features,
 )

@@ -5,7 +5,8 @@ mistakes in the same kind of words, and runs each dynamic batch in one forward c
 in NVIDIA's container the C++ backend serves the same repository.
 
 The cost per request counts here: tensors are joined in numpy, enter and leave torch once per batch, and are
-handed back as slices; everything that does not depend on the request is worked out in `initialize`.
+handed back as slices; everything that does not depend on the request is worked out in `initialize`. Outputs that
+nobody asked for are not handed back.
 """
 
 from __future__ import annotations
@@ -57,6 +58,8 @@ class TritonPythonModel:
             (output.name, output.index, output.dtype and getattr(torch, output.dtype))
             for output in signature.bind_outputs(self.config)
         ]
+        # A model with one output is asked for nothing else, so its requests need not be looked at.
+        self.optional = len(self.outputs) > 1
         self.clean_cache = self.device.type == "cuda" and flag(self.config, "ENABLE_CACHE_CLEANING", False)
         self.batched = self.config.get("max_batch_size", 0) > 0
         self.gather = self.gather_one if self.takes_one_tensor() else self.gather_many
@@ -69,7 +72,8 @@ class TritonPythonModel:
         """Answer a batch of requests with one forward call; a failure answers all of them with its reason."""
         try:
             sizes, tensors = self.gather(requests)
-            results = self.results(self.model(*tensors))
+            asked = self.asked(requests) if self.optional else None
+            results = self.results(self.model(*tensors), asked)
         except pb_utils.TritonModelException as error:
             return respond_all(requests, str(error), pb_utils.TritonError.INVALID_ARG)
         except Exception as error:  # Whatever a user's model raises is an answer to the caller, not our end.
@@ -80,7 +84,7 @@ class TritonPythonModel:
 
                 torch.cuda.empty_cache()
         try:
-            return self.split(sizes, results)
+            return self.split(sizes, results, asked)
         except pb_utils.TritonModelException as error:
             return respond_all(requests, str(error), pb_utils.TritonError.INVALID_ARG)
 
@@ -108,11 +112,18 @@ class TritonPythonModel:
         tensor = self.from_numpy(array)
         return tensor if self.device.type == "cpu" else tensor.to(self.device)
 
-    def results(self, returned: Any) -> list[tuple[str, Array]]:
-        """Each output's whole batch as an array, checked against the config."""
+    def asked(self, requests: list[Any]) -> list[set[str]]:
+        """The names of the outputs that each request wants."""
+        return [set(request.requested_output_names()) for request in requests]
+
+    def results(self, returned: Any, asked: list[set[str]] | None) -> list[tuple[str, Array]]:
+        """The whole batch of each output that some request wants as an array, checked against the config."""
         values = returned if isinstance(returned, tuple) else (returned,)
+        wanted = None if asked is None else set().union(*asked)
         results = []
         for name, index, dtype in self.outputs:
+            if wanted is not None and name not in wanted:
+                continue
             if index >= len(values):
                 raise pb_utils.TritonModelException(
                     f"The output {name} in the model configuration refers to an output index which doesn't "
@@ -121,8 +132,8 @@ class TritonPythonModel:
             results.append((name, to_array(name, values[index], dtype)))
         return results
 
-    def split(self, sizes: list[int], results: list[tuple[str, Array]]) -> list[Any]:
-        """One response per request, its rows cut out of the batch."""
+    def split(self, sizes: list[int], results: list[tuple[str, Array]], asked: list[set[str]] | None) -> list[Any]:
+        """One response per request, its rows of what it asked for cut out of the batch."""
         total = sum(sizes)
         for name, array in results:
             if self.batched and len(array) != total:
@@ -133,10 +144,11 @@ class TritonPythonModel:
         if len(sizes) == 1:
             return [pb_utils.InferenceResponse([pb_utils.Tensor(name, array) for name, array in results])]
         responses, start = [], 0
-        for size in sizes:
+        for number, size in enumerate(sizes):
             end = start + size
+            own = results if asked is None else [result for result in results if result[0] in asked[number]]
             responses.append(
-                pb_utils.InferenceResponse([pb_utils.Tensor(name, array[start:end]) for name, array in results])
+                pb_utils.InferenceResponse([pb_utils.Tensor(name, array[start:end]) for name, array in own])
             )
             start = end
         return responses
