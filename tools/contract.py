@@ -64,4 +64,6 @@ def example(spec: TensorSpec, batch: int, generator: torch.Generator) -> torch.T
     dtype = torch_dtype(spec)
     if dtype.is_floating_point:
         return torch.randn(shape, generator=generator).to(dtype)
+    if dtype == torch.uint8:  # Pixels.
+        return torch.randint(0, 256, shape, generator=generator).to(dtype)
     return torch.randint(0, 2, shape, generator=generator).to(dtype)

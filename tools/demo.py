@@ -1,8 +1,8 @@
 """The whole way on real parts, in one command: `make demo`, or `python -m tools.demo`.
 
 Trains and exports the models that have no version yet, serves them with the embedded tritonserver, classifies sample
-images over HTTP and gRPC, load-tests both protocols and stops. Every figure printed comes from this run; the last
-line of stdout is one compact JSON document.
+images with classifiers and whole pipelines over HTTP and gRPC, load-tests the classifiers over both protocols and
+stops. Every figure printed comes from this run; the last line of stdout is one compact JSON document.
 """
 
 import argparse
@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from clients.client import Client
 from clients.connection import PROTOCOLS, Connection, Protocol
 from clients.errors import ClientError
 from clients.images import image_files
-from tools.repository import ROOT, RepositoryError, model_names, read_manifest, versions
+from tools.repository import ROOT, RepositoryError, model_names, read_config, read_manifest, versions
 from tools.tritonserver import HARDWARE, Options, Server, ServerError
 
 Document = dict[str, Any]
@@ -47,18 +48,19 @@ def title(text: str) -> None:
 
 
 def build() -> Document:
-    """Train and export what is missing; what the newest version of each model is."""
+    """Train and export what is missing; what the newest version of each classifier and pipeline is."""
     title("Train and export what has no version yet")
     # Its own last line is JSON too; here stdout ends with the demo's.
     command = [sys.executable, "-m", "tools.export", "--missing"]
     if subprocess.run(command, cwd=ROOT, stdout=sys.stderr.fileno()).returncode:
         raise DemoError("the export failed")
-    return {model: newest(model) for model in model_names() if versions(model)}
+    manifests = {model: read_manifest(model, versions(model)[-1]) for model in model_names() if versions(model)}
+    # Steps of pipelines have no accuracy: they answer nobody's question.
+    return {model: told(model, manifest) for model, manifest in manifests.items() if "accuracy" in manifest}
 
 
-def newest(model: str) -> Document:
+def told(model: str, manifest: Document) -> Document:
     """Accuracy, data and version of a model's newest version, printed and returned."""
-    manifest = read_manifest(model, versions(model)[-1])
     data = manifest["data"]["title"]
     print(f"{model} version {manifest['version']}: test accuracy {manifest['accuracy']:.2%} on {data}", flush=True)
     return {"accuracy": manifest["accuracy"], "data": data, "version": manifest["version"]}
@@ -107,10 +109,10 @@ def as_document(model: str, protocol: Protocol, answer: Answer) -> Document:
     }
 
 
-def loadtest(server: Server, users: int, seconds: int) -> Document:
-    """Load-test both protocols with Locust; their figures."""
+def loadtest(server: Server, models: Sequence[str], users: int, seconds: int) -> Document:
+    """Load-test models over both protocols with Locust; their figures."""
     title(f"Load test: {users} users, {seconds} s per protocol")
-    command = [sys.executable, "-m", "loadtest.run", "--slo", "errors<1%"]
+    command = [sys.executable, "-m", "loadtest.run", "--slo", "errors<1%", "--models", ",".join(models)]
     command += ["--users", str(users), "--run-time", str(seconds)]
     addresses = {"TRITON_HTTP_URL": server.http, "TRITON_GRPC_URL": server.grpc}
     result = subprocess.run(command, cwd=ROOT, env={**os.environ, **addresses}, stdout=subprocess.PIPE, text=True)
@@ -129,7 +131,8 @@ def demo(arguments: argparse.Namespace) -> Document:
     with Server(options) as server:
         print(f"Ready at http://{server.http} (HTTP) and {server.grpc} (gRPC)", flush=True)
         answers = inference(server, models, arguments.images)
-        load = loadtest(server, arguments.users, arguments.run_time)
+        classifiers = [model for model in models if not read_config(model).ensemble_scheduling.step]
+        load = loadtest(server, classifiers, arguments.users, arguments.run_time)
         server.check()
     return {"models": models, "inference": answers, "loadtest": load}
 

@@ -9,26 +9,21 @@ one rename makes it the model's next version. A failed proof leaves the reposito
 """
 
 import argparse
-import copy
 import hashlib
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
-from torch import nn
 
-from tools import proof, recipes, settings, torchscript, train
+from tools import contents, pipelines, proof, recipes, settings, train
 from tools.datasets import DataError, ImageData
-from tools.recipes import Recipe, RecipeError, Step
+from tools.recipes import AnyRecipe, Pipeline, Recipe, RecipeError, Step
 from tools.repository import (
     MANIFEST_FILE,
-    MODEL_FILE,
     REPOSITORY,
     ROOT,
     RepositoryError,
@@ -39,7 +34,6 @@ from tools.repository import (
     versions,
     write_cpu_config,
 )
-from tools.train import Trained
 
 # The newest release whose libtorch backend the files are written for; docker-compose.yml pulls the same one.
 TRITON_CONTAINER = "nvcr.io/nvidia/tritonserver:26.09-py3"
@@ -74,59 +68,22 @@ def publish(model: str, fill: Fill, repository: Path = REPOSITORY, version: int 
             **evidence,
             "torch": torch.__version__,
             "triton_container": TRITON_CONTAINER,
-            **fingerprint(folder / MODEL_FILE),
+            **fingerprint(folder),
         }
         (folder / MANIFEST_FILE).write_text(json.dumps(manifest, indent=2) + "\n")
         write_cpu_config(model, repository)
     return manifest
 
 
-def fingerprint(file: Path) -> dict[str, Any]:
-    """Name, size and SHA-256 of a model's file; nothing for an ensemble, which has none."""
-    if not file.is_file():
-        return {}
-    content = file.read_bytes()
-    return {"file": {"name": file.name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}}
-
-
-def write_network(network: nn.Module, folder: Path, model: str, repository: Path, tolerance: float) -> float:
-    """Write a network as TorchScript and prove it; returns how far it is from eager at most."""
-    file = folder / MODEL_FILE
-    proof.prove_scriptable(network, file, model)
-    proof.prove_device(torchscript.load(file), model, repository)
-    return proof.prove_same(network, file, model, repository, tolerance)
-
-
-def fill_trained(trained: Trained, repository: Path, folder: Path) -> dict[str, Any]:
-    """Write and prove a trained network; what it was trained on, and how well it does."""
-    model, data = trained.settings.model, trained.data
-    recipe, spec = recipes.trained(model), train.input_spec(model, repository)
-    network = recipe.after(copy.deepcopy(trained.network), train.samples(data, spec))
-    difference = write_network(network, folder, model, repository, recipe.tolerance)
-    accuracy = train.accuracy(torchscript.load(folder / MODEL_FILE), data.test_images, data.test_labels, spec)
-    proof.prove_accuracy(model, data.name, accuracy, dict(recipe.floors or {}))
-    if recipe.parent and recipe.budget is not None and trained.parent_accuracy is not None:
-        proof.prove_budget(model, recipe.parent, accuracy, trained.parent_accuracy, recipe.budget)
-    training = {key: value for key, value in asdict(trained.settings).items() if key not in ("model", "data")}
-    return {
-        **(
-            {"parent": recipe.parent, "parent_accuracy": round(trained.parent_accuracy or 0, 6)}
-            if recipe.parent
-            else {}
-        ),
-        **({"teacher": recipe.teacher} if recipe.teacher else {}),
-        "training": training,
-        "data": {"name": data.name, "title": data.title, "stand_in": data.stand_in, "sha256": data.sha256},
-        "accuracy": round(accuracy, 6),
-        "test_images": len(data.test_labels),
-        "parameters": sum(parameter.numel() for parameter in trained.network.parameters()),
-        "max_abs_difference": difference,
-    }
-
-
-def fill_step(model: str, step: Step, repository: Path, folder: Path) -> dict[str, Any]:
-    """Write and prove a network that learns nothing."""
-    return {"max_abs_difference": write_network(step.network(), folder, model, repository, proof.TOLERANCE)}
+def fingerprint(folder: Path) -> dict[str, Any]:
+    """Names, sizes and SHA-256 of a version's files: `file` for the one of most models; nothing for an ensemble."""
+    files = [
+        {"name": path.name, "bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        for path in sorted(folder.iterdir())
+    ]
+    if len(files) == 1:
+        return {"file": files[0]}
+    return {"files": files} if files else {}
 
 
 def write_samples(model: str, data: ImageData, folder: Path = SAMPLES) -> Path:
@@ -135,10 +92,22 @@ def write_samples(model: str, data: ImageData, folder: Path = SAMPLES) -> Path:
         place = folder / model / name
         place.mkdir(parents=True, exist_ok=True)
         for index in (data.test_labels == label).nonzero()[0][:SAMPLES_PER_CLASS]:
-            pixels = data.test_images[index]
-            image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-            image.save(place / f"{index:05d}.png")
+            (place / f"{index:05d}.png").write_bytes(pipelines.png(data.test_images[index]))
     return folder / model
+
+
+def prepare(arguments: argparse.Namespace, model: str, recipe: AnyRecipe) -> tuple[ImageData | None, Fill]:
+    """What a model is tested on, if it is, and how its folder is filled; a training happens here."""
+    repository = arguments.repository
+    if isinstance(recipe, Recipe):
+        trained = train.train_from(arguments, model, repository)
+        return trained.data, partial(contents.fill_trained, trained, repository)
+    if isinstance(recipe, Pipeline):
+        data = pipelines.data_of(model, repository)
+        return data, partial(contents.fill_pipeline, model, recipe, data, repository)
+    if isinstance(recipe, Step):
+        return None, partial(contents.fill_step, model, recipe, repository)
+    return None, partial(contents.fill_python_step, model, recipe, repository)
 
 
 def export(arguments: argparse.Namespace, model: str) -> dict[str, Any]:
@@ -147,14 +116,10 @@ def export(arguments: argparse.Namespace, model: str) -> dict[str, Any]:
     refuse_unwritable(model, repository)
     if arguments.version:
         refuse_existing(model, arguments.version, repository)
-    if isinstance(recipe, Recipe):
-        trained = train.train_from(arguments, model, repository)
-        manifest = publish(model, partial(fill_trained, trained, repository), repository, arguments.version)
-        write_samples(model, trained.data, arguments.samples)
-    elif isinstance(recipe, Step):
-        manifest = publish(model, partial(fill_step, model, recipe, repository), repository, arguments.version)
-    else:
-        raise RecipeError(f"{model}: a recipe of type {type(recipe).__name__} cannot be exported")
+    data, fill = prepare(arguments, model, recipe)
+    manifest = publish(model, fill, repository, arguments.version)
+    if data:
+        write_samples(model, data, arguments.samples)
     removed = keep_versions(model, arguments.keep, repository) if arguments.keep else []
     print(summary(manifest) + (f"; removed {', '.join(map(str, removed))}" if removed else ""))
     return manifest
@@ -166,10 +131,12 @@ def summary(manifest: dict[str, Any]) -> str:
     if "accuracy" in manifest:
         images = f"{manifest['test_images']} images of {manifest['data']['title']}"
         parts[0] += f": test accuracy {manifest['accuracy']:.2%} of {images}"
-    if "parent" in manifest:
-        parts.append(f"{manifest['parent']}: {manifest['parent_accuracy']:.2%}")
+    for other in ("parent", "classifier"):
+        if other in manifest:
+            parts.append(f"{manifest[other]}: {manifest[f'{other}_accuracy']:.2%}")
     if "file" in manifest:
         parts.append(f"{manifest['file']['bytes']:,} bytes")
+    if "max_abs_difference" in manifest:
         parts.append(f"TorchScript and eager differ by at most {manifest['max_abs_difference']:.1e}")
     return "; ".join(parts)
 
@@ -181,6 +148,7 @@ def chosen_models(arguments: argparse.Namespace) -> list[str]:
     whose repository is mounted read-only could not do it.
     """
     models = arguments.models or [name for name in recipes.names() if recipes.load(name).default]
+    models = pipelines.in_order(models, arguments.repository)
     if not arguments.missing:
         return list(models)
     built = [model for model in models if versions(model, arguments.repository)]

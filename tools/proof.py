@@ -5,6 +5,7 @@ Each check raises ProofError with what was expected and what came; nothing here 
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,9 +81,22 @@ def prove_device(module: torch.jit.ScriptModule, model: str, repository: Path = 
 
 
 def prove_same(
-    network: nn.Module, path: Path, model: str, repository: Path = REPOSITORY, tolerance: float = TOLERANCE
+    network: nn.Module,
+    path: Path,
+    model: str,
+    repository: Path = REPOSITORY,
+    tolerance: float = TOLERANCE,
+    dims: Sequence[tuple[int, ...]] = (),
 ) -> float:
     """The file answers as the eager network does, at several batch sizes, with the shapes of config.pbtxt.
+
+    Args:
+        network: the eager one.
+        path: the TorchScript file.
+        model: its name.
+        repository: where its config.pbtxt is.
+        tolerance: how far the two may be apart, relative and absolute.
+        dims: shapes to try for the only input of a model whose config.pbtxt leaves dims open, one after the other.
 
     Returns:
         The largest absolute difference that was seen.
@@ -93,21 +107,45 @@ def prove_same(
     module = torchscript.load(path)
     contract = read_contract(model, repository)
     inputs, outputs = prove_signature(module, model, repository)
-    specs = {spec.name: spec for spec in contract.inputs}
     places = [output.index for output in outputs]
-    generator = torch.Generator().manual_seed(0)
     worst = 0.0
-    for batch in batch_sizes(contract):
-        arguments = [example(specs[name], batch, generator) for name in inputs.names]
-        expected, found = (call(side, arguments, batch, contract, places) for side in (network, module))
-        for spec, before, after in zip(contract.outputs, expected, found, strict=True):
-            check_output(spec, after, batch)
-            worst = max(worst, check_close(spec, before, after, batch, tolerance))
-        if batch > 1:
-            last = [tensor[-1:] for tensor in arguments]
-            alone = call(module, last, 1, contract, places)
-            rows = [tensor[-1:] for tensor in found]
-            check_rows_apart(contract, alone, rows, batch, max(tolerance, BATCH_TOLERANCE))
+    for specs in shaped(contract.inputs, dims):
+        ordered = [specs[name] for name in inputs.names]
+        for batch in batch_sizes(contract):
+            worst = max(worst, compare(network, module, contract, ordered, places, batch, tolerance))
+    return worst
+
+
+def shaped(inputs: Sequence[TensorSpec], dims: Sequence[tuple[int, ...]]) -> list[dict[str, TensorSpec]]:
+    """Inputs by name, once for each of the shapes of the only one, or once as they are."""
+    if not dims:
+        return [{spec.name: spec for spec in inputs}]
+    (only,) = inputs
+    return [{only.name: replace(only, dims=shape)} for shape in dims]
+
+
+def compare(
+    network: nn.Module,
+    module: nn.Module,
+    contract: Contract,
+    inputs: Sequence[TensorSpec],
+    places: Sequence[int],
+    batch: int,
+    tolerance: float,
+) -> float:
+    """One batch of random inputs through both; returns their largest difference."""
+    generator = torch.Generator().manual_seed(batch)
+    arguments = [example(spec, batch, generator) for spec in inputs]
+    expected, found = (call(side, arguments, batch, contract, places) for side in (network, module))
+    worst = 0.0
+    for spec, before, after in zip(contract.outputs, expected, found, strict=True):
+        check_output(spec, after, batch)
+        worst = max(worst, check_close(spec, before, after, batch, tolerance))
+    if batch > 1:
+        last = [tensor[-1:] for tensor in arguments]
+        alone = call(module, last, 1, contract, places)
+        rows = [tensor[-1:] for tensor in found]
+        check_rows_apart(contract, alone, rows, batch, max(tolerance, BATCH_TOLERANCE))
     return worst
 
 
@@ -175,6 +213,17 @@ def check_rows_apart(
                 f"{spec.name}: a row's answer depends on its batch: it differs by {worst:g} between a batch of 1 and "
                 f"one of {batch} (limit {tolerance:g}); set max_batch_size to 0, or make rows independent"
             )
+
+
+def prove_labels(model: str, classifier: str, repository: Path = REPOSITORY) -> None:
+    """A pipeline names the classes as its classifier does, where it has a labels.txt of its own.
+
+    Raises:
+        ProofError: the two files differ.
+    """
+    own, original = (repository / name / "labels.txt" for name in (model, classifier))
+    if own.is_file() and own.read_text() != original.read_text():
+        raise ProofError(f"{own} differs from {original}; copy that file")
 
 
 def prove_accuracy(model: str, data: str, accuracy: float, floors: dict[str, float]) -> None:

@@ -234,10 +234,12 @@ def published(stack: Stack, service: str) -> list[dict[str, str]]:
 
 
 def send(stack: Stack, protocol: Protocol, batch: int = 3) -> None:
-    """One request to every default model, of random values in its own shape; its answer has its outputs."""
+    """One request to every default model that takes numbers, of random ones; its answer has its outputs."""
     with stack.client(protocol) as client:
         for model in MODELS:
             contract = client.contract(model)
+            if any(spec.datatype == "BYTES" for spec in contract.inputs):
+                continue
             _, (values, *_) = inputs(contract, Path("no samples"), batch)
             answer = client.infer(model, values)
             assert set(answer) == {spec.name for spec in contract.outputs}
@@ -306,7 +308,7 @@ def test_a_user_who_may_not_write_learns_at_once_which_values_to_set(
 def test_the_build_service_published_a_version_of_every_default_model_that_belongs_to_the_user(stack: Stack) -> None:
     assert stack.inspect("build")["State"]["ExitCode"] == 0
     for model in MODELS:
-        assert (stack.folder / "model_repository" / model / "1" / "model.pt").is_file()
+        assert (stack.folder / "model_repository" / model / "1" / "manifest.json").is_file()
     strangers = [path for path in stack.folder.rglob("*") if path.stat().st_uid != (stack.user or os.getuid())]
     assert not strangers
 

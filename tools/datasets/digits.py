@@ -1,5 +1,6 @@
 """The offline stand-in for MNIST: scikit-learn's 1,797 real handwritten digits, enlarged from 8x8 to 28x28.
 
+Framed as MNIST's are, by the same code that prepares pictures on the server: what a model learns is what it will see.
 Written as genuine IDX files that torchvision's MNIST class reads, under a class and folder name of their
 own, so that they are never taken for MNIST. A fifth of each class is held out for testing; the training
 digits come with shifted, turned and scaled copies, the test digits as they are. Made once: remove the
@@ -12,10 +13,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image
 
 from tools.datasets import Images, Split, mnist
 from tools.datasets.files import reading, staged
+from tools.steps.digit import framed
 from tools.torchvision_import import load_torchvision
 
 TITLE = "scikit-learn's digits at 28x28 (stand-in for MNIST)"
@@ -71,11 +74,11 @@ def make(copies: int) -> tuple[Split, Split]:
 
 
 def enlarge(image: npt.NDArray[np.float64]) -> Images:
-    """An 8x8 digit of values 0 to 16 as 20x20 pixels in the middle of 28x28, as MNIST has them."""
+    """An 8x8 digit of values 0 to 16 as 28x28 pixels: fit to 20x20, its centre of mass in the middle."""
     small = Image.fromarray((image * 255 / 16).round().astype(np.uint8))
-    canvas = np.zeros((28, 28), np.uint8)
-    canvas[4:24, 4:24] = np.asarray(small.resize((20, 20), Image.Resampling.BICUBIC))
-    return canvas
+    large = np.asarray(small.resize((20, 20), Image.Resampling.BICUBIC), np.float32)
+    pixels: Images = framed(torch.from_numpy(np.pad(large, 4))).round().to(torch.uint8).numpy()
+    return pixels
 
 
 def vary(image: Images, random: np.random.Generator) -> Images:

@@ -2,7 +2,8 @@
 
 A recipe holds what is particular to a model; everything that is the same for all of them is in `tools.train` and
 `tools.export`. A model that is trained has a `Recipe`; it may begin as the trained network of a parent (a variant:
-quantized, pruned) or learn from a teacher. A model that only computes has a `Step`, and an ensemble a `Pipeline`.
+quantized, pruned) or learn from a teacher. A model that only computes has a `Step`, or a `PythonStep` where torch
+cannot do it, and an ensemble of such models has a `Pipeline`.
 """
 
 import importlib
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.optim import Optimizer
+
+    from clients.images import ImageSpec
 
 # Turns a network into another one, given samples of its inputs, float32 [N, …]; it may change the one that it gets.
 Change = Callable[["nn.Module", "Tensor"], "nn.Module"]
@@ -91,21 +94,45 @@ class Step:
     """A model that learns nothing: pre- or post-processing as a network of pure torch operations.
 
     Attributes:
-        network: builds it.
+        network: builds it; of a step that prepares a classifier's input, from how that wants its image.
+        prepares: the classifier whose input it makes; its config.pbtxt says mean, standard deviation and size.
+        dims: shapes of one input to prove it with, where config.pbtxt leaves dims open.
     """
 
-    network: "Callable[[], nn.Module]"
+    network: "Callable[[], nn.Module] | Callable[[ImageSpec], nn.Module]"
+    prepares: str | None = None
+    dims: tuple[tuple[int, ...], ...] = ()
+    default: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class PythonStep:
+    """A step that torch cannot express, for Triton's Python backend: it needs numpy, and what its files import.
+
+    Attributes:
+        files: paths in this repository, published side by side as they are named here; `step.py` holds a class
+            `Step` whose `run` takes arrays by input name and returns arrays by output name.
+        labels_of: the classifier whose labels.txt is published beside them.
+    """
+
+    files: Mapping[str, str]
+    labels_of: str | None = None
     default: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pipeline:
-    """An ensemble; its config.pbtxt says which models it is made of."""
+    """An ensemble; its config.pbtxt says which models it is made of, one of which is trained.
 
+    Attributes:
+        budget: how much of that classifier's test accuracy it may lose (0 to 1).
+    """
+
+    budget: float = 0.01
     default: bool = True
 
 
-AnyRecipe = Recipe | Step | Pipeline
+AnyRecipe = Recipe | Step | PythonStep | Pipeline
 
 
 def names() -> list[str]:

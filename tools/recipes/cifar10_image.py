@@ -1,0 +1,5 @@
+"""cifar10_image: a colour picture in, probabilities out."""
+
+from tools.recipes import Pipeline
+
+RECIPE = Pipeline()

@@ -1,0 +1,5 @@
+"""digit_image: a picture of a digit in, probabilities out."""
+
+from tools.recipes import Pipeline
+
+RECIPE = Pipeline()
