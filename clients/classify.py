@@ -90,7 +90,7 @@ def classify_images(client: Client, tensor: Array, contract: Contract, top: int)
     if contract.outputs[0].datatype != "BYTES":
         return client.classify(contract.model, tensor, top)
     # A pipeline that says the best label and its probability, and no index.
-    texts, scores = client.infer(contract.model, tensor).values()
+    texts, scores = client.infer(contract.model, tensor, ["LABEL", "PROBABILITY"]).values()
     best = zip(texts.ravel(), scores.ravel().tolist(), strict=True)
     return [[Label(text.decode(), -1, score, score)] for text, score in best]
 

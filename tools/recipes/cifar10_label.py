@@ -1,4 +1,4 @@
-"""cifar10_label: the index of a class of cifar10_cnn as its label."""
+"""cifar10_label: the index and the probability of a class of cifar10_cnn as a label, and as JSON."""
 
 from tools.recipes import PythonStep
 from tools.steps.python import ADAPTER

@@ -1,4 +1,4 @@
-"""digit_label: the index of a class of mnist_mlp as its label."""
+"""digit_label: the index and the probability of a class of mnist_mlp as a label, and as JSON."""
 
 from tools.recipes import PythonStep
 from tools.steps.python import ADAPTER

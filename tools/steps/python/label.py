@@ -1,7 +1,8 @@
-"""Indices to labels; published as step.py beside the labels.txt of a classifier."""
+"""Indices and probabilities to labels; published as step.py beside the labels.txt of a classifier."""
 
 from __future__ import annotations
 
+import json
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -21,5 +22,13 @@ class Step:
             self.labels = np.array([line.strip().encode() for line in lines], np.object_)
 
     def run(self, inputs: dict[str, Array]) -> dict[str, Array]:
-        """Int64 [N, 1] to BYTES [N, 1]."""
-        return {"LABEL": self.labels[inputs["INDEX"]]}
+        """Int64 and float32 [N, 1] to the label, BYTES [N, 1], and to label and probability as JSON, BYTES [N, 1]."""
+        labels = self.labels[inputs["INDEX"]]
+        pairs = zip(labels.ravel(), inputs["PROBABILITY"].ravel(), strict=True)
+        answers = [answer(label.decode(), float(probability)) for label, probability in pairs]
+        return {"LABEL": labels, "ANSWER": np.array(answers, np.object_).reshape(labels.shape)}
+
+
+def answer(label: str, probability: float) -> bytes:
+    """One answer as JSON."""
+    return json.dumps({"label": label, "probability": round(probability, 4)}).encode()
