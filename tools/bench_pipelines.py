@@ -119,21 +119,24 @@ def load(way: Way, files: list[Path], address: str, users: int, seconds: float) 
         ClientError: an answer was an error.
     """
 
-    def call(number: int) -> list[float]:
+    def call(number: int) -> tuple[list[float], float]:
         latencies: list[float] = []
         with Client(Connection("grpc", address)) as client:
             readers = image_readers(client.contract(way.model))
             start.wait()
-            end = time.perf_counter() + seconds
+            first = time.perf_counter()
+            end = first + seconds
             while (began := time.perf_counter()) < end:
                 classify(client, way.model, readers, files[(number + len(latencies)) % len(files)])
                 latencies.append((time.perf_counter() - began) * 1000)
-        return latencies
+        return latencies, time.perf_counter() - first
 
     start = threading.Barrier(users)
     with ThreadPoolExecutor(users) as pool:
-        every = [latency for own in pool.map(call, range(users)) for latency in own]
-    return Run(len(every) / seconds, every)
+        answered = list(pool.map(call, range(users)))
+    every = [latency for own, _ in answered for latency in own]
+    # Those under way at the end are answered too, so the time is that of the last one.
+    return Run(len(every) / max(lasted for _, lasted in answered), every)
 
 
 def bench(pipeline: str, address: str, arguments: argparse.Namespace, folder: Path) -> list[Document]:
