@@ -57,7 +57,9 @@ def test_all_models_are_listed_with_version_and_state(call: Call, repository: Pa
 def test_the_contract_is_what_config_pbtxt_says(call: Call) -> None:
     contract = call("contract", MODEL)
     assert contract.inputs == (TensorSpec("INPUT__0", "FP32", (784,)),)
-    assert contract.outputs == (TensorSpec("OUTPUT__0", "FP32", (10,)),)
+    assert contract.outputs == (TensorSpec("OUTPUT__0", "FP32", (10,)), TensorSpec("FEATURES__1", "FP32", (128,)))
+    assert contract.members == ()
+    assert call("contract", "digit_image").members == ("digit_prepare", MODEL, "classification")
     assert contract.max_batch_size == 64 and contract.parameters["IMAGE_SHAPE"] == "1x28x28"
     assert contract.versions == tuple(model["version"] for model in call("models") if model["name"] == MODEL)
 
