@@ -13,6 +13,7 @@ line of stdout is one compact JSON document.
 import argparse
 import json
 import sys
+import tempfile
 import time
 from pathlib import Path
 from statistics import median
@@ -22,6 +23,7 @@ import torch
 
 from tools import recipes, torchscript
 from tools.contract import example, read_contract
+from tools.copies import write_copies
 from tools.perf_analyzer import Measurement, PerfAnalyzerError, measure
 from tools.recipes import Recipe
 from tools.repository import MODEL_FILE, REPOSITORY, RepositoryError, version_path, versions
@@ -127,14 +129,14 @@ def main() -> int:
     torch.set_num_threads(1)
     results = {}
     models = arguments.models or default_models()
-    # Other models would take memory and caches from those that are measured.
-    load = ("--model-control-mode=explicit", *(f"--load-model={model}" for model in models))
     try:
-        options = Options(repository=arguments.repository.resolve(), hardware=arguments.hardware, flags=load)
-        with Server(options) as server:
-            for model in models:
-                results[model] = bench(model, server, arguments)
-                print_table(model, results[model])
+        # Copies, because other models would take memory and caches from those that are measured.
+        with tempfile.TemporaryDirectory() as scratch:
+            copies = write_copies(models, Path(scratch), arguments.repository.resolve())
+            with Server(Options(copies, hardware=arguments.hardware)) as server:
+                for model in models:
+                    results[model] = bench(model, server, arguments)
+                    print_table(model, results[model])
     except (ServerError, RepositoryError, PerfAnalyzerError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

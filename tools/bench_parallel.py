@@ -11,22 +11,20 @@ line of stdout is one compact JSON document.
 
 import argparse
 import json
-import shutil
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from google.protobuf import text_format
 from tqdm import tqdm
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from tools import page
 from tools.bench_backend import default_models
+from tools.copies import Change, write_copy
 from tools.perf_analyzer import PerfAnalyzerError, measure
-from tools.repository import REPOSITORY, ROOT, RepositoryError, config_path, read_config, version_path, versions
+from tools.repository import REPOSITORY, ROOT, RepositoryError
 from tools.tritonserver import HARDWARE, Options, Server, ServerError, use_gpu
 
 if TYPE_CHECKING:
@@ -34,7 +32,6 @@ if TYPE_CHECKING:
 
 PAGES = ROOT / "build" / "parallel"
 COMMITTED = "as committed"
-Change = Callable[[ModelConfig], None]
 # Setting → concurrency → (inferences per second, p99 in ms)
 Figures = dict[str, dict[int, tuple[float, float]]]
 
@@ -95,28 +92,16 @@ def with_threads(count: int) -> Change:
     return change
 
 
-def write_copies(model: str, changes: dict[str, Change], repository: Path, folder: Path) -> dict[str, str]:
+def write_settings(model: str, changes: dict[str, Change], repository: Path, folder: Path) -> dict[str, str]:
     """A repository of copies of a model, one for each setting; setting by copy.
 
     Raises:
         RepositoryError: the model does not exist or has no version.
     """
-    config = read_config(model, repository=repository)
-    if not versions(model, repository):
-        raise RepositoryError(f"{model} has no version; run `python -m tools.export {model}`")
-    source = version_path(model, versions(model, repository)[-1], repository)
-    copies = {}
-    for number, (name, change) in enumerate(changes.items()):
-        copy = ModelConfig()
-        copy.CopyFrom(config)
-        copy.name = f"{model}_{number}"
-        change(copy)
-        shutil.copytree(source, folder / copy.name / "1")
-        for labels in (repository / model).glob("*.txt"):
-            shutil.copy(labels, folder / copy.name)
-        config_path(copy.name, repository=folder).write_text(text_format.MessageToString(copy))
-        copies[copy.name] = name
-    return copies
+    return {
+        write_copy(model, folder, repository, f"{model}_{number}", change): name
+        for number, (name, change) in enumerate(changes.items())
+    }
 
 
 def bench(model: str, arguments: argparse.Namespace) -> Figures:
@@ -124,7 +109,7 @@ def bench(model: str, arguments: argparse.Namespace) -> Figures:
     seen: dict[str, dict[int, list[tuple[float, float]]]] = {}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        copies = write_copies(model, settings(arguments), arguments.repository.resolve(), folder)
+        copies = write_settings(model, settings(arguments), arguments.repository.resolve(), folder)
         hardware = "gpu" if use_gpu(arguments.hardware) else "cpu"
         with Server(Options(folder, hardware=hardware, ready_timeout=300)) as server:
             url = server.http if arguments.protocol == "http" else server.grpc

@@ -13,6 +13,7 @@ stdout is one compact JSON document.
 import argparse
 import json
 import sys
+import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -25,6 +26,7 @@ from clients.client import Client
 from clients.connection import Connection
 from clients.errors import ClientError
 from tools import comparison, recipes, train
+from tools.copies import write_copies
 from tools.datasets import DataError, ImageData
 from tools.family import family
 from tools.instances import instances, private_bytes
@@ -138,12 +140,13 @@ def compare(arguments: argparse.Namespace) -> list[Member]:
     repository = arguments.repository.resolve()
     members = built(arguments.model, repository)
     data = train.load_data(recipes.trained(members[0]), manifest(members[0], repository)["data"]["name"])
-    load = ("--model-control-mode=explicit", *(f"--load-model={name}" for name in members))
-    with Server(Options(repository, hardware=arguments.hardware, flags=load, ready_timeout=300)) as server:
-        with Client(Connection("grpc", server.grpc)) as client:
-            right = {name: answers(client, name, data, repository) for name in members}
-        memory = {model: private_bytes(pid) for pid, model in instances(server.pid).items()}
-        speed = speeds(members, server, arguments)
+    with tempfile.TemporaryDirectory() as scratch:
+        copies = write_copies(members, Path(scratch), repository)
+        with Server(Options(copies, hardware=arguments.hardware, ready_timeout=300)) as server:
+            with Client(Connection("grpc", server.grpc)) as client:
+                right = {name: answers(client, name, data, repository) for name in members}
+            memory = {model: private_bytes(pid) for pid, model in instances(server.pid).items()}
+            speed = speeds(members, server, arguments)
     return [member(name, right, right[members[0]], memory, speed[name], repository) for name in members]
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
 
-from tools.bench_parallel import COMMITTED, parser, settings, write_copies
+from tools.bench_parallel import COMMITTED, parser, settings, write_settings
 from tools.repository import read_config
 
 MODEL = "mnist_mlp"
@@ -13,7 +13,7 @@ MODEL = "mnist_mlp"
 
 def test_each_copy_differs_from_the_committed_config_in_its_one_setting(repository: Path, tmp_path: Path) -> None:
     options = parser().parse_args(["--delays", "250", "--instances", "3", "--threads", "2"])
-    copies = write_copies(MODEL, settings(options), repository, tmp_path)
+    copies = write_settings(MODEL, settings(options), repository, tmp_path)
     configs = {name: read_config(copy, repository=tmp_path) for copy, name in copies.items()}
     committed = configs.pop(COMMITTED)
     assert not configs["batching off"].HasField("dynamic_batching")

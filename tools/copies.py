@@ -1,0 +1,44 @@
+"""Copies of a model for a measurement: its newest version under a config that is changed, in a folder of its own."""
+
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from google.protobuf import text_format
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+from tools.repository import REPOSITORY, RepositoryError, config_path, read_config, version_path, versions
+
+Change = Callable[[ModelConfig], None]
+
+
+def write_copy(
+    model: str, folder: Path, repository: Path = REPOSITORY, name: str | None = None, change: Change | None = None
+) -> str:
+    """Copy a model into a repository of copies; returns the copy's name.
+
+    The copy gives the model's first output alone: load generators ask for all outputs, callers for those they need.
+
+    Raises:
+        RepositoryError: the model does not exist or has no version.
+    """
+    config = read_config(model, repository=repository)
+    published = versions(model, repository)
+    if not published:
+        raise RepositoryError(f"{model} has no version; run `python -m tools.export {model}`")
+    config.name = name or model
+    del config.output[1:]
+    if change:
+        change(config)
+    shutil.copytree(version_path(model, published[-1], repository), folder / config.name / str(published[-1]))
+    for labels in (repository / model).glob("*.txt"):
+        shutil.copy(labels, folder / config.name)
+    config_path(config.name, repository=folder).write_text(text_format.MessageToString(config))
+    return str(config.name)
+
+
+def write_copies(models: Iterable[str], folder: Path, repository: Path = REPOSITORY) -> Path:
+    """Copy several models under their own names; returns the folder, to be served."""
+    for model in models:
+        write_copy(model, folder, repository)
+    return folder
