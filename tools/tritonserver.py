@@ -34,7 +34,14 @@ HARDWARE = ("auto", "cpu", "gpu")
 LOCALHOST = "127.0.0.1"
 STOP_SECONDS = 10
 # Lines that say nothing on a host without a GPU but look like trouble to a newcomer.
-NOISE = ("CudaDriverHelper", "pinned system memory", "CUDA memory pool disabled", "Signal (15) received")
+NOISE = (
+    "CudaDriverHelper",
+    "unable to create stream for",
+    "pinned system memory",
+    "CUDA memory pool disabled",
+    "Signal (15) received",
+    "torch.quantize_per_tensor",  # torch's notice, at each load of an int8 model, that it means to remove the operator
+)
 PYTORCH_BACKEND = Path(__file__).parent / "backends" / "pytorch"
 
 
@@ -106,6 +113,7 @@ class Server:
     def _start(self) -> None:
         options = self.options
         gpu = use_gpu(options.hardware)
+        self._noise = () if gpu else NOISE
         load = prepare_repository(options, gpu)
         ports = choose_ports(options)
         host = LOCALHOST if options.host == "0.0.0.0" else options.host
@@ -133,7 +141,7 @@ class Server:
         assert self._process.stdout is not None
         for line in without_usage(line.rstrip() for line in self._process.stdout):
             self.log.append(line)
-            shown = self.options.verbose or not any(noise in line for noise in NOISE)
+            shown = self.options.verbose or not any(noise in line for noise in self._noise)
             if self.options.on_log and line and shown:
                 # A terminal that is gone must not end this thread: the server would block on a full pipe.
                 with suppress(OSError, ValueError):
