@@ -15,7 +15,7 @@ READY := $(VENV)/.ready
 PIP_OPTIONS := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo serve loadtest bench test lint format up down test-compose clean
+.PHONY: help setup build models demo serve loadtest bench test lint format up down test-compose clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,19 +32,23 @@ setup: $(READY) ## make .venv with all pinned dependencies
 build: $(READY) ## train, prove and publish the models that have no version yet
 	$(PY) -m tools.export --missing $(ARGS)
 
+# What other targets need of it: ARGS is theirs then.
+models: $(READY)
+	@$(PY) -m tools.export --missing
+
 demo: $(READY) ## the whole way: train, export, serve, classify, load-test; last line is JSON
 	@$(PY) -m tools.demo $(ARGS)
 
-serve: build ## serve the repository on 127.0.0.1:8000 (HTTP), 8001 (gRPC), 8002 (metrics)
+serve: models ## serve the repository on 127.0.0.1:8000 (HTTP), 8001 (gRPC), 8002 (metrics)
 	@$(PY) -m tools.serve $(ARGS)
 
-loadtest: build ## load-test every model over HTTP and gRPC; report in build/loadtest
-	@$(PY) -m tools.serve --http-port 0 --grpc-port 0 --metrics-port 0 --run '$(PY) -m loadtest.run $(ARGS)'
+loadtest: models ## load-test every model over HTTP and gRPC; report in build/loadtest
+	@$(PY) -m tools.serve --http-port 0 --grpc-port 0 --metrics-port 0 --run "$(PY) -m loadtest.run $(ARGS)"
 
 bench: build ## served inferences per second beside the in-process limit
 	@$(PY) -m tools.bench_backend $(ARGS)
 
-test: build ## run the whole suite against a real tritonserver
+test: models ## run the whole suite against a real tritonserver
 	$(PY) -m pytest $(ARGS)
 
 lint: $(READY) ## ruff format, ruff, mypy --strict
