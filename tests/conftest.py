@@ -58,7 +58,7 @@ def protocol(request: pytest.FixtureRequest) -> Protocol:
 
 def connection_to(server: Server, protocol: Protocol) -> Connection:
     """A server's address for one protocol."""
-    return Connection(protocol, server.http if protocol == "http" else server.grpc)
+    return Connection(protocol, server.address(protocol))
 
 
 @pytest.fixture

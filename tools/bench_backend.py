@@ -79,7 +79,7 @@ def bench(model: str, server: Server, arguments: argparse.Namespace) -> dict[str
     rounds = [limits(model, arguments.repository)]
     served: dict[str, dict[int, Measurement]] = {}
     for protocol in arguments.protocols:
-        url = server.http if protocol == "http" else server.grpc
+        url = server.address(protocol)
         served[protocol] = {}
         for concurrency in arguments.concurrency:
             print(f"{model} {protocol} concurrency {concurrency} …", file=sys.stderr)

@@ -112,7 +112,7 @@ def bench(model: str, arguments: argparse.Namespace) -> Figures:
         copies = write_settings(model, settings(arguments), arguments.repository.resolve(), folder)
         hardware = "gpu" if use_gpu(arguments.hardware) else "cpu"
         with Server(Options(folder, hardware=hardware, ready_timeout=300)) as server:
-            url = server.http if arguments.protocol == "http" else server.grpc
+            url = server.address(arguments.protocol)
             steps = [
                 (copy, level) for _ in range(arguments.rounds) for copy in copies for level in arguments.concurrency
             ]

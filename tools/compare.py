@@ -119,7 +119,7 @@ def answers(client: Client, model: str, data: ImageData, repository: Path) -> Ri
 
 def speeds(members: list[str], server: Server, arguments: argparse.Namespace) -> dict[str, tuple[float, float]]:
     """Median latency of single requests in ms and saturated rate, each the median of the rounds."""
-    url = server.http if arguments.protocol == "http" else server.grpc
+    url = server.address(arguments.protocol)
     seen: dict[str, list[tuple[Measurement, Measurement]]] = {name: [] for name in members}
     steps = [name for _ in range(arguments.rounds) for name in members]
     for name in tqdm(steps, desc="speed", unit="measurement", leave=False):

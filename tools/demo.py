@@ -84,7 +84,7 @@ def inference(server: Server, models: Document, count: int) -> list[Document]:
 
 def connection(server: Server, protocol: Protocol) -> Connection:
     """How to reach the server over a protocol."""
-    return Connection(protocol, server.http if protocol == "http" else server.grpc)
+    return Connection(protocol, server.address(protocol))
 
 
 def classify(connection: Connection, model: str, count: int) -> list[Document]:

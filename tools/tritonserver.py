@@ -105,6 +105,10 @@ class Server:
         """The last lines of the log."""
         return "\n".join(list(self.log)[-lines:])
 
+    def address(self, protocol: str) -> str:
+        """HOST:PORT for "http" or "grpc"."""
+        return {"http": self.http, "grpc": self.grpc}[protocol]
+
     @property
     def pid(self) -> int:
         """Process id of tritonserver."""

@@ -223,7 +223,7 @@ def test_status_of_an_unknown_model_names_the_known_ones(
 ) -> None:
     done = command("clients.status", "no_such_model", "--protocol", protocol, server=server)
     assert (done.returncode, done.stdout) == (2, "")
-    assert f"no model 'no_such_model' at {server.http if protocol == 'http' else server.grpc}" in done.stderr
+    assert f"no model 'no_such_model' at {server.address(protocol)}" in done.stderr
     assert ", ".join(sorted(model_names(repository))) in done.stderr
 
 

@@ -89,13 +89,9 @@ def probability(style: str, connection: Connection) -> float:
     return float(ask(style, connection, "classify", MODEL, IMAGE)[0][0].probability)
 
 
-def address(server: Server, protocol: Protocol) -> str:
-    return server.http if protocol == "http" else server.grpc
-
-
 @pytest.mark.parametrize("style", STYLES)
 def test_the_right_header_opens_what_is_restricted(restricted: Server, protocol: Protocol, style: str) -> None:
-    connection = Connection(protocol, address(restricted, protocol), headers=SESAME[protocol])
+    connection = Connection(protocol, restricted.address(protocol), headers=SESAME[protocol])
     assert 0.1 <= probability(style, connection) <= 1
     assert [model["name"] for model in ask(style, connection, "models")] == [MODEL]
 
@@ -106,7 +102,7 @@ def test_without_the_right_header_the_refusal_names_it(
     restricted: Server, protocol: Protocol, style: str, value: str | None
 ) -> None:
     headers = dict.fromkeys(SESAME[protocol], value) if value else {}
-    connection = Connection(protocol, address(restricted, protocol), headers=headers)
+    connection = Connection(protocol, restricted.address(protocol), headers=headers)
     for method, arguments in (("models", ()), ("infer", (MODEL, IMAGE))):
         with pytest.raises(RequestRejected, match="is restricted, expecting header '.*x-key'"):
             ask(style, connection, method, *arguments)

@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from tools.proof import ProofError, check_close
 from tools.recipes.mnist_mlp import SimpleNN
 from tools.repository import config_path, read_config, version_path, versions, write_cpu_config
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 MODEL = "mnist_mlp"
 Patch = pytest.MonkeyPatch
 Printed = pytest.CaptureFixture[str]
@@ -29,15 +30,6 @@ Export = Callable[..., int]
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the training that all tests here share leaves its checkpoint."""
     return tmp_path_factory.mktemp("checkpoints")
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Threads that wait for each other on busy cores make a training of a second one of minutes."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

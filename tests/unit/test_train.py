@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from tools.recipes import RecipeError
 from tools.repository import ROOT, RepositoryError, config_path
 from tools.train import Settings
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 MODEL = "mnist_mlp"
 EPOCHS = 6
 PROGRAM = """
@@ -43,15 +43,6 @@ def checkpoints(tmp_path: Path, monkeypatch: Patch) -> Path:
     """A folder of this test alone for checkpoints."""
     monkeypatch.setattr("tools.checkpoints.CHECKPOINTS", tmp_path / "checkpoints")
     return tmp_path / "checkpoints"
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Two threads that wait for each other on busy cores make a training of seconds one of minutes."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture
