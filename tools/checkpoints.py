@@ -28,6 +28,8 @@ def checkpoint_path(lineage: list[Settings], data: ImageData, spec: ImageSpec) -
     sources = [Path(recipes.__path__[0], f"{settings.model}.py").read_text() for settings in lineage]
     if len(lineage) > 1:
         sources += sorted(path.read_text() for path in Path(compression.__path__[0]).glob("*.py"))
+    begun = [file.read_bytes() for file in (Path(one.weights) for one in lineage if one.weights) if file.is_file()]
+    sources += [hashlib.sha256(content).hexdigest() for content in begun]
     decisive = json.dumps([sources, list(map(asdict, lineage)), data.sha256, asdict(spec)], sort_keys=True)
     digest = hashlib.sha256(decisive.encode()).hexdigest()[:12]
     return CHECKPOINTS / lineage[0].model / f"{data.name}-{digest}.pt"

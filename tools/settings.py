@@ -22,6 +22,7 @@ class Settings:
     lr: float
     seed: int
     device: str
+    weights: str | None = None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lr", type=positive_float, help="learning rate (default: the recipe's)")
     parser.add_argument("--seed", type=int, default=0, help="of weights and of the order (default: %(default)s)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: %(default)s)")
+    parser.add_argument(
+        "--weights",
+        metavar="NAME|FILE",
+        help="begin from weights that exist, where the recipe knows how: a name of torchvision's, which is downloaded, "
+        "or a file of them; a variant begins as its parent (default: from scratch)",
+    )
     parser.add_argument("--fresh", action="store_true", help="ignore an earlier checkpoint and begin again")
 
 
@@ -72,6 +79,7 @@ def settings_from(arguments: argparse.Namespace, model: str, data: ImageData) ->
         arguments.lr or recipe.lr,
         arguments.seed,
         device,
+        None if recipe.parent else arguments.weights,
     )
 
 
@@ -82,6 +90,6 @@ def settings_of_ancestor(model: str, settings: Settings, repository: Path = REPO
     manifest = read_manifest(model, published[-1], repository) if published else {}
     if manifest.get("data", {}).get("name") == settings.data:
         names = {field.name for field in fields(Settings)} - {"model", "data", "device"}
-        training = {name: manifest["training"][name] for name in names}
+        training = {name: manifest["training"][name] for name in names if name in manifest["training"]}
         return Settings(model, settings.data, device=settings.device, **training)
     return Settings(model, settings.data, recipe.epochs, recipe.batch_size, recipe.lr, settings.seed, settings.device)

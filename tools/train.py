@@ -10,6 +10,7 @@ machine. `python -m tools.export` calls this when it needs weights, so you rarel
 import argparse
 import copy
 import json
+import pickle
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,8 +55,9 @@ class Trained:
 
 
 def load_data(recipe: Recipe, name: str) -> ImageData:
-    """The data set asked for, or for `auto` the first of the recipe's that can be had."""
-    return datasets.load_first(recipe.data) if name == "auto" else datasets.load(name)
+    """The data set asked for, or for `auto` the first of the recipe's that can be had; no more of it than it uses."""
+    data = datasets.load_first(recipe.data) if name == "auto" else datasets.load(name)
+    return datasets.first(data, *recipe.limits) if recipe.limits else data
 
 
 def input_spec(model: str, repository: Path = REPOSITORY) -> ImageSpec:
@@ -112,7 +114,7 @@ def train(settings: Settings, data: ImageData, fresh: bool = False, repository: 
     lineage = (settings, *(each for ancestor in ancestors.values() for each in ancestor.lineage))
     parent = ancestors.get(recipe.parent or "")
     torch.manual_seed(settings.seed)
-    network = begin(recipe, parent, samples(data, spec)).to(settings.device)
+    network = begin(recipe, settings, parent, samples(data, spec)).to(settings.device)
     teacher = ancestors[recipe.teacher].network.to(settings.device) if recipe.teacher else None
     path = checkpoint_path(list(lineage), data, spec)
     with cpu_threads(recipe.threads):
@@ -133,17 +135,33 @@ def cpu_threads(count: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def begin(recipe: Recipe, parent: Trained | None, samples: Tensor) -> nn.Module:
+def begin(recipe: Recipe, settings: Settings, parent: Trained | None, samples: Tensor) -> nn.Module:
     """The network that training starts from.
 
     Raises:
-        RecipeError: the recipe has neither a network nor a parent.
+        RecipeError: the recipe has neither a network nor a parent, or cannot begin from weights.
     """
+    if settings.weights:
+        return recipe.before(from_weights(recipe, settings), samples)
     if recipe.network:
         return recipe.before(recipe.network(), samples)
     if parent is None:
         raise RecipeError("a recipe needs a `network`, or a `parent` to begin from")
     return recipe.before(copy.deepcopy(parent.network), samples)
+
+
+def from_weights(recipe: Recipe, settings: Settings) -> nn.Module:
+    """The network with weights that somebody else trained.
+
+    Raises:
+        RecipeError: the recipe knows no way to begin from them, or they cannot be had.
+    """
+    if recipe.pretrained is None:
+        raise RecipeError(f"{settings.model} cannot begin from weights: its recipe has no `pretrained`; omit --weights")
+    try:
+        return recipe.pretrained(settings.weights or "")
+    except (OSError, RuntimeError, KeyError, ValueError, pickle.UnpicklingError) as error:
+        raise RecipeError(f"{settings.model}: cannot begin from the weights {settings.weights}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -178,24 +196,39 @@ def train_epoch(course: Course, optimizer: torch.optim.Optimizer, epoch: int) ->
     title = f"{settings.model} epoch {epoch + 1}/{settings.epochs}"
     with tqdm(batches, desc=title, unit="batch", leave=False, mininterval=0.5) as progress:
         for indices in progress:
-            loss = loss_of(course, indices)
+            loss = loss_of(course, indices, size_in(course.recipe, epoch))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
     print(f"{title}: loss {loss.item():.4f}", file=sys.stderr)
 
 
-def loss_of(course: Course, indices: Tensor) -> Tensor:
+def size_in(recipe: Recipe, epoch: int) -> int | None:
+    """Pixels on each side in an epoch, counted from 0; None for the size that is served."""
+    return recipe.sizes[epoch] if epoch < len(recipe.sizes) else None
+
+
+def loss_of(course: Course, indices: Tensor, size: int | None) -> Tensor:
     """The loss of one batch: against the labels, and the teacher's answers where there is one."""
     data, device = course.data, course.settings.device
-    batch = inputs(data.train_images[indices.numpy()], course.spec, course.recipe.train_size).to(device)
+    batch = inputs(data.train_images[indices.numpy()], course.spec, size).to(device)
     labels = torch.from_numpy(data.train_labels[indices.numpy()]).to(device)
-    logits = course.network(batch)
+    with torch.autocast(device, torch.bfloat16, enabled=course.recipe.autocast and has_bfloat16(device)):
+        logits = course.network(batch)
+    logits = logits.float()
     if course.teacher is None or course.recipe.distillation is None:
         return cross_entropy(logits, labels)
     with torch.no_grad():
         answers = course.teacher(batch)
     return course.recipe.distillation(logits, labels, answers)
+
+
+def has_bfloat16(device: str) -> bool:
+    """Whether the device has instructions for bfloat16, without which it is slower than float32."""
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    has = torch.cpu.get_capabilities()
+    return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
 
 
 def train_from(arguments: argparse.Namespace, model: str, repository: Path = REPOSITORY) -> Trained:

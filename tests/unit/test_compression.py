@@ -4,6 +4,7 @@ import copy
 import subprocess
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,10 @@ from tools.compression import distillation, pruning, quantization
 from tools.recipes import Change
 from tools.recipes.cifar10_cnn import SimpleCNN
 from tools.recipes.mnist_mlp import SimpleNN
-from tools.torchvision_import import load_torchvision
+from tools.recipes.resnet18 import resnet18
 
 SHAPES = {"mlp": (784,), "cnn": (3, 32, 32), "resnet18": (3, 64, 64)}
+NETWORKS: dict[str, Callable[[], nn.Module]] = {"mlp": SimpleNN, "cnn": SimpleCNN, "resnet18": resnet18}
 CHANGES: dict[str, Change] = {
     "dynamic_int8": quantization.dynamic_int8,
     "static_int8": quantization.static_int8,
@@ -29,10 +31,7 @@ CHANGES: dict[str, Change] = {
 
 def network_of(name: str) -> nn.Module:
     torch.manual_seed(0)
-    if name == "resnet18":
-        made: nn.Module = load_torchvision().models.resnet18(num_classes=10).eval()
-        return made
-    return (SimpleNN() if name == "mlp" else SimpleCNN()).eval()
+    return NETWORKS[name]().eval()
 
 
 def samples_of(name: str, count: int = 32) -> Tensor:

@@ -60,7 +60,12 @@ class Recipe:
         tolerance: how far TorchScript may be from eager, relative and absolute; wider for low precision.
         threads: CPU threads of its training; None for all cores. The threads of a small network's steps wait for
             each other: on a busy host, two made the CNN's training four times slower than one.
-        train_size: pixels on each side in training, where that is cheaper than the size that is served.
+        sizes: pixels on each side in the first epochs, one number an epoch, where small images teach enough at first;
+            later epochs see the size that is served (progressive resizing, as in fast.ai's DAWNBench entry of 2018).
+        images: so many training and test images are used at most, for a network that takes long for each; a variant
+            that says nothing takes its parent's.
+        autocast: train in bfloat16 where the device has instructions for it.
+        pretrained: builds the network from weights that somebody else trained, a file or a name (`--weights`).
         default: whether `make build` makes it; others are made when they are named.
     """
 
@@ -78,7 +83,10 @@ class Recipe:
     budget: float | None = None
     tolerance: float = 1e-5
     threads: int | None = 1
-    train_size: int | None = None
+    sizes: tuple[int, ...] = ()
+    images: tuple[int, int] | None = None
+    autocast: bool = False
+    pretrained: "Callable[[str], nn.Module] | None" = None
     default: bool = True
 
     @property
@@ -87,6 +95,13 @@ class Recipe:
         if self.floors is None and self.parent:
             return trained(self.parent).data
         return tuple(self.floors or ())
+
+    @property
+    def limits(self) -> tuple[int, int] | None:
+        """So many training and test images are used at most; None for all."""
+        if self.images is None and self.parent:
+            return trained(self.parent).limits
+        return self.images
 
 
 @dataclass(frozen=True, kw_only=True)
