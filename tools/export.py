@@ -189,6 +189,12 @@ def main() -> int:
     except KeyboardInterrupt:
         print("Interrupted; nothing was published, and the same command goes on where it stopped", file=sys.stderr)
         return 130
+    if old := pipelines.outdated(arguments.repository):
+        print(
+            f"notice: {', '.join(old)}: proven with older versions of members than are served now; "
+            f"`python -m tools.export {' '.join(old)}` proves the new ones",
+            file=sys.stderr,
+        )
     print(json.dumps({manifest["model"]: manifest for manifest in manifests}))
     return 0
 

@@ -21,6 +21,11 @@ FOLDER = ROOT / "build" / "perf_analyzer"
 # What the binary asks for, and the name under which nvidia-pytriton carries it.
 LIBRARIES = {"libb64.so.0d": "libb64-*.so.0d", "libcudart.so.12": "libcudart-*.so.12*"}
 WINDOWS = 3
+# In a window each request in flight is answered so often, or the figure says more about its ends than its middle.
+ANSWERS = 8
+LONGEST_WINDOW = 30.0
+# What it says when no request was answered within a window.
+NOTHING = "No valid requests recorded"
 
 
 class PerfAnalyzerError(Exception):
@@ -86,40 +91,42 @@ def link_libraries(folder: Path) -> None:
 
 
 def measure(model: str, url: str, protocol: str, concurrency: int, seconds: float) -> Measurement:
-    """Closed-loop load of random inputs at one concurrency, in three windows of `seconds` each.
+    """Closed-loop load of random inputs at one concurrency, in three windows of at least `seconds` each.
+
+    Windows in which a slow model answers too few requests for a figure are repeated, longer.
 
     Raises:
         PerfAnalyzerError: it failed, or did not end in time.
     """
+    while True:
+        seen = once(model, url, protocol, concurrency, seconds)
+        wanted = longer(seen.rate if seen else 0.0, concurrency, seconds)
+        if seen and wanted <= seconds:
+            return seen
+        seconds = wanted
+
+
+def longer(rate: float, concurrency: int, seconds: float) -> float:
+    """Seconds that a window should last: as they are, where each request in flight was answered often enough in them.
+
+    Raises:
+        PerfAnalyzerError: the model answers nothing, however long one waits.
+    """
+    if rate * seconds >= 0.8 * ANSWERS * concurrency:
+        return seconds
+    if seconds >= LONGEST_WINDOW:
+        if rate:
+            return seconds
+        raise PerfAnalyzerError(f"no answer at concurrency {concurrency} in {seconds:.0f} s")
+    return min(LONGEST_WINDOW, ANSWERS * concurrency / rate if rate else 4 * seconds)
+
+
+def once(model: str, url: str, protocol: str, concurrency: int, seconds: float) -> Measurement | None:
+    """One run of perf_analyzer; None when no request was answered within a window."""
     path = binary()
     with tempfile.TemporaryDirectory() as scratch:
         report = Path(scratch) / "report.csv"
-        command = [
-            str(path),
-            "-m",
-            model,
-            "-u",
-            url,
-            "-i",
-            protocol,
-            "--concurrency-range",
-            str(concurrency),
-            "--measurement-interval",
-            str(int(seconds * 1000)),
-            "--input-data",
-            "random",
-            "-f",
-            str(report),
-            # Its default, a thread for each request in flight, starves both the server and its own clock on few cores.
-            *(["--async", "--max-threads", "1"] if concurrency > 1 else ["--sync"]),
-            # Its retries until windows agree never end on a noisy machine: three windows, whatever their spread.
-            "--max-trials",
-            str(WINDOWS),
-            "--stability-percentage",
-            "999",
-            "--percentile",
-            "50",
-        ]
+        command = [str(path), *options(model, url, protocol, concurrency, seconds), "-f", str(report)]
         environment = {**os.environ, "LD_LIBRARY_PATH": str(path.parent)}
         try:
             result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60 + 20 * seconds)
@@ -127,9 +134,24 @@ def measure(model: str, url: str, protocol: str, concurrency: int, seconds: floa
             raise PerfAnalyzerError(
                 f"perf_analyzer did not end: {model} {protocol} concurrency {concurrency}"
             ) from error
+        said = result.stderr + result.stdout
+        if NOTHING in said:
+            return None
         if result.returncode or not report.is_file():
-            raise PerfAnalyzerError(f"perf_analyzer failed: {(result.stderr + result.stdout).strip()[-600:]}")
+            raise PerfAnalyzerError(f"perf_analyzer failed: {said.strip()[-600:]}")
         return parse(report)
+
+
+def options(model: str, url: str, protocol: str, concurrency: int, seconds: float) -> list[str]:
+    """perf_analyzer's arguments for one measurement."""
+    return [
+        *("-m", model, "-u", url, "-i", protocol, "--input-data", "random"),
+        *("--concurrency-range", str(concurrency), "--measurement-interval", str(int(seconds * 1000))),
+        # Its default, a thread for each request in flight, starves both the server and its own clock on few cores.
+        *(["--async", "--max-threads", "1"] if concurrency > 1 else ["--sync"]),
+        # Its retries until windows agree never end on a noisy machine: three windows, whatever their spread.
+        *("--max-trials", str(WINDOWS), "--stability-percentage", "999", "--percentile", "50"),
+    ]
 
 
 def parse(report: Path) -> Measurement:

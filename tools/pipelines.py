@@ -20,7 +20,7 @@ from clients.contract import Array
 from tools import datasets, proof, recipes, torchscript
 from tools.contract import read_contract
 from tools.datasets import ImageData, Labels
-from tools.recipes import Recipe, RecipeError
+from tools.recipes import Pipeline, Recipe, RecipeError
 from tools.repository import MODEL_FILE, REPOSITORY, RepositoryError, read_config, read_manifest, version_path, versions
 
 Arrays = Mapping[str, Array]
@@ -47,7 +47,7 @@ def in_order(models: list[str], repository: Path = REPOSITORY) -> list[str]:
 
 def depth(model: str, repository: Path) -> int:
     """0 for a model that needs no other one, and one more than its deepest member for an ensemble."""
-    if not isinstance(recipes.load(model), recipes.Pipeline):
+    if not isinstance(recipes.load(model), Pipeline):
         return 0
     return 1 + max((depth(member, repository) for member in members(model, repository)), default=0)
 
@@ -81,6 +81,21 @@ def newest(model: str, repository: Path = REPOSITORY) -> int:
     if not published:
         raise RepositoryError(f"{model} has no version, and a pipeline needs it; run `python -m tools.export {model}`")
     return published[-1]
+
+
+def outdated(repository: Path = REPOSITORY) -> list[str]:
+    """Published pipelines that were proven with older versions of their members than they use now."""
+    pipelines = [name for name in recipes.names() if isinstance(recipes.load(name), Pipeline)]
+    return [
+        name for name in in_order(pipelines, repository) if versions(name, repository) and not fresh(name, repository)
+    ]
+
+
+def fresh(model: str, repository: Path) -> bool:
+    """Whether a pipeline's manifest names the versions of its members that are the newest now."""
+    stated = read_manifest(model, newest(model, repository), repository).get("steps", {})
+    now = {member: max(versions(member, repository), default=0) for member in all_members(model, repository)}
+    return bool(stated == now)
 
 
 class Composition:

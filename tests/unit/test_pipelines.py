@@ -68,6 +68,17 @@ def test_a_version_of_a_pipeline_is_a_manifest_with_both_accuracies(
     assert len(list((tmp_path / "samples" / "digit_image_bytes").rglob("*.png"))) == 50
 
 
+def test_a_member_that_is_exported_again_asks_for_its_pipelines_to_be_proven_again(
+    run: Export, scratch_repository: Path, capsys: Printed
+) -> None:
+    assert run("digit_label", "--version=70") == 0
+    said = capsys.readouterr().err
+    assert "notice: digit_image_bytes: proven with older versions of members than are served now" in said
+    assert run("digit_image_bytes") == 0
+    assert "proven with older versions" not in capsys.readouterr().err
+    assert pipelines.outdated(scratch_repository) == []
+
+
 def test_pictures_that_are_framed_already_get_the_label_that_the_bare_classifier_gives(built: Path) -> None:
     data = pipelines.data_of("digit_image", built)
     bare = pipelines.Composition("mnist_mlp", built)

@@ -44,13 +44,13 @@ def pretrained(weights: str) -> nn.Module:
 RECIPE = Recipe(
     network=resnet18,
     pretrained=pretrained,
-    epochs=5,
-    # A 64-pixel image costs a twelfth of a 224-pixel one; the last epoch gets the network used to the size served.
+    epochs=6,
+    # A 64-pixel image costs a twelfth of a 224-pixel one; the last two get the network used to the size served.
     sizes=(64, 64, 112, 112),
     images=(6000, 1000),
     batch_size=32,
     autocast=True,
     threads=None,
-    floors={"cifar10": 0.40, "silhouettes": 0.75},
+    floors={"cifar10": 0.40, "silhouettes": 0.70},
     default=False,
 )
