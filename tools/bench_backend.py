@@ -24,10 +24,12 @@ import torch
 from tools import recipes, torchscript
 from tools.contract import example, read_contract
 from tools.copies import write_copies
+from tools.hardware import HARDWARE
 from tools.perf_analyzer import Measurement, PerfAnalyzerError, measure
 from tools.recipes import Recipe
 from tools.repository import MODEL_FILE, REPOSITORY, RepositoryError, version_path, versions
-from tools.tritonserver import HARDWARE, Options, Server, ServerError
+from tools.server_error import ServerError
+from tools.tritonserver import Options, Server
 
 PROTOCOLS = ("http", "grpc")
 

@@ -23,9 +23,11 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 from tools import page
 from tools.bench_backend import default_models
 from tools.copies import Change, write_copy
+from tools.hardware import HARDWARE, use_gpu
 from tools.perf_analyzer import PerfAnalyzerError, measure
 from tools.repository import REPOSITORY, ROOT, RepositoryError
-from tools.tritonserver import HARDWARE, Options, Server, ServerError, use_gpu
+from tools.server_error import ServerError
+from tools.tritonserver import Options, Server
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

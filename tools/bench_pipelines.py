@@ -35,8 +35,10 @@ from clients.connection import Connection
 from clients.errors import ClientError
 from clients.image_source import Readers, image_readers
 from clients.images import image_files
+from tools.hardware import HARDWARE
 from tools.repository import ROOT, RepositoryError, model_names, read_config, versions
-from tools.tritonserver import HARDWARE, Options, Server, ServerError
+from tools.server_error import ServerError
+from tools.tritonserver import Options, Server
 
 Document = dict[str, Any]
 SAMPLES = ROOT / "build" / "samples"

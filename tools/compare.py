@@ -29,12 +29,14 @@ from tools import comparison, recipes, train
 from tools.copies import write_copies
 from tools.datasets import DataError, ImageData
 from tools.family import family
+from tools.hardware import HARDWARE
 from tools.instances import instances, private_bytes
 from tools.perf_analyzer import Measurement, PerfAnalyzerError, measure
 from tools.recipes import RecipeError
 from tools.repository import REPOSITORY, ROOT, RepositoryError, read_manifest, version_path, versions
+from tools.server_error import ServerError
 from tools.significance import Right, accuracy_interval, front, paired_p_value
-from tools.tritonserver import HARDWARE, Options, Server, ServerError
+from tools.tritonserver import Options, Server
 
 PAGES = ROOT / "build" / "compare"
 

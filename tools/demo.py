@@ -19,8 +19,10 @@ from clients.client import Client
 from clients.connection import PROTOCOLS, Connection, Protocol
 from clients.errors import ClientError
 from clients.images import image_files
+from tools.hardware import HARDWARE
 from tools.repository import ROOT, RepositoryError, model_names, read_config, read_manifest, versions
-from tools.tritonserver import HARDWARE, Options, Server, ServerError
+from tools.server_error import ServerError
+from tools.tritonserver import Options, Server
 
 Document = dict[str, Any]
 SAMPLES = ROOT / "build" / "samples"

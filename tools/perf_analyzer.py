@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tools.repository import ROOT
-from tools.tritonserver import wheel_path
+from tools.wheel import wheel_path
 
 WHEEL = "tritonclient==2.50.0"
 FOLDER = ROOT / "build" / "perf_analyzer"

@@ -22,8 +22,10 @@ from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
+from tools.hardware import HARDWARE
 from tools.repository import REPOSITORY, RepositoryError
-from tools.tritonserver import HARDWARE, Options, Server, ServerError
+from tools.server_error import ServerError
+from tools.tritonserver import Options, Server
 
 CHILD_SECONDS = 10  # What --run's command gets to end in when it is stopped.
 

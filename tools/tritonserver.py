@@ -3,20 +3,12 @@
     with Server(Options(repository)) as server:
         requests.get(f"http://{server.http}/v2/health/ready")
 
-The binary comes from the `nvidia-pytriton` wheel. Every fact about how that wheel is laid out is in this module.
+The binary comes from the `nvidia-pytriton` wheel (`tools.wheel`).
 """
 
-import ctypes
-import errno
-import http.client
-import importlib.metadata
-import importlib.util
 import os
-import shutil
 import signal
-import socket
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -28,9 +20,12 @@ from pathlib import Path
 from types import TracebackType
 
 from tools.caretaker import Caretaker
+from tools.hardware import use_gpu
+from tools.ports import choose_ports, is_ready, listens, port_of
 from tools.repository import CPU_CONFIG, REPOSITORY, model_names, versions, write_cpu_config
+from tools.server_error import ServerError
+from tools.wheel import assemble_backends, environment, wheel_path
 
-HARDWARE = ("auto", "cpu", "gpu")
 LOCALHOST = "127.0.0.1"
 STOP_SECONDS = 10
 # Lines that say nothing on a host without a GPU but look like trouble to a newcomer.
@@ -42,11 +37,6 @@ NOISE = (
     "Signal (15) received",
     "torch.quantize_per_tensor",  # torch's notice, at each load of an int8 model, that it means to remove the operator
 )
-PYTORCH_BACKEND = Path(__file__).parent / "backends" / "pytorch"
-
-
-class ServerError(Exception):
-    """The embedded server cannot start, or died; the message holds the end of its log."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +109,7 @@ class Server:
         gpu = use_gpu(options.hardware)
         self._noise = () if gpu else NOISE
         load = prepare_repository(options, gpu)
-        ports = choose_ports(options)
+        ports = choose_ports(options.host, (options.http_port, options.grpc_port, options.metrics_port))
         host = LOCALHOST if options.host == "0.0.0.0" else options.host
         self.http, self.grpc, self.metrics = (f"{host}:{port}" for port in ports)
         self._backends = Path(self._exit.enter_context(tempfile.TemporaryDirectory(prefix="triton-")))
@@ -193,33 +183,6 @@ def without_usage(lines: Iterable[str]) -> Iterator[str]:
             yield line
 
 
-def use_gpu(hardware: str) -> bool:
-    """Whether to serve config.pbtxt as it stands (KIND_GPU) instead of configs/cpu.pbtxt.
-
-    Raises:
-        ServerError: a GPU is asked for and none can be used.
-    """
-    if hardware == "cpu":
-        return False
-    missing = why_no_gpu()
-    if hardware == "gpu" and missing:
-        raise ServerError(f"--hardware gpu: {missing}; use --hardware cpu, or a host with a GPU")
-    return missing is None
-
-
-def why_no_gpu() -> str | None:
-    """The reason why models cannot run on a GPU here, or None when they can; torch is not imported for it."""
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return "no NVIDIA driver (libcuda.so.1) is installed"
-    devices = ctypes.c_int(0)
-    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(devices)) != 0 or devices.value == 0:
-        return "the NVIDIA driver sees no GPU"
-    build = importlib.metadata.version("torch")
-    return f"torch {build} is a CPU build" if build.endswith("+cpu") else None
-
-
 def prepare_repository(options: Options, gpu: bool) -> list[str]:
     """Derive the CPU configs where they will be served, and choose what to load; returns tritonserver's flags for it.
 
@@ -246,78 +209,6 @@ def prepare_repository(options: Options, gpu: bool) -> list[str]:
     if unbuilt and options.on_log:
         options.on_log(f"not served: {missing}")
     return ["--model-control-mode=explicit", *(f"--load-model={model}" for model in built)]
-
-
-def choose_ports(options: Options) -> list[int]:
-    """The three ports, free ones in place of zeros; held together while they are chosen, so that they differ.
-
-    Raises:
-        ServerError: a port is taken.
-    """
-    names = ("http", "grpc", "metrics")
-    wanted = (options.http_port, options.grpc_port, options.metrics_port)
-    given = [port for port in wanted if port]
-    if len(set(given)) < len(given):
-        raise ServerError("--http-port, --grpc-port and --metrics-port must differ; got " + ", ".join(map(str, wanted)))
-    with ExitStack() as held:
-        return [
-            held.enter_context(bind(options.host, port, name)).getsockname()[1]
-            for name, port in zip(names, wanted, strict=True)
-        ]
-
-
-def bind(host: str, port: int, name: str) -> socket.socket:
-    """A socket that holds a port."""
-    if not 0 <= port <= 65535:
-        raise ServerError(f"--{name}-port {port} is no port; give 1 to 65535, or 0 for any free one")
-    holder = socket.socket()
-    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        holder.bind((host, port))
-    except OSError as error:
-        holder.close()
-        remedy = f"choose another with --{name}-port, 0 for any free one"
-        if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
-            remedy = "give an IPv4 address of this host with --host, 0.0.0.0 for all of them"
-        raise ServerError(f"cannot listen on {host}:{port} ({error.strerror}); {remedy}") from error
-    return holder
-
-
-def wheel_path(package: str) -> Path:
-    """Folder of an installed package, without importing it.
-
-    Raises:
-        ServerError: it is not installed.
-    """
-    spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        raise ServerError(f"the Python package {package} is not installed; run `make setup`")
-    return Path(spec.submodule_search_locations[0])
-
-
-def assemble_backends(folder: Path) -> None:
-    """Fill a --backend-directory: the wheel's Python backend with this Python's stub, and our pytorch backend.
-
-    Copies, because Triton refuses a backend that is a link out of its folder.
-    """
-    wheel = wheel_path("pytriton") / "tritonserver"
-    stub = wheel / "python_backend_stubs" / f"{sys.version_info.major}.{sys.version_info.minor}"
-    if not stub.is_dir():
-        known = ", ".join(sorted(path.name for path in stub.parent.iterdir()))
-        raise ServerError(f"nvidia-pytriton has no stub for Python {stub.name}; it has {known}")
-    python = folder / "python"
-    python.mkdir()
-    for source in (*(wheel / "backends" / "python").glob("*.*"), stub / "triton_python_backend_stub"):
-        shutil.copy2(source, python)
-    shutil.copytree(PYTORCH_BACKEND, folder / "pytorch", ignore=shutil.ignore_patterns("__pycache__"))
-
-
-def environment() -> dict[str, str]:
-    """The server's environment: the wheel's libraries, and this Python first for the stubs."""
-    libraries = str(wheel_path("pytriton").parent / "nvidia_pytriton.libs")
-    paths = {"LD_LIBRARY_PATH": libraries, "PATH": str(Path(sys.executable).parent)}
-    joined = {name: os.pathsep.join(filter(None, (path, os.environ.get(name)))) for name, path in paths.items()}
-    return {**os.environ, **joined, "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def shm_prefix(backends: Path) -> str:
@@ -348,38 +239,6 @@ def command(options: Options, backends: Path, ports: Sequence[int], gpu: bool) -
     ]
     cpu = [f"--model-config-name={CPU_CONFIG}", "--pinned-memory-pool-byte-size=0", "--allow-gpu-metrics=false"]
     return line + ([] if gpu else cpu) + list(options.flags)
-
-
-def is_ready(address: str) -> bool:
-    """Whether a server at HOST:PORT says that it and all its models are ready."""
-    # Not urllib's urlopen, which would ask the proxy that the environment may name.
-    connection = http.client.HTTPConnection(address, timeout=1)
-    try:
-        connection.request("GET", "/v2/health/ready")
-        return connection.getresponse().status == 200
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
-
-
-def port_of(address: str) -> int:
-    """The port of HOST:PORT."""
-    return int(address.rpartition(":")[2])
-
-
-def listens(pid: int, port: int) -> bool:
-    """Whether this very process, and not another one, listens on a TCP port."""
-    try:
-        own = {os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()}
-        rows = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
-    except OSError:  # It has just ended.
-        return False
-    listening = "0A"
-    return any(
-        row[3] == listening and int(row[1].rpartition(":")[2], 16) == port and f"socket:[{row[9]}]" in own
-        for row in rows
-    )
 
 
 def ending(code: int) -> str:

@@ -15,7 +15,10 @@ from clients.connection import Connection
 from tests.conftest import Command
 from tests.e2e.serving import FREE_PORTS, add_sleeper, sleep_on
 from tools import tritonserver
-from tools.tritonserver import Options, Server, ServerError, why_no_gpu
+from tools.hardware import why_no_gpu
+from tools.ports import choose_ports
+from tools.server_error import ServerError
+from tools.tritonserver import Options, Server
 
 
 @pytest.fixture
@@ -84,8 +87,8 @@ def test_somebody_elses_server_is_not_taken_for_ours(
     foreign: int, sleeper: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As when another server takes the port after it was found free.
-    ports = tritonserver.choose_ports(Options())
-    monkeypatch.setattr(tritonserver, "choose_ports", lambda _: [foreign, *ports[1:]])
+    others = choose_ports("127.0.0.1", (0, 0, 0))[1:]
+    monkeypatch.setattr(tritonserver, "choose_ports", lambda *_: [foreign, *others])
     with pytest.raises(ServerError, match=rf"(?s)ended with exit code 1; .*'127.0.0.1:{foreign}' already in use"):
         Server(Options(sleeper)).__enter__()
 
