@@ -5,9 +5,9 @@
 
 One run starts the embedded server and, for each model, measures the same TorchScript file (a) called in a Python
 process, one image at a time and in batches of the maximum, and (b) through Triton over HTTP and gRPC with NVIDIA's
-perf_analyzer, at each concurrency, one image a request. In-process rounds stand before and after the served ones, so
-that a machine that slows down in between shows. Absolute figures belong to the machine; the ratios travel. The last
-line of stdout is one compact JSON document.
+perf_analyzer, at each concurrency, one image a request. An in-process round stands before and after each served one,
+which is compared with the mean of the two: a machine that slows down slows both. Absolute figures belong to the
+machine; the ratios travel. The last line of stdout is one compact JSON document.
 """
 
 import argparse
@@ -15,13 +15,15 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
 
-from tools import recipes, torchscript
+from tools import page, recipes, torchscript
 from tools.contract import example, read_contract
 from tools.copies import write_copies
 from tools.hardware import HARDWARE
@@ -32,6 +34,18 @@ from tools.server_error import ServerError
 from tools.tritonserver import Options, Server
 
 PROTOCOLS = ("http", "grpc")
+Call = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A served measurement, and images per second in process beside it, by batch size."""
+
+    served: Measurement
+    limit: dict[int, float]
+
+
+Rows = dict[tuple[str, int], Row]
 
 
 def parser() -> argparse.ArgumentParser:
@@ -54,74 +68,77 @@ def default_models() -> list[str]:
     return [name for name, recipe in found.items() if isinstance(recipe, Recipe) and recipe.default]
 
 
-def in_process(model: str, batch: int, repository: Path, seconds: float = 1.0) -> float:
-    """Images per second of the newest version called directly, with the one thread that its config gives it."""
+def bare(model: str, repository: Path) -> dict[int, Call]:
+    """The newest version as a function in this process, at batch 1 and at the model's maximum."""
     module = torchscript.load(version_path(model, versions(model, repository)[-1], repository) / MODEL_FILE)
-    spec = read_contract(model, repository).inputs[0]
-    tensor = example(spec, batch, torch.Generator().manual_seed(0))
-    with torch.inference_mode():
-        for _ in range(20):
-            module(tensor)
-        calls, start = 0, time.perf_counter()
-        while time.perf_counter() - start < seconds:
-            module(tensor)
-            calls += 1
-    return calls * batch / (time.perf_counter() - start)
+    contract = read_contract(model, repository)
+    generator = torch.Generator().manual_seed(0)
+    tensors = {size: example(contract.inputs[0], size, generator) for size in (1, contract.max_batch_size)}
+    return {size: partial(module, tensor) for size, tensor in tensors.items()}
 
 
-def limits(model: str, repository: Path) -> dict[int, float]:
-    """The in-process limit at batch 1 and at the model's maximum."""
-    return {
-        batch: in_process(model, batch, repository) for batch in (1, read_contract(model, repository).max_batch_size)
-    }
+@torch.inference_mode()
+def in_process(calls: dict[int, Call], seconds: float = 1.0) -> dict[int, float]:
+    """Images per second by batch size, with the one thread that its config gives the model."""
+    rates = {}
+    for size, call in calls.items():
+        call()
+        done, start = 0, time.perf_counter()
+        while done < 3 or time.perf_counter() - start < seconds:
+            call()
+            done += 1
+        rates[size] = done * size / (time.perf_counter() - start)
+    return rates
 
 
-def bench(model: str, server: Server, arguments: argparse.Namespace) -> dict[str, Any]:
-    """All measurements of one model, the in-process limit as the median of rounds around them."""
-    rounds = [limits(model, arguments.repository)]
-    served: dict[str, dict[int, Measurement]] = {}
+def bench(model: str, server: Server, arguments: argparse.Namespace) -> Rows:
+    """All measurements of one model, each between two in-process rounds."""
+    calls = bare(model, arguments.repository)
+    in_process(calls)  # The first forwards compile.
+    before = in_process(calls)
+    rows: Rows = {}
     for protocol in arguments.protocols:
-        url = server.address(protocol)
-        served[protocol] = {}
         for concurrency in arguments.concurrency:
             print(f"{model} {protocol} concurrency {concurrency} …", file=sys.stderr)
-            served[protocol][concurrency] = measure(model, url, protocol, concurrency, arguments.seconds)
+            seen = measure(model, server.address(protocol), protocol, concurrency, arguments.seconds)
             server.check()
-        rounds.append(limits(model, arguments.repository))
-    limit = {batch: median(one[batch] for one in rounds) for batch in rounds[0]}
-    return {"in_process": limit, "served": served}
+            after = in_process(calls)
+            limit = {size: (before[size] + after[size]) / 2 for size in calls}
+            rows[protocol, concurrency] = Row(seen, limit)
+            before = after
+    return rows
 
 
-def print_table(model: str, result: dict[str, Any]) -> None:
+def table(rows: Rows) -> list[list[str]]:
     """One model's figures for people."""
-    (single, alone), (batch, batched) = result["in_process"].items()
-    print(f"\n{model}: in process {alone:,.0f} images/s at batch {single}, {batched:,.0f} at batch {batch}")
-    print(
-        f"{'':6}{'concurrency':>12}{'infer/s':>10}{'p50 ms':>9}{'p99 ms':>9}{'÷ batch 1':>11}{f'÷ batch {batch}':>11}"
-    )
-    for protocol, levels in result["served"].items():
-        for concurrency, seen in levels.items():
-            print(
-                f"{protocol:6}{concurrency:>12}{seen.rate:>10,.0f}{seen.p50_ms:>9.2f}{seen.p99_ms:>9.2f}"
-                f"{seen.rate / alone:>11.3f}{seen.rate / batched:>11.3f}"
-            )
+    single, full = next(iter(rows.values())).limit
+    header = [
+        *("protocol", "concurrency", "infer/s", "p50 ms", "p99 ms"),
+        *(title for size in (single, full) for title in (f"in process at batch {size}", "ratio")),
+    ]
+    return [header, *(cells(protocol, concurrency, row) for (protocol, concurrency), row in rows.items())]
 
 
-def document(results: dict[str, Any]) -> dict[str, Any]:
-    """The figures for scripts."""
-    return {
-        model: {
-            "in_process": {str(batch): round(rate, 1) for batch, rate in result["in_process"].items()},
-            **{
-                protocol: {
-                    str(concurrency): {"rps": round(seen.rate, 1), "p50_ms": seen.p50_ms, "p99_ms": seen.p99_ms}
-                    for concurrency, seen in levels.items()
-                }
-                for protocol, levels in result["served"].items()
-            },
-        }
-        for model, result in results.items()
-    }
+def cells(protocol: str, concurrency: int, row: Row) -> list[str]:
+    """One measurement for people."""
+    seen = row.served
+    figures = [f"{seen.rate:,.0f}", f"{seen.p50_ms:.2f}", f"{seen.p99_ms:.2f}"]
+    beside = [text for rate in row.limit.values() for text in (f"{rate:,.0f}", f"{seen.rate / rate:.3f}")]
+    return [protocol, str(concurrency), *figures, *beside]
+
+
+def document(results: dict[str, Rows]) -> dict[str, Any]:
+    """The figures for scripts: by model, protocol and concurrency."""
+    found: dict[str, Any] = {}
+    for model, rows in results.items():
+        for (protocol, concurrency), row in rows.items():
+            found.setdefault(model, {}).setdefault(protocol, {})[str(concurrency)] = {
+                "rps": round(row.served.rate, 1),
+                "p50_ms": row.served.p50_ms,
+                "p99_ms": row.served.p99_ms,
+                "in_process": {str(size): round(rate, 1) for size, rate in row.limit.items()},
+            }
+    return found
 
 
 def main() -> int:
@@ -138,7 +155,7 @@ def main() -> int:
             with Server(Options(copies, hardware=arguments.hardware)) as server:
                 for model in models:
                     results[model] = bench(model, server, arguments)
-                    print_table(model, results[model])
+                    print(f"\n{model}\n{page.aligned(table(results[model]))}")
     except (ServerError, RepositoryError, PerfAnalyzerError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

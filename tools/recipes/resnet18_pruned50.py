@@ -1,4 +1,4 @@
-"""resnet18_pruned50: half of all channels removed, residual connections followed, and one more epoch of training."""
+"""resnet18_pruned50: half of all channels removed, residual connections followed, and two more epochs of training."""
 
 from tools.compression.pruning import structured
 from tools.recipes import Recipe
@@ -6,7 +6,8 @@ from tools.recipes import Recipe
 RECIPE = Recipe(
     parent="resnet18",
     before=structured(0.5),
-    epochs=1,
+    epochs=2,
+    lr=3e-4,
     batch_size=32,
     autocast=True,
     threads=None,
