@@ -60,9 +60,9 @@ def mutants(seeds: list[Seed]) -> st.SearchStrategy[Mutant]:
         texts = {name: text_format.MessageToString(config) for name, config in configs.items()}
         files = {name: files_of(config) for name, config in seed.configs.items()}
         victim = draw(st.sampled_from(sorted(texts)))
-        if draw(st.integers(0, 9)) == 0:
+        if draw(st.integers(0, 5)) == 0:
             texts[victim] = draw(st.sampled_from(SLIPS))(draw, texts[victim])
-        if draw(st.integers(0, 19)) == 0:
+        if draw(st.integers(0, 11)) == 0:
             files[victim] = draw(misplaced(files[victim]))
         return Mutant(seed.target, texts, files)
 
@@ -196,6 +196,7 @@ def set_field(draw: Draw, message: Any, descriptor: FieldDescriptor) -> None:
 
 def add_entry(draw: Draw, entries: Any, descriptor: FieldDescriptor) -> None:
     """One more entry of a map."""
+    assert descriptor.message_type
     key = draw(scalar(descriptor.message_type.fields_by_name["key"], ""))
     if descriptor.message_type.fields_by_name["value"].message_type:
         entries[key].SetInParent()
@@ -209,7 +210,7 @@ def replace_one(draw: Draw, text: str, pattern: str, by: str) -> str:
     if not matches:
         return text
     match = draw(st.sampled_from(matches))
-    return text[: match.start()] + match.expand(by) + text[match.end() :]
+    return f"{text[: match.start()]}{match.expand(by)}{text[match.end() :]}"
 
 
 def misspelt(draw: Draw, text: str) -> str:

@@ -19,6 +19,7 @@ from typing import Any
 from tools.tritonserver import Options, Server, assemble_backends
 
 BACKENDS = ("alpha", "onnxruntime", "openvino", "python", "pytorch", "tensorflow", "tensorrt")
+DIED = "tritonserver died"
 KEEPER = 'name: "keeper" backend: "alpha"'
 PYTHON_MODEL = """
 import triton_python_backend_utils as pb_utils
@@ -35,7 +36,7 @@ class Oracle:
     def __init__(self, folder: Path):
         self.repository = folder / "models"
         self.backends = folder / "backends"
-        self.deaths = 0
+        self.deaths: list[str] = []
         self._exit = ExitStack()
 
     def __enter__(self) -> "Oracle":
@@ -58,17 +59,19 @@ class Oracle:
             "--allow-metrics=false",
         )
         self._server = self._exit.enter_context(Server(Options(self.repository, hardware="cpu", flags=flags)))
-        self._http = http.client.HTTPConnection(self._server.http, timeout=60)
+        self._http = http.client.HTTPConnection(self._server.http, timeout=20)
+        # An open connection would hold up the server's end.
+        self._exit.callback(self._http.close)
 
     def verdict(self, model: str) -> str | None:
         """Why the server refuses to load a model of `repository`, or None when it loads; all are unloaded again."""
         try:
             return self._load(model)
-        except (OSError, http.client.HTTPException):
-            self.deaths += 1
+        except (OSError, http.client.HTTPException) as error:
+            self.deaths.append(f"{error!r}: {self._server.log_tail(5)}")
             self._exit.close()
             self._start()
-            return "tritonserver died"
+            return DIED
 
     def _load(self, model: str) -> str | None:
         status, answer = self._post(f"/v2/repository/models/{model}/load", {})
@@ -83,11 +86,6 @@ class Oracle:
         text = response.read()
         # A message may hold bytes of no text: 2.51 reads past the end of a map when the model of a step was not loaded.
         return response.status, json.loads(text.decode(errors="replace"), strict=False) if text else {}
-
-    @property
-    def log(self) -> list[str]:
-        """The last lines of the server's log."""
-        return list(self._server.log)
 
 
 @contextmanager

@@ -22,12 +22,14 @@ CACHE_DECOUPLED = Rule(
 AGENT = Rule(
     "repository-agent",
     "A repository agent that NVIDIA does not ship",
-    example=BASE + 'model_repository_agents { agents [ { name: "checksums" } ] }',
+    "server",
+    BASE + 'model_repository_agents { agents [ { name: "checksums" } ] }',
 )
 STRATEGY = Rule(
     "batch-strategy",
     "TRITON_BATCH_STRATEGY_PATH names a library that does not exist",
-    example=BASE + "dynamic_batching { }\n"
+    "server",
+    BASE + "dynamic_batching { }\n"
     'parameters { key: "TRITON_BATCH_STRATEGY_PATH" value { string_value: "/opt/none.so" } }',
 )
 RULES = (CACHE_SEQUENCE, CACHE_DECOUPLED, AGENT, STRATEGY)

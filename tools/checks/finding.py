@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Literal
 
 Severity = Literal["error", "warning", "info"]
-# Who refuses to load a model that breaks the rule: Triton's core, the backend that the config names, or nobody.
-Refuser = Literal["core", "backend", "nobody"]
+# Who refuses to load a model that breaks the rule: Triton's core, the backend that the config names, a server on which
+# something is not installed, or nobody.
+Refuser = Literal["core", "backend", "server", "nobody"]
 
 
 @dataclass(frozen=True, order=True)
@@ -43,9 +44,9 @@ class Rule:
     Attributes:
         id: kebab-case; never changes once published, because people name it in suppressions.
         summary: what is wrong, in one line.
-        refused_by: who refuses to load such a model; a rule that somebody refuses is an error.
+        refused_by: who refuses to load such a model; what core or backend refuse is an error.
         example: a config.pbtxt of a model `model` that breaks it, empty where files decide and not the config.
-        severity: how much a finding counts; by default an error where somebody refuses, else a warning.
+        severity: how much a finding counts; by default an error if refused by core or backend, else a warning.
     """
 
     id: str
@@ -57,7 +58,7 @@ class Rule:
     @property
     def severity(self) -> Severity:
         """How much a finding of this rule counts."""
-        return self.level or ("warning" if self.refused_by == "nobody" else "error")
+        return self.level or ("error" if self.refused_by in ("core", "backend") else "warning")
 
     def at(self, place: Place, *, found: str, expected: str, remedy: str) -> Finding:
         """A finding of this rule."""

@@ -26,7 +26,8 @@ BACKEND_OF_ENSEMBLE = Rule(
 UNFAMILIAR = Rule(
     "backend-unfamiliar",
     "A backend that NVIDIA does not ship, and whose library is not in the model's folder",
-    example='name: "model"\nbackend: "pytoch"',
+    "server",
+    'name: "model"\nbackend: "pytoch"',
 )
 RULES = (FOLDER, NO_BACKEND, PLATFORM, PAIR, BACKEND_OF_ENSEMBLE, UNFAMILIAR)
 

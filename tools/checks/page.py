@@ -15,7 +15,7 @@ config name that some model has in `configs/`, as Triton 2.51 sees configs with 
 `# triton-check: ignore=RULE` on the line, or on a line of its own above it, suppresses a finding; several rules are
 separated by commas.
 """
-NAMES = {"core": "core", "backend": "backend", "nobody": "–"}
+NAMES = {"core": "core", "backend": "backend", "server": "a server without it", "nobody": "–"}
 
 
 def page(subjects: Mapping[str, Sequence[Rule]]) -> str:

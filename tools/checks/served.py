@@ -137,7 +137,9 @@ def wanted(config: Any, versions: Iterable[int]) -> list[int]:
     policy = config.version_policy
     choice = policy.WhichOneof("policy_choice")
     if choice == "specific":
-        return [version for version in there if version in policy.specific.versions]
+        # A version that is not there but named twice counts as there: Triton notes it as seen the first time.
+        asked = list(policy.specific.versions)
+        return sorted({version for version in asked if version in there or asked.count(version) > 1})
     if choice == "all" or (choice is None and config.HasField("version_policy")):
         return there
     count = policy.latest.num_versions if choice == "latest" else 1

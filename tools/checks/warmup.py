@@ -16,7 +16,7 @@ SAMPLE = BASE + 'model_warmup { name: "one" batch_size: 1 inputs { key: "INPUT__
 
 OPEN_DIMS = Rule(
     "warmup-dims-open",
-    "A warm-up input leaves a dimension open",
+    "A warm-up input leaves a dimension open, or has a negative one",
     "core",
     SAMPLE + "data_type: TYPE_FP32 dims: [ -1 ] zero_data: true } } }",
 )
@@ -142,8 +142,10 @@ def check_inputs(model: Model, sample: Any, path: tuple[str | int, ...]) -> Iter
 def check_input(model: Model, name: str, tensor: Any, path: tuple[str | int, ...]) -> Iterator[Finding]:
     """One input of one warm-up request."""
     place, who, dims = model.place(*path), f"warm-up input '{name}'", list(tensor.dims)
-    if -1 in dims:
-        yield OPEN_DIMS.at(place, found=f"{who} has dims {dims}", expected="sizes", remedy="give a size for each -1")
+    if any(dim < 0 for dim in dims):
+        yield OPEN_DIMS.at(
+            place, found=f"{who} has dims {dims}", expected="sizes", remedy="give a size for each dimension"
+        )
         return
     yield from check_data(model, who, tensor, path)
     for wanted in [each for each in model.config.input if each.name == name][:1]:
