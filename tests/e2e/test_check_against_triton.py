@@ -58,15 +58,36 @@ def test_a_folder_is_a_version_for_both_or_for_none(name: str, empty: Oracle) ->
     assert (empty.verdict("model") is None) == (errors(empty.repository, "model") == ())
 
 
-def test_a_version_number_beyond_all_bounds_ends_the_server(empty: Oracle) -> None:
-    for name in ("1", str(LARGEST + 1)):
-        (empty.repository / "model" / name).mkdir(parents=True)
-    (empty.repository / "model" / "config.pbtxt").write_text('name: "model" backend: "alpha"')
-    assert [finding.rule for finding in errors(empty.repository, "model")] == ["version-huge"]
+INSIDE = """platform: "ensemble"
+input { name: "A" data_type: TYPE_FP32 dims: [ 4 ] }
+output { name: "B" data_type: TYPE_FP32 dims: [ 4 ] }
+ensemble_scheduling { step { model_name: "inner" model_version: -1
+  input_map { key: "A" value: "A" } output_map { key: "B" value: "B" } } }
+"""
+
+
+@pytest.mark.parametrize(
+    ("rule", "text", "folders"),
+    [
+        ("version-huge", 'backend: "alpha"', ("model/1", f"model/{LARGEST + 1}")),
+        ("metric-tag", 'backend: "alpha" metric_tags { key: "a.b" value: "c" }', ("model/1",)),
+        (
+            "labels-missing",
+            'backend: "alpha" output { name: "A" data_type: TYPE_FP32 dims: 1 label_filename: "1" }',
+            ("model/1",),
+        ),
+        ("step-model-broken", INSIDE, ("model/1", "inner/1")),
+    ],
+)
+def test_a_model_that_ends_the_server_is_refused(rule: str, text: str, folders: tuple[str, ...], empty: Oracle) -> None:
+    for folder in folders:
+        (empty.repository / folder).mkdir(parents=True)
+        (empty.repository / folder).with_name("config.pbtxt").write_text(text)
+    assert [finding.rule for finding in errors(empty.repository, "model")] == [rule]
     assert empty.verdict("model") == DIED
 
 
-@settings(max_examples=300, derandomize=True, deadline=None, database=None, phases=[Phase.generate, Phase.shrink],
+@settings(max_examples=400, derandomize=True, deadline=None, database=None, phases=[Phase.generate, Phase.shrink],
           suppress_health_check=list(HealthCheck))  # fmt: skip
 @given(mutant=mutants(written_by_hand() + of_this_repository()))
 def test_both_say_the_same_of_mutated_configs(judges: Oracle, mutant: Mutant) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from tests.conftest import Command
-from tests.differential.examples import write_example
+from tests.differential.examples import torchscript, write_example
 from tests.differential.seeds import of_this_repository, written_by_hand
 from tools.checks.finding import Finding, Rule
 from tools.checks.page import page
@@ -37,7 +38,7 @@ def write(folder: Path, text: str | None = GOOD, files: Iterable[str] = ("1/mode
     """A model in a repository; returns the repository."""
     for file in files:
         (folder / "model" / file).parent.mkdir(parents=True, exist_ok=True)
-        (folder / "model" / file).write_text("")
+        (folder / "model" / file).write_bytes(torchscript() if file.endswith(".pt") else b"")
     (folder / "model").mkdir(exist_ok=True, parents=True)
     if text is not None:
         (folder / "model" / "config.pbtxt").write_text(text)
@@ -213,6 +214,7 @@ def test_a_variant_is_checked_too_and_an_ensemble_with_it(tmp_path: Path) -> Non
     write_example(RULES["ensemble-type"], tmp_path)
     good = (tmp_path / "model" / "config.pbtxt").read_text().replace("FP16", "FP32")
     (tmp_path / "model" / "config.pbtxt").write_text(good)
+    shutil.rmtree(tmp_path / "twin")
     assert check(tmp_path) == []
     variant = tmp_path / "member" / "configs" / "small.pbtxt"
     variant.parent.mkdir()

@@ -1,5 +1,6 @@
-"""The response cache, repository agents, and custom batching."""
+"""The response cache, repository agents, custom batching, and metric tags."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,8 +33,16 @@ STRATEGY = Rule(
     BASE + "dynamic_batching { }\n"
     'parameters { key: "TRITON_BATCH_STRATEGY_PATH" value { string_value: "/opt/none.so" } }',
 )
-RULES = (CACHE_SEQUENCE, CACHE_DECOUPLED, AGENT, STRATEGY)
+TAG = Rule(
+    "metric-tag",
+    "A metric tag that Prometheus does not take as a label: it ends the whole server (2.51 does not catch it)",
+    "core",
+    BASE + 'metric_tags { key: "team-name" value: "vision" }',
+)
+RULES = (CACHE_SEQUENCE, CACHE_DECOUPLED, AGENT, STRATEGY, TAG)
 
+# Triton puts an underscore before it; labels that begin with two are reserved.
+LABEL = re.compile(r"([A-Za-z0-9][A-Za-z0-9_]*)?")
 AGENTS = ("checksum",)
 STRATEGY_PARAMETER = "TRITON_BATCH_STRATEGY_PATH"
 
@@ -61,6 +70,14 @@ def check(model: Model) -> Iterator[Finding]:
                 remedy="see that the server has it: without it, the model is not loaded",
             )
     yield from check_strategy(model)
+    for key in config.metric_tags:
+        if not LABEL.fullmatch(key):
+            yield TAG.at(
+                model.place(f"metric_tags[{key}]"),
+                found=f"metric tag '{key}'",
+                expected="letters, digits and underscores, the first one no underscore",
+                remedy="rename it, for example " + (re.sub(r"\W", "_", key, flags=re.ASCII).strip("_") or "tag"),
+            )
 
 
 def check_strategy(model: Model) -> Iterator[Finding]:

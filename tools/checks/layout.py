@@ -22,7 +22,7 @@ NO_VERSIONS_KEPT = Rule(
 NO_FILE = Rule("model-file-missing", "A version that is to be loaded lacks its backend's file", "backend")
 NO_LABELS = Rule(
     "labels-missing",
-    "A label file does not exist",
+    "A label file does not exist, or is a folder (which ends the whole server)",
     "core",
     'name: "model"\nbackend: "pytorch"\n'
     'output { name: "OUTPUT__0" data_type: TYPE_FP32 dims: [ 3 ] label_filename: "classes.txt" }',
@@ -157,7 +157,7 @@ def check_labels(model: Model) -> Iterator[Finding]:
         if output.label_filename and not (model.folder / output.label_filename).is_file():
             yield NO_LABELS.at(
                 model.place("output", number, "label_filename"),
-                found=f"{output.label_filename} does not exist in {model.name}/",
+                found=f"{output.label_filename} is no file in {model.name}/",
                 expected="a text file with a label on each line",
                 remedy="write it, or remove label_filename",
             )

@@ -19,6 +19,7 @@ from tools.backends.pytorch.signature import (
 )
 from tools.checks.finding import Finding, Rule
 from tools.checks.served import Model
+from tools.checks.torchscript import arguments_of
 from tools.repository import as_triton_json
 
 IO = """input { name: "INPUT__0" data_type: TYPE_FP32 dims: [ 4 ] }
@@ -132,7 +133,7 @@ def check_names(model: Model, config: dict[str, Any]) -> Iterator[Finding]:
     names = [tensor["name"] for tensor in config.get("input", [])]
     if not model.config.HasField("sequence_batching"):
         try:
-            order(names, ())
+            order(names, [argument.name for argument in arguments_of(model)])
         except SignatureError:
             yield INDEX.at(
                 model.place("input"),

@@ -10,6 +10,7 @@ from tools.checks import (
     conflicts,
     ensembles,
     features,
+    habits,
     instances,
     layout,
     names,
@@ -20,10 +21,12 @@ from tools.checks import (
     suppressions,
     syntax,
     tensors,
+    torchscript,
     warmup,
 )
 from tools.checks.finding import Finding, Rule
 from tools.checks.served import Model, Served
+from tools.repository import DERIVED
 
 # By subject, in the order of the page about them.
 SUBJECTS = {
@@ -35,10 +38,11 @@ SUBJECTS = {
     "Sequences": sequences.RULES,
     "Instances": instances.RULES,
     "Warm-up": warmup.RULES,
-    "Caches, agents, custom batching": features.RULES,
+    "Caches, agents, custom batching, metrics": features.RULES,
     "Ensembles": ensembles.RULES,
     "Steps of ensembles": steps.RULES,
-    "The pytorch backend": pytorch.RULES,
+    "The pytorch backend": (*pytorch.RULES, *torchscript.RULES),
+    "Habits": habits.RULES,
     "Between models": conflicts.RULES,
     "Suppressions": suppressions.RULES,
 }
@@ -88,7 +92,10 @@ def check_served(
     everything = [*repository.findings, *(each for model in findings.values() for each in model)]
     everything += conflicts.check(repository.models.values())
     texts = {model.source.file: model.source.text for model in repository.models.values()}
-    yield from suppressions.kept(everything, texts)
+    # A derived config repeats what its original says, without the comments; people cannot improve it.
+    derived = {file for file, text in texts.items() if text.startswith(DERIVED)}
+    wanted = [each for each in everything if each.severity == "error" or each.place.file not in derived]
+    yield from suppressions.kept(wanted, texts)
     yield from suppressions.check(texts, RULES)
 
 
@@ -99,6 +106,8 @@ def check_model(model: Model, hardware: str, backends: bool) -> list[Finding]:
         found += instances.check_without_gpu(model)
     if backends and not any(finding.severity == "error" for finding in found):
         found += pytorch.check(model)
+    if backends and not any(finding.severity == "error" for finding in found):
+        found += [*torchscript.check(model), *habits.check(model)]
     wanted = [finding for finding in found if backends or RULES[finding.rule].refused_by != "backend"]
     return [replace(finding, model=model.name) for finding in wanted]
 

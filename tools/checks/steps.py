@@ -19,7 +19,12 @@ VERSION = Rule(
     "core",
     WHOLE.replace("model_version: -1", "model_version: 7"),
 )
-CIRCLE = Rule("ensemble-circle", "Ensembles contain each other", "core", WHOLE.replace("member", "model"))
+CIRCLE = Rule(
+    "ensemble-circle",
+    "Ensembles contain each other (loading one that contains such ensembles ends the whole server)",
+    "core",
+    WHOLE.replace("member", "model"),
+)
 BATCH = Rule(
     "ensemble-batch-size",
     "An ensemble allows larger batches than a model in it",
@@ -63,7 +68,9 @@ DECOUPLED = Rule(
 ] }
 """,
 )
-OUTPUT_TWICE = Rule("step-output-twice", "A step maps an output of which its model has two", "core")
+OUTPUT_TWICE = Rule(
+    "step-output-twice", "A step maps an output of which its model has two", "core", WHOLE.replace("member", "twin")
+)
 RULES = (MISSING, BROKEN, VERSION, CIRCLE, BATCH, NO_TENSOR, UNMAPPED, TYPE, SHAPE, DECOUPLED, OUTPUT_TWICE)
 
 
