@@ -6,6 +6,7 @@ expected, what was found, and what to do.
 
     python -m tools.check                                  # this repository
     python -m tools.check /srv/models --hardware cpu       # another one, for a server without a GPU
+    python -m tools.check --fix --deep                     # correct slips, and try TorchScript at several batch sizes
     python -m tools.check --sarif > findings.sarif         # for code review
     python -m tools.check --rules                          # all rules, as the page docs/check-rules.md
 
@@ -19,10 +20,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tools.checks import report
-from tools.checks.finding import Finding
+from tools.checks import fixes, report
+from tools.checks.finding import Finding, Fix
 from tools.checks.page import page
-from tools.checks.rules import RULES, SUBJECTS, check
+from tools.checks.rules import RULES, SUBJECTS, check, check_deep
 from tools.repository import REPOSITORY, ROOT, RepositoryError
 from tools.tritonserver import HARDWARE
 
@@ -40,6 +41,10 @@ def parser() -> argparse.ArgumentParser:
         default="auto",
         help="cpu: also what a server without a GPU refuses; auto: what any server does (default: %(default)s)",
     )
+    parser.add_argument(
+        "--deep", action="store_true", help="load TorchScript with torch, and call it at several batch sizes"
+    )
+    parser.add_argument("--fix", action="store_true", help="correct in the files what is mechanical, then check again")
     parser.add_argument("--strict", action="store_true", help="let warnings count as errors do")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="one JSON document instead of text")
@@ -58,11 +63,13 @@ def main() -> int:
     repository = arguments.repository.resolve()
     try:
         models = model_folders(repository, arguments.model)
-        findings = check(repository, arguments.hardware, made_here())
+        findings = find(arguments, repository)
+        while arguments.fix and (fixed := fixes.apply(findings)):
+            print(*(f"fixed {told(fix)}" for fix in fixed), sep="\n", file=sys.stderr)
+            findings = find(arguments, repository)
     except (OSError, RepositoryError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    findings = [finding for finding in findings if not arguments.model or finding.model in arguments.model]
     show(arguments, findings, len(models), time.perf_counter() - began)
     counted = ("error", "warning") if arguments.strict else ("error",)
     return int(any(finding.severity in counted for finding in findings))
@@ -83,6 +90,19 @@ def model_folders(repository: Path, wanted: Sequence[str] | None) -> list[str]:
     if unknown:
         raise RepositoryError(f"no model {', '.join(unknown)} in {repository}; there are {', '.join(folders)}")
     return list(wanted or folders)
+
+
+def find(arguments: argparse.Namespace, repository: Path) -> list[Finding]:
+    """All findings about the models that were asked for."""
+    found = check(repository, arguments.hardware, made_here())
+    if arguments.deep:
+        found += check_deep(repository, {finding.model for finding in found if finding.severity == "error"})
+    return [finding for finding in found if not arguments.model or finding.model in arguments.model]
+
+
+def told(fix: Fix) -> str:
+    """A fix for people."""
+    return f"{report.shown(fix.place.file, Path.cwd())}:{fix.place.line}: {fix.old} → {fix.new}"
 
 
 def made_here() -> list[str]:

@@ -20,8 +20,21 @@ class Place:
 
 
 @dataclass(frozen=True)
+class Fix:
+    """A mechanical remedy: what stands at a place, and what is to stand there instead."""
+
+    place: Place
+    old: str
+    new: str
+
+
+@dataclass(frozen=True)
 class Finding:
-    """Something that is wrong at a place: what was expected there, what was found, and what to do about it."""
+    """Something that is wrong at a place: what was expected there, what was found, and what to do about it.
+
+    Attributes:
+        fix: the remedy, if it is mechanical; `--fix` applies it.
+    """
 
     rule: str
     severity: Severity
@@ -30,6 +43,7 @@ class Finding:
     found: str
     remedy: str
     model: str = ""
+    fix: Fix | None = None
 
     @property
     def message(self) -> str:
@@ -60,6 +74,6 @@ class Rule:
         """How much a finding of this rule counts."""
         return self.level or ("error" if self.refused_by in ("core", "backend") else "warning")
 
-    def at(self, place: Place, *, found: str, expected: str, remedy: str) -> Finding:
+    def at(self, place: Place, *, found: str, expected: str, remedy: str, fix: Fix | None = None) -> Finding:
         """A finding of this rule."""
-        return Finding(self.id, self.severity, place, expected, found, remedy)
+        return Finding(self.id, self.severity, place, expected, found, remedy, fix=fix)

@@ -1,9 +1,10 @@
 """Names: the model's own, its backend's and its platform's."""
 
+import re
 from collections.abc import Iterator
 from difflib import get_close_matches
 
-from tools.checks.finding import Finding, Rule
+from tools.checks.finding import Finding, Fix, Rule
 from tools.checks.served import ENSEMBLE, FILES, TENSORFLOW, Model
 
 FOLDER = Rule("name-folder", "name differs from the folder's name", "core", 'name: "modle"\nbackend: "pytorch"')
@@ -48,6 +49,7 @@ def check(model: Model) -> Iterator[Finding]:
             found=f"name '{config.name}' in the folder '{model.name}'",
             expected=f"'{model.name}'",
             remedy="rename one of them, or leave name out",
+            fix=name_fix(model),
         )
     if config.platform == ENSEMBLE and config.backend:
         yield BACKEND_OF_ENSEMBLE.at(
@@ -59,6 +61,14 @@ def check(model: Model) -> Iterator[Finding]:
         yield mismatch(model)
     elif config.backend and config.backend not in SHIPPED and not has_library(model):
         yield unfamiliar(model)
+
+
+def name_fix(model: Model) -> Fix | None:
+    """The folder's name in place of the config's, where that is written in one piece."""
+    place = model.place("name")
+    line = model.source.text.splitlines()[place.line - 1][place.column - 1 :]
+    match = re.match(r"name\s*:\s*(\"[^\"\\]*\"|'[^'\\]*')", line)
+    return Fix(place, match[0], f'name: "{model.name}"') if match else None
 
 
 def nothing_runs(model: Model) -> Finding:

@@ -12,10 +12,10 @@ from typing import Any
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message_factory import GetMessageClass
 
-from tools.checks.finding import Finding, Place, Rule
+from tools.checks.finding import Finding, Fix, Place, Rule
 from tools.checks.syntax import NEW_FIELD, ONE_OF, REPEATED, UNKNOWN_FIELD, WRONG_TYPE
 from tools.checks.tokens import TextSyntaxError, Token, tokens, unquote
-from tools.checks.values import FLOATS, BadValue, boolean, enum_value, floating, integer, suggestion
+from tools.checks.values import FLOATS, BadValue, boolean, enum_value, floating, integer, suggestion, surely
 
 # In the protocol's newest description, not in that of 2.51.
 TOO_NEW = {("ModelConfig", "model_metrics"), ("ModelEnsembling", "max_inflight_requests")}
@@ -62,10 +62,11 @@ class Reader:
         """The current token cannot be here."""
         raise TextSyntaxError(self.token.line, self.token.column, str(self.token), expected)
 
-    def note(self, token: Token, rule: Rule, found: str, expected: str, remedy: str) -> None:
-        """Note a finding at a token."""
+    def note(self, token: Token, rule: Rule, found: str, expected: str, remedy: str, better: str = "") -> None:
+        """Note a finding at a token, which something better may replace."""
         place = Place(self.file, token.line, token.column)
-        self.findings.append(rule.at(place, found=found, expected=expected, remedy=remedy))
+        fix = Fix(place, token.text, better) if better else None
+        self.findings.append(rule.at(place, found=found, expected=expected, remedy=remedy, fix=fix))
 
     def message(self, message: Any, node: Node, closing: str) -> None:
         """Read fields up to the closing symbol, or up to the end."""
@@ -149,7 +150,7 @@ class Reader:
         try:
             value = self.value(descriptor)
         except BadValue as error:
-            return self.note(first, error.rule, error.found, error.expected, error.remedy)
+            return self.note(first, error.rule, error.found, error.expected, error.remedy, error.better)
         if descriptor.is_repeated:
             getattr(message, descriptor.name).append(value)
         else:
@@ -208,7 +209,8 @@ class Reader:
         known = [other.name for other in message.fields]
         where = "a config" if message.name == "ModelConfig" else message.name
         found = f"field '{name.text}'"
-        return self.note(name, UNKNOWN_FIELD, found, f"a field of {where}", suggestion(name.text, known))
+        expected, better = f"a field of {where}", surely(name.text, known)
+        return self.note(name, UNKNOWN_FIELD, found, expected, suggestion(name.text, known), better)
 
     def skip(self) -> None:
         """Pass over the value of a field that does not exist."""

@@ -1,6 +1,6 @@
 """All rules in one table, and the order in which a repository is checked against them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +8,8 @@ from tools.checks import (
     batch_tensors,
     batching,
     conflicts,
+    decoupled,
+    deep,
     ensembles,
     features,
     habits,
@@ -40,8 +42,8 @@ SUBJECTS = {
     "Warm-up": warmup.RULES,
     "Caches, agents, custom batching, metrics": features.RULES,
     "Ensembles": ensembles.RULES,
-    "Steps of ensembles": steps.RULES,
-    "The pytorch backend": (*pytorch.RULES, *torchscript.RULES),
+    "Steps of ensembles": (*steps.RULES, *decoupled.RULES),
+    "The pytorch backend": (*pytorch.RULES, *torchscript.RULES, *deep.RULES),
     "Habits": habits.RULES,
     "Between models": conflicts.RULES,
     "Suppressions": suppressions.RULES,
@@ -110,6 +112,13 @@ def check_model(model: Model, hardware: str, backends: bool) -> list[Finding]:
         found += [*torchscript.check(model), *habits.check(model)]
     wanted = [finding for finding in found if backends or RULES[finding.rule].refused_by != "backend"]
     return [replace(finding, model=model.name) for finding in wanted]
+
+
+def check_deep(repository: Path, wrong: Collection[str]) -> Iterator[Finding]:
+    """What only calling the models shows, of those that have no error already."""
+    for model in served.load(repository).models.values():
+        if model.name not in wrong:
+            yield from (replace(finding, model=model.name) for finding in deep.check(model))
 
 
 def in_order_of_steps(repository: Served) -> list[str]:

@@ -4,8 +4,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tools.checks.ensembles import BASE, WHOLE
-from tools.checks.finding import Finding, Place, Rule
+from tools.checks import decoupled
+from tools.checks.ensembles import WHOLE
+from tools.checks.finding import Finding, Fix, Place, Rule
 from tools.checks.served import Model, Served
 from tools.checks.tensors import type_name
 
@@ -55,23 +56,10 @@ SHAPE = Rule(
     "core",
     WHOLE.replace("dims: [ 4 ]", "dims: [ 5 ]", 1),
 )
-DECOUPLED = Rule(
-    "ensemble-decoupled",
-    "A step reads tensors from two decoupled models, whose answers do not come in pairs",
-    "core",
-    BASE
-    + """ensemble_scheduling { step [
-  { model_name: "stream" model_version: -1 input_map { key: "X" value: "A" } output_map { key: "Y" value: "P" } },
-  { model_name: "stream" model_version: -1 input_map { key: "X" value: "A" } output_map { key: "Y" value: "Q" } },
-  { model_name: "two_inputs" model_version: -1
-    input_map { key: "X" value: "P" } input_map { key: "X2" value: "Q" } output_map { key: "Y" value: "B" } }
-] }
-""",
-)
 OUTPUT_TWICE = Rule(
     "step-output-twice", "A step maps an output of which its model has two", "core", WHOLE.replace("member", "twin")
 )
-RULES = (MISSING, BROKEN, VERSION, CIRCLE, BATCH, NO_TENSOR, UNMAPPED, TYPE, SHAPE, DECOUPLED, OUTPUT_TWICE)
+RULES = (MISSING, BROKEN, VERSION, CIRCLE, BATCH, NO_TENSOR, UNMAPPED, TYPE, SHAPE, OUTPUT_TWICE)
 
 
 @dataclass(frozen=True)
@@ -137,6 +125,7 @@ def check_models(model: Model, served: Served, broken: set[str]) -> Iterator[Fin
                 + " (what no model_version means)" * (not step.model_version),
                 expected=f"-1 for the newest, or a version that its policy loads: {loaded}",
                 remedy="set model_version: -1, or change that model's version_policy",
+                fix=None if step.model_version else Fix(place, "model_name", "model_version: -1 model_name"),
             )
 
 
@@ -166,7 +155,7 @@ def check_fit(model: Model, served: Served) -> Iterator[Finding]:
         yield from check_batch(model, number, member)
         for role in ("input", "output"):
             yield from check_maps(model, number, member, role, tensors)
-    yield from check_decoupled(model, served)
+    yield from decoupled.check(model, served)
 
 
 def check_batch(model: Model, number: int, member: Model) -> Iterator[Finding]:
@@ -239,23 +228,3 @@ def check_same(place: Place, name: str, first: Tensor, second: Tensor) -> Iterat
 def alike(first: Sequence[int], second: Sequence[int]) -> bool:
     """Whether two shapes can be the same."""
     return len(first) == len(second) and all(a == b or -1 in (a, b) for a, b in zip(first, second, strict=True))
-
-
-def check_decoupled(model: Model, served: Served) -> Iterator[Finding]:
-    """No step reads from two decoupled models; the answers of each come at their own pace."""
-    sources: dict[str, int] = {tensor.name: 0 for tensor in model.config.input}
-    left = dict(enumerate(steps_of(model)))
-    while ready := [number for number, step in left.items() if set(step.input_map.values()) <= set(sources)]:
-        for number in ready:
-            step = left.pop(number)
-            origins = {sources[tensor] for tensor in step.input_map.values()}
-            if len(origins) > 1:
-                yield DECOUPLED.at(
-                    model.place("ensemble_scheduling", 0, "step", number, "input_map"),
-                    found=f"step {number + 1} ('{step.model_name}') reads tensors of different origin",
-                    expected="tensors that all come from one decoupled model, or all from none",
-                    remedy="let the decoupled model hand the other tensors through",
-                )
-            decoupled = served.models[step.model_name].config.model_transaction_policy.decoupled
-            origin = number + 1 if decoupled else max(origins)
-            sources.update(dict.fromkeys(step.output_map.values(), origin))

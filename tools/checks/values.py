@@ -1,6 +1,6 @@
 """The values of a config.pbtxt: tokens made numbers, booleans and enumerations, as protobuf's C++ reader makes them."""
 
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 
 from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 
@@ -19,11 +19,11 @@ BOOLEANS = {"true": True, "True": True, "t": True, "false": False, "False": Fals
 
 
 class BadValue(ValueError):
-    """A value that a field cannot take."""
+    """A value that a field cannot take; `better` is what was meant, where that is clear."""
 
-    def __init__(self, rule: Rule, found: str, expected: str, remedy: str):
+    def __init__(self, rule: Rule, found: str, expected: str, remedy: str, better: str = ""):
         super().__init__(found)
-        self.rule, self.found, self.expected, self.remedy = rule, found, expected, remedy
+        self.rule, self.found, self.expected, self.remedy, self.better = rule, found, expected, remedy, better
 
 
 def wrong(descriptor: FieldDescriptor, found: str, expected: str, remedy: str = "") -> BadValue:
@@ -82,7 +82,8 @@ def enum_value(descriptor: FieldDescriptor, minus: str, token: Token) -> int:
         return -value if minus else value
     if minus or token.kind != "word" or token.text not in enum.values_by_name:
         names = list(enum.values_by_name)
-        raise BadValue(UNKNOWN_VALUE, f"{descriptor.name}: {token.text}", spelled(enum), suggestion(token.text, names))
+        found, better = f"{descriptor.name}: {minus}{token.text}", "" if minus else surely(token.text, names)
+        raise BadValue(UNKNOWN_VALUE, found, spelled(enum), suggestion(token.text, names), better)
     return int(enum.values_by_name[token.text].number)
 
 
@@ -91,8 +92,20 @@ def spelled(enum: EnumDescriptor) -> str:
     return "one of " + ", ".join(enum.values_by_name)
 
 
-def suggestion(word: str, known: list[str]) -> str:
-    """What was probably meant, or all that there is."""
+def meant(word: str, known: list[str]) -> str:
+    """The name that was probably meant; empty when none is near."""
     upper = {name.upper(): name for name in known}
     close = get_close_matches(word.upper(), list(upper), 1, 0.6) or get_close_matches(word.upper(), list(upper), 1, 0.4)
-    return f"did you mean {upper[close[0]]}?" if close else f"there are {', '.join(known)}"
+    return upper[close[0]] if close else ""
+
+
+def surely(word: str, known: list[str]) -> str:
+    """The name that was meant beyond doubt, so that it may be written in its place: FP32 for TYPE_FP32, or one slip."""
+    name = meant(word, known)
+    same = SequenceMatcher(None, word.upper(), name.upper()).ratio() >= 0.8
+    return name if same or name.endswith(f"_{word.upper()}") else ""
+
+
+def suggestion(word: str, known: list[str]) -> str:
+    """What was probably meant, or all that there is."""
+    return f"did you mean {name}?" if (name := meant(word, known)) else f"there are {', '.join(known)}"
