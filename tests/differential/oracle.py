@@ -57,6 +57,8 @@ class Oracle:
             "--cache-config=local,size=1048576",
             "--allow-grpc=false",
             "--allow-metrics=false",
+            # After a refused load tritonserver waits at its end for as long as it may.
+            "--exit-timeout-secs=1",
         )
         self._server = self._exit.enter_context(Server(Options(self.repository, hardware="cpu", flags=flags)))
         self._http = http.client.HTTPConnection(self._server.http, timeout=20)

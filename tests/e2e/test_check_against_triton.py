@@ -87,7 +87,7 @@ def test_a_model_that_ends_the_server_is_refused(rule: str, text: str, folders: 
     assert empty.verdict("model") == DIED
 
 
-@settings(max_examples=400, derandomize=True, deadline=None, database=None, phases=[Phase.generate, Phase.shrink],
+@settings(max_examples=300, derandomize=True, deadline=None, database=None, phases=[Phase.generate, Phase.shrink],
           suppress_health_check=list(HealthCheck))  # fmt: skip
 @given(mutant=mutants(written_by_hand() + of_this_repository()))
 def test_both_say_the_same_of_mutated_configs(judges: Oracle, mutant: Mutant) -> None:
