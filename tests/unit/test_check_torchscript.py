@@ -6,12 +6,20 @@ from typing import Any
 
 import pytest
 import torch
+from google.protobuf import text_format
 from torch import Tensor, nn
+from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from tests.differential.examples import FORWARD, torchscript
 from tools import torchscript as writer
+from tools.backends.pytorch.signature import Argument, SignatureError, bind_inputs, bind_outputs
+from tools.checks import pytorch
 from tools.checks.archive import NoTorchScript, read_archive
+from tools.checks.finding import Rule
 from tools.checks.rules import check
+from tools.repository import ROOT, as_triton_json
+
+BACKEND = ROOT / "tools" / "backends" / "pytorch" / "model.py"
 
 IO = """input { name: "INPUT__0" data_type: TYPE_FP32 dims: [ 4 ] }
 output { name: "OUTPUT__0" data_type: TYPE_FP32 dims: [ 2 ] }
@@ -127,3 +135,17 @@ def test_quantized_operators_stay_on_the_cpu(kind: str, rules: list[tuple[str, s
 
 def test_a_format_of_a_later_torch_is_refused(tmp_path: Path) -> None:
     assert found(model(tmp_path, torchscript(version="11"), IO)) == [("torchscript-format", "error")]
+
+
+@pytest.mark.parametrize(
+    "rule", [rule for rule in pytorch.RULES if rule.refused_by == "backend"], ids=lambda rule: rule.id
+)
+def test_what_the_backend_is_said_to_refuse_is_refused_by_its_own_code(rule: Rule) -> None:
+    config = as_triton_json(text_format.Parse(rule.example, ModelConfig()))
+    if "parameters" in config:
+        # How values are refused is asked of a real server elsewhere; here, that the backend reads these names.
+        assert all(f'config, "{name}"' in BACKEND.read_text() for name in config["parameters"])
+        return
+    with pytest.raises(SignatureError):
+        bind_outputs(config)
+        bind_inputs(config, [Argument("INPUT__0", "TensorType")])
