@@ -24,8 +24,8 @@ from tools.checks import fixes, report
 from tools.checks.finding import Finding, Fix
 from tools.checks.page import page
 from tools.checks.rules import RULES, SUBJECTS, check, check_deep
+from tools.hardware import HARDWARE
 from tools.repository import REPOSITORY, ROOT, RepositoryError
-from tools.tritonserver import HARDWARE
 
 
 def parser() -> argparse.ArgumentParser:

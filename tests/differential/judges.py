@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.differential.mutants import Mutant
-from tests.differential.oracle import Oracle
+from tests.differential.oracle import PYTHON_MODEL, Oracle
 from tools.checks import served
 from tools.checks.finding import Finding
 from tools.checks.rules import RULES, check_served
@@ -36,6 +36,9 @@ class Verdicts:
 def judge(oracle: Oracle, mutant: Mutant) -> Verdicts:
     """Ask both."""
     write(oracle.repository, mutant)
+    if not oracle.compiled:
+        for file in oracle.repository.glob("*/*/model.any"):
+            file.with_name("model.py").write_text(PYTHON_MODEL)
     began = time.perf_counter()
     findings = errors(oracle.repository, mutant.target)
     checked = time.perf_counter()

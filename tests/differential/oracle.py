@@ -16,7 +16,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from tools.tritonserver import Options, Server, assemble_backends
+from tools.tritonserver import Options, Server
+from tools.wheel import assemble_backends
 
 BACKENDS = ("alpha", "onnxruntime", "openvino", "python", "pytorch", "tensorflow", "tensorrt")
 DIED = "tritonserver died"
@@ -37,13 +38,14 @@ class Oracle:
         self.repository = folder / "models"
         self.backends = folder / "backends"
         self.deaths: list[str] = []
+        self.compiled = False
         self._exit = ExitStack()
 
     def __enter__(self) -> "Oracle":
         (self.repository / "keeper" / "1").mkdir(parents=True)
         (self.repository / "keeper" / "config.pbtxt").write_text(KEEPER)
         self.backends.mkdir(parents=True)
-        make_backends(self.backends)
+        self.compiled = make_backends(self.backends)
         self._start()
         return self
 
@@ -97,11 +99,12 @@ def oracle() -> Iterator[Oracle]:
         yield running
 
 
-def make_backends(folder: Path) -> None:
-    """A folder for each of BACKENDS with a stand-in."""
+def make_backends(folder: Path) -> bool:
+    """A folder for each of BACKENDS with a stand-in; returns whether they are compiled."""
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
-        return copy_python(folder)
+        copy_python(folder)
+        return False
     for name in BACKENDS:
         (folder / name).mkdir()
     library = folder / BACKENDS[0] / f"libtriton_{BACKENDS[0]}.so"
@@ -109,7 +112,7 @@ def make_backends(folder: Path) -> None:
     subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, source], check=True)
     for name in BACKENDS[1:]:
         os.link(library, folder / name / f"libtriton_{name}.so")
-    return None
+    return True
 
 
 def copy_python(folder: Path) -> None:
