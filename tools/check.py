@@ -20,10 +20,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from clients.errors import ClientError
 from tools.checks import fixes, report
 from tools.checks.finding import Finding, Fix
 from tools.checks.page import page
-from tools.checks.rules import RULES, SUBJECTS, check, check_deep
+from tools.checks.rules import RULES, SUBJECTS, check, check_deep, check_traffic
 from tools.hardware import HARDWARE
 from tools.repository import REPOSITORY, ROOT, RepositoryError
 
@@ -44,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--deep", action="store_true", help="load TorchScript with torch, and call it at several batch sizes"
     )
+    parser.add_argument("--url", metavar="HOST:PORT", help="ask the counters of a running server too (HTTP)")
     parser.add_argument("--fix", action="store_true", help="correct in the files what is mechanical, then check again")
     parser.add_argument("--strict", action="store_true", help="let warnings count as errors do")
     form = parser.add_mutually_exclusive_group()
@@ -67,7 +69,7 @@ def main() -> int:
         while arguments.fix and (fixed := fixes.apply(findings)):
             print(*(f"fixed {told(fix)}" for fix in fixed), sep="\n", file=sys.stderr)
             findings = find(arguments, repository)
-    except (OSError, RepositoryError) as error:
+    except (OSError, RepositoryError, ClientError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     show(arguments, findings, len(models), time.perf_counter() - began)
@@ -97,6 +99,8 @@ def find(arguments: argparse.Namespace, repository: Path) -> list[Finding]:
     found = check(repository, arguments.hardware, made_here())
     if arguments.deep:
         found += check_deep(repository, {finding.model for finding in found if finding.severity == "error"})
+    if arguments.url:
+        found += check_traffic(repository, arguments.url)
     return [finding for finding in found if not arguments.model or finding.model in arguments.model]
 
 

@@ -86,6 +86,14 @@ def test_slips_are_corrected_and_nothing_else_in_the_file_changes(tmp_path: Path
     assert list(file.parent.glob(".*")) == []
 
 
+def test_line_endings_stay_as_they_are(tmp_path: Path) -> None:
+    file = write(tmp_path, "")
+    file.write_bytes(SLIPS.replace("\n", "\r\n").encode())
+    apply(check(tmp_path))
+    apply(check(tmp_path))
+    assert file.read_bytes() == FIXED.replace("\n", "\r\n").encode()
+
+
 def test_without_fix_no_file_changes(tmp_path: Path, command: Command) -> None:
     file = write(tmp_path, SLIPS)
     assert command("tools.check", tmp_path).returncode == 1

@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 
 from tools.checks.finding import Finding, Rule
 from tools.checks.instances import RESOURCE
@@ -19,10 +18,9 @@ RULES = (THREADS,)
 def check(models: Iterable[Model]) -> Iterator[Finding]:
     """All conflicts between models."""
     there = list(models)
-    owners = {model.source.file: model.name for model in there}
-    torch = [model for model in there if model.config.backend == "pytorch"]
-    for finding in (*(each for name in COUNTS for each in check_threads(torch, name)), *check_resources(there)):
-        yield replace(finding, model=owners[finding.place.file])
+    for parameter in COUNTS:
+        yield from check_threads([model for model in there if model.config.backend == "pytorch"], parameter)
+    yield from check_resources(there)
 
 
 def check_threads(models: Iterable[Model], parameter: str) -> Iterator[Finding]:

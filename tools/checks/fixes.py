@@ -20,7 +20,8 @@ def apply(findings: Iterable[Finding]) -> list[Fix]:
             by_file[finding.fix.place.file].add(finding.fix)
     applied = []
     for file, fixes in by_file.items():
-        lines = file.read_text().split("\n")
+        with file.open(newline="") as stream:
+            lines = stream.read().split("\n")
         # From the end of the file to its beginning, so that no place moves before its fix.
         for fix in sorted(fixes, key=lambda each: each.place, reverse=True):
             if fits(fix, lines):

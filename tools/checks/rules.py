@@ -24,6 +24,7 @@ from tools.checks import (
     syntax,
     tensors,
     torchscript,
+    traffic,
     warmup,
 )
 from tools.checks.finding import Finding, Rule
@@ -44,7 +45,7 @@ SUBJECTS = {
     "Ensembles": ensembles.RULES,
     "Steps of ensembles": (*steps.RULES, *decoupled.RULES),
     "The pytorch backend": (*pytorch.RULES, *torchscript.RULES, *deep.RULES),
-    "Habits": habits.RULES,
+    "Habits": (*habits.RULES, *traffic.RULES),
     "Between models": conflicts.RULES,
     "Suppressions": suppressions.RULES,
 }
@@ -97,8 +98,9 @@ def check_served(
     # A derived config repeats what its original says, without the comments; people cannot improve it.
     derived = {file for file, text in texts.items() if text.startswith(DERIVED)}
     wanted = [each for each in everything if each.severity == "error" or each.place.file not in derived]
-    yield from suppressions.kept(wanted, texts)
-    yield from suppressions.check(texts, RULES)
+    owners = {model.source.file: model.name for model in repository.models.values()}
+    for finding in (*suppressions.kept(wanted, texts), *suppressions.check(texts, RULES)):
+        yield replace(finding, model=finding.model or owners[finding.place.file])
 
 
 def check_model(model: Model, hardware: str, backends: bool) -> list[Finding]:
@@ -112,6 +114,19 @@ def check_model(model: Model, hardware: str, backends: bool) -> list[Finding]:
         found += [*torchscript.check(model), *habits.check(model)]
     wanted = [finding for finding in found if backends or RULES[finding.rule].refused_by != "backend"]
     return [replace(finding, model=model.name) for finding in wanted]
+
+
+def check_traffic(repository: Path, url: str) -> Iterator[Finding]:
+    """What the counters of a running server show.
+
+    Raises:
+        ClientError: the server at the URL does not answer.
+    """
+    models = served.load(repository).models
+    texts = {model.source.file: model.source.text for model in models.values()}
+    owners = {model.source.file: model.name for model in models.values()}
+    for finding in suppressions.kept(traffic.check(models.values(), url), texts):
+        yield replace(finding, model=owners[finding.place.file])
 
 
 def check_deep(repository: Path, wrong: Collection[str]) -> Iterator[Finding]:
