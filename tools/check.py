@@ -24,7 +24,7 @@ from clients.errors import ClientError
 from tools.checks import fixes, report
 from tools.checks.finding import Finding, Fix
 from tools.checks.page import page
-from tools.checks.rules import RULES, SUBJECTS, check, check_deep, check_traffic
+from tools.checks.rules import RULES, SUBJECTS, Scope, check, check_deep, check_traffic
 from tools.hardware import HARDWARE
 from tools.repository import REPOSITORY, ROOT, RepositoryError
 
@@ -41,6 +41,9 @@ def parser() -> argparse.ArgumentParser:
         choices=HARDWARE,
         default="auto",
         help="cpu: also what a server without a GPU refuses; auto: what any server does (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--backends", nargs="+", metavar="NAME", help="all backends that the server has: any other one is an error"
     )
     parser.add_argument(
         "--deep", action="store_true", help="load TorchScript with torch, and call it at several batch sizes"
@@ -96,7 +99,8 @@ def model_folders(repository: Path, wanted: Sequence[str] | None) -> list[str]:
 
 def find(arguments: argparse.Namespace, repository: Path) -> list[Finding]:
     """All findings about the models that were asked for."""
-    found = check(repository, arguments.hardware, made_here())
+    installed = frozenset(arguments.backends) if arguments.backends else None
+    found = check(repository, Scope(arguments.hardware, installed, made_here()))
     if arguments.deep:
         found += check_deep(repository, {finding.model for finding in found if finding.severity == "error"})
     if arguments.url:
@@ -109,9 +113,9 @@ def told(fix: Fix) -> str:
     return f"{report.shown(fix.place.file, Path.cwd())}:{fix.place.line}: {fix.old} → {fix.new}"
 
 
-def made_here() -> list[str]:
+def made_here() -> frozenset[str]:
     """Models that `python -m tools.export` makes: one without a version is not wrong, it is not made yet."""
-    return [path.stem for path in (ROOT / "tools" / "recipes").glob("*.py")]
+    return frozenset(path.stem for path in (ROOT / "tools" / "recipes").glob("*.py"))
 
 
 def show(arguments: argparse.Namespace, findings: Sequence[Finding], models: int, seconds: float) -> None:

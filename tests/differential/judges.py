@@ -1,16 +1,15 @@
-"""What the real server and tools.check say about a mutant, and where they differ on purpose."""
+"""What the real server and tools.check say about a mutant. They are to say the same: no exception is known."""
 
-import re
 import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.differential.mutants import Mutant
-from tests.differential.oracle import PYTHON_MODEL, Oracle
+from tests.differential.oracle import BACKENDS, PYTHON_MODEL, Oracle
 from tools.checks import served
 from tools.checks.finding import Finding
-from tools.checks.rules import RULES, check_served
+from tools.checks.rules import RULES, Scope, check_served
 
 
 @dataclass(frozen=True)
@@ -31,6 +30,9 @@ class Verdicts:
     def same(self) -> bool:
         """Whether both refuse it, or both accept it."""
         return (self.server is None) == (not self.findings)
+
+
+SCOPE = Scope(hardware="cpu", installed=frozenset(BACKENDS), core_only=True)
 
 
 def judge(oracle: Oracle, mutant: Mutant) -> Verdicts:
@@ -57,21 +59,9 @@ def write(repository: Path, mutant: Mutant) -> None:
 
 def errors(repository: Path, target: str) -> tuple[Finding, ...]:
     """For what the checker says that Triton's core refuses a model."""
-    findings = check_served(served.load(repository), "cpu", backends=False)
-    return tuple(
-        finding for finding in findings if finding.model == target and RULES[finding.rule].refused_by == "core"
-    )
+    return tuple(each for each in check_served(served.load(repository), SCOPE) if each.model == target and blocks(each))
 
 
-# Why the two differ where they should: each with what the server says then.
-EXPLAINED = {
-    "the backend is not installed on this server; tools.check cannot know, and warns (backend-unfamiliar)": re.compile(
-        "unable to find backend library"
-    ),
-}
-
-
-def explanation(verdicts: Verdicts) -> str | None:
-    """Why a disagreement is as it should be; None when nothing explains it."""
-    said = verdicts.server or ""
-    return next((reason for reason, pattern in EXPLAINED.items() if pattern.search(said)), None)
+def blocks(finding: Finding) -> bool:
+    """Whether a finding says that Triton's core refuses the model."""
+    return RULES[finding.rule].refused_by == "core"

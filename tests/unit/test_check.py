@@ -15,7 +15,7 @@ from tests.differential.examples import torchscript, write_example
 from tests.differential.seeds import of_this_repository, written_by_hand
 from tools.checks.finding import Finding, Rule
 from tools.checks.page import page
-from tools.checks.rules import RULES, SUBJECTS, check
+from tools.checks.rules import RULES, SUBJECTS, Scope, check
 from tools.checks.source import read
 from tools.checks.tokens import TextSyntaxError, tokens
 from tools.repository import ROOT
@@ -49,7 +49,7 @@ def found(
     folder: Path, text: str | None = GOOD, files: Iterable[str] = ("1/model.pt",), hardware: str = "auto"
 ) -> list[str]:
     """The rules that a model breaks."""
-    return [finding.rule for finding in check(write(folder, text, files), hardware)]
+    return [finding.rule for finding in check(write(folder, text, files), Scope(hardware))]
 
 
 def first(folder: Path, text: str) -> Finding:
@@ -232,7 +232,22 @@ def test_hardware_decides_what_is_said_about_gpus(tmp_path: Path) -> None:
     assert found(tmp_path, gpu, hardware="cpu") == ["no-gpu", "no-gpu-setting"]
     write(tmp_path, gpu, ("configs/cpu.pbtxt",))
     (tmp_path / "model" / "configs" / "cpu.pbtxt").write_text(GOOD)
-    assert check(tmp_path, "cpu") == []
+    assert check(tmp_path, Scope("cpu")) == []
+
+
+def test_backends_that_are_not_installed_are_errors_where_it_is_known_which_are(tmp_path: Path) -> None:
+    write(tmp_path)
+    assert check(tmp_path, Scope(installed=frozenset({"pytorch"}))) == []
+    (finding,) = check(tmp_path, Scope(installed=frozenset({"python"})))
+    assert (finding.rule, finding.severity, finding.place.line) == ("backend-not-installed", "error", 2)
+    (tmp_path / "model" / "1" / "libtriton_pytorch.so").write_text("")
+    assert check(tmp_path, Scope(installed=frozenset({"python"}))) == []
+
+
+def test_a_model_that_is_not_made_yet_is_no_finding(tmp_path: Path) -> None:
+    write(tmp_path, files=())
+    assert [finding.rule for finding in check(tmp_path)] == ["version-missing"]
+    assert check(tmp_path, Scope(unbuilt=frozenset({"model"}))) == []
 
 
 def test_models_of_one_process_must_agree_on_threads(tmp_path: Path) -> None:

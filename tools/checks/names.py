@@ -30,7 +30,8 @@ UNFAMILIAR = Rule(
     "server",
     'name: "model"\nbackend: "pytoch"',
 )
-RULES = (FOLDER, NO_BACKEND, PLATFORM, PAIR, BACKEND_OF_ENSEMBLE, UNFAMILIAR)
+NOT_INSTALLED = Rule("backend-not-installed", "A backend that the server does not have (--backends)", "core")
+RULES = (FOLDER, NO_BACKEND, PLATFORM, PAIR, BACKEND_OF_ENSEMBLE, UNFAMILIAR, NOT_INSTALLED)
 
 # Backends whose platform Triton's core checks.
 PAIRED = {backend: (FILES[backend][1],) for backend in ("tensorrt", "onnxruntime", "pytorch")} | {
@@ -109,6 +110,18 @@ def unfamiliar(model: Model) -> Finding:
         expected=f"one of {', '.join(SHIPPED)}, or one installed in the server's backend directory",
         remedy=close(model.config.backend, SHIPPED) or "see that the server has it",
     )
+
+
+def check_installed(model: Model, installed: frozenset[str]) -> Iterator[Finding]:
+    """A backend that is installed on the server, or comes with the model."""
+    backend = model.config.backend
+    if backend and backend not in installed and not has_library(model):
+        yield NOT_INSTALLED.at(
+            model.place("backend" if model.source.config.backend else "platform"),
+            found=f"backend '{backend}'",
+            expected=f"one of {', '.join(sorted(installed))}",
+            remedy="install it in the server's backend directory, or name another one",
+        )
 
 
 def has_library(model: Model) -> bool:

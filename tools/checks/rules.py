@@ -1,7 +1,7 @@
 """All rules in one table, and the order in which a repository is checked against them."""
 
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tools.checks import (
@@ -57,63 +57,74 @@ CHECKS = (
 )
 
 
-def check(repository: Path, hardware: str = "auto", unbuilt: Iterable[str] = ()) -> list[Finding]:
-    """All findings about a repository: under its own configs, and under each name that some variant has.
+@dataclass(frozen=True)
+class Scope:
+    """What is known about the server, and what is to be said.
 
-    Args:
-        repository: folder with one folder for each model.
+    Attributes:
         hardware: "cpu" adds what a server without a GPU refuses.
+        installed: the backends that it has; None if that is not known.
         unbuilt: models that somebody will make when they are needed: their missing versions are no finding.
+        core_only: leave out what backends refuse and what nobody does.
     """
+
+    hardware: str = "auto"
+    installed: frozenset[str] | None = None
+    unbuilt: frozenset[str] = frozenset()
+    core_only: bool = False
+
+
+def check(repository: Path, scope: Scope = Scope()) -> list[Finding]:  # noqa: B008
+    """All findings about a repository: under its own configs, and under each name that some variant has."""
     found: dict[Finding, None] = {}
     for name in ("", *served.config_names(repository)):
-        found |= dict.fromkeys(check_served(served.load(repository, name), hardware, frozenset(unbuilt)))
+        found |= dict.fromkeys(check_served(served.load(repository, name), scope))
     return sorted(found, key=lambda finding: (finding.place, finding.rule))
 
 
-def check_served(
-    repository: Served, hardware: str = "auto", unbuilt: frozenset[str] = frozenset(), backends: bool = True
-) -> Iterator[Finding]:
-    """All findings under one config name, without those that a comment suppresses.
-
-    Args:
-        repository: the models.
-        hardware: as for `check`.
-        unbuilt: as for `check`.
-        backends: whether what a backend refuses counts too, and not only what Triton's core does.
-    """
-    findings = {name: check_model(model, hardware, backends) for name, model in repository.models.items()}
-    for name in unbuilt & set(findings):
-        findings[name] = [each for each in findings[name] if each.rule != layout.NO_VERSION.id]
-    broken = {name for name, found in findings.items() if any(each.severity == "error" for each in found)}
+def check_served(repository: Served, scope: Scope) -> Iterator[Finding]:
+    """All findings under one config name, without those that a comment suppresses."""
+    findings = {name: check_model(model, scope) for name, model in repository.models.items()}
+    broken = {name for name, found in findings.items() if has_error(found)}
     broken |= {path.name for path in repository.path.iterdir() if path.is_dir()} - set(repository.models)
     for name in in_order_of_steps(repository):
         found = [replace(each, model=name) for each in steps.check(repository.models[name], repository, broken)]
         findings[name] += found
-        if any(each.severity == "error" for each in found):
+        if has_error(found):
             broken.add(name)
     everything = [*repository.findings, *(each for model in findings.values() for each in model)]
-    everything += conflicts.check(repository.models.values())
+    yield from kept(repository, [*everything, *conflicts.check(repository.models.values())])
+
+
+def has_error(findings: Iterable[Finding]) -> bool:
+    """Whether one of the findings is an error."""
+    return any(finding.severity == "error" for finding in findings)
+
+
+def kept(repository: Served, findings: Iterable[Finding]) -> Iterator[Finding]:
+    """The findings that are to be shown, each with its model, and those about the comments that suppress others."""
     texts = {model.source.file: model.source.text for model in repository.models.values()}
+    owners = {model.source.file: model.name for model in repository.models.values()}
     # A derived config repeats what its original says, without the comments; people cannot improve it.
     derived = {file for file, text in texts.items() if text.startswith(DERIVED)}
-    wanted = [each for each in everything if each.severity == "error" or each.place.file not in derived]
-    owners = {model.source.file: model.name for model in repository.models.values()}
+    wanted = [each for each in findings if each.severity == "error" or each.place.file not in derived]
     for finding in (*suppressions.kept(wanted, texts), *suppressions.check(texts, RULES)):
         yield replace(finding, model=finding.model or owners[finding.place.file])
 
 
-def check_model(model: Model, hardware: str, backends: bool) -> list[Finding]:
+def check_model(model: Model, scope: Scope) -> list[Finding]:
     """All findings about one model by itself."""
     found = [finding for check in CHECKS for finding in check(model)]
-    if hardware == "cpu":
+    if scope.hardware == "cpu":
         found += instances.check_without_gpu(model)
-    if backends and not any(finding.severity == "error" for finding in found):
-        found += pytorch.check(model)
-    if backends and not any(finding.severity == "error" for finding in found):
-        found += [*torchscript.check(model), *habits.check(model)]
-    wanted = [finding for finding in found if backends or RULES[finding.rule].refused_by != "backend"]
-    return [replace(finding, model=model.name) for finding in wanted]
+    if scope.installed is not None:
+        found += names.check_installed(model, scope.installed)
+    if scope.core_only:
+        found = [finding for finding in found if RULES[finding.rule].refused_by == "core"]
+    for check in () if scope.core_only else (pytorch.check, torchscript.check, habits.check):
+        found += () if has_error(found) else check(model)
+    unbuilt = {layout.NO_VERSION.id} if model.name in scope.unbuilt else set()
+    return [replace(finding, model=model.name) for finding in found if finding.rule not in unbuilt]
 
 
 def check_traffic(repository: Path, url: str) -> Iterator[Finding]:
@@ -122,11 +133,8 @@ def check_traffic(repository: Path, url: str) -> Iterator[Finding]:
     Raises:
         ClientError: the server at the URL does not answer.
     """
-    models = served.load(repository).models
-    texts = {model.source.file: model.source.text for model in models.values()}
-    owners = {model.source.file: model.name for model in models.values()}
-    for finding in suppressions.kept(traffic.check(models.values(), url), texts):
-        yield replace(finding, model=owners[finding.place.file])
+    there = served.load(repository)
+    yield from kept(there, traffic.check(there.models.values(), url))
 
 
 def check_deep(repository: Path, wrong: Collection[str]) -> Iterator[Finding]:
