@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from google.protobuf.json_format import MessageToDict
-from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
+from tritonclient.grpc.model_config_pb2 import DataType
 
 from clients.contract import Contract, TensorSpec
 from tools.backends.pytorch.signature import TORCH_DTYPES
@@ -37,12 +36,6 @@ def read_contract(model: str, repository: Path = REPOSITORY) -> Contract:
 def tensor_spec(tensor: Any) -> TensorSpec:
     """One ModelInput or ModelOutput of a config."""
     return TensorSpec(tensor.name, DataType.Name(tensor.data_type).removeprefix("TYPE_"), tuple(tensor.dims))
-
-
-def as_triton_json(config: ModelConfig) -> dict[str, Any]:
-    """The config as backends get it."""
-    document: dict[str, Any] = MessageToDict(config, preserving_proto_field_name=True)
-    return document
 
 
 def torch_dtype(spec: TensorSpec) -> torch.dtype:

@@ -17,8 +17,8 @@ from tritonclient.grpc.model_config_pb2 import ModelInstanceGroup
 from clients.contract import Contract, TensorSpec
 from tools import torchscript
 from tools.backends.pytorch import signature
-from tools.contract import as_triton_json, example, read_contract, torch_dtype
-from tools.repository import REPOSITORY, config_path, read_config
+from tools.contract import example, read_contract, torch_dtype
+from tools.repository import REPOSITORY, as_triton_json, config_path, read_config
 
 BATCH_SIZES = (1, 2, 3, 7)
 # Freezing may reorder additions: float32 sums then differ in their last bits.

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from google.protobuf import text_format
+from google.protobuf.json_format import MessageToDict
 from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -54,6 +55,12 @@ def read_config(model: str, name: str | None = None, repository: Path = REPOSITO
     except (text_format.ParseError, UnicodeDecodeError) as error:
         raise RepositoryError(f"{path}:{error}") from error
     return config
+
+
+def as_triton_json(config: ModelConfig) -> dict[str, Any]:
+    """The config as backends get it."""
+    document: dict[str, Any] = MessageToDict(config, preserving_proto_field_name=True)
+    return document
 
 
 def parameter(config: ModelConfig, key: str, default: str | None = None) -> str:

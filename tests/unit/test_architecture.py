@@ -22,6 +22,7 @@ WITHOUT_TORCH = (
     "tools.serve",
     "tools.tritonserver",
     "tools.demo",
+    "tools.check",
     "clients.classify",
     "loadtest.run",
 )

@@ -1,0 +1,47 @@
+"""The example of each rule as a repository: the model `model`, and models for the steps of ensembles."""
+
+import io
+import zipfile
+from pathlib import Path
+
+from tools.checks.finding import Rule
+
+X = '{ name: "X" data_type: TYPE_FP32 dims: [ 4 ] }'
+X2 = '{ name: "X2" data_type: TYPE_FP32 dims: [ 4 ] }'
+Y = 'output { name: "Y" data_type: TYPE_FP32 dims: [ 4 ] }'
+BASE = 'backend: "python" max_batch_size: 8 dynamic_batching { } '
+MEMBERS = {
+    "member": BASE + f"input {X} {Y}",
+    "two_inputs": BASE + f"input [ {X}, {X2} ] {Y}",
+    "twin": BASE + f"input {X} {Y} {Y}",
+    "stream": BASE + f"input {X} {Y} model_transaction_policy {{ decoupled: true }}",
+}
+
+
+def write_example(rule: Rule, repository: Path) -> None:
+    """Write a rule's example into a repository, with all files that a good model of these would have."""
+    for name, text in {**MEMBERS, "model": rule.example}.items():
+        version = repository / name / "1"
+        version.mkdir(parents=True, exist_ok=True)
+        (repository / name / "config.pbtxt").write_text(text)
+        (version.parent / "labels.txt").write_text("red\ngreen\n")
+        files = {"model.pt": torchscript(), "model.py": b""} if rule.id != "backend-missing" else {}
+        for file, content in files.items():
+            (version / file).write_bytes(content)
+
+
+FORWARD = """class Net(Module):
+  def forward(self: __torch__.net.Net,
+    INPUT__0: Tensor) -> Tensor:
+    return INPUT__0
+"""
+
+
+def torchscript(code: str = FORWARD, version: str = "3") -> bytes:
+    """What a static check reads of a TorchScript file: the class that is saved, its code, the format's version."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as files:
+        files.writestr("net/data.pkl", b"\x80\x02c__torch__.net\nNet\n)\x81.")
+        files.writestr("net/code/__torch__/net.py", code)
+        files.writestr("net/version", version + "\n")
+    return archive.getvalue()

@@ -1,0 +1,125 @@
+"""The real tritonserver as a judge of configs: which models of a repository it loads, and why it refuses the others.
+
+One running server in explicit mode gives a verdict in milliseconds. Backends are stand-ins (backend.c), so that a
+verdict is the core's alone; without a C compiler they are copies of the Python backend, which takes some tenths of a
+second for each model that loads.
+"""
+
+import http.client
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from tools.tritonserver import Options, Server
+from tools.wheel import assemble_backends
+
+BACKENDS = ("alpha", "onnxruntime", "openvino", "python", "pytorch", "tensorflow", "tensorrt")
+DIED = "tritonserver died"
+KEEPER = 'name: "keeper" backend: "alpha"'
+PYTHON_MODEL = """
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        return [pb_utils.InferenceResponse([]) for _ in requests]
+"""
+
+
+class Oracle:
+    """A tritonserver that is asked for verdicts, from `with` to the end of its block; one that dies is replaced."""
+
+    def __init__(self, folder: Path):
+        self.repository = folder / "models"
+        self.backends = folder / "backends"
+        self.deaths: list[str] = []
+        self.compiled = False
+        self._exit = ExitStack()
+
+    def __enter__(self) -> "Oracle":
+        (self.repository / "keeper" / "1").mkdir(parents=True)
+        (self.repository / "keeper" / "config.pbtxt").write_text(KEEPER)
+        self.backends.mkdir(parents=True)
+        self.compiled = make_backends(self.backends)
+        self._start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._exit.close()
+
+    def _start(self) -> None:
+        flags = (
+            "--model-control-mode=explicit",
+            f"--backend-directory={self.backends}",
+            "--cache-config=local,size=1048576",
+            "--allow-grpc=false",
+            "--allow-metrics=false",
+            # After a refused load tritonserver waits at its end for as long as it may.
+            "--exit-timeout-secs=1",
+        )
+        self._server = self._exit.enter_context(Server(Options(self.repository, hardware="cpu", flags=flags)))
+        self._http = http.client.HTTPConnection(self._server.http, timeout=20)
+        # An open connection would hold up the server's end.
+        self._exit.callback(self._http.close)
+
+    def verdict(self, model: str) -> str | None:
+        """Why the server refuses to load a model of `repository`, or None when it loads; all are unloaded again."""
+        try:
+            return self._load(model)
+        except (OSError, http.client.HTTPException) as error:
+            self.deaths.append(f"{error!r}: {self._server.log_tail(5)}")
+            self._exit.close()
+            self._start()
+            return DIED
+
+    def _load(self, model: str) -> str | None:
+        status, answer = self._post(f"/v2/repository/models/{model}/load", {})
+        # The models of a refused ensemble stay loaded, and would stand in for those of the next one.
+        for folder in self.repository.iterdir():
+            self._post(f"/v2/repository/models/{folder.name}/unload", {})
+        return None if status == 200 else str(answer["error"])
+
+    def _post(self, path: str, body: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
+        self._http.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+        response = self._http.getresponse()
+        text = response.read()
+        # A message may hold bytes of no text: 2.51 reads past the end of a map when the model of a step was not loaded.
+        return response.status, json.loads(text.decode(errors="replace"), strict=False) if text else {}
+
+
+@contextmanager
+def oracle() -> Iterator[Oracle]:
+    """An oracle in a temporary folder."""
+    with TemporaryDirectory(prefix="oracle-") as folder, Oracle(Path(folder)) as running:
+        yield running
+
+
+def make_backends(folder: Path) -> bool:
+    """A folder for each of BACKENDS with a stand-in; returns whether they are compiled."""
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if compiler is None:
+        copy_python(folder)
+        return False
+    for name in BACKENDS:
+        (folder / name).mkdir()
+    library = folder / BACKENDS[0] / f"libtriton_{BACKENDS[0]}.so"
+    source = Path(__file__).with_name("backend.c")
+    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, source], check=True)
+    for name in BACKENDS[1:]:
+        os.link(library, folder / name / f"libtriton_{name}.so")
+    return True
+
+
+def copy_python(folder: Path) -> None:
+    """The same without a compiler: the Python backend, and Python-based backends that answer nothing."""
+    assemble_backends(folder)
+    shutil.rmtree(folder / "pytorch")
+    for name in BACKENDS:
+        if name != "python":
+            (folder / name).mkdir()
+            (folder / name / "model.py").write_text(PYTHON_MODEL)

@@ -1,0 +1,95 @@
+"""tools.check against the real tritonserver: what it calls refused is refused, and nothing else is."""
+
+import shutil
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+
+from tests.differential.examples import write_example
+from tests.differential.judges import errors, judge
+from tests.differential.mutants import Mutant, mutants
+from tests.differential.oracle import DIED, Oracle, oracle
+from tests.differential.seeds import of_this_repository, written_by_hand
+from tools.checks.finding import Rule
+from tools.checks.rules import RULES
+from tools.checks.served import LARGEST
+
+WITH_EXAMPLE = [rule for rule in RULES.values() if rule.example]
+
+
+@pytest.fixture(scope="module")
+def judges() -> Iterator[Oracle]:
+    """A server to ask."""
+    with oracle() as running:
+        yield running
+
+
+@pytest.fixture
+def empty(judges: Oracle) -> Oracle:
+    """The server with nothing in its repository but what keeps it alive."""
+    for folder in judges.repository.iterdir():
+        if folder.name != "keeper":
+            shutil.rmtree(folder)
+    return judges
+
+
+@pytest.mark.parametrize("rule", WITH_EXAMPLE, ids=lambda rule: rule.id)
+def test_the_example_of_a_rule_is_refused_by_those_that_the_rule_says(rule: Rule, empty: Oracle) -> None:
+    write_example(rule, empty.repository)
+    assert (empty.verdict("model") is not None) == (rule.refused_by in ("core", "server"))
+
+
+def test_the_seeds_are_accepted_by_both(judges: Oracle) -> None:
+    for seed in written_by_hand() + of_this_repository():
+        texts = {name: str(config) for name, config in seed.configs.items()}
+        files = {name: ("1/x", "labels.txt") for name in texts}
+        verdicts = judge(judges, Mutant(seed.target, texts, files))
+        assert verdicts.server is None and verdicts.findings == ()
+
+
+@pytest.mark.parametrize(
+    "name", ["0", "01", "1", "1a", "007", "v1", "configs", "warmup", "initial_state", " 1", "+1", "1.5"]
+)
+def test_a_folder_is_a_version_for_both_or_for_none(name: str, empty: Oracle) -> None:
+    version = empty.repository / "model" / name
+    version.mkdir(parents=True)
+    (version.parent / "config.pbtxt").write_text('name: "model" backend: "alpha"')
+    assert (empty.verdict("model") is None) == (errors(empty.repository, "model") == ())
+
+
+INSIDE = """platform: "ensemble"
+input { name: "A" data_type: TYPE_FP32 dims: [ 4 ] }
+output { name: "B" data_type: TYPE_FP32 dims: [ 4 ] }
+ensemble_scheduling { step { model_name: "inner" model_version: -1
+  input_map { key: "A" value: "A" } output_map { key: "B" value: "B" } } }
+"""
+
+
+@pytest.mark.parametrize(
+    ("rule", "text", "folders"),
+    [
+        ("version-huge", 'backend: "alpha"', ("model/1", f"model/{LARGEST + 1}")),
+        ("metric-tag", 'backend: "alpha" metric_tags { key: "a.b" value: "c" }', ("model/1",)),
+        (
+            "labels-missing",
+            'backend: "alpha" output { name: "A" data_type: TYPE_FP32 dims: 1 label_filename: "1" }',
+            ("model/1",),
+        ),
+        ("step-model-broken", INSIDE, ("model/1", "inner/1")),
+    ],
+)
+def test_a_model_that_ends_the_server_is_refused(rule: str, text: str, folders: tuple[str, ...], empty: Oracle) -> None:
+    for folder in folders:
+        (empty.repository / folder).mkdir(parents=True)
+        (empty.repository / folder).with_name("config.pbtxt").write_text(text)
+    assert [finding.rule for finding in errors(empty.repository, "model")] == [rule]
+    assert empty.verdict("model") == DIED
+
+
+@settings(max_examples=300, derandomize=True, deadline=None, database=None, phases=[Phase.generate, Phase.shrink],
+          suppress_health_check=list(HealthCheck))  # fmt: skip
+@given(mutant=mutants(written_by_hand() + of_this_repository()))
+def test_both_say_the_same_of_mutated_configs(judges: Oracle, mutant: Mutant) -> None:
+    verdicts = judge(judges, mutant)
+    assert verdicts.same, f"server: {verdicts.server}\nchecker: {verdicts.findings}\n{mutant}"

@@ -1,0 +1,47 @@
+"""What tools.check says that the pytorch backend refuses, asked of the embedded server's pytorch backend."""
+
+import http.client
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from tools import torchscript as writer
+from tools.checks.rules import RULES
+from tools.tritonserver import Options, Server
+
+
+class Net(nn.Module):
+    """One input, one output."""
+
+    def forward(self, INPUT__0: Tensor) -> Tensor:
+        return INPUT__0
+
+
+def refusal(server: Server, model: str) -> str:
+    """Why the server does not load a model; empty when it does."""
+    connection = http.client.HTTPConnection(server.http, timeout=60)
+    connection.request("POST", f"/v2/repository/models/{model}/load", "{}")
+    response = connection.getresponse()
+    text = response.read().decode()
+    connection.close()
+    return "" if response.status == 200 else str(json.loads(text)["error"])
+
+
+def test_the_examples_of_the_backends_rules_are_refused_by_it(tmp_path: Path) -> None:
+    # Each load imports torch: one rule about names and one about parameters stand for the others.
+    writer.save(Net(), tmp_path / "model.pt")
+    rules = [RULES["pytorch-index"], RULES["pytorch-flag"]]
+    assert all(rule.refused_by == "backend" for rule in rules)
+    for rule in rules:
+        version = tmp_path / "models" / rule.id / "1"
+        version.mkdir(parents=True)
+        (version / "model.pt").write_bytes((tmp_path / "model.pt").read_bytes())
+        (version.parent / "config.pbtxt").write_text(rule.example.replace('name: "model"', f'name: "{rule.id}"'))
+    flags = ("--model-control-mode=explicit", "--exit-timeout-secs=1")
+    with Server(Options(tmp_path / "models", hardware="cpu", flags=flags)) as server, ThreadPoolExecutor(2) as pool:
+        refusals = dict(zip(rules, pool.map(lambda rule: refusal(server, rule.id), rules), strict=True))
+    said = {rule.id: why for rule, why in refusals.items()}
+    assert "inputs INPUT__1: expected the indices 0 to 0 after '__', each once" in said["pytorch-index"]
+    assert "parameter INFERENCE_MODE is 'yes'" in said["pytorch-flag"]

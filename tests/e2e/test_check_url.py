@@ -1,0 +1,26 @@
+"""tools.check --url: the counters of a running server."""
+
+from pathlib import Path
+
+from tests.conftest import Command
+from tests.e2e.serving import CONFIG, MODEL, sleep_on
+from tools.checks.traffic import ENOUGH
+from tools.tritonserver import Options, Server
+
+
+def test_a_cache_that_never_answers_is_found_by_its_counters(tmp_path: Path, command: Command) -> None:
+    version = tmp_path / "sleeper" / "1"
+    version.mkdir(parents=True)
+    (version / "model.py").write_text(MODEL)
+    config = CONFIG.format(name="sleeper").replace("KIND_GPU", "KIND_CPU")
+    (version.parent / "config.pbtxt").write_text(config + "response_cache { enable: true }")
+    with Server(Options(tmp_path, flags=("--cache-config=local,size=1048576",))) as server:
+        for number in range(ENOUGH):
+            sleep_on(server.grpc, number / 1e6)
+        answer = command("tools.check", tmp_path, "--url", server.http, "--strict")
+        assert answer.returncode == 1
+        assert f"none of {ENOUGH} requests was answered from the cache [cache-no-hits]" in answer.stdout
+        sleep_on(server.grpc, 0)
+        assert command("tools.check", tmp_path, "--url", server.http, "--strict").returncode == 0
+    answer = command("tools.check", tmp_path, "--url", server.http)
+    assert answer.returncode == 2 and answer.stderr.startswith("error: ") and "Traceback" not in answer.stderr

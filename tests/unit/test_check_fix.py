@@ -1,0 +1,138 @@
+"""tools.check --fix, which corrects slips in the files, and --deep, which calls the models."""
+
+import stat
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.conftest import Command
+from tests.differential.examples import write_example
+from tools import torchscript as writer
+from tools.checks.fixes import apply
+from tools.checks.rules import RULES, check, check_deep
+
+SLIPS = """# A comment that stays.
+name: "modle"   # So does this one.
+backend: "python"
+max_batchsize: 8
+dynamic_batcher { }
+input [
+  { name: "A"  data_type: FP32  dim: [ 1 ] },\t# a tab
+  { name: "B"  data_type: TYPE_IN64  dims: [ 1 ] }
+]
+"""
+FIXED = """# A comment that stays.
+name: "model"   # So does this one.
+backend: "python"
+max_batch_size: 8
+dynamic_batching { }
+input [
+  { name: "A"  data_type: TYPE_FP32  dims: [ 1 ] },\t# a tab
+  { name: "B"  data_type: TYPE_INT64  dims: [ 1 ] }
+]
+"""
+CONFIG = """name: "model"
+backend: "pytorch"
+max_batch_size: 4
+input { name: "INPUT__0" data_type: TYPE_FP32 dims: [ -1 ] }
+output { name: "OUTPUT__0" data_type: TYPE_FP32 dims: [ 3 ] }
+dynamic_batching { }
+model_warmup {
+  name: "one" batch_size: 1 inputs { key: "INPUT__0" value { data_type: TYPE_FP32 dims: 3 zero_data: true } }
+}
+"""
+
+
+class Baked(nn.Module):
+    """What a careless trace makes: rows of a batch that has the size it was traced with."""
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return rows.view(1, 3)
+
+
+class Scaled(nn.Module):
+    """What holds at every batch size."""
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return rows * 2
+
+
+class Wide(nn.Module):
+    """Twice as many values as the config says."""
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return torch.cat([rows, rows], 1)
+
+
+def write(folder: Path, config: str) -> Path:
+    """A model; returns its config."""
+    (folder / "model" / "1").mkdir(parents=True)
+    (folder / "model" / "1" / "model.py").write_text("")
+    file = folder / "model" / "config.pbtxt"
+    file.write_text(config)
+    return file
+
+
+def test_slips_are_corrected_and_nothing_else_in_the_file_changes(tmp_path: Path, command: Command) -> None:
+    file = write(tmp_path, SLIPS)
+    answer = command("tools.check", tmp_path, "--fix")
+    assert file.read_text() == FIXED
+    assert answer.returncode == 0
+    assert f"fixed {file}:4: max_batchsize → max_batch_size\n" in answer.stderr
+    assert len(answer.stderr.splitlines()) == 6
+    assert stat.S_IMODE(file.stat().st_mode) == 0o644
+    assert list(file.parent.glob(".*")) == []
+
+
+def test_line_endings_stay_as_they_are(tmp_path: Path) -> None:
+    file = write(tmp_path, "")
+    file.write_bytes(SLIPS.replace("\n", "\r\n").encode())
+    apply(check(tmp_path))
+    apply(check(tmp_path))
+    assert file.read_bytes() == FIXED.replace("\n", "\r\n").encode()
+
+
+def test_without_fix_no_file_changes(tmp_path: Path, command: Command) -> None:
+    file = write(tmp_path, SLIPS)
+    assert command("tools.check", tmp_path).returncode == 1
+    assert file.read_text() == SLIPS
+
+
+def test_a_step_without_a_version_gets_the_newest(tmp_path: Path) -> None:
+    write_example(RULES["ensemble-type"], tmp_path)
+    file = tmp_path / "model" / "config.pbtxt"
+    right = file.read_text().replace("FP16", "FP32")
+    file.write_text(right.replace("model_version: -1", ""))
+    (fix,) = apply(check(tmp_path))
+    assert fix.new == "model_version: -1 model_name"
+    assert "step-version" not in {finding.rule for finding in check(tmp_path)}
+
+
+@pytest.mark.parametrize("doubtful", ["version { }", "nonsense: 1", "input { data_type: TENSOR }", "name: model"])
+def test_what_is_not_beyond_doubt_is_left_to_people(doubtful: str, tmp_path: Path) -> None:
+    file = write(tmp_path, f'backend: "python"\n{doubtful}\n')
+    before = file.read_text()
+    assert any(finding.severity == "error" for finding in check(tmp_path))
+    assert apply(check(tmp_path)) == [] and file.read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("network", "rules", "found"),
+    [
+        (Scaled(), [], ""),
+        (Baked(), ["torchscript-batch"], "model fails on config.pbtxt's input [2, 3] torch.float32 (batch 2)"),
+        (Wide(), ["torchscript-fails"], "OUTPUT__0: config.pbtxt says [1, 3] at batch 1, the model returns [1, 6]"),
+    ],
+    ids=["scaled", "baked", "wide"],
+)
+def test_a_model_is_called_at_several_batch_sizes(
+    network: nn.Module, rules: list[str], found: str, tmp_path: Path
+) -> None:
+    file = write(tmp_path, CONFIG)
+    writer.save(network, file.parent / "1" / "model.pt")
+    assert check(tmp_path) == []
+    findings = list(check_deep(tmp_path, ()))
+    assert [finding.rule for finding in findings] == rules
+    assert all(finding.found.startswith(found) and finding.severity == "error" for finding in findings)

@@ -1,0 +1,151 @@
+"""TorchScript files as tools.check reads them without torch, against torch itself."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from google.protobuf import text_format
+from torch import Tensor, nn
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+from tests.differential.examples import FORWARD, torchscript
+from tools import torchscript as writer
+from tools.backends.pytorch.signature import Argument, SignatureError, bind_inputs, bind_outputs
+from tools.checks import pytorch
+from tools.checks.archive import NoTorchScript, read_archive
+from tools.checks.finding import Rule
+from tools.checks.rules import check
+from tools.repository import ROOT, as_triton_json
+
+BACKEND = ROOT / "tools" / "backends" / "pytorch" / "model.py"
+
+IO = """input { name: "INPUT__0" data_type: TYPE_FP32 dims: [ 4 ] }
+output { name: "OUTPUT__0" data_type: TYPE_FP32 dims: [ 2 ] }
+instance_group { kind: KIND_CPU }
+"""
+BASE = 'name: "model"\nbackend: "pytorch"\nmax_batch_size: 0\n'
+
+
+class Several(nn.Module):
+    """Two inputs, one of them optional, and two outputs, through a module of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(4, 2)
+
+    def forward(self, user: Tensor, item: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        scores = self.inner(user)
+        return scores, scores if item is None else item
+
+
+class ByName(nn.Module):
+    """A dictionary in, a dictionary out."""
+
+    def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+        return features
+
+
+class Texts(nn.Module):
+    """Texts in, texts out, with a number."""
+
+    def forward(self, texts: list[str], times: int) -> list[str]:
+        return texts * times
+
+
+def model(folder: Path, content: bytes, config: str) -> Path:
+    """A repository of one model."""
+    version = folder / "model" / "1"
+    version.mkdir(parents=True)
+    (version / "model.pt").write_bytes(content)
+    (folder / "model" / "config.pbtxt").write_text(BASE + config)
+    return folder
+
+
+def found(folder: Path) -> list[tuple[str, str]]:
+    """Rules and severities of all findings but the one that nothing warms these models up."""
+    return [(finding.rule, finding.severity) for finding in check(folder) if finding.rule != "warmup-missing"]
+
+
+@pytest.mark.parametrize(("module", "results"), [(Several(), 2), (ByName(), None), (Texts(), 1), (nn.Linear(4, 2), 1)])
+def test_a_file_says_of_forward_what_torch_says(module: nn.Module, results: int | None, tmp_path: Path) -> None:
+    writer.save(module, tmp_path / "model.pt")
+    forward: Any = writer.load(tmp_path / "model.pt").forward
+    arguments = [(each.name, each.type.kind()) for each in forward.schema.arguments if each.type.kind() != "ClassType"]
+    archive = read_archive(tmp_path / "model.pt")
+    assert [(each.name, each.kind) for each in archive.arguments] == arguments
+    assert archive.results == results
+
+
+def test_operators_are_found_wherever_they_are_called(tmp_path: Path) -> None:
+    network = nn.Sequential(nn.Linear(4, 4), nn.ReLU()).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch announces that all this will go.
+        quantized = torch.ao.quantization.quantize_dynamic(network, {nn.Linear}, torch.qint8)
+        writer.save(quantized, tmp_path / "model.pt")
+    assert {"quantized.linear_dynamic", "relu"} <= read_archive(tmp_path / "model.pt").operators
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        (nn.Linear(4, 2).state_dict(), "an archive without code: weights alone"),
+        (nn.Linear(4, 2), "an archive without code: weights alone, or a module that was pickled"),
+        (None, "no zip archive"),
+    ],
+)
+def test_files_that_are_no_torchscript_are_told_what_they_seem_to_be(what: Any, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "model.pt"
+    if what is None:
+        file.write_text("version https://git-lfs.github.com/spec/v1\n")
+    else:
+        torch.save(what, file)
+    with pytest.raises(NoTorchScript, match=message):
+        read_archive(file)
+    assert ("torchscript-file", "error") in found(model(tmp_path / "repository", file.read_bytes(), IO))
+
+
+def test_a_file_that_fits_its_config_has_no_finding(tmp_path: Path) -> None:
+    assert found(model(tmp_path, torchscript(), IO)) == []
+
+
+@pytest.mark.parametrize(
+    ("forward", "config", "rules"),
+    [
+        ("INPUT__0: Tensor,\n    more: Tensor) -> Tensor", IO, [("torchscript-inputs", "error")]),
+        ("x: Optional[Tensor]) -> Tensor", IO, [("torchscript-inputs", "error")]),
+        ("x: Dict[str, Tensor]) -> Tensor", IO.replace("INPUT__0", "anything"), []),
+        ("INPUT__1: Tensor) -> Tensor", IO.replace("INPUT__0", "INPUT__1"), []),
+        ("x: Tensor) -> Tensor", IO.replace("OUTPUT__0", "OUTPUT__1"), [("torchscript-outputs", "error")]),
+        ("x: Tensor) -> Tuple[Tensor, Tensor]", IO.replace("OUTPUT__0", "OUTPUT__1"), []),
+    ],
+)
+def test_inputs_and_outputs_fit_forward_as_the_server_will_bind_them(
+    forward: str, config: str, rules: list[tuple[str, str]], tmp_path: Path
+) -> None:
+    assert found(model(tmp_path, torchscript(FORWARD.replace("INPUT__0: Tensor) -> Tensor", forward)), config)) == rules
+
+
+@pytest.mark.parametrize(("kind", "rules"), [("KIND_CPU", []), ("KIND_GPU", [("quantized-on-gpu", "warning")])])
+def test_quantized_operators_stay_on_the_cpu(kind: str, rules: list[tuple[str, str]], tmp_path: Path) -> None:
+    code = FORWARD.replace("return INPUT__0", "return ops.quantized.linear_dynamic(INPUT__0)")
+    assert found(model(tmp_path, torchscript(code), IO.replace("KIND_CPU", kind))) == rules
+
+
+def test_a_format_of_a_later_torch_is_refused(tmp_path: Path) -> None:
+    assert found(model(tmp_path, torchscript(version="11"), IO)) == [("torchscript-format", "error")]
+
+
+@pytest.mark.parametrize(
+    "rule", [rule for rule in pytorch.RULES if rule.refused_by == "backend"], ids=lambda rule: rule.id
+)
+def test_what_the_backend_is_said_to_refuse_is_refused_by_its_own_code(rule: Rule) -> None:
+    config = as_triton_json(text_format.Parse(rule.example, ModelConfig()))
+    if "parameters" in config:
+        # How values are refused is asked of a real server elsewhere; here, that the backend reads these names.
+        assert all(f'config, "{name}"' in BACKEND.read_text() for name in config["parameters"])
+        return
+    with pytest.raises(SignatureError):
+        bind_outputs(config)
+        bind_inputs(config, [Argument("INPUT__0", "TensorType")])
