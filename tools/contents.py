@@ -34,12 +34,24 @@ def write_network(
     return proof.prove_same(network, file, model, repository, tolerance, dims)
 
 
+def finished(trained: Trained, repository: Path) -> nn.Module:
+    """The network that is served: the trained one after its recipe's last change."""
+    model = trained.settings.model
+    samples = train.samples(trained.data, train.input_spec(model, repository))
+    return recipes.trained(model).after(copy.deepcopy(trained.network), samples)
+
+
+def step_network(step: Step, repository: Path) -> nn.Module:
+    """The network of a step; only one that prepares a classifier's input is told how that wants it."""
+    details = [train.input_spec(step.prepares, repository)] if step.prepares else []
+    return step.network(*details)
+
+
 def fill_trained(trained: Trained, repository: Path, folder: Path) -> dict[str, Any]:
     """Write and prove a trained network; what it was trained on, and how well it does."""
     model, data = trained.settings.model, trained.data
     recipe, spec = recipes.trained(model), train.input_spec(model, repository)
-    network = recipe.after(copy.deepcopy(trained.network), train.samples(data, spec))
-    difference = write_network(network, folder, model, repository, recipe.tolerance)
+    difference = write_network(finished(trained, repository), folder, model, repository, recipe.tolerance)
     accuracy = train.accuracy(torchscript.load(folder / MODEL_FILE), data.test_images, data.test_labels, spec)
     proof.prove_accuracy(model, data.name, accuracy, dict(recipe.floors or {}))
     if recipe.parent and recipe.budget is not None and trained.parent_accuracy is not None:
@@ -53,6 +65,7 @@ def fill_trained(trained: Trained, repository: Path, folder: Path) -> dict[str, 
         ),
         **({"teacher": recipe.teacher} if recipe.teacher else {}),
         "training": training,
+        "checkpoint": trained.checkpoint,
         "data": about(data),
         "accuracy": round(accuracy, 6),
         "test_images": len(data.test_labels),
@@ -63,9 +76,7 @@ def fill_trained(trained: Trained, repository: Path, folder: Path) -> dict[str, 
 
 def fill_step(model: str, step: Step, repository: Path, folder: Path) -> dict[str, Any]:
     """Write and prove a network that learns nothing."""
-    # Only a step that prepares a classifier's input is told how that wants it.
-    details = [train.input_spec(step.prepares, repository)] if step.prepares else []
-    network = step.network(*details)
+    network = step_network(step, repository)
     return {
         **({"prepares": step.prepares} if step.prepares else {}),
         "max_abs_difference": write_network(network, folder, model, repository, proof.TOLERANCE, step.dims),

@@ -1,8 +1,8 @@
 """The whole way on real parts, in one command: `make demo`, or `python -m tools.demo`.
 
-Trains and exports the models that have no version yet, serves them with the embedded tritonserver, classifies sample
-images with classifiers and whole pipelines over HTTP and gRPC, load-tests the classifiers over both protocols and
-stops. Every figure printed comes from this run; the last line of stdout is one compact JSON document.
+Trains and exports the models that have no version yet, serves them with the embedded tritonserver, verifies that it
+answers as the trained networks do, classifies sample images with classifiers and whole pipelines over HTTP and gRPC,
+load-tests the classifiers over both protocols and stops. Every figure printed comes from this run; the last line of stdout is one compact JSON document.
 """
 
 import argparse
@@ -38,6 +38,9 @@ def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     parser = argparse.ArgumentParser(prog="python -m tools.demo", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--images", type=int, default=5, help="sample images per model (default: %(default)s)")
+    parser.add_argument(
+        "--verify", type=int, default=200, metavar="N", help="test images per model to verify with (default: 200)"
+    )
     parser.add_argument("--users", type=int, default=16, help="of the load test (default: %(default)s)")
     parser.add_argument("--run-time", type=int, default=5, metavar="S", help="seconds per protocol (default: 5)")
     parser.add_argument("--hardware", choices=HARDWARE, default="auto", help="as for tools.serve (default: auto)")
@@ -66,6 +69,19 @@ def told(model: str, manifest: Document) -> Document:
     data = manifest["data"]["title"]
     print(f"{model} version {manifest['version']}: test accuracy {manifest['accuracy']:.2%} on {data}", flush=True)
     return {"accuracy": manifest["accuracy"], "data": data, "version": manifest["version"]}
+
+
+def verify(server: Server, models: Sequence[str], images: int) -> Document:
+    """Compare the server's answers with the trained networks'; how far they are apart, by model."""
+    title(f"Verify: {images} test images per model, over HTTP and gRPC, compared with eager PyTorch")
+    command = [sys.executable, "-m", "tools.verify", *models, "--url", server.http, "--grpc-url", server.grpc]
+    result = subprocess.run([*command, "--limit", str(images)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    *lines, last = result.stdout.splitlines() or [""]
+    print("\n".join(lines), flush=True)
+    if result.returncode:
+        raise DemoError("the verification failed")
+    found = json.loads(last)
+    return {model: {key: one["findings"][key] for key in ("sent", "max_abs")} for model, one in found.items()}
 
 
 def pick(model: str, count: int) -> list[Path]:
@@ -132,11 +148,12 @@ def demo(arguments: argparse.Namespace) -> Document:
     options = Options(hardware=arguments.hardware, on_log=lambda line: print(line, file=sys.stderr))
     with Server(options) as server:
         print(f"Ready at http://{server.http} (HTTP) and {server.grpc} (gRPC)", flush=True)
+        verified = verify(server, list(models), arguments.verify)
         answers = inference(server, models, arguments.images)
         classifiers = [model for model in models if not read_config(model).ensemble_scheduling.step]
         load = loadtest(server, classifiers, arguments.users, arguments.run_time)
         server.check()
-    return {"models": models, "inference": answers, "loadtest": load}
+    return {"models": models, "verification": verified, "inference": answers, "loadtest": load}
 
 
 def main() -> int:

@@ -6,6 +6,7 @@ one rename makes it the model's next version. A failed proof leaves the reposito
     python -m tools.export                      # every model that has a recipe
     python -m tools.export --missing            # only models without a version: what `make build` does
     python -m tools.export mnist_mlp --keep 3   # publish, then remove all but the three newest versions
+    python -m tools.export mnist_mlp --verify   # publish, serve it, and take it back if it answers otherwise there
 """
 
 import argparse
@@ -19,6 +20,7 @@ from typing import Any
 
 import torch
 
+from clients.errors import ClientError
 from tools import contents, pipelines, proof, recipes, settings, train
 from tools.datasets import DataError, ImageData
 from tools.recipes import AnyRecipe, Pipeline, Recipe, RecipeError, Step
@@ -30,10 +32,12 @@ from tools.repository import (
     keep_versions,
     refuse_existing,
     refuse_unwritable,
+    remove_version,
     staged_version,
     versions,
     write_cpu_config,
 )
+from tools.tritonserver import ServerError
 
 # The newest release whose libtorch backend the files are written for; docker-compose.yml pulls the same one.
 TRITON_CONTAINER = "nvcr.io/nvidia/tritonserver:26.09-py3"
@@ -125,6 +129,29 @@ def export(arguments: argparse.Namespace, model: str) -> dict[str, Any]:
     return manifest
 
 
+def verified(manifests: list[dict[str, Any]], repository: Path) -> bool:
+    """Verify what was just published on a server; versions that fail are taken back.
+
+    Raises:
+        RepositoryError: another version than the published one is served.
+    """
+    from tools import verify
+    from tools.verification_table import report
+
+    published = {manifest["model"]: manifest["version"] for manifest in manifests}
+    found = verify.verify_here(list(published), repository) if published else []
+    for one in found:
+        if one.version != published[one.model]:
+            raise RepositoryError(
+                f"{one.model}: version {one.version} is served, so {published[one.model]} is not tried"
+            )
+    failed = [one for one in found if not one.passed]
+    for one in failed:
+        remove_version(one.model, one.version, repository)
+        print(f"error: {one.model} version {one.version} was taken back:\n{report([one])}", file=sys.stderr)
+    return not failed
+
+
 def summary(manifest: dict[str, Any]) -> str:
     """A manifest in one line."""
     parts = [f"{manifest['model']} version {manifest['version']}"]
@@ -172,6 +199,9 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--keep", type=settings.positive, metavar="K", help="remove all but the K newest versions afterwards"
     )
+    parser.add_argument(
+        "--verify", action="store_true", help="send the held-out set through a server afterwards; take back what fails"
+    )
     parser.add_argument("--repository", type=Path, default=REPOSITORY, help="(default: %(default)s)")
     parser.add_argument("--samples", type=Path, default=SAMPLES, help="where sample images go (default: %(default)s)")
     settings.add_arguments(parser)
@@ -183,7 +213,9 @@ def main() -> int:
     arguments = parser().parse_args()
     try:
         manifests = [export(arguments, model) for model in chosen_models(arguments)]
-    except (proof.ProofError, RecipeError, DataError, RepositoryError) as error:
+        if arguments.verify and not verified(manifests, arguments.repository.resolve()):
+            return 1
+    except (ClientError, proof.ProofError, RecipeError, DataError, RepositoryError, ServerError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

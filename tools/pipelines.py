@@ -6,7 +6,7 @@ Export measures a pipeline's accuracy with this, through the very files that it 
 import importlib.util
 import io
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from torch import nn
 
 from clients.contract import Array
 from tools import datasets, proof, recipes, torchscript
@@ -25,6 +26,7 @@ from tools.repository import MODEL_FILE, REPOSITORY, RepositoryError, read_confi
 
 Arrays = Mapping[str, Array]
 Run = Callable[[Arrays], Arrays]
+Alone = Callable[[str, Path], Run]  # A model that is no ensemble, and its repository, to what answers for it.
 
 
 def members(model: str, repository: Path = REPOSITORY) -> list[str]:
@@ -101,13 +103,13 @@ def fresh(model: str, repository: Path) -> bool:
 class Composition:
     """A model with all that it needs, called as the server would call it: arrays by name, batch first."""
 
-    def __init__(self, model: str, repository: Path = REPOSITORY) -> None:
+    def __init__(self, model: str, repository: Path = REPOSITORY, alone: Alone | None = None) -> None:
         self.config = read_config(model, repository=repository)
         self.steps = [
-            (Composition(step.model_name, repository), dict(step.input_map), dict(step.output_map))
+            (Composition(step.model_name, repository, alone), dict(step.input_map), dict(step.output_map))
             for step in self.config.ensemble_scheduling.step
         ]
-        self.run: Run = self.run_steps if self.steps else single(model, repository)
+        self.run: Run = self.run_steps if self.steps else (alone or single)(model, repository)
 
     def __call__(self, inputs: Arrays) -> Arrays:
         """All outputs for all inputs."""
@@ -134,10 +136,15 @@ def single(model: str, repository: Path) -> Run:
 def script(folder: Path, model: str, repository: Path) -> Run:
     """A TorchScript file as a function of arrays."""
     module = torchscript.load(folder / MODEL_FILE)
+    return bound(module, module, model, repository)
+
+
+def bound(network: nn.Module, module: torch.jit.ScriptModule, model: str, repository: Path) -> Run:
+    """A network as a function of arrays, its inputs and outputs in the order of a TorchScript file of it."""
     inputs, outputs = proof.prove_signature(module, model, repository)
 
     def run(arrays: Arrays) -> Arrays:
-        returned = torchscript.outputs(module, *(torch.from_numpy(arrays[name]) for name in inputs.names))
+        returned = torchscript.outputs(network, *(torch.from_numpy(arrays[name]) for name in inputs.names))
         return {output.name: returned[output.index].numpy() for output in outputs}
 
     return run
@@ -205,8 +212,18 @@ def predictions(model: str, data: ImageData, repository: Path = REPOSITORY) -> L
     inputs = np.array([[png(each)] for each in data.test_images], np.object_) if files else data.test_images
     parts = range(0, len(inputs), contract.max_batch_size)
     answers = [composed({wanted.name: inputs[start : start + contract.max_batch_size]}) for start in parts]
-    if "INDEX" in answers[0]:
-        indices: Labels = np.concatenate([answer["INDEX"][:, 0] for answer in answers])
-        return indices
-    names = [answer["LABEL"][0, 0].decode() for answer in answers]
-    return np.array([data.classes.index(name) for name in names], np.int64)
+    return np.concatenate([classes_of(answer, data.classes) for answer in answers])
+
+
+def classes_of(outputs: Arrays, classes: Sequence[str]) -> Labels:
+    """The class that answers name: a pipeline's by index or by label, a classifier's by its largest logit; int64 [N].
+
+    Labels that are none of the classes, as a server's may be, count as class -1.
+    """
+    if "INDEX" in outputs:
+        return outputs["INDEX"][:, 0].astype(np.int64)
+    if "LABEL" in outputs:
+        names = [label.decode() for label in outputs["LABEL"][:, 0]]
+        return np.array([classes.index(name) if name in classes else -1 for name in names], np.int64)
+    best: Labels = next(iter(outputs.values())).argmax(1).astype(np.int64)
+    return best

@@ -43,6 +43,7 @@ class Trained:
 
     Attributes:
         lineage: the settings of this training, then those of the parent and the teacher that it builds on.
+        checkpoint: name of the file with the weights: another one where anything that decides them has changed.
         parent_accuracy: test accuracy of the parent's network; None without a parent.
     """
 
@@ -51,7 +52,12 @@ class Trained:
     data: ImageData
     accuracy: float
     lineage: tuple[Settings, ...]
+    checkpoint: str
     parent_accuracy: float | None = None
+
+
+class UnfinishedError(RecipeError):
+    """The weights that were asked for are not those of a finished training, and none is to be begun for them."""
 
 
 def load_data(recipe: Recipe, name: str) -> ImageData:
@@ -99,15 +105,25 @@ def samples(data: ImageData, spec: ImageSpec) -> Tensor:
     return inputs(data.train_images[:SAMPLES], spec)
 
 
-def train(settings: Settings, data: ImageData, fresh: bool = False, repository: Path = REPOSITORY) -> Trained:
+def train(
+    settings: Settings, data: ImageData, fresh: bool = False, repository: Path = REPOSITORY, rebuild: bool = False
+) -> Trained:
     """Follow the recipe to the end, from the last checkpoint if there is one; parent and teacher come first.
+
+    Args:
+        settings: what decides the weights, besides the recipe and the data.
+        data: what it is trained and tested on.
+        fresh: ignore an earlier checkpoint.
+        repository: where the model's config is.
+        rebuild: only put together what finished trainings have left.
 
     Raises:
         RecipeError, RepositoryError: the recipe or the model's config cannot be used.
+        UnfinishedError: `rebuild`, and an epoch is missing.
     """
     recipe, spec = recipes.trained(settings.model), input_spec(settings.model, repository)
     ancestors = {
-        name: train(settings_of_ancestor(name, settings, repository), data, repository=repository)
+        name: train(settings_of_ancestor(name, settings, repository), data, repository=repository, rebuild=rebuild)
         for name in (recipe.parent, recipe.teacher)
         if name
     }
@@ -118,10 +134,10 @@ def train(settings: Settings, data: ImageData, fresh: bool = False, repository: 
     teacher = ancestors[recipe.teacher].network.to(settings.device) if recipe.teacher else None
     path = checkpoint_path(list(lineage), data, spec)
     with cpu_threads(recipe.threads):
-        follow(Course(recipe, settings, data, spec, network, teacher), path, fresh)
+        follow(Course(recipe, settings, data, spec, network, teacher), path, fresh, rebuild)
         network.cpu().eval()
         score = accuracy(network, data.test_images, data.test_labels, spec)
-    return Trained(settings, network, data, score, lineage, parent.accuracy if parent else None)
+    return Trained(settings, network, data, score, lineage, path.name, parent.accuracy if parent else None)
 
 
 @contextmanager
@@ -176,11 +192,13 @@ class Course:
     teacher: nn.Module | None
 
 
-def follow(course: Course, path: Path, fresh: bool) -> None:
-    """Run the epochs that the checkpoint has not seen, and write one after each."""
+def follow(course: Course, path: Path, fresh: bool, rebuild: bool = False) -> None:
+    """Run the epochs that the checkpoint has not seen, and write one after each; none where it is to be there."""
     settings = course.settings
     optimizer = course.recipe.optimizer(course.network.parameters(), settings.lr)
     done = 0 if fresh or not settings.epochs else resume(path, course.network, optimizer, settings)
+    if rebuild and done < settings.epochs:
+        raise UnfinishedError(f"{settings.model}: {path} has not seen all {settings.epochs} epochs")
     for epoch in range(done, settings.epochs):
         train_epoch(course, optimizer, epoch)
         save(path, course.network, optimizer, epoch + 1)

@@ -19,7 +19,7 @@ def test_the_demo_goes_the_whole_way_and_ends_with_one_json_document(
     built: Path, command: Callable[..., CompletedProcess[str]]
 ) -> None:
     before = {model: versions(model) for model in model_names()}
-    result = command("tools.demo", "--images", "10", "--users", "4", "--run-time", str(SECONDS))
+    result = command("tools.demo", "--images", "10", "--verify", "40", "--users", "4", "--run-time", str(SECONDS))
     assert result.returncode == 0, result.stderr
     document = json.loads(result.stdout.splitlines()[-1])
     assert {model: versions(model) for model in model_names()} == before
@@ -36,6 +36,8 @@ def test_the_demo_goes_the_whole_way_and_ends_with_one_json_document(
     measured = {model for model in model_names() if before[model] and "accuracy" in manifest_of(model)}
     assert set(asked) == {(model, protocol) for model in measured for protocol in ("http", "grpc")}
     assert any(read_config(model).ensemble_scheduling.step for model in measured)
+    assert set(document["verification"]) == measured
+    assert all(one["sent"] > 40 and one["max_abs"] < 1 for one in document["verification"].values())
     right = [one["label"] == one["truth"] for one in document["inference"]]
     assert sum(right) / len(right) > 0.7
     assert set(document["loadtest"]) == {"http", "grpc"}
