@@ -2,7 +2,8 @@
 
 Trains and exports the models that have no version yet, serves them with the embedded tritonserver, verifies that it
 answers as the trained networks do, classifies sample images with classifiers and whole pipelines over HTTP and gRPC,
-load-tests the classifiers over both protocols and stops. Every figure printed comes from this run; the last line of stdout is one compact JSON document.
+load-tests the classifiers over both protocols and stops. Every figure printed comes from this run; the last line of
+stdout is one compact JSON document.
 """
 
 import argparse

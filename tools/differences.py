@@ -60,8 +60,9 @@ def one_output(expected: Array, served: Array, tolerance: float, close: Floats) 
         excess = np.array([max(text_excess(*one, tolerance) for one in zip(*row, strict=True)) for row in pairs])
         return np.zeros(len(expected)), np.zeros(len(expected)), np.where(close > 0, 0.0, excess)
     wanted, found = (array.reshape(len(array), -1).astype(np.float64) for array in (expected, served))
-    apart = np.where(np.isnan(wanted) & np.isnan(found) | (wanted == found), 0.0, np.abs(wanted - found))
-    apart = np.nan_to_num(apart, nan=np.inf, posinf=np.inf)
+    with np.errstate(invalid="ignore"):  # infinity minus infinity
+        apart = np.nan_to_num(np.abs(wanted - found), nan=np.inf, posinf=np.inf)
+    apart[(np.isnan(wanted) & np.isnan(found)) | (wanted == found)] = 0.0
     if np.issubdtype(expected.dtype, np.floating):
         limit = tolerance + tolerance * np.abs(np.nan_to_num(wanted))
         largest = np.abs(np.nan_to_num(wanted)).max(1) + np.finfo(np.float64).tiny

@@ -120,6 +120,8 @@ def verify(models: Sequence[str], verifier: Verifier, store: bool) -> list[Verif
     found = []
     for model in models:
         one = verifier.verify(model)
+        for note in one.notes:
+            say(f"notice: {note}")
         say(f"{model} version {one.version}: {'verified' if one.passed else 'FAILED'} ({one.seconds:.1f} s)")
         if store and verifier.effort.limit is None:
             record(one, verifier.repository)

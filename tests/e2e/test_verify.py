@@ -1,0 +1,88 @@
+"""The accuracy gate at the wire: what the server answers is what the trained network answers, or it is told apart."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from torch import Tensor, nn
+
+from tests.conftest import Command
+from tools import references, torchscript
+from tools.repository import MANIFEST_FILE, read_manifest, version_path, versions
+from tools.steps.answer import Classification
+from tools.tritonserver import Server
+from tools.verification import Effort, Verifier
+from tools.verify import connections
+
+
+class RowsMix(nn.Module):
+    """Answers each row a little differently in company."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        probabilities, index, best = self.network(logits)
+        return 0.9 * probabilities + 0.1 * probabilities.mean(0), index, best
+
+
+def replace_file(repository: Path, model: str, network: nn.Module) -> None:
+    """Put another network in a version's place, as if it had been published so."""
+    version = versions(model, repository)[-1]
+    folder = version_path(model, version, repository)
+    torchscript.save(network, folder / "model.pt")
+    manifest = read_manifest(model, version, repository)
+    manifest["file"]["sha256"] = hashlib.sha256((folder / "model.pt").read_bytes()).hexdigest()
+    (folder / MANIFEST_FILE).write_text(json.dumps(manifest))
+
+
+@pytest.fixture
+def one_model(built: Path, tmp_path: Path) -> Path:
+    """A repository with a step alone."""
+    shutil.copytree(built / "classification", tmp_path / "models" / "classification")
+    return tmp_path / "models"
+
+
+def test_every_kind_of_model_answers_over_both_protocols_as_it_does_without_a_server(
+    server: Server, repository: Path
+) -> None:
+    effort = Effort(sizes=(1, 5), concurrencies=(1, 8))
+    said: list[str] = []
+    verifier = Verifier(connections(server.http, server.grpc), "remote", repository, effort, said.append)
+    found = {model: verifier.verify(model) for model in ("mnist_mlp", "digit_image_bytes", "classification")}
+    for one in found.values():
+        assert one.passed, one.findings.failures
+        assert one.protocols == ("http", "grpc") and one.concurrencies == (1, 8)
+        assert one.findings.sent > 2 * one.rows and one.server["version"] == "2.51.0"
+    classifier, pipeline = found["mnist_mlp"], found["digit_image_bytes"]
+    assert classifier.reference == references.EAGER and classifier.sizes == (1, 5) and pipeline.sizes == (1,)
+    for one in (classifier, pipeline):
+        manifest = read_manifest(one.model, one.version, repository)
+        assert one.rows == manifest["test_images"]
+        for accuracy in one.findings.accuracies.values():
+            assert round(accuracy.served, 6) == manifest["accuracy"] == round(accuracy.expected, 6)
+            assert accuracy.low < accuracy.served < accuracy.high
+    # Eight callers that send one row each are computed together, or nothing is known about their company.
+    assert (classifier.findings.batch or 0) > 1.2
+
+
+def test_a_server_that_answers_otherwise_fails_with_the_worst_answers_shown(one_model: Path, command: Command) -> None:
+    replace_file(one_model, "classification", RowsMix(Classification()))
+    result = command("tools.verify", "--repository", one_model, "--batch-sizes", "1", "5", "--concurrency", "1", "8")
+    assert result.returncode == 1, result.stderr
+    document = json.loads(result.stdout.splitlines()[-1])
+    mixed = document["classification"]
+    assert not mixed["passed"]
+    assert mixed["findings"]["too_far"]["alone"] > 0 and mixed["findings"]["too_far"]["eager"] > 0
+    assert f"classification version {mixed['version']} FAILED" in result.stdout
+    assert "answers differ from those that the same rows get alone" in result.stdout
+    worst = mixed["findings"]["worst"][0]
+    assert f"row {worst['row']} over {worst['way']}: PROBABILITIES__0 is" in result.stdout
+    for model, one in document.items():
+        kept = json.loads((version_path(model, one["version"], one_model) / "verification.json").read_text())
+        manifest = read_manifest(model, one["version"], one_model)
+        assert kept["passed"] == one["passed"] and kept["sha256"] == {"model.pt": manifest["file"]["sha256"]}
+        assert kept["server"] == {"name": "triton", "version": "2.51.0", "kind": "embedded"}

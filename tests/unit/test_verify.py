@@ -1,0 +1,125 @@
+"""What verification compares and sends, without a server."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tools import references
+from tools.differences import difference
+from tools.heldout import HeldOut
+from tools.passes import Pass, Way, common_rows, rows_of, ways
+from tools.references import ChangedFileError, References, check_files
+from tools.repository import MANIFEST_FILE, read_manifest, version_path, versions
+from tools.verdict import Findings, conclude, judge
+
+SCORES = np.array([[0.0, 4.0], [3.0, 1.0]], np.float32)
+
+
+@pytest.mark.parametrize(
+    ("expected", "served", "excess"),
+    [
+        (np.float32([[1, 2]]), np.float32([[1, 2]]), 0.0),
+        (np.float32([[1, 2]]), np.float32([[1, 2.03]]), 1.0),  # 0.01 + 0.01 * 2
+        (np.float32([[np.nan, 2]]), np.float32([[np.nan, 2]]), 0.0),
+        (np.float32([[1, 2]]), np.float32([[np.nan, 2]]), np.inf),
+        (np.float32([[np.inf, 2]]), np.float32([[np.inf, 2]]), 0.0),
+        (np.float32([[1, 2]]), np.float32([[1, 2, 3]]), np.inf),
+        (np.int64([[4]]), np.int64([[4]]), 0.0),
+        (np.int64([[4]]), np.int64([[5]]), np.inf),
+        (np.array([[b"cat"]], object), np.array([[b"cat"]], object), 0.0),
+        (np.array([[b"cat"]], object), np.array([[b"dog"]], object), np.inf),
+        (np.array([[b'{"p": 0.5, "l": "a"}']], object), np.array([[b'{"p": 0.53, "l": "a"}']], object), 2.0),
+        (np.array([[b'{"p": 0.5, "l": "a"}']], object), np.array([[b'{"p": 0.5, "l": "b"}']], object), np.inf),
+    ],
+)
+def test_answers_are_compared_by_what_they_are(expected: np.ndarray, served: np.ndarray, excess: float) -> None:
+    found = difference({"Y": expected}, {"Y": served}, 0.01).excess[0]
+    assert found == pytest.approx(excess, rel=1e-4)
+
+
+def test_a_class_may_change_only_where_two_scores_are_as_close_as_the_tolerance() -> None:
+    expected = {"P": np.float32([[0.5, 0.5001], [0.2, 0.8]]), "INDEX": np.int64([[1], [1]])}
+    served = {"P": np.float32([[0.5001, 0.5], [0.2, 0.8]]), "INDEX": np.int64([[0], [0]])}
+    assert (difference(expected, served, 0.001).excess > 1).tolist() == [False, True]
+
+
+@pytest.mark.parametrize("rows", [7, 360, 4000])
+def test_the_whole_set_goes_over_each_protocol_and_some_rows_go_every_way(rows: int) -> None:
+    planned = ways(("http", "grpc"), (1, 5, 64), (1, 32), most=16)
+    assert [str(way) for way in planned[:6]] == [
+        f"http, batch {size}, {many} at once" for size in (1, 5, 16) for many in (1, 32)
+    ]
+    sent = rows_of(planned, rows)
+    for protocol in ("http", "grpc"):
+        own = [chosen for way, chosen in zip(planned, sent, strict=True) if way.protocol == protocol]
+        assert set(np.concatenate(own).tolist()) == set(range(rows))
+    for way, chosen in zip(planned, sent, strict=True):
+        assert set(common_rows(rows).tolist()) <= set(chosen.tolist())
+        assert len(chosen) >= way.size * way.concurrency
+
+
+def judged(served: np.ndarray, alone: np.ndarray | None = None) -> Findings:
+    """The findings over one pass whose two rows were expected to be answered SCORES."""
+    held = HeldOut({"X": SCORES}, np.array([1, 0]), ("a", "b"), "two rows")
+    rows, findings = np.arange(2), Findings()
+    first = Pass(Way("http", 1, 1), rows, {"Y": SCORES if alone is None else alone}, None)
+    judge(findings, held, {"Y": SCORES}, first, [Pass(Way("grpc", 2, 8), rows, {"Y": served}, 2.0)], 0.01)
+    conclude(findings, 0.01, 0.9, ("parent", 1.0, 0.01))
+    return findings
+
+
+def test_answers_as_expected_have_no_failure() -> None:
+    findings = judged(SCORES + np.float32(0.001))
+    assert not findings.failures and not findings.worst
+    assert findings.max_abs == pytest.approx(0.001, rel=0.01) and findings.invariance == findings.max_abs
+    assert findings.accuracies["grpc"].served == 1
+
+
+def test_the_worst_answer_is_shown_with_its_row_its_label_and_both_sides() -> None:
+    findings = judged(np.float32([[0.0, 4.0], [3.5, 1.0]]))
+    assert findings.failures == [
+        "1 of 4 answers differ from the eager network's by more than 0.01 absolute plus 0.01 relative",
+        "1 of 4 answers differ from those that the same rows get alone by more than 0.01 absolute plus 0.01 relative",
+    ]
+    worst = findings.worst[0]
+    assert (worst.row, worst.label, worst.way, worst.output) == (1, "a", "grpc, batch 2, 8 at once", "Y")
+    assert (worst.expected, worst.served) == ([3.0, 1.0], [3.5, 1.0]) and worst.excess == pytest.approx(12.5)
+
+
+def test_an_accuracy_below_the_floor_and_the_budget_is_named() -> None:
+    failures = judged(np.float32([[0.0, 4.0], [1.0, 3.0]])).failures
+    assert "50.00% over grpc is below the recipe's floor of 90.00%" in failures
+    assert "50.00% over grpc is below parent's 100.00% less the recipe's budget of 1.00%" in failures
+
+
+@pytest.fixture
+def model(built: Path, tmp_path: Path) -> Path:
+    """A repository with the digit classifier alone."""
+    shutil.copytree(built / "mnist_mlp", tmp_path / "models" / "mnist_mlp")
+    return tmp_path / "models"
+
+
+def test_a_file_that_is_not_what_was_published_is_named(model: Path) -> None:
+    version = versions("mnist_mlp", model)[-1]
+    check_files("mnist_mlp", version, model)
+    path = version_path("mnist_mlp", version, model) / "model.pt"
+    path.write_bytes(path.read_bytes() + b"x")
+    with pytest.raises(ChangedFileError, match=r"mnist_mlp/\d+/model.pt is not what was published: expected SHA-256"):
+        check_files("mnist_mlp", version, model)
+
+
+def test_a_version_of_another_training_is_compared_with_its_own_file(model: Path) -> None:
+    version = versions("mnist_mlp", model)[-1]
+    chosen = References(model)
+    chosen.run("mnist_mlp")
+    assert chosen.kind("mnist_mlp") == references.EAGER
+    manifest = read_manifest("mnist_mlp", version, model)
+    changed = {**manifest, "training": {**manifest["training"], "seed": 12345}}
+    (version_path("mnist_mlp", version, model) / MANIFEST_FILE).write_text(json.dumps(changed))
+    other = References(model)
+    other.run("mnist_mlp")
+    assert other.kind("mnist_mlp") == references.FILE
+    assert "has not seen all" in other.notes["mnist_mlp"]
