@@ -71,4 +71,4 @@ test-compose: $(READY) ## bring the compose stack up, try it over both protocols
 	COMPOSE='$(COMPOSE)' $(PY) -m pytest tests/compose $(ARGS)
 
 clean: ## remove what was built: models, checkpoints, data, the environment
-	rm -rf build data $(VENV) model_repository/*/[0-9]* model_repository/*/configs/cpu.pbtxt
+	rm -rf build data $(VENV) model_repository/*/[0-9]* model_repository/*/.held model_repository/*/configs/cpu.pbtxt

@@ -66,6 +66,22 @@ class AsyncClient:
         answer = await self._query(f"statistics {model}".strip(), self._client.get_inference_statistics, model)
         return list(wire.plain_numbers(answer).get("model_stats", []))
 
+    async def config(self, model: str, version: str = "") -> dict[str, Any]:
+        """A model's config as the server uses it, as JSON."""
+        answer = await self._query(f"config of {model}", self._client.get_model_config, model, version)
+        return dict(answer.get("config", answer))
+
+    async def load(
+        self, model: str, config: Mapping[str, Any] | None = None, files: Mapping[str, bytes] | None = None
+    ) -> None:
+        """Load a model as it lies in the repository now, or one that comes with the request."""
+        options = wire.load_options(config, files) | self._options
+        await self._call(f"load of {model}", self._client.load_model, model, **options)
+
+    async def unload(self, model: str) -> None:
+        """Stop serving a model; requests that are under way are answered."""
+        await self._call(f"unload of {model}", self._client.unload_model, model, **self._options)
+
     async def contract(self, model: str, version: str = "") -> Contract:
         """What a model takes and gives; asked for once, though requests that start together may each ask."""
         wire.check_version(model, version)

@@ -72,6 +72,38 @@ class Client:
         answer = self._query(f"statistics {model}".strip(), self._client.get_inference_statistics, model)
         return list(wire.plain_numbers(answer).get("model_stats", []))
 
+    def config(self, model: str, version: str = "") -> dict[str, Any]:
+        """A model's config as the server uses it, as JSON.
+
+        Raises:
+            ModelNotFound: the server has no such model or version.
+        """
+        answer = self._query(f"config of {model}", self._client.get_model_config, model, version)
+        return dict(answer.get("config", answer))
+
+    def load(
+        self, model: str, config: Mapping[str, Any] | None = None, files: Mapping[str, bytes] | None = None
+    ) -> None:
+        """Load a model as it lies in the repository now, or one that comes with the request; returns once it is ready.
+
+        A model that is served already goes on until the new one is ready, and for good if that one fails.
+
+        Args:
+            model: its name.
+            config: used in place of its own.
+            files: all of its files by path, `<version>/model.pt`, in place of its folder; needs `config`.
+
+        Raises:
+            RequestRejected, ServerFailed: it cannot be loaded; the server's words say why.
+        """
+        self._call(
+            f"load of {model}", self._client.load_model, model, **wire.load_options(config, files), **self._options
+        )
+
+    def unload(self, model: str) -> None:
+        """Stop serving a model; requests that are under way are answered."""
+        self._call(f"unload of {model}", self._client.unload_model, model, **self._options)
+
     def contract(self, model: str, version: str = "") -> Contract:
         """What a model takes and gives; asked for once in this client's life.
 

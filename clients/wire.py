@@ -3,6 +3,7 @@
 tritonclient has four modules (HTTP and gRPC, each twice) with nearly the same names; the differences end here.
 """
 
+import json
 import math
 import ssl
 from collections.abc import Callable, Mapping, Sequence
@@ -106,6 +107,12 @@ def ssl_context(
     if connection.tls.insecure:
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     return context
+
+
+def load_options(config: Mapping[str, Any] | None, files: Mapping[str, bytes] | None) -> dict[str, Any]:
+    """Arguments of a load request; Triton wants `file:` in front of each path."""
+    options: dict[str, Any] = {"config": json.dumps(config)} if config else {}
+    return options | ({"files": {f"file:{path}": content for path, content in files.items()}} if files else {})
 
 
 def plain_numbers(value: Any) -> Any:

@@ -29,6 +29,7 @@ from tools.repository import (
     REPOSITORY,
     ROOT,
     RepositoryError,
+    held_versions,
     keep_versions,
     refuse_existing,
     refuse_unwritable,
@@ -46,7 +47,9 @@ SAMPLES_PER_CLASS = 5
 Fill = Callable[[Path], dict[str, Any]]
 
 
-def publish(model: str, fill: Fill, repository: Path = REPOSITORY, version: int | None = None) -> dict[str, Any]:
+def publish(
+    model: str, fill: Fill, repository: Path = REPOSITORY, version: int | None = None, held: bool = False
+) -> dict[str, Any]:
     """Publish what `fill` writes into an empty folder as a version of a model, with its manifest.
 
     Args:
@@ -54,6 +57,7 @@ def publish(model: str, fill: Fill, repository: Path = REPOSITORY, version: int 
         fill: writes the model's files, proves them, and returns what it found out.
         repository: where the model has its folder.
         version: a number (default: the next).
+        held: keep it from Triton until `tools.versions` promotes it.
 
     Returns:
         The manifest, as written beside the files.
@@ -62,8 +66,8 @@ def publish(model: str, fill: Fill, repository: Path = REPOSITORY, version: int 
         ProofError: what was written must not be served; the repository is as it was.
         RepositoryError: the version exists already, or the config cannot be read.
     """
-    version = version or max(versions(model, repository), default=0) + 1
-    with staged_version(model, version, repository) as folder:
+    version = version or max(versions(model, repository) + held_versions(model, repository), default=0) + 1
+    with staged_version(model, version, repository, held) as folder:
         evidence = fill(folder)
         manifest = {
             "model": model,
@@ -121,7 +125,7 @@ def export(arguments: argparse.Namespace, model: str) -> dict[str, Any]:
     if arguments.version:
         refuse_existing(model, arguments.version, repository)
     data, fill = prepare(arguments, model, recipe)
-    manifest = publish(model, fill, repository, arguments.version)
+    manifest = publish(model, fill, repository, arguments.version, arguments.hold)
     if data:
         write_samples(model, data, arguments.samples)
     removed = keep_versions(model, arguments.keep, repository) if arguments.keep else []
@@ -199,8 +203,14 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--keep", type=settings.positive, metavar="K", help="remove all but the K newest versions afterwards"
     )
-    parser.add_argument(
+    way = parser.add_mutually_exclusive_group()
+    way.add_argument(
         "--verify", action="store_true", help="send the held-out set through a server afterwards; take back what fails"
+    )
+    way.add_argument(
+        "--hold",
+        action="store_true",
+        help="keep the version from servers until `tools.versions NAME promote` lets it in",
     )
     parser.add_argument("--repository", type=Path, default=REPOSITORY, help="(default: %(default)s)")
     parser.add_argument("--samples", type=Path, default=SAMPLES, help="where sample images go (default: %(default)s)")

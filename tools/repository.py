@@ -22,6 +22,8 @@ REPOSITORY = ROOT / "model_repository"
 CPU_CONFIG = "cpu"
 MODEL_FILE = "model.pt"
 MANIFEST_FILE = "manifest.json"
+# Where a version lies that is not, or no longer, to be served: Triton passes over names that are no numbers.
+HELD = ".held"
 DERIVED = "# Derived from ../config.pbtxt"  # A file that begins so is the tools' to rewrite.
 
 
@@ -132,18 +134,36 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def versions(model: str, repository: Path = REPOSITORY) -> list[int]:
-    """Published versions of a model, oldest first."""
-    # Triton's own rule: it passes over files, and over numbers that begin with a zero.
-    return sorted(
-        int(path.name)
-        for path in (repository / model).glob("[1-9]*")
-        if path.name.isascii() and path.name.isdigit() and path.is_dir()
-    )
+    """Versions of a model that Triton sees, oldest first; it serves the newest of them."""
+    return numbered(repository / model)
+
+
+def held_versions(model: str, repository: Path = REPOSITORY) -> list[int]:
+    """Versions of a model that are kept from Triton, oldest first."""
+    return numbered(repository / model / HELD)
+
+
+def numbered(folder: Path) -> list[int]:
+    """The versions in a folder, by Triton's own rule: it passes over files, and numbers that begin with a zero."""
+    paths = (path for path in folder.glob("[1-9]*") if path.is_dir())
+    return sorted(int(path.name) for path in paths if path.name.isascii() and path.name.isdigit())
 
 
 def version_path(model: str, version: int, repository: Path = REPOSITORY) -> Path:
-    """The folder of one version."""
-    return repository / model / str(version)
+    """The folder of one version, also where it is held."""
+    served, held = repository / model / str(version), repository / model / HELD / str(version)
+    return held if held.is_dir() and not served.is_dir() else served
+
+
+def hold(model: str, version: int, repository: Path = REPOSITORY) -> None:
+    """Keep a version from Triton, in one rename; a server goes on with it until it is told to load the model again."""
+    (repository / model / HELD).mkdir(exist_ok=True)
+    (repository / model / str(version)).rename(repository / model / HELD / str(version))
+
+
+def release(model: str, version: int, repository: Path = REPOSITORY) -> None:
+    """Let Triton see a held version again, in one rename."""
+    (repository / model / HELD / str(version)).rename(repository / model / str(version))
 
 
 def read_manifest(model: str, version: int, repository: Path = REPOSITORY) -> dict[str, Any]:
@@ -163,24 +183,28 @@ def read_manifest(model: str, version: int, repository: Path = REPOSITORY) -> di
 
 
 @contextmanager
-def staged_version(model: str, version: int, repository: Path = REPOSITORY) -> Iterator[Path]:
+def staged_version(model: str, version: int, repository: Path = REPOSITORY, held: bool = False) -> Iterator[Path]:
     """An empty folder that becomes `<model>/<version>/` when the block ends well, and vanishes otherwise.
+
+    A held one becomes `<model>/.held/<version>/`.
 
     It lies beside its place, so that publishing is one rename; Triton never sees half a version.
 
     Raises:
         RepositoryError: the version exists already, or the model has no folder.
     """
-    target = version_path(model, version, repository)
+    folder = repository / model
     refuse_existing(model, version, repository)
-    if not target.parent.is_dir():
-        raise RepositoryError(f"{target.parent} does not exist; a model needs a folder with a config.pbtxt")
-    staging = Path(tempfile.mkdtemp(dir=target.parent, prefix=".staging-"))
+    if not folder.is_dir():
+        raise RepositoryError(f"{folder} does not exist; a model needs a folder with a config.pbtxt")
+    staging = Path(tempfile.mkdtemp(dir=folder, prefix=".staging-"))
     try:
         yield staging
         staging.chmod(0o755)
         # Somebody else may have published the same version in the meantime.
         refuse_existing(model, version, repository)
+        target = folder / HELD / str(version) if held else folder / str(version)
+        target.parent.mkdir(exist_ok=True)
         staging.rename(target)
     except BaseException:
         shutil.rmtree(staging)

@@ -35,6 +35,8 @@ NOISE = (
     "pinned system memory",
     "CUDA memory pool disabled",
     "Signal (15) received",
+    "ignore version directory '.held'",  # That is what it is to do.
+    "Failed to set config modification time",  # Of a model that came over the wire and has no file of its own.
     "torch.quantize_per_tensor",  # torch's notice, at each load of an int8 model, that it means to remove the operator
 )
 

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,15 @@ from tools.passes import Pass, Target, Way, common_rows, go, rows_of, ways
 from tools.proof import BATCH_TOLERANCE
 from tools.recipes import Pipeline, Recipe
 from tools.references import References, answers
-from tools.repository import REPOSITORY, RepositoryError, read_manifest, version_path, versions, write_atomically
+from tools.repository import (
+    REPOSITORY,
+    RepositoryError,
+    held_versions,
+    read_manifest,
+    version_path,
+    versions,
+    write_atomically,
+)
 from tools.verdict import Findings, conclude, judge
 
 VERIFICATION_FILE = "verification.json"
@@ -153,7 +161,7 @@ class Verifier:
             names = [model, *pipelines.all_members(model, self.repository)]
             found = {each: greatest(client.contract(self.names.get(each, each))) for each in names}
         for each, version in found.items():
-            if version not in versions(each, self.repository):
+            if version not in versions(each, self.repository) + held_versions(each, self.repository):
                 raise RepositoryError(
                     f"the server serves version {version} of {each}, which {self.repository} has not; give the "
                     "--repository that it serves"
@@ -166,9 +174,9 @@ class Verifier:
             about = client.server()
         return {"name": str(about.get("name")), "version": str(about.get("version")), "kind": self.kind}
 
-    def client(self) -> Client:
+    def client(self, timeout_s: float = 30.0) -> Client:
         """A client for questions, over the first protocol."""
-        return Client(self.reached[self.effort.protocols[0]])
+        return Client(replace(self.reached[self.effort.protocols[0]], timeout_s=timeout_s))
 
 
 def greatest(contract: Contract) -> int:

@@ -1,0 +1,103 @@
+"""Further versions of the digit classifier, made in a moment, and callers that never stop asking for it."""
+
+import asyncio
+import hashlib
+import json
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from clients.aio import AsyncClient
+from clients.connection import PROTOCOLS, Connection
+from tests.conftest import connection_to
+from tools import references, torchscript
+from tools.repository import MANIFEST_FILE, held_versions, read_manifest, staged_version, versions
+from tools.tritonserver import Options, Server
+
+MODEL = "mnist_mlp"
+Change = Callable[[nn.Module], None]
+
+
+def alone(built: Path, folder: Path) -> Path:
+    """A repository with the digit classifier alone."""
+    shutil.copytree(built / MODEL, folder / MODEL)
+    return folder
+
+
+def explicit(repository: Path) -> Options:
+    """Options of a server that takes load requests."""
+    return Options(repository, flags=("--model-control-mode=explicit", f"--load-model={MODEL}"))
+
+
+def add_version(repository: Path, change: Change, held: bool = True) -> int:
+    """Publish the first version's network, changed, as the next version; its number.
+
+    Its manifest names no checkpoint that exists, as one that was trained elsewhere: its own file is what it answers.
+    """
+    newest = (versions(MODEL, repository) + held_versions(MODEL, repository))[-1]
+    manifest = read_manifest(MODEL, versions(MODEL, repository)[0], repository)
+    network = references.rebuilt(MODEL, manifest, repository)
+    with torch.no_grad():
+        change(network)
+    with staged_version(MODEL, newest + 1, repository, held) as folder:
+        torchscript.save(network, folder / "model.pt")
+        file = {**manifest["file"], "sha256": hashlib.sha256((folder / "model.pt").read_bytes()).hexdigest()}
+        about = {**manifest, "version": newest + 1, "checkpoint": "elsewhere.pt", "file": file}
+        (folder / MANIFEST_FILE).write_text(json.dumps(about))
+    return newest + 1
+
+
+def as_good(network: nn.Module) -> None:
+    """Other logits, the same classes."""
+    for parameter in network.get_submodule("network.fc3").parameters():
+        parameter.mul_(1.5)
+
+
+def worse(network: nn.Module) -> None:
+    """Loses three digits in a hundred or so: too few for the recipe's floor to see."""
+    noise = torch.Generator().manual_seed(3)
+    weight = network.get_parameter("network.fc3.weight")
+    weight.add_(0.05 * torch.randn(weight.shape, generator=noise))
+
+
+@dataclass
+class Seen:
+    """What callers got: the first logit of each answer in order, and every failure."""
+
+    answers: list[float] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def constant_load(server: Server, callers: int = 2, model: str = MODEL) -> Iterator[Seen]:
+    """Callers over both protocols, who ask for the same digit again and again; the block sees what they got."""
+    seen, stop = Seen(), threading.Event()
+    digit = np.full((1, 784), 0.5, np.float32)
+
+    async def ask(connection: Connection) -> None:
+        async with AsyncClient(connection) as client:
+            while not stop.is_set():
+                try:
+                    seen.answers.append(float((await client.infer(model, digit))["OUTPUT__0"][0, 0]))
+                except Exception as error:  # Whatever it is: it is a request that failed.
+                    seen.failures.append(repr(error))
+
+    async def everybody() -> None:
+        # No second try: a request that has to be repeated has failed.
+        chosen = [connection_to(server, protocol) for protocol in PROTOCOLS]
+        await asyncio.gather(*(ask(Connection(one.protocol, one.url, retries=0)) for one in chosen * callers))
+
+    thread = threading.Thread(target=lambda: asyncio.run(everybody()))
+    thread.start()
+    try:
+        yield seen
+    finally:
+        stop.set()
+        thread.join()
