@@ -188,7 +188,7 @@ GOOD = {
         + outputs("OUTPUT__0", "OUTPUT__1")
         + "dynamic_batching { max_queue_delay_microseconds: 300000 preferred_batch_size: 8 }\n",
     ),
-    "moody": Model(Moody(), BATCHES + inputs("INPUT__0") + outputs("OUTPUT__0")),
+    "moody": Model(Moody(), BATCHES + inputs("INPUT__0") + outputs("OUTPUT__0") + "dynamic_batching {}\n"),
     "short": Model(OneOutput(), BATCHES + inputs("INPUT__0") + outputs("OUTPUT__0", "OUTPUT__1")),
     "process": Model(
         Process(),

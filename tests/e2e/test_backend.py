@@ -160,6 +160,19 @@ def test_a_model_that_fails_answers_with_the_reason_and_goes_on(
     assert np.array_equal(infer(connected, "moody", {}, INPUT__0=mood(0))["OUTPUT__0"], mood(0))
 
 
+def test_a_batch_of_many_callers_that_fails_answers_each_of_them(connected: grpc.InferenceServerClient) -> None:
+    def ask(_: int) -> str:
+        with pytest.raises(InferenceServerException) as caught:
+            infer(connected, "moody", {}, INPUT__0=mood(1))
+        return str(caught.value.message())
+
+    # Some of them wait together, and fail as one batch: that must not be the end of the server.
+    with ThreadPoolExecutor(32) as pool:
+        answers = list(pool.map(ask, range(320)))
+    assert all("no such mood" in answer for answer in answers)
+    assert np.array_equal(infer(connected, "moody", {}, INPUT__0=mood(0))["OUTPUT__0"], mood(0))
+
+
 def test_only_the_outputs_that_a_request_names_are_made_for_it(connected: grpc.InferenceServerClient) -> None:
     def ask(name: str) -> dict[str, Array]:
         return infer(connected, "batch_size", {"outputs": [grpc.InferRequestedOutput(name)]}, INPUT__0=A)

@@ -177,8 +177,8 @@ def to_array(name: str, value: Any, dtype: Any) -> Array:
 
 def respond_all(requests: list[Any], message: str, code: int) -> list[Any]:
     """The same error for every request of a batch."""
-    error = pb_utils.TritonError(message, code)
-    return [pb_utils.InferenceResponse(output_tensors=[], error=error) for _ in requests]
+    # Each gets an error object of its own: the server frees it with the response, and dies if several share one.
+    return [pb_utils.InferenceResponse([], pb_utils.TritonError(message, code)) for _ in requests]
 
 
 def choose_device(args: dict[str, str]) -> Any:
