@@ -98,18 +98,8 @@ def promote(
         RefusedError: it failed; it is held, and what was served still is.
         ClientError: the server takes no load requests, or went away.
     """
-    check_policy(model, repository)
-    if version not in every_version(model, repository):
-        known = ", ".join(map(str, every_version(model, repository))) or "none"
-        raise RepositoryError(f"{model} has no version {version}; there are: {known}")
     with verifier.client(timeout_s=LOAD_SECONDS) as client:
-        before = served_version(client, model)
-        if version == before == serving(model, repository):
-            raise RepositoryError(f"{model} version {version} is served already")
-        # From here on a server that starts does not find it by itself.
-        if version != before and version in versions(model, repository):
-            hold(model, version, repository)
-        with loaded(client, model, version, repository) as name:
+        with beside(client, model, version, repository) as (name, before):
             verification, gain = examine(verifier, model, name, version, before, repository)
         if not allow_worse and gain and gain[0] < 0 and gain[1] < SIGNIFICANCE:
             raise RefusedError(
@@ -119,6 +109,28 @@ def promote(
             )
         switch(client, model, version, repository)
     return Promoted(model, version, before, verification, gain[0] if gain else None)
+
+
+@contextmanager
+def beside(client: Client, model: str, version: int, repository: Path) -> Iterator[tuple[str, int | None]]:
+    """A version on the server beside the one that is served; the block gets its name there and the served version.
+
+    Raises:
+        RepositoryError: there is no such version, or it is served already.
+        RefusedError: the server cannot load it.
+    """
+    check_policy(model, repository)
+    if version not in every_version(model, repository):
+        known = ", ".join(map(str, every_version(model, repository))) or "none"
+        raise RepositoryError(f"{model} has no version {version}; there are: {known}")
+    before = served_version(client, model)
+    if version == before == serving(model, repository):
+        raise RepositoryError(f"{model} version {version} is served already")
+    # From here on a server that starts does not find it by itself.
+    if version != before and version in versions(model, repository):
+        hold(model, version, repository)
+    with loaded(client, model, version, repository) as name:
+        yield name, before
 
 
 @contextmanager

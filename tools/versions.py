@@ -49,14 +49,19 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "version", nargs="?", type=settings.positive, help="to promote (default: the newest, served or held)"
     )
-    parser.add_argument("--url", metavar="HOST:PORT", help="HTTP address of a running server")
-    parser.add_argument("--grpc-url", metavar="HOST:PORT", help="its gRPC address (default: as for tools.verify)")
-    parser.add_argument("--repository", type=Path, default=REPOSITORY, help="(default: %(default)s)")
-    parser.add_argument("--hardware", choices=HARDWARE, default="auto", help="of a server of its own (default: auto)")
+    add_server_arguments(parser)
     parser.add_argument("--keep", type=settings.positive, default=3, metavar="K", help="for prune (default: 3)")
     parser.add_argument("--allow-worse", action="store_true", help="promote a version that is less accurate")
     add_effort_arguments(parser)
     return parser
+
+
+def add_server_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that say which server, and which repository it serves."""
+    parser.add_argument("--url", metavar="HOST:PORT", help="HTTP address of a running server")
+    parser.add_argument("--grpc-url", metavar="HOST:PORT", help="its gRPC address (default: as for tools.verify)")
+    parser.add_argument("--repository", type=Path, default=REPOSITORY, help="(default: %(default)s)")
+    parser.add_argument("--hardware", choices=HARDWARE, default="auto", help="of a server of its own (default: auto)")
 
 
 @contextmanager

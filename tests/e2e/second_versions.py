@@ -5,16 +5,17 @@ import hashlib
 import json
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from clients.aio import AsyncClient
+from clients.client import Client
 from clients.connection import PROTOCOLS, Connection
 from tests.conftest import connection_to
 from tools import references, torchscript
@@ -22,7 +23,8 @@ from tools.repository import MANIFEST_FILE, held_versions, read_manifest, staged
 from tools.tritonserver import Options, Server
 
 MODEL = "mnist_mlp"
-Change = Callable[[nn.Module], None]
+Change = Callable[[nn.Module], nn.Module | None]
+DIGIT = np.full((1, 784), 0.5, np.float32)
 
 
 def alone(built: Path, folder: Path) -> Path:
@@ -45,7 +47,7 @@ def add_version(repository: Path, change: Change, held: bool = True) -> int:
     manifest = read_manifest(MODEL, versions(MODEL, repository)[0], repository)
     network = references.rebuilt(MODEL, manifest, repository)
     with torch.no_grad():
-        change(network)
+        network = change(network) or network
     with staged_version(MODEL, newest + 1, repository, held) as folder:
         torchscript.save(network, folder / "model.pt")
         file = {**manifest["file"], "sha256": hashlib.sha256((folder / "model.pt").read_bytes()).hexdigest()}
@@ -67,6 +69,26 @@ def worse(network: nn.Module) -> None:
     weight.add_(0.05 * torch.randn(weight.shape, generator=noise))
 
 
+class Broken(nn.Module):
+    """Fails on every request but the ones that are all zeros, as warmup's are."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        if bool(image.any()):
+            raise ValueError("broken")
+        logits, features = self.network(image)
+        return logits, features
+
+
+def first_logit(connection: Connection) -> float:
+    """What the callers' digit is answered with, in short."""
+    with Client(connection) as client:
+        return float(client.infer(MODEL, DIGIT)["OUTPUT__0"][0, 0])
+
+
 @dataclass
 class Seen:
     """What callers got: the first logit of each answer in order, and every failure."""
@@ -75,24 +97,28 @@ class Seen:
     failures: list[str] = field(default_factory=list)
 
 
+def both(server: Server) -> list[Connection]:
+    """A server over both protocols."""
+    return [connection_to(server, protocol) for protocol in PROTOCOLS]
+
+
 @contextmanager
-def constant_load(server: Server, callers: int = 2, model: str = MODEL) -> Iterator[Seen]:
-    """Callers over both protocols, who ask for the same digit again and again; the block sees what they got."""
+def constant_load(connections: Sequence[Connection], callers: int = 2) -> Iterator[Seen]:
+    """Callers over each connection, who ask for the same digit again and again; the block sees what they got."""
     seen, stop = Seen(), threading.Event()
-    digit = np.full((1, 784), 0.5, np.float32)
 
     async def ask(connection: Connection) -> None:
         async with AsyncClient(connection) as client:
             while not stop.is_set():
                 try:
-                    seen.answers.append(float((await client.infer(model, digit))["OUTPUT__0"][0, 0]))
+                    seen.answers.append(float((await client.infer(MODEL, DIGIT))["OUTPUT__0"][0, 0]))
                 except Exception as error:  # Whatever it is: it is a request that failed.
                     seen.failures.append(repr(error))
 
     async def everybody() -> None:
         # No second try: a request that has to be repeated has failed.
-        chosen = [connection_to(server, protocol) for protocol in PROTOCOLS]
-        await asyncio.gather(*(ask(Connection(one.protocol, one.url, retries=0)) for one in chosen * callers))
+        chosen = [replace(one, retries=0) for one in connections] * callers
+        await asyncio.gather(*map(ask, chosen))
 
     thread = threading.Thread(target=lambda: asyncio.run(everybody()))
     thread.start()

@@ -5,12 +5,21 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from clients.client import Client
 from tests.conftest import Command, connection_to
-from tests.e2e.second_versions import MODEL, add_version, alone, as_good, constant_load, explicit, worse
+from tests.e2e.second_versions import (
+    MODEL,
+    add_version,
+    alone,
+    as_good,
+    both,
+    constant_load,
+    explicit,
+    first_logit,
+    worse,
+)
 from tools import promotion
 from tools.promotion import RefusedError, promote, rollback
 from tools.repository import RepositoryError, held_versions, version_path, versions
@@ -37,27 +46,23 @@ def verifier(server: Server, repository: Path) -> Verifier:
     return Verifier(connections(server.http, server.grpc), "remote", repository, effort, lambda line: None)
 
 
-def first_logit(server: Server) -> float:
-    with Client(connection_to(server, "grpc")) as client:
-        return float(client.infer(MODEL, np.full((1, 784), 0.5, np.float32))["OUTPUT__0"][0, 0])
-
-
 def test_under_load_a_good_version_takes_over_a_worse_one_does_not_and_no_request_fails(
     running: Server, models: Path
 ) -> None:
     one = versions(MODEL, models)[-1]
-    before = first_logit(running)
-    with constant_load(running) as seen, Client(connection_to(running, "http")) as client:
+    direct = connection_to(running, "grpc")
+    before = first_logit(direct)
+    with constant_load(both(running)) as seen, Client(connection_to(running, "http")) as client:
         two = add_version(models, as_good)
         done = promote(verifier(running, models), MODEL, two, models)
         assert (done.version, done.before, done.difference) == (two, one, 0)
-        after = first_logit(running)
+        after = first_logit(direct)
         assert after != pytest.approx(before, abs=0.01)
         three = add_version(models, worse, held=False)
         with pytest.raises(RefusedError, match=rf"version {three} (is .* less accurate than version {two}|failed)"):
             promote(verifier(running, models), MODEL, three, models)
         assert held_versions(MODEL, models) == [three] and versions(MODEL, models) == [one, two]
-        assert first_logit(running) == pytest.approx(after, abs=1e-4)
+        assert first_logit(direct) == pytest.approx(after, abs=1e-4)
         (version_path(MODEL, three, models) / "model.pt").write_bytes(b"nothing")
         with pytest.raises((RefusedError, RepositoryError), match="model.pt"):
             promote(verifier(running, models), MODEL, three, models)

@@ -1,0 +1,108 @@
+"""Candidates on live traffic: a good one takes over, bad ones do not, and no caller's request fails for any of them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clients.client import Client
+from clients.connection import Connection
+from tests.conftest import connection_to
+from tests.e2e.second_versions import (
+    MODEL,
+    Broken,
+    Change,
+    Seen,
+    add_version,
+    alone,
+    as_good,
+    constant_load,
+    explicit,
+    first_logit,
+)
+from tools import promotion, rollout
+from tools.repository import held_versions, versions
+from tools.rollout import Router
+from tools.tritonserver import Server
+from tools.verification import Effort, Verifier
+from tools.verify import connections
+
+
+@pytest.fixture(scope="module")
+def models(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with the digit classifier alone, to which tests add versions."""
+    return alone(built, tmp_path_factory.mktemp("rollout") / "models")
+
+
+@pytest.fixture(scope="module")
+def running(models: Path) -> Iterator[Server]:
+    """A server that takes load requests."""
+    with Server(explicit(models)) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def router(running: Server) -> Iterator[Router]:
+    """A router in front of it."""
+    with rollout.router_of_its_own(running.http, "127.0.0.1:0") as started:
+        yield started
+
+
+def tried(change: Change, mode: str, running: Server, router: Router, models: Path) -> tuple[dict[str, Any], Seen]:
+    """Roll a version out under constant load through the router; what came of it, and what callers saw."""
+    add_version(models, change)
+    options = ["--no-verify", "--mode", mode, "--share", "0.5", "--min-agreement", "0.9", "--max-errors", "0.05"]
+    arguments = rollout.parser().parse_args([MODEL, *options, "--slower", "5", "--timeout", "60"])
+    verifier = Verifier(connections(running.http, running.grpc), "remote", models, Effort(), lambda line: None)
+    with (
+        constant_load([Connection("http", str(router.listen))], callers=4) as seen,
+        verifier.client(timeout_s=60) as client,
+    ):
+        return rollout.roll_out(arguments, verifier, client, router), seen
+
+
+def apart(seen: Seen, answer: float) -> int:
+    """How many answers were another one."""
+    return sum(abs(one - answer) > 1e-3 for one in seen.answers)
+
+
+def test_a_broken_candidate_is_rolled_back_and_its_callers_are_answered_all_the_same(
+    running: Server, router: Router, models: Path
+) -> None:
+    served, before = versions(MODEL, models), first_logit(connection_to(running, "http"))
+    document, seen = tried(Broken, "canary", running, router, models)
+    trial = document["trial"]
+    assert trial["decision"] == "roll back" and trial["reason"].startswith("errors in ")
+    assert trial["rescued"] > 0 and trial["under_way"] == 0
+    assert not seen.failures and seen.answers and not apart(seen, before)
+    assert versions(MODEL, models) == served and document["candidate"] in held_versions(MODEL, models)
+
+
+def test_a_worse_candidate_is_rolled_back_from_a_shadow_that_no_caller_sees(
+    running: Server, router: Router, models: Path
+) -> None:
+    def turned(network: Any) -> None:
+        network.get_parameter("network.fc3.weight").neg_()
+
+    served, before = versions(MODEL, models), first_logit(connection_to(running, "http"))
+    document, seen = tried(turned, "shadow", running, router, models)
+    assert document["trial"]["decision"] == "roll back"
+    assert document["trial"]["reason"].startswith("disagreement in ")
+    assert not seen.failures and seen.answers and not apart(seen, before)
+    assert versions(MODEL, models) == served
+
+
+def test_a_good_candidate_answers_its_share_and_takes_over(running: Server, router: Router, models: Path) -> None:
+    direct = connection_to(running, "http")
+    before = first_logit(direct)
+    document, seen = tried(as_good, "canary", running, router, models)
+    assert document["trial"]["decision"] == "promote", document
+    after = first_logit(direct)
+    assert not seen.failures and abs(after - before) > 0.01
+    assert {abs(one - before) < 1e-3 or abs(one - after) < 1e-3 for one in seen.answers} == {True}
+    assert apart(seen, before) > 50 and apart(seen, after) > 50
+    with Client(direct) as client:
+        assert promotion.served_version(client, MODEL) == document["candidate"] == versions(MODEL, models)[-1]
+        # Through the router the model answers under its own name, whoever computed the answer.
+        assert {one["name"] for one in client.models() if one.get("state") == "READY"} == {MODEL}

@@ -1,0 +1,110 @@
+"""How a trial decides, and how a router reads answers."""
+
+import json
+import random
+
+import numpy as np
+import pytest
+
+from clients.errors import InvalidInput
+from clients.replies import LENGTH, Reply, agree, renamed
+from clients.rollout import Terms, Trial
+from clients.sequential import SequentialTest, below
+
+
+def decided(rate: float, seed: int) -> SequentialTest:
+    """A test that observed failures at a rate until it was sure."""
+    chance, test = random.Random(seed), below("errors", 0.1)
+    while test.verdict is None:
+        test.observe(chance.random() < rate)
+    return test
+
+
+@pytest.mark.parametrize(("rate", "verdict"), [(0.01, "well"), (0.1 / 3, "well"), (0.1, "bad"), (0.3, "bad")])
+def test_a_sequential_test_is_wrong_as_rarely_as_it_promises(rate: float, verdict: str) -> None:
+    found = [decided(rate, seed).verdict for seed in range(500)]
+    assert sum(one != verdict for one in found) <= 10  # 1 in 100 promised
+
+
+def test_the_worse_the_rate_the_sooner_the_decision() -> None:
+    needed = [np.mean([decided(rate, seed).observations for seed in range(100)]) for rate in (0.1, 0.3, 0.9)]
+    assert needed[0] > 2 * needed[1] > 4 * needed[2]
+
+
+def test_rates_that_cannot_be_are_refused() -> None:
+    with pytest.raises(InvalidInput, match="errors: expected rates 0 < well < bad < 1, got 0.2 and 0.1"):
+        SequentialTest("errors", 0.2, 0.1)
+    with pytest.raises(InvalidInput, match="expected a share of more than 0 and at most 1, got 0"):
+        Terms("m", "m.v2", share=0)
+    with pytest.raises(InvalidInput, match="expected mode shadow or canary, got 'mirror'"):
+        Terms("m", "m.v2", mode="mirror")  # type: ignore[arg-type]
+
+
+def reply(*scores: float, name: str = "m", status: int = 200, seconds: float = 0.01) -> Reply:
+    """Triton's answer with one row of scores, in its binary form."""
+    data = np.array([scores], np.float32).tobytes()
+    output = {"name": "Y", "datatype": "FP32", "shape": [1, len(scores)], "parameters": {"binary_data_size": len(data)}}
+    head = json.dumps({"model_name": name, "outputs": [output]}, separators=(",", ":")).encode()
+    return Reply(status, {LENGTH: str(len(head))}, head + data, seconds)
+
+
+def texts(*labels: str) -> Reply:
+    """Triton's answer with texts, in JSON."""
+    output = {"name": "Y", "datatype": "BYTES", "shape": [len(labels)], "data": list(labels)}
+    return Reply(200, {}, json.dumps({"model_name": "m", "outputs": [output]}).encode(), 0.01)
+
+
+def test_two_answers_agree_when_they_say_the_same() -> None:
+    assert agree(reply(1, 2, 3), reply(0, 0, 0.1))
+    assert not agree(reply(1, 2, 3), reply(9, 2, 3))
+    assert agree(texts("cat"), texts("cat")) and not agree(texts("cat"), texts("dog"))
+    # Triton's classification extension: the score is no part of what is said.
+    assert agree(texts("0.9:3:cat", "0.1:5:dog"), texts("0.8:3:cat", "0.2:5:dog"))
+    assert not agree(texts("0.9:3:cat", "0.1:5:dog"), texts("0.9:5:dog", "0.1:3:cat"))
+
+
+def test_a_candidates_answer_bears_the_name_that_was_asked_for() -> None:
+    answer = renamed(reply(1, 2, name="mnist_mlp.v12"), "mnist_mlp.v12", "mnist_mlp")
+    assert answer == reply(1, 2, name="mnist_mlp")
+
+
+def trial() -> Trial:
+    return Trial(Terms("m", "m.v2", share=1.0))
+
+
+def test_a_trial_ends_well_only_when_all_is_well() -> None:
+    running = trial()
+    while running.decision is None:
+        assert running.takes_part()
+        running.compare(reply(1, 2), reply(1, 3))
+    assert running.decision == "promote" and running.pairs < 1000 and not running.takes_part()
+
+
+@pytest.mark.parametrize(
+    ("candidate", "reason"),
+    [
+        (reply(1, 2, status=500), "errors in "),
+        (Reply(0, {}, b"", 1.0), "errors in "),
+        (reply(2, 1), "disagreement in "),
+        (reply(1, 2, seconds=0.1), "slowness in "),
+    ],
+)
+def test_a_trial_ends_as_soon_as_one_thing_is_bad(candidate: Reply, reason: str) -> None:
+    running = trial()
+    while running.decision is None:
+        running.compare(reply(1, 2), candidate)
+    assert running.decision == "roll back" and running.reason.startswith(reason) and running.pairs < 30
+
+
+def test_a_request_that_the_model_itself_refuses_says_nothing_about_the_candidate() -> None:
+    running = trial()
+    for _ in range(100):
+        running.compare(reply(status=400), reply(status=400))
+    assert running.pairs == 0 and running.decision is None
+
+
+def test_a_trial_without_a_decision_is_rolled_back() -> None:
+    running = Trial(Terms("m", "m.v2", share=1.0, most=10))
+    for _ in range(10):
+        running.compare(reply(1, 2), reply(1, 3))
+    assert (running.decision, running.reason) == ("roll back", "undecided after 10 requests")

@@ -1,0 +1,254 @@
+"""Try a new version on live traffic, and let it take over or not: `python -m tools.rollout NAME`.
+
+The candidate is loaded beside the served version and verified. Then a share of the requests that come through the
+router (`clients.router`) is answered by both: in a canary callers get the candidate's answers, in a shadow they only
+get compared. Sequential tests watch errors, agreement and latency; as soon as they are sure, the version is promoted,
+or taken off the server and held. No request fails for it: where the candidate leaves one unanswered, the served
+version answers. Which version is served afterwards is as with `tools.versions`.
+
+    python -m tools.export mnist_mlp --seed 1 --hold
+    python -m tools.rollout mnist_mlp --callers 4          # on a server, a router and with callers of its own
+    python -m tools.rollout mnist_mlp --url 127.0.0.1:8000 --router 127.0.0.1:8081 --mode shadow --share 0.05
+
+--router is the control address of a running router, whose callers decide; without it one is started at --listen for
+as long as this lasts. Exit code 0: promoted; 1: rolled back or refused; 2: it could not be tried.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import ProxyHandler, Request, build_opener
+
+from clients.client import Client
+from clients.connection import Connection
+from clients.rollout import MODES, Terms
+from tools import promotion, versions
+from tools.callers import Calls, calling
+from tools.heldout import held_out
+from tools.promotion import RefusedError
+from tools.repository import ROOT
+from tools.settings import positive
+from tools.verification import Verifier
+from tools.verification_table import report
+from tools.verify import UNTRIED, add_effort_arguments, say
+
+# The environment's proxy is not for addresses of our own.
+OPENER = build_opener(ProxyHandler({}))
+POLL_SECONDS = 0.1
+# Callers of our own stay for so long before and after, so that both ends of the rollout are seen under load.
+LINGER_SECONDS = 0.5
+Document = dict[str, Any]
+
+
+class RouterError(Exception):
+    """The router does not answer, or refuses a trial; its own words say why."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    parser = argparse.ArgumentParser(prog="python -m tools.rollout", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("model", metavar="NAME")
+    parser.add_argument("--candidate", type=positive, metavar="VERSION", help="(default: the newest, served or held)")
+    versions.add_server_arguments(parser)
+    parser.add_argument("--router", metavar="HOST:PORT", help="control address of a running router (default: its own)")
+    parser.add_argument("--listen", default="127.0.0.1:0", help="of its own router, for callers (default: a free port)")
+    parser.add_argument("--callers", type=int, default=0, metavar="N", help="constant load of our own (default: none)")
+    parser.add_argument("--no-verify", action="store_true", help="let live traffic alone decide")
+    parser.add_argument("--timeout", type=float, default=600, metavar="S", help="for a decision (default: 600)")
+    add_terms(parser.add_argument_group("the trial"))
+    add_effort_arguments(parser)
+    return parser
+
+
+def add_terms(group: argparse._ArgumentGroup) -> None:
+    """The options that say what a candidate has to stand."""
+    group.add_argument("--mode", choices=MODES, default=Terms.mode, help="(default: %(default)s)")
+    for name, words in (
+        ("share", "of the requests that take part"),
+        ("min-agreement", "share of requests in which both must say the same"),
+        ("max-errors", "share of requests that may go unanswered"),
+        ("slower", "times as long that the candidate may take for half of the requests"),
+        ("error", "how often the decision may be wrong"),
+    ):
+        default = getattr(Terms, name.replace("-", "_"))
+        group.add_argument(
+            f"--{name}", type=float, default=default, metavar="X", help=f"{words} (default: {default:g})"
+        )
+    group.add_argument("--most", type=positive, default=Terms.most, metavar="N", help="pairs (default: %(default)s)")
+
+
+def terms_from(arguments: argparse.Namespace, candidate: str) -> Document:
+    """What the router is told."""
+    names = ("mode", "share", "min_agreement", "max_errors", "slower", "error", "most")
+    return {"candidate": candidate, **{name: getattr(arguments, name) for name in names}}
+
+
+@dataclass(frozen=True)
+class Router:
+    """A running router: its control address, and the callers' where it is known."""
+
+    control: str
+    listen: str | None = None
+
+    def ask(self, method: str, model: str = "", body: Document | None = None) -> Document:
+        """One request to its control address.
+
+        Raises:
+            RouterError: it refuses, or nothing answers.
+        """
+        url = f"http://{self.control}/trials{'/' * bool(model)}{model}"
+        content = json.dumps(body).encode() if body else None
+        request = Request(url, content, {"Content-Type": "application/json"}, method=method)
+        try:
+            with OPENER.open(request, timeout=60) as answer:
+                document: Document = json.load(answer)
+        except HTTPError as error:
+            raise RouterError(f"the router at {self.control} refuses: {error.read().decode()}") from error
+        except OSError as error:
+            raise RouterError(
+                f"no router answers at {self.control} ({error}); start one with `python -m clients.router`"
+            ) from error
+        return document
+
+
+@contextmanager
+def router_of_its_own(upstream: str, listen: str) -> Iterator[Router]:
+    """A router in front of a server for as long as the block lasts."""
+    command = [sys.executable, "-m", "clients.router", "--upstream", upstream, "--listen", listen]
+    process = subprocess.Popen([*command, "--control", "127.0.0.1:0"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        if not line:
+            raise RouterError("the router does not start; see its message above")
+        yield Router(**json.loads(line))
+    finally:
+        process.terminate()
+        process.wait()
+        if process.stdout:
+            process.stdout.close()
+
+
+def decided(router: Router, model: str, terms: Document, timeout: float) -> Document:
+    """Have a trial and wait for its decision; the trial with its evidence, over in any case.
+
+    Raises:
+        RouterError: the router went away.
+    """
+    router.ask("PUT", model, terms)
+    deadline = time.monotonic() + timeout
+    shown = 0
+    try:
+        while (trial := router.ask("GET").get(model, {})).get("decision") is None and time.monotonic() < deadline:
+            if trial and trial["pairs"] >= 2 * shown + 100:
+                shown = trial["pairs"]
+                say(f"{model}: {shown} requests answered by both; {rates(trial)}")
+            time.sleep(POLL_SECONDS)
+    finally:
+        # Only when no request is under way may the candidate be unloaded.
+        over = router.ask("DELETE", model)
+    return over if over["decision"] else {**over, "decision": "roll back", "reason": f"no decision in {timeout:g} s"}
+
+
+def rates(trial: Document) -> str:
+    """How often something failed, in words."""
+    return ", ".join(f"{name} {test['failures']}/{test['observations']}" for name, test in trial["tests"].items())
+
+
+def roll_out(arguments: argparse.Namespace, verifier: Verifier, client: Client, router: Router) -> Document:
+    """Load, verify, try, and promote or roll back.
+
+    Raises:
+        RefusedError: it failed its verification, or could not take over; what was served still is.
+    """
+    model, repository = arguments.model, verifier.repository
+    version = arguments.candidate or promotion.every_version(model, repository)[-1]
+    with promotion.beside(client, model, version, repository) as (name, before):
+        if not arguments.no_verify:
+            promotion.examine(verifier, model, name, version, before, repository)
+        say(f"{model} version {version} stands beside version {before}: {arguments.mode}, share {arguments.share:g}")
+        trial = decided(router, model, terms_from(arguments, name), arguments.timeout)
+    if trial["decision"] == "promote":
+        promotion.switch(client, model, version, repository)
+    return {"model": model, "candidate": version, "before": before, "trial": trial}
+
+
+def served(arguments: argparse.Namespace, verifier: Verifier) -> Document:
+    """The rollout with a router, and with callers where they are asked for; what it led to."""
+    upstream = verifier.reached["http"].url
+    with ExitStack() as stack:
+        own = router_of_its_own(upstream, arguments.listen)
+        router = Router(arguments.router) if arguments.router else stack.enter_context(own)
+        client = stack.enter_context(verifier.client(timeout_s=promotion.LOAD_SECONDS))
+        if router.listen:
+            say(f"callers go to http://{router.listen}")
+        calls = stack.enter_context(own_callers(arguments, verifier, router))
+        document = roll_out(arguments, verifier, client, router)
+        time.sleep(LINGER_SECONDS if arguments.callers else 0)
+        document["served"] = promotion.served_version(client, arguments.model)
+    if arguments.callers:
+        document["callers"] = {"answered": calls.answered, "failed": len(calls.failures), "why": calls.failures[:3]}
+    return document
+
+
+@contextmanager
+def own_callers(arguments: argparse.Namespace, verifier: Verifier, router: Router) -> Iterator[Calls]:
+    """Callers with the held-out rows, where they are asked for."""
+    if not arguments.callers:
+        yield Calls()
+        return
+    if not router.listen:
+        raise RouterError("--callers need a router of our own; leave --router out, or send the load yourself")
+    version = promotion.serving(arguments.model, verifier.repository)
+    assert version is not None
+    held = held_out(arguments.model, version, verifier.repository)[0]
+    connection = Connection("http", router.listen, retries=0)
+    with calling(connection, arguments.model, held.inputs, arguments.callers) as calls:
+        time.sleep(LINGER_SECONDS)
+        yield calls
+
+
+def main() -> int:
+    """Entry point."""
+    arguments = parser().parse_args()
+    repository = arguments.repository.resolve()
+    try:
+        with versions.verifier(arguments, repository) as verifier:
+            document = served(arguments, verifier)
+    except RefusedError as error:
+        if error.verification and not error.verification.passed:
+            print(report([error.verification]), file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except (*UNTRIED, RouterError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Interrupted; the candidate is off the server", file=sys.stderr)
+        return 130
+    print(summary(document))
+    print(json.dumps(document, separators=(",", ":")))
+    return 0 if document["trial"]["decision"] == "promote" else 1
+
+
+def summary(document: Document) -> str:
+    """What came of it, for people."""
+    trial = document["trial"]
+    what = "promoted" if trial["decision"] == "promote" else "rolled back and held"
+    lines = [f"{document['model']} version {document['candidate']} {what}: {trial['reason']} ({rates(trial)})"]
+    lines.append(f"served now: version {document['served']}")
+    if "callers" in document:
+        calls = document["callers"]
+        lines.append(f"callers: {calls['answered']:,} requests answered, {calls['failed']} failed")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
