@@ -9,17 +9,14 @@ repeated in config.pbtxt, which people own, and in each config derived from it.
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
 
 from clients.client import Client
 from clients.errors import ClientError, RequestRejected, ServerFailed
-from tools.candidates import candidate
-from tools.heldout import HeldOut, held_out
-from tools.passes import Target, Way, go
-from tools.pipelines import classes_of
+from tools.candidates import candidate, served_version
+from tools.examination import RefusedError, examine, refuse_worse
+from tools.references import check_files
 from tools.repository import (
     REPOSITORY,
     RepositoryError,
@@ -30,23 +27,10 @@ from tools.repository import (
     remove_version,
     versions,
 )
-from tools.significance import Right, paired_p_value
-from tools.verification import Verification, Verifier, record
+from tools.verification import Verification, Verifier
 
-# A candidate is worse when chance would show such a loss less often than this.
-SIGNIFICANCE = 0.05
 LOAD_SECONDS = 300.0
-# How the two versions are asked for a comparison.
-BATCH, CALLERS = 16, 8
 NOT_EXPLICIT = " (a server takes load requests with --model-control-mode=explicit, as tools.serve starts it)"
-
-
-class RefusedError(Exception):
-    """A version was not promoted; what was served before still is. The message says why."""
-
-    def __init__(self, message: str, verification: Verification | None = None):
-        super().__init__(message)
-        self.verification = verification
 
 
 @dataclass(frozen=True)
@@ -101,12 +85,8 @@ def promote(
     with verifier.client(timeout_s=LOAD_SECONDS) as client:
         with beside(client, model, version, repository) as (name, before):
             verification, gain = examine(verifier, model, name, version, before, repository)
-        if not allow_worse and gain and gain[0] < 0 and gain[1] < SIGNIFICANCE:
-            raise RefusedError(
-                f"{model} version {version} is {-gain[0]:.2%} less accurate than version {before} on the same rows "
-                f"(p {gain[1]:.1g}); it is held, version {before} is served. --allow-worse promotes it all the same",
-                verification,
-            )
+        if not allow_worse:
+            refuse_worse(model, version, before, verification, gain)
         switch(client, model, version, repository)
     return Promoted(model, version, before, verification, gain[0] if gain else None)
 
@@ -126,6 +106,8 @@ def beside(client: Client, model: str, version: int, repository: Path) -> Iterat
     before = served_version(client, model)
     if version == before == serving(model, repository):
         raise RepositoryError(f"{model} version {version} is served already")
+    # Before the server gets them: what it once failed to load is hard to make it forget.
+    check_files(model, version, repository)
     # From here on a server that starts does not find it by itself.
     if version != before and version in versions(model, repository):
         hold(model, version, repository)
@@ -148,44 +130,6 @@ def loaded(client: Client, model: str, version: int, repository: Path) -> Iterat
                 f"{model} version {version} cannot be loaded, and is held: {error}{NOT_EXPLICIT}"
             ) from error
         yield name
-
-
-def examine(
-    verifier: Verifier, model: str, name: str, version: int, before: int | None, repository: Path
-) -> tuple[Verification, tuple[float, float] | None]:
-    """Verify a candidate, and compare it with the served version; returns its gain in accuracy, and how sure it is.
-
-    Raises:
-        RefusedError: it answers otherwise than it should.
-    """
-    verification = replace(verifier, names={model: name}).verify(model)
-    if verifier.effort.limit is None:
-        # The server was sent these very files, so that there is no doubt what was verified.
-        record(verification, repository)
-    if not verification.passed:
-        reasons = "; ".join(verification.findings.failures)
-        raise RefusedError(f"{model} version {version} failed, and is held: {reasons}", verification)
-    held = held_out(model, version, repository)[0].first(verifier.effort.limit)
-    if before is None or held.labels is None:
-        return verification, None
-    own, served = (right(verifier, each, held) for each in (name, model))
-    return verification, (float(own.mean() - served.mean()), paired_p_value(own, served))
-
-
-def right(verifier: Verifier, name: str, held: HeldOut) -> Right:
-    """Which rows a model on the server answers rightly."""
-    with verifier.client() as client:
-        size = min(BATCH, client.contract(name).max_batch_size)
-    way = Way(verifier.effort.protocols[0], size, CALLERS)
-    one = go(verifier.reached[way.protocol], Target(name, "", name), way, held.inputs, np.arange(held.rows))
-    answer: Right = classes_of(one.outputs, held.classes) == held.labels
-    return answer
-
-
-def served_version(client: Client, model: str) -> int | None:
-    """The version that a request without one goes to; None where the server has none ready."""
-    states = [one for one in client.models() if one["name"] == model and one.get("state") == "READY"]
-    return max((int(one["version"]) for one in states), default=None)
 
 
 def switch(client: Client | None, model: str, version: int, repository: Path) -> None:

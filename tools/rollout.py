@@ -1,10 +1,10 @@
 """Try a new version on live traffic, and let it take over or not: `python -m tools.rollout NAME`.
 
-The candidate is loaded beside the served version and verified. Then a share of the requests that come through the
-router (`clients.router`) is answered by both: in a canary callers get the candidate's answers, in a shadow they only
-get compared. Sequential tests watch errors, agreement and latency; as soon as they are sure, the version is promoted,
-or taken off the server and held. No request fails for it: where the candidate leaves one unanswered, the served
-version answers. Which version is served afterwards is as with `tools.versions`.
+The candidate is loaded beside the served version, verified and compared with it, as `tools.versions` does. Then a share
+of the requests that come through the router (`clients.router`) is answered by both: in a canary callers get the
+candidate's answers, in a shadow they are only compared. Sequential tests watch errors, agreement and latency; as soon
+as they are sure, the version is promoted, or taken off the server and held. No request fails for it: where the
+candidate leaves one unanswered, the served version answers.
 
     python -m tools.export mnist_mlp --seed 1 --hold
     python -m tools.rollout mnist_mlp --callers 4          # on a server, a router and with callers of its own
@@ -16,39 +16,28 @@ as long as this lasts. Exit code 0: promoted; 1: rolled back or refused; 2: it c
 
 import argparse
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from typing import Any
-from urllib.error import HTTPError
-from urllib.request import ProxyHandler, Request, build_opener
 
 from clients.client import Client
 from clients.connection import Connection
 from clients.rollout import MODES, Terms
-from tools import promotion, versions
+from tools import candidates, promotion, versions
 from tools.callers import Calls, calling
+from tools.examination import RefusedError, examine, refuse_worse
 from tools.heldout import held_out
-from tools.promotion import RefusedError
-from tools.repository import ROOT
+from tools.router_control import Document, Router, RouterError, router_of_its_own
+from tools.serve import stop_on_signals
 from tools.settings import positive
 from tools.verification import Verifier
 from tools.verification_table import report
 from tools.verify import UNTRIED, add_effort_arguments, say
 
-# The environment's proxy is not for addresses of our own.
-OPENER = build_opener(ProxyHandler({}))
 POLL_SECONDS = 0.1
 # Callers of our own stay for so long before and after, so that both ends of the rollout are seen under load.
 LINGER_SECONDS = 0.5
-Document = dict[str, Any]
-
-
-class RouterError(Exception):
-    """The router does not answer, or refuses a trial; its own words say why."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -61,6 +50,9 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--listen", default="127.0.0.1:0", help="of its own router, for callers (default: a free port)")
     parser.add_argument("--callers", type=int, default=0, metavar="N", help="constant load of our own (default: none)")
     parser.add_argument("--no-verify", action="store_true", help="let live traffic alone decide")
+    parser.add_argument(
+        "--allow-worse", action="store_true", help="try a version that is less accurate on held-out rows"
+    )
     parser.add_argument("--timeout", type=float, default=600, metavar="S", help="for a decision (default: 600)")
     add_terms(parser.add_argument_group("the trial"))
     add_effort_arguments(parser)
@@ -88,52 +80,6 @@ def terms_from(arguments: argparse.Namespace, candidate: str) -> Document:
     """What the router is told."""
     names = ("mode", "share", "min_agreement", "max_errors", "slower", "error", "most")
     return {"candidate": candidate, **{name: getattr(arguments, name) for name in names}}
-
-
-@dataclass(frozen=True)
-class Router:
-    """A running router: its control address, and the callers' where it is known."""
-
-    control: str
-    listen: str | None = None
-
-    def ask(self, method: str, model: str = "", body: Document | None = None) -> Document:
-        """One request to its control address.
-
-        Raises:
-            RouterError: it refuses, or nothing answers.
-        """
-        url = f"http://{self.control}/trials{'/' * bool(model)}{model}"
-        content = json.dumps(body).encode() if body else None
-        request = Request(url, content, {"Content-Type": "application/json"}, method=method)
-        try:
-            with OPENER.open(request, timeout=60) as answer:
-                document: Document = json.load(answer)
-        except HTTPError as error:
-            raise RouterError(f"the router at {self.control} refuses: {error.read().decode()}") from error
-        except OSError as error:
-            raise RouterError(
-                f"no router answers at {self.control} ({error}); start one with `python -m clients.router`"
-            ) from error
-        return document
-
-
-@contextmanager
-def router_of_its_own(upstream: str, listen: str) -> Iterator[Router]:
-    """A router in front of a server for as long as the block lasts."""
-    command = [sys.executable, "-m", "clients.router", "--upstream", upstream, "--listen", listen]
-    process = subprocess.Popen([*command, "--control", "127.0.0.1:0"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        if not line:
-            raise RouterError("the router does not start; see its message above")
-        yield Router(**json.loads(line))
-    finally:
-        process.terminate()
-        process.wait()
-        if process.stdout:
-            process.stdout.close()
 
 
 def decided(router: Router, model: str, terms: Document, timeout: float) -> Document:
@@ -172,7 +118,9 @@ def roll_out(arguments: argparse.Namespace, verifier: Verifier, client: Client, 
     version = arguments.candidate or promotion.every_version(model, repository)[-1]
     with promotion.beside(client, model, version, repository) as (name, before):
         if not arguments.no_verify:
-            promotion.examine(verifier, model, name, version, before, repository)
+            verification, gain = examine(verifier, model, name, version, before, repository)
+            if not arguments.allow_worse:
+                refuse_worse(model, version, before, verification, gain)
         say(f"{model} version {version} stands beside version {before}: {arguments.mode}, share {arguments.share:g}")
         trial = decided(router, model, terms_from(arguments, name), arguments.timeout)
     if trial["decision"] == "promote":
@@ -192,7 +140,8 @@ def served(arguments: argparse.Namespace, verifier: Verifier) -> Document:
         calls = stack.enter_context(own_callers(arguments, verifier, router))
         document = roll_out(arguments, verifier, client, router)
         time.sleep(LINGER_SECONDS if arguments.callers else 0)
-        document["served"] = promotion.served_version(client, arguments.model)
+        document["served"] = candidates.served_version(client, arguments.model)
+        candidates.settle(client)
     if arguments.callers:
         document["callers"] = {"answered": calls.answered, "failed": len(calls.failures), "why": calls.failures[:3]}
     return document
@@ -218,6 +167,7 @@ def own_callers(arguments: argparse.Namespace, verifier: Verifier, router: Route
 def main() -> int:
     """Entry point."""
     arguments = parser().parse_args()
+    stop_on_signals()
     repository = arguments.repository.resolve()
     try:
         with versions.verifier(arguments, repository) as verifier:

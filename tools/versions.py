@@ -27,11 +27,14 @@ from clients.client import Client
 from clients.connection import Connection, default_url
 from clients.errors import ClientError
 from tools import page, pipelines, promotion, settings
+from tools.candidates import settle
 from tools.datasets import DataError
-from tools.promotion import Promoted, RefusedError
+from tools.examination import RefusedError
+from tools.promotion import Promoted
 from tools.proof import ProofError
 from tools.recipes import RecipeError
 from tools.repository import REPOSITORY, RepositoryError, held_versions, read_manifest, version_path, versions
+from tools.serve import stop_on_signals
 from tools.tritonserver import HARDWARE, Options, Server, ServerError
 from tools.verification import VERIFICATION_FILE, Verifier
 from tools.verification_table import report
@@ -131,6 +134,15 @@ def told(one: Promoted) -> Document:
     return {**asdict(one), "verification": one.verification.document() if one.verification else None}
 
 
+def promoted(verifier: Verifier, model: str, version: int, allow_worse: bool) -> Promoted:
+    """Promote, and wait until the server has put away what it no longer serves, also where it was refused."""
+    try:
+        return promotion.promote(verifier, model, version, verifier.repository, allow_worse)
+    finally:
+        with verifier.client() as client:
+            settle(client)
+
+
 def run(arguments: argparse.Namespace) -> Document:
     """Do what the command line says; the last line of stdout."""
     model, repository = arguments.model, arguments.repository.resolve()
@@ -139,14 +151,17 @@ def run(arguments: argparse.Namespace) -> Document:
     if arguments.action == "promote":
         version = arguments.version or promotion.every_version(model, repository)[-1]
         with verifier(arguments, repository) as verifies:
-            return told(promotion.promote(verifies, model, version, repository, arguments.allow_worse))
+            return told(promoted(verifies, model, version, arguments.allow_worse))
     if arguments.action == "prune":
         removed = promotion.prune(model, arguments.keep, repository)
         print(f"{model}: removed {', '.join(map(str, removed)) or 'none'}")
         return {"model": model, "removed": removed}
     client = Client(Connection("http", arguments.url, timeout_s=promotion.LOAD_SECONDS)) if arguments.url else None
     if arguments.action == "rollback":
-        return told(promotion.rollback(client, model, repository))
+        done = promotion.rollback(client, model, repository)
+        if client:
+            settle(client)
+        return told(done)
     found = states(model, repository, client)
     print(listing(found))
     return {"model": model, "versions": found}
@@ -155,6 +170,7 @@ def run(arguments: argparse.Namespace) -> Document:
 def main() -> int:
     """Entry point."""
     arguments = parser().parse_args()
+    stop_on_signals()
     try:
         document = run(arguments)
     except RefusedError as error:

@@ -4,10 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import requests
 
 from clients.client import Client
 from clients.connection import Connection
+from clients.errors import ModelNotFound, ServerUnavailable
 from tests.conftest import connection_to
 from tests.e2e.second_versions import (
     MODEL,
@@ -21,9 +24,9 @@ from tests.e2e.second_versions import (
     explicit,
     first_logit,
 )
-from tools import promotion, rollout
+from tools import candidates, rollout
 from tools.repository import held_versions, versions
-from tools.rollout import Router
+from tools.router_control import Router, RouterError, router_of_its_own
 from tools.tritonserver import Server
 from tools.verification import Effort, Verifier
 from tools.verify import connections
@@ -45,7 +48,7 @@ def running(models: Path) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def router(running: Server) -> Iterator[Router]:
     """A router in front of it."""
-    with rollout.router_of_its_own(running.http, "127.0.0.1:0") as started:
+    with router_of_its_own(running.http, "127.0.0.1:0") as started:
         yield started
 
 
@@ -103,6 +106,34 @@ def test_a_good_candidate_answers_its_share_and_takes_over(running: Server, rout
     assert {abs(one - before) < 1e-3 or abs(one - after) < 1e-3 for one in seen.answers} == {True}
     assert apart(seen, before) > 50 and apart(seen, after) > 50
     with Client(direct) as client:
-        assert promotion.served_version(client, MODEL) == document["candidate"] == versions(MODEL, models)[-1]
+        assert candidates.served_version(client, MODEL) == document["candidate"] == versions(MODEL, models)[-1]
         # Through the router the model answers under its own name, whoever computed the answer.
         assert {one["name"] for one in client.models() if one.get("state") == "READY"} == {MODEL}
+
+
+def test_whatever_is_no_part_of_a_trial_passes_the_router_as_it_is(running: Server, router: Router) -> None:
+    direct, routed = connection_to(running, "http"), Connection("http", str(router.listen))
+    rows = np.random.default_rng(0).normal(size=(3, 784)).astype(np.float32)
+    with Client(direct) as one, Client(routed) as other:
+        candidates.settle(one)
+        assert other.is_ready() and other.server() == one.server() and other.contract(MODEL) == one.contract(MODEL)
+        assert np.array_equal(other.infer(MODEL, rows)["OUTPUT__0"], one.infer(MODEL, rows)["OUTPUT__0"])
+        assert other.classify(MODEL, rows, top=3) == one.classify(MODEL, rows, top=3)
+        with pytest.raises(ModelNotFound, match="no_such_model"):
+            other.contract("no_such_model")
+    for encoding in ("gzip", "deflate"):
+        headers = {"Accept-Encoding": encoding}
+        url = f"/v2/models/{MODEL}/config"
+        answers = [requests.get(f"http://{where.url}{url}", headers=headers) for where in (direct, routed)]
+        assert answers[0].json() == answers[1].json()
+
+
+def test_a_router_without_a_server_says_so_and_a_trial_that_cannot_be_is_refused() -> None:
+    with router_of_its_own("127.0.0.1:9", "127.0.0.1:0") as lonely:
+        routed = Connection("http", str(lonely.listen), retries=0)
+        with Client(routed) as client, pytest.raises(ServerUnavailable, match="gets no answer from 127.0.0.1:9"):
+            client.server()
+        with pytest.raises(RouterError, match="expected a share of more than 0 and at most 1, got 2"):
+            lonely.ask("PUT", MODEL, {"candidate": "other", "share": 2})
+        with pytest.raises(RouterError, match="no such trial"):
+            lonely.ask("DELETE", MODEL)

@@ -1,7 +1,7 @@
 """Versions in production: promoted, refused and rolled back under load, without a request that fails."""
 
+import hashlib
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,9 +20,10 @@ from tests.e2e.second_versions import (
     first_logit,
     worse,
 )
-from tools import promotion
-from tools.promotion import RefusedError, promote, rollback
-from tools.repository import RepositoryError, held_versions, version_path, versions
+from tools import candidates, promotion
+from tools.examination import RefusedError
+from tools.promotion import promote, rollback
+from tools.repository import MANIFEST_FILE, RepositoryError, held_versions, staged_version, version_path, versions
 from tools.tritonserver import Server
 from tools.verification import Effort, Verifier
 from tools.verify import connections
@@ -42,8 +43,16 @@ def running(models: Path) -> Iterator[Server]:
 
 
 def verifier(server: Server, repository: Path) -> Verifier:
-    effort = Effort(sizes=(1, 16), concurrencies=(1, 8))
+    effort = Effort(sizes=(16,), concurrencies=(8,))
     return Verifier(connections(server.http, server.grpc), "remote", repository, effort, lambda line: None)
+
+
+def spoil(folder: Path) -> None:
+    """Put something in the place of a version's file that is no model, as if it had been published so."""
+    (folder / "model.pt").write_bytes(b"nothing")
+    manifest = json.loads((folder / MANIFEST_FILE).read_text())
+    manifest["file"]["sha256"] = hashlib.sha256(b"nothing").hexdigest()
+    (folder / MANIFEST_FILE).write_text(json.dumps(manifest))
 
 
 def test_under_load_a_good_version_takes_over_a_worse_one_does_not_and_no_request_fails(
@@ -63,12 +72,15 @@ def test_under_load_a_good_version_takes_over_a_worse_one_does_not_and_no_reques
             promote(verifier(running, models), MODEL, three, models)
         assert held_versions(MODEL, models) == [three] and versions(MODEL, models) == [one, two]
         assert first_logit(direct) == pytest.approx(after, abs=1e-4)
-        (version_path(MODEL, three, models) / "model.pt").write_bytes(b"nothing")
-        with pytest.raises((RefusedError, RepositoryError), match="model.pt"):
-            promote(verifier(running, models), MODEL, three, models)
-        assert promotion.served_version(client, MODEL) == two
+        # One that cannot even be loaded leaves no mark: the server would say for ever that it is not ready.
+        four = add_version(models, as_good)
+        spoil(version_path(MODEL, four, models))
+        with pytest.raises(RefusedError, match="cannot be loaded, and is held: .*model.pt"):
+            promote(verifier(running, models), MODEL, four, models)
+        assert candidates.served_version(client, MODEL) == two
         assert rollback(client, MODEL, models).version == one
-        time.sleep(0.3)  # Load goes on for a while on what was rolled back to.
+        candidates.settle(client)  # Load goes on for a while on what was rolled back to.
+        assert client.is_ready()
         # A candidate leaves nothing on the server.
         assert {model["name"] for model in client.models() if model.get("state") == "READY"} == {MODEL}
     assert not seen.failures and len(seen.answers) > 500
@@ -79,18 +91,37 @@ def test_under_load_a_good_version_takes_over_a_worse_one_does_not_and_no_reques
     assert which[0] and which[-1] and not all(which)
 
 
-def test_a_choice_outlives_the_server(models: Path, command: Command) -> None:
+def test_a_choice_is_in_the_repository_and_outlives_the_server(models: Path, command: Command) -> None:
     one, two = versions(MODEL, models)[-1], add_version(models, as_good, held=False)
-    result = command("tools.versions", MODEL, "rollback", "--repository", models)
-    assert result.returncode == 0, result.stderr
-    assert (versions(MODEL, models), held_versions(MODEL, models)) == ([one], [two])
+    add_version(models, as_good)
+    assert rollback(None, MODEL, models).version == one
+    assert (versions(MODEL, models), held_versions(MODEL, models)) == ([one], [two, two + 1])
+    with pytest.raises(RepositoryError, match=rf"no earlier version to roll back to \(held: {two}, {two + 1}\)"):
+        rollback(None, MODEL, models)
     with Server(explicit(models)) as server, Client(connection_to(server, "http")) as client:
-        assert promotion.served_version(client, MODEL) == one
+        assert candidates.served_version(client, MODEL) == one
         listed = command("tools.versions", MODEL, "list", "--repository", models, "--url", server.http)
     found = json.loads(listed.stdout.splitlines()[-1])["versions"]
     assert [(version["version"], version["state"], version["server"]) for version in found] == [
         (one, "served", "READY"),
         (two, "held", None),
+        (two + 1, "held", None),
     ]
-    refused = command("tools.versions", MODEL, "rollback", "--repository", models)
-    assert refused.returncode == 2 and f"no earlier version to roll back to (held: {two})" in refused.stderr
+    # What is served stays, however old it is.
+    assert promotion.prune(MODEL, 1, models) == [two]
+    assert (versions(MODEL, models), held_versions(MODEL, models)) == ([one], [two + 1])
+
+
+def test_a_number_is_never_given_twice_and_a_config_that_chooses_by_number_is_refused(models: Path) -> None:
+    two = add_version(models, as_good)
+    with pytest.raises(RepositoryError, match=rf"/{two} exists and versions never change"):
+        add_version_again(models, two)
+    config = models / MODEL / "config.pbtxt"
+    config.write_text(config.read_text().replace("latest { num_versions: 1 }", "specific { versions: [ 1 ] }"))
+    with pytest.raises(RepositoryError, match="config.pbtxt names versions in version_policy"):
+        rollback(None, MODEL, models)
+
+
+def add_version_again(models: Path, version: int) -> None:
+    with staged_version(MODEL, version, models):
+        pass

@@ -24,6 +24,7 @@ WITHOUT_TORCH = (
     "tools.demo",
     "tools.check",
     "clients.classify",
+    "clients.router",
     "loadtest.run",
 )
 
