@@ -65,7 +65,7 @@ up: ## docker compose: build, serve, prometheus, grafana
 
 # All profiles, or a server that `make up` did not choose would stay behind.
 down: ## stop what `make up` started; the models stay
-	COMPOSE_PROFILES=cpu,gpu,locust $(COMPOSE) down --remove-orphans $(ARGS)
+	COMPOSE_PROFILES=cpu,gpu,locust,router $(COMPOSE) down --remove-orphans $(ARGS)
 
 test-compose: $(READY) ## bring the compose stack up, try it over both protocols, bring it down
 	COMPOSE='$(COMPOSE)' $(PY) -m pytest tests/compose $(ARGS)

@@ -15,6 +15,7 @@ asked for at a second address, which callers need not reach; `tools.rollout` beg
 import argparse
 import asyncio
 import json
+import signal
 import sys
 from collections.abc import Callable
 
@@ -65,7 +66,7 @@ def traffic(router: Router, largest: int = LARGEST_BODY) -> web.Application:
 
 async def serve(application: web.Application, address: str) -> tuple[web.AppRunner, str]:
     """Serve at an address, HOST:PORT (port 0: any free one); the runner, and where it listens."""
-    runner = web.AppRunner(application, access_log=None, auto_decompress=False)
+    runner = web.AppRunner(application, access_log=None, auto_decompress=False, shutdown_timeout=10)
     await runner.setup()
     host, _, port = address.rpartition(":")
     await web.TCPSite(runner, host, int(port)).start()
@@ -73,7 +74,7 @@ async def serve(application: web.Application, address: str) -> tuple[web.AppRunn
 
 
 async def run(arguments: argparse.Namespace, ready: Callable[[dict[str, str]], object]) -> None:
-    """Serve both addresses until cancelled."""
+    """Serve both addresses until told to stop."""
     async with Router(arguments.upstream, arguments.patience) as router:
         runners: list[web.AppRunner] = []
         try:
@@ -82,10 +83,18 @@ async def run(arguments: argparse.Namespace, ready: Callable[[dict[str, str]], o
                 runner, places[name] = await serve(application, getattr(arguments, name))
                 runners.append(runner)
             ready(places)
-            await asyncio.Event().wait()
+            await told_to_stop()
         finally:
             for runner in runners:
                 await runner.cleanup()
+
+
+async def told_to_stop() -> None:
+    """Wait for Ctrl-C or a service manager; requests that are under way are answered afterwards."""
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    await stop.wait()
 
 
 def address(text: str) -> str:
@@ -121,8 +130,7 @@ def main() -> int:
     except OSError as error:
         print(f"error: cannot listen ({error}); choose other ports with --listen and --control", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("Stopped", file=sys.stderr)
+    print("Stopped", file=sys.stderr)
     return 0
 
 

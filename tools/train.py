@@ -10,6 +10,7 @@ machine. `python -m tools.export` calls this when it needs weights, so you rarel
 import argparse
 import copy
 import json
+import math
 import pickle
 import sys
 from collections.abc import Iterator
@@ -115,7 +116,7 @@ def train(
         data: what it is trained and tested on.
         fresh: ignore an earlier checkpoint.
         repository: where the model's config is.
-        rebuild: only put together what finished trainings have left.
+        rebuild: only put together what finished trainings have left; accuracies are not measured again (NaN).
 
     Raises:
         RecipeError, RepositoryError: the recipe or the model's config cannot be used.
@@ -136,7 +137,7 @@ def train(
     with cpu_threads(recipe.threads):
         follow(Course(recipe, settings, data, spec, network, teacher), path, fresh, rebuild)
         network.cpu().eval()
-        score = accuracy(network, data.test_images, data.test_labels, spec)
+        score = math.nan if rebuild else accuracy(network, data.test_images, data.test_labels, spec)
     return Trained(settings, network, data, score, lineage, path.name, parent.accuracy if parent else None)
 
 

@@ -39,8 +39,17 @@ pytestmark = pytest.mark.timeout(3600)
 MODELS = tuple(model for model in recipes.names() if recipes.load(model).default)
 OURS = ("build", "triton", "locust")
 PULLED = ("prometheus", "grafana")
-PROFILES = ("cpu", "gpu", "cpu,locust", "gpu,locust")
-PORTS = ("HTTP_PORT", "GRPC_PORT", "METRICS_PORT", "PROMETHEUS_PORT", "GRAFANA_PORT", "LOCUST_PORT")
+PROFILES = ("cpu", "gpu", "cpu,locust", "gpu,locust", "cpu,router", "gpu,router")
+PORTS = (
+    "HTTP_PORT",
+    "GRPC_PORT",
+    "METRICS_PORT",
+    "PROMETHEUS_PORT",
+    "GRAFANA_PORT",
+    "LOCUST_PORT",
+    "ROUTER_PORT",
+    "ROUTER_CONTROL_PORT",
+)
 DASHBOARD = json.loads((ROOT / "deploy/grafana/dashboards/triton.json").read_text())
 QUERIES = {
     f"{panel['title']}, {target['legendFormat']}": target["expr"]
@@ -208,7 +217,7 @@ def stack(user: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack
         await_health(made)
         yield made
     finally:
-        made.compose("down", "--volumes", "--remove-orphans", profiles="cpu,gpu,locust", check=False)
+        made.compose("down", "--volumes", "--remove-orphans", profiles="cpu,gpu,locust,router", check=False)
 
 
 def await_health(stack: Stack) -> None:
@@ -284,7 +293,7 @@ def test_a_profile_flag_takes_the_place_of_the_server_that_the_env_file_names(
         ).stdout.split()
         assert {service for service in created if service.startswith("triton")} == servers
     finally:
-        stack.compose("down", "--volumes", profiles="cpu,gpu,locust", COMPOSE_PROJECT_NAME=project)
+        stack.compose("down", "--volumes", profiles="cpu,gpu,locust,router", COMPOSE_PROJECT_NAME=project)
     assert not stack.left(project)
 
 

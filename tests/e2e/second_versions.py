@@ -43,7 +43,7 @@ def add_version(repository: Path, change: Change, held: bool = True) -> int:
 
     Its manifest names no checkpoint that exists, as one that was trained elsewhere: its own file is what it answers.
     """
-    newest = (versions(MODEL, repository) + held_versions(MODEL, repository))[-1]
+    newest = max(versions(MODEL, repository) + held_versions(MODEL, repository))
     manifest = read_manifest(MODEL, versions(MODEL, repository)[0], repository)
     network = references.rebuilt(MODEL, manifest, repository)
     with torch.no_grad():
@@ -103,7 +103,7 @@ def both(server: Server) -> list[Connection]:
 
 
 @contextmanager
-def constant_load(connections: Sequence[Connection], callers: int = 2) -> Iterator[Seen]:
+def constant_load(connections: Sequence[Connection], callers: int = 1) -> Iterator[Seen]:
     """Callers over each connection, who ask for the same digit again and again; the block sees what they got."""
     seen, stop = Seen(), threading.Event()
 
@@ -114,6 +114,8 @@ def constant_load(connections: Sequence[Connection], callers: int = 2) -> Iterat
                     seen.answers.append(float((await client.infer(MODEL, DIGIT))["OUTPUT__0"][0, 0]))
                 except Exception as error:  # Whatever it is: it is a request that failed.
                     seen.failures.append(repr(error))
+                # A steady rate: callers that take all of the processors would only make everything else wait.
+                await asyncio.sleep(0.005)
 
     async def everybody() -> None:
         # No second try: a request that has to be repeated has failed.

@@ -1,5 +1,7 @@
-"""Candidates on live traffic: a good one takes over, bad ones do not, and no caller's request fails for any of them."""
+"""New versions under load: good ones take over, bad ones do not, and no caller's request fails for any of them."""
 
+import hashlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,12 +22,16 @@ from tests.e2e.second_versions import (
     add_version,
     alone,
     as_good,
+    both,
     constant_load,
     explicit,
     first_logit,
+    worse,
 )
 from tools import candidates, rollout
-from tools.repository import held_versions, versions
+from tools.examination import RefusedError
+from tools.promotion import promote, rollback
+from tools.repository import MANIFEST_FILE, held_versions, version_path, versions
 from tools.router_control import Router, RouterError, router_of_its_own
 from tools.tritonserver import Server
 from tools.verification import Effort, Verifier
@@ -52,22 +58,72 @@ def router(running: Server) -> Iterator[Router]:
         yield started
 
 
+def verifier(server: Server, repository: Path) -> Verifier:
+    """What verifies on a server, with little effort."""
+    effort = Effort(sizes=(16,), concurrencies=(8,))
+    return Verifier(connections(server.http, server.grpc), "remote", repository, effort, lambda line: None)
+
+
+def spoil(folder: Path) -> None:
+    """Put something in the place of a version's file that is no model, as if it had been published so."""
+    (folder / "model.pt").write_bytes(b"nothing")
+    manifest = json.loads((folder / MANIFEST_FILE).read_text())
+    manifest["file"]["sha256"] = hashlib.sha256(b"nothing").hexdigest()
+    (folder / MANIFEST_FILE).write_text(json.dumps(manifest))
+
+
 def tried(change: Change, mode: str, running: Server, router: Router, models: Path) -> tuple[dict[str, Any], Seen]:
     """Roll a version out under constant load through the router; what came of it, and what callers saw."""
     add_version(models, change)
     options = ["--no-verify", "--mode", mode, "--share", "0.5", "--min-agreement", "0.9", "--max-errors", "0.05"]
     arguments = rollout.parser().parse_args([MODEL, *options, "--slower", "5", "--timeout", "60"])
-    verifier = Verifier(connections(running.http, running.grpc), "remote", models, Effort(), lambda line: None)
+    verifies = verifier(running, models)
     with (
         constant_load([Connection("http", str(router.listen))], callers=4) as seen,
-        verifier.client(timeout_s=60) as client,
+        verifies.client(timeout_s=60) as client,
     ):
-        return rollout.roll_out(arguments, verifier, client, router), seen
+        return rollout.roll_out(arguments, verifies, client, router), seen
 
 
 def apart(seen: Seen, answer: float) -> int:
     """How many answers were another one."""
     return sum(abs(one - answer) > 1e-3 for one in seen.answers)
+
+
+def test_under_load_a_good_version_takes_over_a_worse_one_does_not_and_no_request_fails(
+    running: Server, models: Path
+) -> None:
+    one = versions(MODEL, models)[-1]
+    direct = connection_to(running, "grpc")
+    before = first_logit(direct)
+    with constant_load(both(running)) as seen, Client(connection_to(running, "http")) as client:
+        two = add_version(models, as_good)
+        done = promote(verifier(running, models), MODEL, two, models)
+        assert (done.version, done.before, done.difference) == (two, one, 0)
+        after = first_logit(direct)
+        assert after != pytest.approx(before, abs=0.01)
+        three = add_version(models, worse, held=False)
+        with pytest.raises(RefusedError, match=rf"version {three} (is .* less accurate than version {two}|failed)"):
+            promote(verifier(running, models), MODEL, three, models)
+        assert held_versions(MODEL, models) == [three] and versions(MODEL, models) == [one, two]
+        assert first_logit(direct) == pytest.approx(after, abs=1e-4)
+        # One that cannot even be loaded leaves no mark: the server would say for ever that it is not ready.
+        four = add_version(models, as_good)
+        spoil(version_path(MODEL, four, models))
+        with pytest.raises(RefusedError, match="cannot be loaded, and is held: .*model.pt"):
+            promote(verifier(running, models), MODEL, four, models)
+        assert candidates.served_version(client, MODEL) == two
+        assert rollback(client, MODEL, models).version == one
+        candidates.settle(client)  # Load goes on for a while on what was rolled back to.
+        assert client.is_ready()
+        # A candidate leaves nothing on the server.
+        assert {model["name"] for model in client.models() if model.get("state") == "READY"} == {MODEL}
+    assert not seen.failures and len(seen.answers) > 500
+    # The old version, then the new one, then the old one: no answer is another's, and none comes out of turn.
+    which = [bool(abs(answer - before) < 1e-3) for answer in seen.answers]
+    assert which == sorted(which[: which.index(False)], reverse=True) + which[which.index(False) :]
+    assert all(min(abs(answer - before), abs(answer - after)) < 1e-3 for answer in seen.answers)
+    assert which[0] and which[-1] and not all(which)
 
 
 def test_a_broken_candidate_is_rolled_back_and_its_callers_are_answered_all_the_same(

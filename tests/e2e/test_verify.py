@@ -3,13 +3,13 @@
 import hashlib
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 from torch import Tensor, nn
 
-from tests.conftest import Command
-from tools import references, torchscript
+from tools import references, torchscript, verify
 from tools.repository import MANIFEST_FILE, read_manifest, version_path, versions
 from tools.steps.answer import Classification
 from tools.tritonserver import Server
@@ -69,18 +69,22 @@ def test_every_kind_of_model_answers_over_both_protocols_as_it_does_without_a_se
     assert (classifier.findings.batch or 0) > 1.2
 
 
-def test_a_server_that_answers_otherwise_fails_with_the_worst_answers_shown(one_model: Path, command: Command) -> None:
+def test_a_server_that_answers_otherwise_fails_with_the_worst_answers_shown(
+    one_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     replace_file(one_model, "classification", RowsMix(Classification()))
-    result = command("tools.verify", "--repository", one_model, "--batch-sizes", "1", "5", "--concurrency", "1", "8")
-    assert result.returncode == 1, result.stderr
-    document = json.loads(result.stdout.splitlines()[-1])
+    options = ["--repository", str(one_model), "--batch-sizes", "1", "5", "--concurrency", "1", "8"]
+    monkeypatch.setattr(sys, "argv", ["verify", *options])
+    assert verify.main() == 1
+    out = capsys.readouterr().out
+    document = json.loads(out.splitlines()[-1])
     mixed = document["classification"]
     assert not mixed["passed"]
     assert mixed["findings"]["too_far"]["alone"] > 0 and mixed["findings"]["too_far"]["eager"] > 0
-    assert f"classification version {mixed['version']} FAILED" in result.stdout
-    assert "answers differ from those that the same rows get alone" in result.stdout
+    assert f"classification version {mixed['version']} FAILED" in out
+    assert "answers differ from those that the same rows get alone" in out
     worst = mixed["findings"]["worst"][0]
-    assert f"row {worst['row']} over {worst['way']}: PROBABILITIES__0 is" in result.stdout
+    assert f"row {worst['row']} over {worst['way']}: PROBABILITIES__0 is" in out
     for model, one in document.items():
         kept = json.loads((version_path(model, one["version"], one_model) / "verification.json").read_text())
         manifest = read_manifest(model, one["version"], one_model)
