@@ -38,7 +38,7 @@ from tools.repository import (
     versions,
     write_cpu_config,
 )
-from tools.tritonserver import ServerError
+from tools.server_error import ServerError
 
 # The newest release whose libtorch backend the files are written for; docker-compose.yml pulls the same one.
 TRITON_CONTAINER = "nvcr.io/nvidia/tritonserver:26.09-py3"

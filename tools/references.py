@@ -118,7 +118,8 @@ def test_data(manifest: Mapping[str, Any]) -> ImageData:
         ChangedFileError: its files are others by now, so that accuracies would not compare.
     """
     about = manifest["data"]
-    data = datasets.load(about["name"])
+    recipe = recipes.load(manifest["model"])
+    data = train.load_data(recipe, about["name"]) if isinstance(recipe, Recipe) else datasets.load(about["name"])
     if data.sha256 != about["sha256"]:
         raise ChangedFileError(
             f"{manifest['model']} version {manifest['version']} was tested on {about['title']} with SHA-256 "

@@ -23,10 +23,12 @@ from clients.connection import PROTOCOLS, Connection, Protocol, default_url
 from clients.errors import ClientError
 from tools import pipelines, recipes, settings
 from tools.datasets import DataError
+from tools.hardware import HARDWARE
 from tools.proof import ProofError
 from tools.recipes import RecipeError
 from tools.repository import REPOSITORY, RepositoryError, versions
-from tools.tritonserver import HARDWARE, Options, Server, ServerError
+from tools.server_error import ServerError
+from tools.tritonserver import Options, Server
 from tools.verification import Effort, Verification, Verifier, record
 from tools.verification_table import report
 

@@ -30,12 +30,14 @@ from tools import page, pipelines, promotion, settings
 from tools.candidates import settle
 from tools.datasets import DataError
 from tools.examination import RefusedError
+from tools.hardware import HARDWARE
 from tools.promotion import Promoted
 from tools.proof import ProofError
 from tools.recipes import RecipeError
 from tools.repository import REPOSITORY, RepositoryError, held_versions, read_manifest, version_path, versions
 from tools.serve import stop_on_signals
-from tools.tritonserver import HARDWARE, Options, Server, ServerError
+from tools.server_error import ServerError
+from tools.tritonserver import Options, Server
 from tools.verification import VERIFICATION_FILE, Verifier
 from tools.verification_table import report
 from tools.verify import add_effort_arguments, connections, effort_from, say
