@@ -24,8 +24,8 @@ WINDOWS = 3
 # In a window each request in flight is answered so often, or the figure says more about its ends than its middle.
 ANSWERS = 8
 LONGEST_WINDOW = 30.0
-# What it says when no request was answered within a window.
-NOTHING = "No valid requests recorded"
+# What it says when no request, or only one, was answered within a window.
+TOO_SHORT = ("No valid requests recorded", "Please try to increase the --measurement-interval")
 
 
 class PerfAnalyzerError(Exception):
@@ -122,7 +122,7 @@ def longer(rate: float, concurrency: int, seconds: float) -> float:
 
 
 def once(model: str, url: str, protocol: str, concurrency: int, seconds: float) -> Measurement | None:
-    """One run of perf_analyzer; None when no request was answered within a window."""
+    """One run of perf_analyzer; None when too few requests for any figure were answered within a window."""
     path = binary()
     with tempfile.TemporaryDirectory() as scratch:
         report = Path(scratch) / "report.csv"
@@ -135,7 +135,7 @@ def once(model: str, url: str, protocol: str, concurrency: int, seconds: float) 
                 f"perf_analyzer did not end: {model} {protocol} concurrency {concurrency}"
             ) from error
         said = result.stderr + result.stdout
-        if NOTHING in said:
+        if any(sign in said for sign in TOO_SHORT):
             return None
         if result.returncode or not report.is_file():
             raise PerfAnalyzerError(f"perf_analyzer failed: {said.strip()[-600:]}")
