@@ -100,7 +100,7 @@ def model_folders(repository: Path, wanted: Sequence[str] | None) -> list[str]:
 def find(arguments: argparse.Namespace, repository: Path) -> list[Finding]:
     """All findings about the models that were asked for."""
     installed = frozenset(arguments.backends) if arguments.backends else None
-    found = check(repository, Scope(arguments.hardware, installed, made_here()))
+    found = check(repository, Scope(arguments.hardware, installed, made_here(repository)))
     if arguments.deep:
         found += check_deep(repository, {finding.model for finding in found if finding.severity == "error"})
     if arguments.url:
@@ -113,8 +113,10 @@ def told(fix: Fix) -> str:
     return f"{report.shown(fix.place.file, Path.cwd())}:{fix.place.line}: {fix.old} → {fix.new}"
 
 
-def made_here() -> frozenset[str]:
+def made_here(repository: Path) -> frozenset[str]:
     """Models that `python -m tools.export` makes: one without a version is not wrong, it is not made yet."""
+    if repository != REPOSITORY:
+        return frozenset()
     return frozenset(path.stem for path in (ROOT / "tools" / "recipes").glob("*.py"))
 
 

@@ -1,7 +1,8 @@
-"""The example of each rule as a repository: the model `model`, and models for the steps of ensembles."""
+"""Repositories to check: the example of each rule, with models for the steps of ensembles, and one good model."""
 
 import io
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from tools.checks.finding import Rule
@@ -45,3 +46,28 @@ def torchscript(code: str = FORWARD, version: str = "3") -> bytes:
         files.writestr("net/code/__torch__/net.py", code)
         files.writestr("net/version", version + "\n")
     return archive.getvalue()
+
+
+GOOD = """name: "model"
+backend: "pytorch"
+max_batch_size: 8
+input [ { name: "INPUT__0" data_type: TYPE_FP32 dims: [ 4 ] } ]
+output [ { name: "OUTPUT__0" data_type: TYPE_FP32 dims: [ 2 ] } ]
+dynamic_batching { }
+model_warmup {
+  name: "one"
+  batch_size: 1
+  inputs { key: "INPUT__0" value { data_type: TYPE_FP32 dims: [ 4 ] zero_data: true } }
+}
+"""
+
+
+def write_model(folder: Path, text: str | None = GOOD, files: Iterable[str] = ("1/model.pt",)) -> Path:
+    """A model in a repository; returns the repository."""
+    for file in files:
+        (folder / "model" / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "model" / file).write_bytes(torchscript() if file.endswith(".pt") else b"")
+    (folder / "model").mkdir(exist_ok=True, parents=True)
+    if text is not None:
+        (folder / "model" / "config.pbtxt").write_text(text)
+    return folder

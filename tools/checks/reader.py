@@ -107,7 +107,7 @@ class Reader:
         if self.take("]"):
             return
         while True:
-            read(message, node, self.token if descriptor.message_type is None else name, descriptor)
+            read(message, node, self.token, descriptor)
             if self.need(",", "]") == "]":
                 return
 

@@ -105,9 +105,9 @@ def kept(repository: Served, findings: Iterable[Finding]) -> Iterator[Finding]:
     """The findings that are to be shown, each with its model, and those about the comments that suppress others."""
     texts = {model.source.file: model.source.text for model in repository.models.values()}
     owners = {model.source.file: model.name for model in repository.models.values()}
-    # A derived config repeats what its original says, without the comments; people cannot improve it.
+    # A derived config repeats what its original says, without the comments, and is written again when it is served.
     derived = {file for file, text in texts.items() if text.startswith(DERIVED)}
-    wanted = [each for each in findings if each.severity == "error" or each.place.file not in derived]
+    wanted = [each for each in findings if each.place.file not in derived]
     for finding in (*suppressions.kept(wanted, texts), *suppressions.check(texts, RULES)):
         yield replace(finding, model=finding.model or owners[finding.place.file])
 

@@ -1,0 +1,94 @@
+"""config.pbtxt as tools.check reads it: like protobuf, but on past the first mistake, and with a place for each."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from google.protobuf import text_format
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+from tests.differential.examples import GOOD, write_model
+from tests.differential.seeds import of_this_repository, written_by_hand
+from tools.checks.finding import Finding
+from tools.checks.rules import Scope, check
+from tools.checks.source import read
+from tools.checks.tokens import TextSyntaxError, tokens
+
+
+def found(
+    folder: Path, text: str | None = GOOD, files: Iterable[str] = ("1/model.pt",), hardware: str = "auto"
+) -> list[str]:
+    """The rules that a model breaks."""
+    return [finding.rule for finding in check(write_model(folder, text, files), Scope(hardware))]
+
+
+def first(folder: Path, text: str) -> Finding:
+    """The first finding about a config."""
+    return check(write_model(folder, text))[0]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "rule", "remedy"),
+    [
+        ("max_batchsize: 8", "unknown-field", "did you mean max_batch_size?"),
+        ("dynamic_batcher { }", "unknown-field", "did you mean dynamic_batching?"),
+        ("instance_group { kind: KIND_GPUS }", "unknown-value", "did you mean KIND_GPU?"),
+        ("output { data_type: FP32 }", "unknown-value", "did you mean TYPE_FP32?"),
+        ("output { data_type: type_fp32 }", "unknown-value", "did you mean TYPE_FP32?"),
+        ("input { dim: [ 1 ] }", "unknown-field", "did you mean dims?"),
+        ("default_model_filename: model", "wrong-type", 'write "model"'),
+    ],
+)
+def test_a_slip_is_told_what_was_probably_meant(wrong: str, rule: str, remedy: str, tmp_path: Path) -> None:
+    finding = first(tmp_path, 'name: "model"\nbackend: "pytorch"\n' + wrong)
+    assert (finding.rule, finding.place.line, finding.remedy) == (rule, 3, remedy)
+
+
+def test_one_run_shows_all_slips(tmp_path: Path) -> None:
+    text = 'nam: "model"\nbackend: "pytorch"\nmax_batch_size: many\ninput [ { nme: [ "a", "b" ] type { x: <> } } ]'
+    assert found(tmp_path, text) == ["unknown-field", "wrong-type", "unknown-field", "unknown-field"]
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "column", "what"),
+    [
+        ('name: "model', 1, 7, 'a string that does not end on its line; expected a closing "'),
+        ('name: "m"\n  input [ { } ', 2, 15, "the end of the file; expected ',' or ']'"),
+        ('name: "m"\ninput { name: "A" ', 2, 19, "the end of the file; expected a field name or '}'"),
+        ('name = "m"', 1, 6, "'='; expected ':'"),
+        ("max_batch_size: 8name: 1", 1, 18, "'8name'; expected a number or a name"),
+        ("input { dims: [ 1, ] }", 1, 20, "']'; expected a value"),
+        ("\n\x01", 2, 1, "the character '\\x01'; expected a field name, a value or a comment"),
+    ],
+)
+def test_broken_syntax_is_found_where_it_breaks(text: str, line: int, column: int, what: str) -> None:
+    (finding,) = [each for each in read(Path("config.pbtxt"), text).findings if each.rule == "syntax"]
+    assert (finding.place.line, finding.place.column) == (line, column)
+    assert f"{finding.found}; expected {finding.expected}" == what
+
+
+def test_configs_are_read_as_protobuf_reads_them() -> None:
+    for seed in (*written_by_hand(), *of_this_repository()):
+        for config in seed.configs.values():
+            source = read(Path("config.pbtxt"), text_format.MessageToString(config))
+            assert source.findings == () and source.config == config
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['name: "a" \'b\' "\\x63\\144\\n"', "max_batch_size: 0x10", "max_batch_size: -010", "max_batch_size: 7;",
+     "dynamic_batching: < preserve_ordering: t >, name: 'm'", "input: [ ]", "input { dims: [] dims: 3 dims: [4,5] }",
+     "sequence_batching { direct { minimum_slot_utilization: 5e-1f } }", "# a comment\nname: 'm' # another",
+     'parameters { key: "a" value { string_value: "1" } } parameters { value { string_value: "2" } key: "a" }'],
+)  # fmt: skip
+def test_the_ways_to_write_a_value_are_those_of_protobuf(text: str) -> None:
+    source = read(Path("config.pbtxt"), text)
+    assert source.findings == ()
+    assert source.config == text_format.Parse(text.replace("-010", "-8").replace("f }", " }"), ModelConfig())
+
+
+def test_a_string_with_an_escape_that_does_not_exist_is_refused() -> None:
+    (finding,) = read(Path("config.pbtxt"), 'name: "\\q"').findings
+    assert finding.rule == "syntax"
+    with pytest.raises(TextSyntaxError, match=r"1:1: a string that does not end"):
+        list(tokens("'a\n'"))
