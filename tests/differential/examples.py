@@ -11,6 +11,18 @@ X = '{ name: "X" data_type: TYPE_FP32 dims: [ 4 ] }'
 X2 = '{ name: "X2" data_type: TYPE_FP32 dims: [ 4 ] }'
 Y = 'output { name: "Y" data_type: TYPE_FP32 dims: [ 4 ] }'
 BASE = 'backend: "python" max_batch_size: 8 dynamic_batching { } '
+GOOD = """name: "model"
+backend: "pytorch"
+max_batch_size: 8
+input [ { name: "INPUT__0" data_type: TYPE_FP32 dims: [ 4 ] } ]
+output [ { name: "OUTPUT__0" data_type: TYPE_FP32 dims: [ 2 ] } ]
+dynamic_batching { }
+model_warmup {
+  name: "one"
+  batch_size: 1
+  inputs { key: "INPUT__0" value { data_type: TYPE_FP32 dims: [ 4 ] zero_data: true } }
+}
+"""
 MEMBERS = {
     "member": BASE + f"input {X} {Y}",
     "two_inputs": BASE + f"input [ {X}, {X2} ] {Y}",
@@ -46,20 +58,6 @@ def torchscript(code: str = FORWARD, version: str = "3") -> bytes:
         files.writestr("net/code/__torch__/net.py", code)
         files.writestr("net/version", version + "\n")
     return archive.getvalue()
-
-
-GOOD = """name: "model"
-backend: "pytorch"
-max_batch_size: 8
-input [ { name: "INPUT__0" data_type: TYPE_FP32 dims: [ 4 ] } ]
-output [ { name: "OUTPUT__0" data_type: TYPE_FP32 dims: [ 2 ] } ]
-dynamic_batching { }
-model_warmup {
-  name: "one"
-  batch_size: 1
-  inputs { key: "INPUT__0" value { data_type: TYPE_FP32 dims: [ 4 ] zero_data: true } }
-}
-"""
 
 
 def write_model(folder: Path, text: str | None = GOOD, files: Iterable[str] = ("1/model.pt",)) -> Path:

@@ -1,30 +1,14 @@
 """config.pbtxt as tools.check reads it: like protobuf, but on past the first mistake, and with a place for each."""
 
-from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from tests.differential.examples import GOOD, write_model
 from tests.differential.seeds import of_this_repository, written_by_hand
-from tools.checks.finding import Finding
-from tools.checks.rules import Scope, check
 from tools.checks.source import read
 from tools.checks.tokens import TextSyntaxError, tokens
-
-
-def found(
-    folder: Path, text: str | None = GOOD, files: Iterable[str] = ("1/model.pt",), hardware: str = "auto"
-) -> list[str]:
-    """The rules that a model breaks."""
-    return [finding.rule for finding in check(write_model(folder, text, files), Scope(hardware))]
-
-
-def first(folder: Path, text: str) -> Finding:
-    """The first finding about a config."""
-    return check(write_model(folder, text))[0]
 
 
 @pytest.mark.parametrize(
@@ -39,14 +23,19 @@ def first(folder: Path, text: str) -> Finding:
         ("default_model_filename: model", "wrong-type", 'write "model"'),
     ],
 )
-def test_a_slip_is_told_what_was_probably_meant(wrong: str, rule: str, remedy: str, tmp_path: Path) -> None:
-    finding = first(tmp_path, 'name: "model"\nbackend: "pytorch"\n' + wrong)
+def test_a_slip_is_told_what_was_probably_meant(wrong: str, rule: str, remedy: str) -> None:
+    finding = read(Path("config.pbtxt"), 'name: "model"\nbackend: "pytorch"\n' + wrong).findings[0]
     assert (finding.rule, finding.place.line, finding.remedy) == (rule, 3, remedy)
 
 
-def test_one_run_shows_all_slips(tmp_path: Path) -> None:
+def test_one_run_shows_all_slips() -> None:
     text = 'nam: "model"\nbackend: "pytorch"\nmax_batch_size: many\ninput [ { nme: [ "a", "b" ] type { x: <> } } ]'
-    assert found(tmp_path, text) == ["unknown-field", "wrong-type", "unknown-field", "unknown-field"]
+    assert [finding.rule for finding in read(Path("config.pbtxt"), text).findings] == [
+        "unknown-field",
+        "wrong-type",
+        "unknown-field",
+        "unknown-field",
+    ]
 
 
 @pytest.mark.parametrize(
