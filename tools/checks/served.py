@@ -69,7 +69,6 @@ class Served:
     """A repository under one config name: the models that could be read, and findings about those that could not."""
 
     path: Path
-    config_name: str
     models: dict[str, Model]
     findings: tuple[Finding, ...]
 
@@ -91,7 +90,7 @@ def load(repository: Path, config_name: str = "") -> Served:
         else:
             wrong = found.findings if isinstance(found, Source) else (found,)
             findings += [replace(each, model=folder.name) for each in wrong]
-    return Served(repository, config_name, models, tuple(findings))
+    return Served(repository, models, tuple(findings))
 
 
 def read_file(file: Path) -> Source | Finding:
