@@ -74,7 +74,10 @@ class Scope:
     core_only: bool = False
 
 
-def check(repository: Path, scope: Scope = Scope()) -> list[Finding]:  # noqa: B008
+ANY_SERVER = Scope()
+
+
+def check(repository: Path, scope: Scope = ANY_SERVER) -> list[Finding]:
     """All findings about a repository: under its own configs, and under each name that some variant has."""
     found: dict[Finding, None] = {}
     for name in ("", *served.config_names(repository)):
