@@ -15,7 +15,7 @@ READY := $(VENV)/.ready
 PIP_OPTIONS := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build models demo serve loadtest bench test lint format up down test-compose clean
+.PHONY: help setup build models demo serve loadtest bench test lint check format up down test-compose clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ lint: $(READY) ## ruff format, ruff, mypy --strict
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
 	$(PY) -m mypy
+
+check: $(READY) ## find what is wrong with the model repository, without a server
+	@$(PY) -m tools.check $(ARGS)
 
 format: $(READY) ## let ruff rewrite what it can
 	$(PY) -m ruff format .
