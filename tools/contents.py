@@ -5,7 +5,7 @@ Each function here fills an empty folder that `tools.export` publishes afterward
 
 import copy
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from torch import nn
 
 from tools import pipelines, proof, recipes, torchscript, train
+from tools.contract import read_contract
 from tools.datasets import ImageData
 from tools.recipes import Pipeline, PythonStep, RecipeError, Step
 from tools.repository import MODEL_FILE, ROOT, version_path
@@ -25,7 +26,7 @@ def write_network(
     model: str,
     repository: Path,
     tolerance: float,
-    dims: Sequence[tuple[int, ...]] = (),
+    dims: Sequence[Mapping[str, tuple[int, ...]]] = (),
 ) -> float:
     """Write a network as TorchScript and prove it; returns how far it is from eager at most."""
     file = folder / MODEL_FILE
@@ -77,9 +78,11 @@ def fill_trained(trained: Trained, repository: Path, folder: Path) -> dict[str, 
 def fill_step(model: str, step: Step, repository: Path, folder: Path) -> dict[str, Any]:
     """Write and prove a network that learns nothing."""
     network = step_network(step, repository)
+    only = read_contract(model, repository).inputs[0].name
+    dims = [{only: shape} for shape in step.dims]
     return {
         **({"prepares": step.prepares} if step.prepares else {}),
-        "max_abs_difference": write_network(network, folder, model, repository, proof.TOLERANCE, step.dims),
+        "max_abs_difference": write_network(network, folder, model, repository, proof.TOLERANCE, dims),
     }
 
 

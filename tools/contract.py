@@ -14,6 +14,7 @@ from tools.backends.pytorch.signature import TORCH_DTYPES
 from tools.repository import REPOSITORY, RepositoryError, read_config
 
 VARIABLE_DIM = 8  # The size that a proof tries where the config leaves one open (-1).
+Value = torch.Tensor | list[str]  # What `forward` takes and gives: a tensor, or the texts of a STRING.
 
 
 def read_contract(model: str, repository: Path = REPOSITORY) -> Contract:
@@ -60,3 +61,11 @@ def example(spec: TensorSpec, batch: int, generator: torch.Generator) -> torch.T
     if dtype == torch.uint8:  # Pixels.
         return torch.randint(0, 256, shape, generator=generator).to(dtype)
     return torch.randint(0, 2, shape, generator=generator).to(dtype)
+
+
+def example_value(spec: TensorSpec, batch: int, generator: torch.Generator) -> Value:
+    """The same for any input: texts for a STRING, which is never batched."""
+    if spec.datatype != "STRING":
+        return example(spec, batch, generator)
+    count = VARIABLE_DIM if spec.dims[0] < 0 else spec.dims[0]
+    return [f"text {int(torch.randint(0, 1000, (1,), generator=generator))}" for _ in range(count)]

@@ -21,9 +21,9 @@ from typing import Any
 import torch
 
 from clients.errors import ClientError
-from tools import contents, pipelines, proof, recipes, settings, train
+from tools import contents, imported, pipelines, proof, recipes, settings, train
 from tools.datasets import DataError, ImageData
-from tools.recipes import AnyRecipe, Pipeline, Recipe, RecipeError, Step
+from tools.recipes import AnyRecipe, Imported, Pipeline, Recipe, RecipeError, Step
 from tools.repository import (
     MANIFEST_FILE,
     REPOSITORY,
@@ -113,6 +113,8 @@ def prepare(arguments: argparse.Namespace, model: str, recipe: AnyRecipe) -> tup
     if isinstance(recipe, Pipeline):
         data = pipelines.data_of(model, repository)
         return data, partial(contents.fill_pipeline, model, recipe, data, repository)
+    if isinstance(recipe, Imported):
+        return None, partial(imported.fill, model, recipe, repository)
     if isinstance(recipe, Step):
         return None, partial(contents.fill_step, model, recipe, repository)
     return None, partial(contents.fill_python_step, model, recipe, repository)

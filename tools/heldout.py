@@ -12,7 +12,7 @@ from tools import pipelines, recipes, train
 from tools.contract import example, read_contract
 from tools.datasets import ImageData, Labels
 from tools.proof import shaped
-from tools.recipes import Pipeline, Recipe, Step
+from tools.recipes import AnyRecipe, Imported, Pipeline, Recipe, Step
 from tools.references import test_data
 from tools.repository import REPOSITORY, read_manifest
 
@@ -64,8 +64,16 @@ def held_out(model: str, version: int, repository: Path = REPOSITORY) -> list[He
             pictures(contract, data) if isinstance(recipe, Pipeline) else tensors(model, contract, data, repository)
         )
         return [HeldOut(inputs, data.test_labels, data.classes, f"test set of {data.title}")]
-    dims = recipe.dims if isinstance(recipe, Step) else ()
-    return [examples(list(specs.values()), contract.batched) for specs in shaped(contract.inputs, dims)]
+    return [
+        examples(list(specs.values()), contract.batched) for specs in shaped(contract.inputs, dims_of(recipe, contract))
+    ]
+
+
+def dims_of(recipe: AnyRecipe, contract: Contract) -> list[Mapping[str, tuple[int, ...]]]:
+    """Shapes by input for a model whose config leaves dims open."""
+    if isinstance(recipe, Imported):
+        return list(recipe.dims)
+    return [{contract.inputs[0].name: shape} for shape in recipe.dims] if isinstance(recipe, Step) else []
 
 
 def tensors(model: str, contract: Contract, data: ImageData, repository: Path) -> dict[str, Array]:

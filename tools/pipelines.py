@@ -87,10 +87,10 @@ def newest(model: str, repository: Path = REPOSITORY) -> int:
 
 def outdated(repository: Path = REPOSITORY) -> list[str]:
     """Published pipelines that were proven with older versions of their members than they use now."""
-    pipelines = [name for name in recipes.names() if isinstance(recipes.load(name), Pipeline)]
-    return [
-        name for name in in_order(pipelines, repository) if versions(name, repository) and not fresh(name, repository)
-    ]
+    # A repository of somebody's own need not hold them.
+    published = [name for name in recipes.names() if versions(name, repository)]
+    pipelines = [name for name in published if isinstance(recipes.load(name), Pipeline)]
+    return [name for name in in_order(pipelines, repository) if not fresh(name, repository)]
 
 
 def fresh(model: str, repository: Path) -> bool:

@@ -4,41 +4,36 @@ Each check raises ProofError with what was expected and what came; nothing here 
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.jit.frontend import FrontendError
 from tritonclient.grpc.model_config_pb2 import ModelInstanceGroup
 
 from clients.contract import Contract, TensorSpec
 from tools import torchscript
+from tools.agreement import BATCH_TOLERANCE, check_close, check_output, check_rows_apart, described
+from tools.agreement import TOLERANCE as TOLERANCE
+from tools.agreement import ProofError as ProofError
 from tools.backends.pytorch import signature
-from tools.contract import example, read_contract, torch_dtype
+from tools.contract import Value, example_value, read_contract
 from tools.repository import REPOSITORY, as_triton_json, config_path, read_config
 
 BATCH_SIZES = (1, 2, 3, 7)
-# Freezing may reorder additions: float32 sums then differ in their last bits.
-TOLERANCE = 1e-5
-# The kernels for one row and for many add in different orders, so this is wider; rows that mix differ by far more.
-BATCH_TOLERANCE = 1e-3
 
 
-class ProofError(Exception):
-    """The exported model must not be served; the message says what differed."""
-
-
-def prove_scriptable(network: nn.Module, path: Path, model: str) -> None:
-    """TorchScript can express the network; writes it to the path.
+def prove_scriptable(network: nn.Module, path: Path, model: str, fold: bool = True) -> None:
+    """TorchScript can express the network; writes it to the path, as `torchscript.save` does.
 
     Raises:
         ProofError: it cannot, with torch's message, which says which line.
     """
     try:
-        torchscript.save(network, path)
+        torchscript.save(network, path, fold)
     except (RuntimeError, TypeError, FrontendError) as error:
         raise ProofError(f"{model} cannot be written as TorchScript: {str(error).strip()}") from error
 
@@ -86,7 +81,7 @@ def prove_same(
     model: str,
     repository: Path = REPOSITORY,
     tolerance: float = TOLERANCE,
-    dims: Sequence[tuple[int, ...]] = (),
+    dims: Sequence[Mapping[str, tuple[int, ...]]] = (),
 ) -> float:
     """The file answers as the eager network does, at several batch sizes, with the shapes of config.pbtxt.
 
@@ -96,7 +91,7 @@ def prove_same(
         model: its name.
         repository: where its config.pbtxt is.
         tolerance: how far the two may be apart, relative and absolute.
-        dims: shapes to try for the only input of a model whose config.pbtxt leaves dims open, one after the other.
+        dims: shapes by input to try where config.pbtxt leaves dims open, one after the other.
 
     Returns:
         The largest absolute difference that was seen.
@@ -111,17 +106,16 @@ def prove_same(
     worst = 0.0
     for specs in shaped(contract.inputs, dims):
         ordered = [specs[name] for name in inputs.names]
-        for batch in batch_sizes(contract):
-            worst = max(worst, compare(network, module, contract, ordered, places, batch, tolerance))
+        for batch, seed in trials(contract):
+            worst = max(worst, compare(network, module, contract, ordered, places, batch, seed, tolerance))
     return worst
 
 
-def shaped(inputs: Sequence[TensorSpec], dims: Sequence[tuple[int, ...]]) -> list[dict[str, TensorSpec]]:
-    """Inputs by name, once for each of the shapes of the only one, or once as they are."""
-    if not dims:
-        return [{spec.name: spec for spec in inputs}]
-    (only,) = inputs
-    return [{only.name: replace(only, dims=shape)} for shape in dims]
+def shaped(inputs: Sequence[TensorSpec], dims: Sequence[Mapping[str, tuple[int, ...]]]) -> list[dict[str, TensorSpec]]:
+    """Inputs by name, once with each of the given shapes, or once as they are."""
+    return [
+        {spec.name: replace(spec, dims=shapes.get(spec.name, spec.dims)) for spec in inputs} for shapes in dims or [{}]
+    ]
 
 
 def compare(
@@ -131,33 +125,34 @@ def compare(
     inputs: Sequence[TensorSpec],
     places: Sequence[int],
     batch: int,
+    seed: int,
     tolerance: float,
 ) -> float:
     """One batch of random inputs through both; returns their largest difference."""
-    generator = torch.Generator().manual_seed(batch)
-    arguments = [example(spec, batch, generator) for spec in inputs]
+    generator = torch.Generator().manual_seed(seed)
+    arguments = [example_value(spec, batch, generator) for spec in inputs]
     expected, found = (call(side, arguments, batch, contract, places) for side in (network, module))
     worst = 0.0
     for spec, before, after in zip(contract.outputs, expected, found, strict=True):
         check_output(spec, after, batch)
         worst = max(worst, check_close(spec, before, after, batch, tolerance))
     if batch > 1:
-        last = [tensor[-1:] for tensor in arguments]
+        last = [value[-1:] for value in arguments]
         alone = call(module, last, 1, contract, places)
-        rows = [tensor[-1:] for tensor in found]
-        check_rows_apart(contract, alone, rows, batch, max(tolerance, BATCH_TOLERANCE))
+        rows = [value[-1:] for value in found]
+        check_rows_apart(contract.outputs, alone, rows, batch, max(tolerance, BATCH_TOLERANCE))
     return worst
 
 
 def call(
-    network: nn.Module, arguments: Sequence[Tensor], batch: int, contract: Contract, places: Sequence[int]
-) -> tuple[Tensor, ...]:
+    network: nn.Module, arguments: Sequence[Value], batch: int, contract: Contract, places: Sequence[int]
+) -> tuple[Value, ...]:
     """Call a network with what config.pbtxt promises it; its outputs in the order of config.pbtxt."""
-    shapes = ", ".join(f"{list(tensor.shape)} {tensor.dtype}" for tensor in arguments)
+    shapes = ", ".join(map(described, arguments))
     try:
         outputs = torchscript.outputs(network, *arguments)
-    except (RuntimeError, TypeError) as error:
-        reason = str(error).strip().splitlines()[-1]
+    except Exception as error:  # Whatever a network's Python raises.
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
         raise ProofError(
             f"{contract.model} fails on config.pbtxt's input {shapes} (batch {batch}): {reason}"
         ) from error
@@ -174,45 +169,10 @@ def batch_sizes(contract: Contract) -> list[int]:
     return sorted({size for size in BATCH_SIZES if size <= contract.max_batch_size} | {contract.max_batch_size})
 
 
-def check_output(spec: TensorSpec, tensor: Tensor, batch: int) -> None:
-    """Dtype and shape of an output are those of config.pbtxt."""
-    if tensor.dtype != torch_dtype(spec):
-        raise ProofError(f"{spec.name}: config.pbtxt says {spec.datatype}, the model returns {tensor.dtype}")
-    expected = [batch] * (batch > 0) + list(spec.dims)
-    fits = len(expected) == tensor.ndim and all(e in (-1, d) for e, d in zip(expected, tensor.shape, strict=True))
-    if not fits:
-        raise ProofError(
-            f"{spec.name}: config.pbtxt says {expected} at batch {batch}, the model returns {list(tensor.shape)}"
-        )
-
-
-def check_close(spec: TensorSpec, expected: Tensor, found: Tensor, batch: int, tolerance: float = TOLERANCE) -> float:
-    """Two outputs are equal up to rounding; returns their largest absolute difference."""
-    if expected.shape != found.shape or expected.dtype != found.dtype:
-        raise ProofError(
-            f"{spec.name}: TorchScript returns {list(found.shape)} {found.dtype} at batch {batch}, "
-            f"eager {list(expected.shape)} {expected.dtype}"
-        )
-    expected, found = expected.double(), found.double()
-    worst = float((expected - found).abs().max())
-    if not torch.allclose(expected, found, rtol=tolerance, atol=tolerance, equal_nan=True):
-        raise ProofError(
-            f"{spec.name}: TorchScript differs from eager by {worst:g} at batch {batch} (limit {tolerance:g})"
-        )
-    return worst
-
-
-def check_rows_apart(
-    contract: Contract, alone: Sequence[Tensor], together: Sequence[Tensor], batch: int, tolerance: float
-) -> None:
-    """A row gets the same answer alone as in a batch: Triton puts the requests of different callers together."""
-    for spec, one, row in zip(contract.outputs, alone, together, strict=True):
-        if not torch.allclose(one.double(), row.double(), rtol=tolerance, atol=tolerance, equal_nan=True):
-            worst = float((one.double() - row.double()).abs().max())
-            raise ProofError(
-                f"{spec.name}: a row's answer depends on its batch: it differs by {worst:g} between a batch of 1 and "
-                f"one of {batch} (limit {tolerance:g}); set max_batch_size to 0, or make rows independent"
-            )
+def trials(contract: Contract) -> list[tuple[int, int]]:
+    """Batch sizes and seeds of what to try: one input for each size, or several for a model that takes no batches."""
+    sizes = batch_sizes(contract)
+    return [(0, seed) for seed in BATCH_SIZES] if sizes == [0] else [(size, size) for size in sizes]
 
 
 def prove_labels(model: str, classifier: str, repository: Path = REPOSITORY) -> None:

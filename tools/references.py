@@ -16,11 +16,11 @@ import torch
 from torch import nn
 
 from clients.contract import Array
-from tools import contents, datasets, pipelines, recipes, torchscript, train
+from tools import contents, datasets, imported, origin, pipelines, recipes, torchscript, train
 from tools.contract import read_contract
 from tools.datasets import ImageData
 from tools.pipelines import Arrays, Composition, Run
-from tools.recipes import PythonStep, Recipe, RecipeError, Step
+from tools.recipes import Imported, PythonStep, Recipe, RecipeError, Step
 from tools.repository import MODEL_FILE, REPOSITORY, RepositoryError, read_manifest, version_path
 from tools.settings import Settings
 from tools.train import UnfinishedError
@@ -82,6 +82,10 @@ class References:
     def _eager(self, model: str, recipe: Any) -> nn.Module:
         if isinstance(recipe, Step):
             return contents.step_network(recipe, self.repository)
+        if isinstance(recipe, Imported):
+            return imported_again(
+                model, recipe, read_manifest(model, self.version(model), self.repository), self.repository
+            )
         if not isinstance(recipe, Recipe):
             raise RecipeError(f"{model} has a model.pt, but its recipe makes none")
         return rebuilt(model, read_manifest(model, self.version(model), self.repository), self.repository)
@@ -93,6 +97,17 @@ class NotRebuiltError(Exception):
 
 class ChangedFileError(RepositoryError):
     """A version's file is not the one that its manifest describes."""
+
+
+def imported_again(model: str, recipe: Imported, manifest: dict[str, Any], repository: Path) -> nn.Module:
+    """The network of a published version that was made elsewhere, called as its file is.
+
+    Raises:
+        NotRebuiltError: what it was made from has changed.
+    """
+    if origin.sources(recipe) != manifest.get("imported"):
+        raise NotRebuiltError("what it was made from has changed since it was exported")
+    return imported.served_as(origin.network(recipe), model, recipe, repository)
 
 
 def rebuilt(model: str, manifest: dict[str, Any], repository: Path) -> nn.Module:

@@ -3,7 +3,7 @@
 The torchvision that pip offers is a CUDA build; beside a CPU build of torch its operators fail to load, and
 its import then stops at one that is not even needed here ("operator torchvision::nms does not exist").
 Declaring the two operators that it asks for on import lets it go on: data sets, transforms and models are
-plain Python.
+plain Python. A third one is asked for when a detector is scripted, for a branch that only training takes.
 """
 
 import importlib
@@ -15,6 +15,7 @@ import torch
 SCHEMAS = (
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+    "box_iou_rotated(Tensor boxes1, Tensor boxes2) -> Tensor",
 )
 # A declaration lasts as long as the object that made it, so it is kept here.
 _declared: list[Any] = []

@@ -15,10 +15,10 @@ from clients.connection import Connection, Protocol
 from clients.contract import Contract
 from clients.errors import ModelNotFound
 from tools import pipelines, recipes, train
+from tools.agreement import BATCH_TOLERANCE
 from tools.heldout import HeldOut, held_out
 from tools.passes import Pass, Target, Way, common_rows, go, rows_of, ways
-from tools.proof import BATCH_TOLERANCE
-from tools.recipes import Pipeline, Recipe
+from tools.recipes import Imported, Pipeline, Recipe
 from tools.references import References, answers
 from tools.repository import (
     REPOSITORY,
@@ -203,7 +203,7 @@ def tolerance_of(model: str, repository: Path) -> float:
     recipe = recipes.load(model)
     if isinstance(recipe, Pipeline):
         return tolerance_of(pipelines.classifier_of(model, repository), repository)
-    return max(recipe.tolerance, BATCH_TOLERANCE) if isinstance(recipe, Recipe) else BATCH_TOLERANCE
+    return max(recipe.tolerance, BATCH_TOLERANCE) if isinstance(recipe, Recipe | Imported) else BATCH_TOLERANCE
 
 
 def bounds(model: str, version: int, repository: Path) -> tuple[float, tuple[str, float, float] | None]:

@@ -20,6 +20,7 @@ FORBIDDEN = {
 WITHOUT_TORCH = (
     "tools.repository",
     "tools.serve",
+    "tools.new",
     "tools.tritonserver",
     "tools.demo",
     "tools.check",

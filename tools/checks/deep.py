@@ -76,9 +76,10 @@ def call(module: Any, contract: Contract, inputs: Sequence[TensorSpec], places: 
     from torch import Generator
 
     from tools import proof
+    from tools.agreement import check_output
     from tools.contract import example
 
     arguments = [example(spec, batch, Generator().manual_seed(batch)) for spec in inputs]
     found = proof.call(module, arguments, batch, contract, places)
     for spec, tensor in zip(contract.outputs, found, strict=True):
-        proof.check_output(spec, tensor, batch)
+        check_output(spec, tensor, batch)

@@ -3,14 +3,15 @@
 A recipe holds what is particular to a model; everything that is the same for all of them is in `tools.train` and
 `tools.export`. A model that is trained has a `Recipe`; it may begin as the trained network of a parent (a variant:
 quantized, pruned) or learn from a teacher. A model that only computes has a `Step`, or a `PythonStep` where torch
-cannot do it, and an ensemble of such models has a `Pipeline`.
+cannot do it, and an ensemble of such models has a `Pipeline`. One that was made elsewhere has an `Imported`, which
+`tools.new` writes.
 """
 
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -147,7 +148,38 @@ class Pipeline:
     default: bool = True
 
 
-AnyRecipe = Recipe | Step | PythonStep | Pipeline
+@dataclass(frozen=True, kw_only=True)
+class Imported:
+    """A network that was made elsewhere: exactly one of `module`, `torchscript` and `torchvision` says where.
+
+    Paths are absolute, or relative to this repository's root.
+
+    Attributes:
+        module: "path.py:Class", the class, function or instance that gives the network.
+        torchscript: a TorchScript file.
+        torchvision: the name of one of torchvision's models.
+        arguments: keyword arguments for the class, the function or torchvision.
+        checkpoint: a file with the network's state dict.
+        weights: a name of torchvision's weights; downloaded unless there is a checkpoint.
+        squeezed: inputs that `forward` takes without the dimension of 1 that config.pbtxt gives them.
+        dims: shapes by input to prove it with, one after the other, where config.pbtxt leaves dims open.
+        tolerance: how far TorchScript may be from eager, relative and absolute.
+        default: whether `make build` makes it: where all of its files lie in tools/, which everybody has.
+    """
+
+    module: str | None = None
+    torchscript: str | None = None
+    torchvision: str | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    checkpoint: str | None = None
+    weights: str | None = None
+    squeezed: tuple[str, ...] = ()
+    dims: tuple[Mapping[str, tuple[int, ...]], ...] = ()
+    tolerance: float = 1e-4
+    default: bool = True
+
+
+AnyRecipe = Recipe | Step | PythonStep | Pipeline | Imported
 
 
 def names() -> list[str]:

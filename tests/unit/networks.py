@@ -1,0 +1,200 @@
+"""Networks as people bring them to `tools.new`: a file of their own, imported by its path."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+class Towers(nn.Module):
+    """Two inputs, two outputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.user = nn.Embedding(4, 3)
+        self.item = nn.Linear(6, 3)
+
+    def forward(self, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
+        one, other = self.user(user.squeeze(-1)), self.item(item)
+        return (one * other).sum(1, keepdim=True), one
+
+
+class Named(Towers):
+    """Takes users without a dimension; gives a dict, with a BOOL and a row of scalars in it."""
+
+    def forward(self, user: Tensor, item: Tensor) -> dict[str, Tensor]:
+        one, other = self.user(user), self.item(item)
+        return {"score": (one * other).sum(1), "known": user.unsqueeze(1) > 0, "embedding": one}
+
+
+class Moments(NamedTuple):
+    mean: Tensor
+    spread: Tensor
+
+
+class Statistics(nn.Module):
+    """Gives a NamedTuple."""
+
+    def forward(self, x: Tensor) -> Moments:
+        return Moments(x.mean(1, keepdim=True), x.std(1, keepdim=True))
+
+
+class Gate(nn.Module):
+    """BOOL in and out."""
+
+    def forward(self, x: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
+        return x * keep, ~keep
+
+
+class FromDict(nn.Module):
+    """One dict of tensors."""
+
+    def forward(self, named: dict[str, Tensor]) -> Tensor:
+        return named["left"] + 10 * named["right"]
+
+
+class Texts(nn.Module):
+    """STRING in and out."""
+
+    def forward(self, texts: list[str]) -> tuple[list[str], Tensor]:
+        return [text + "!" for text in texts], torch.tensor([len(text) for text in texts])
+
+
+class Ranks(nn.Module):
+    """Rows depend on each other: no batches."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.softmax(0)
+
+
+class Optional(nn.Module):
+    """An argument that need not be given, and one of the outputs nested."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.memory = nn.LSTM(3, 2, batch_first=True)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        steps, _ = self.memory(x)
+        if mask is not None:
+            steps = steps * mask
+        return steps, (steps.sum(1), steps[:, 0])
+
+
+class Recurrent(nn.LSTM):
+    """Its states have the batch second."""
+
+    def __init__(self) -> None:
+        super().__init__(3, 2, batch_first=True)
+
+
+class Total(nn.Module):
+    """A single number."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.sum()
+
+
+class Convolution(nn.Module):
+    """Of any height and width."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(3, 2, 3, stride=2)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.layer(image)
+
+
+class Sized(nn.Module):
+    """Has arguments."""
+
+    def __init__(self, classes: int, *, width: int = 5) -> None:
+        super().__init__()
+        self.layer = nn.Linear(width, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x)
+
+
+class Lambda(Sized):
+    """Cannot be scripted."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        double: Callable[[Tensor], Tensor] = lambda y: 2 * y  # noqa: E731
+        return double(self.layer(x))
+
+
+class Baked(Sized):
+    """Cannot be scripted, and keeps its batch size when it is traced."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        double: Callable[[Tensor], Tensor] = lambda y: 2 * y  # noqa: E731
+        return double(self.layer(x)).reshape(len(x.tolist()), -1)
+
+
+class Branching(Sized):
+    """Cannot be scripted; what it does depends on values."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        double: Callable[[Tensor], Tensor] = lambda y: 2 * y  # noqa: E731
+        return double(self.layer(x)) if float(x.sum()) > 0 else self.layer(x)
+
+
+class FixedBatch(Sized):
+    """Takes four rows, no more and no fewer."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x.reshape(4, 5))
+
+
+class Noisy(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.randn_like(x)
+
+
+class Brain(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.bfloat16()
+
+
+class Counting(nn.Module):
+    def forward(self, x: Tensor) -> dict[str, int]:
+        return {"count": len(x)}
+
+
+class Filter(nn.Module):
+    """As many outputs as there are positive inputs."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[x > 0]
+
+
+class Variadic(nn.Module):
+    def forward(self, *x: Tensor) -> Tensor:
+        return x[0]
+
+
+class Constant(nn.Module):
+    """Says the same whatever it is asked."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.zeros_like(x)
+
+
+def pooled(classes: int) -> nn.Module:
+    """A function that returns a network."""
+    return nn.Sequential(nn.Conv2d(3, classes, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+def nothing() -> None:
+    """A function that returns none."""
+
+
+def failing() -> nn.Module:
+    raise ValueError("no such size")
+
+
+INSTANCE = Sized(2)
+NUMBER = 3

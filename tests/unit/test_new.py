@@ -1,0 +1,417 @@
+"""`tools.new` before anything is served: what it finds out by trying, what it writes, and what it refuses."""
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.unit import networks
+from tools import designing, export, new, new_flags, recipes, torchscript
+from tools.recipes import Imported, RecipeError
+from tools.repository import ROOT, read_config, read_manifest, versions
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+NETWORKS = Path(networks.__file__)
+Patch = pytest.MonkeyPatch
+Printed = pytest.CaptureFixture[str]
+
+
+@dataclass(frozen=True)
+class Made:
+    """A model that was written and proven in a folder of its own."""
+
+    repository: Path
+    plan: designing.Plan
+    manifest: dict[str, Any]
+
+    @property
+    def contract(self) -> str:
+        """Inputs, outputs and the largest batch, in one line."""
+        design = self.plan.design
+        tensors = (" ".join(f"{one.name}:{one.datatype}{list(one.dims)}" for one in each) for each in
+                   (design.inputs, design.outputs))  # fmt: skip
+        return f"{' -> '.join(tensors)} x{design.max_batch_size}"
+
+    def told(self, text: str) -> bool:
+        """Whether a note speaks of it."""
+        return any(text in note for note in (*self.plan.notes, *new.conversion_notes(self.manifest)))
+
+
+Make = Callable[..., Made]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    """Try, write and prove a model as the command does, without the server."""
+
+    def run(*flags: str | Path, name: str = "model") -> Made:
+        arguments = new_flags.parser().parse_args([name, *map(str, flags), "--repository", str(tmp_path)])
+        plan = designing.plan(arguments, new_flags.recipe_from(arguments))
+        designing.write(plan, tmp_path)
+        return Made(tmp_path, plan, designing.publish(plan, tmp_path))
+
+    return run
+
+
+def module(name: str, inputs: str | None = None, **arguments: int) -> list[str]:
+    """Flags for one of the networks."""
+    flags = ["--module", f"{NETWORKS}:{name}", "--arguments", json.dumps(arguments)]
+    return [*flags, "--example-inputs", inputs] if inputs else flags
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs", "contract", "note"),
+    [
+        (
+            "Towers", "user:INT64[1],item:FP32[6]",
+            "user:INT64[1] item:FP32[6] -> OUTPUT__0:FP32[1] OUTPUT__1:FP32[3] x64", "--checkpoint FILE",
+        ),
+        (
+            "Named", "item:FP32[6],user:INT64[]",
+            "item:FP32[6] user:INT64[1] -> embedding__0:FP32[3] known__1:BOOL[1] score__2:FP32[1] x64",
+            "the served file gives a tuple of its values, sorted by key: embedding__0, known__1, score__2",
+        ),
+        ("Statistics", "FP32[5]", "x:FP32[5] -> mean__0:FP32[1] spread__1:FP32[1] x64", "returns a Moments"),
+        ("Gate", "FP32[3],BOOL[3]", "x:FP32[3] keep:BOOL[3] -> OUTPUT__0:FP32[3] OUTPUT__1:BOOL[3] x64", "--labels"),
+        ("FromDict", "right:FP32[2],left:FP32[2]", "right:FP32[2] left:FP32[2] -> OUTPUT__0:FP32[2] x64", "--labels"),
+        ("Texts", "STRING[-1]", "texts:STRING[-1] -> OUTPUT__0:STRING[-1] OUTPUT__1:INT64[-1] x0", "without batches"),
+        ("Ranks", "FP32[6]", "x:FP32[6] -> OUTPUT__0:FP32[6] x0", "a row's answer depends on its batch"),
+        (
+            "Optional", "x:FP32[-1,3]",
+            "x:FP32[-1, 3] -> OUTPUT__0:FP32[-1, 2] OUTPUT__1:FP32[2] OUTPUT__2:FP32[2] x64", "--max-batch-size",
+        ),
+        (
+            "Recurrent", "FP32[4,3]",
+            "input:FP32[4, 3] -> OUTPUT__0:FP32[4, 2] OUTPUT__1:FP32[1, 2] OUTPUT__2:FP32[1, 2] x0",
+            "output 1 is [1, 2, 2] torch.float32 for a batch of 2: it has no row for each input",
+        ),
+        ("Total", "FP32[3]", "x:FP32[3] -> OUTPUT__0:FP32[1] x0", "OUTPUT__0 has no dimension besides the batch"),
+        ("Filter", "FP32[9]", "x:FP32[9] -> OUTPUT__0:FP32[-1] x0", "without batches"),
+        ("Convolution", "FP32[3,-1,-1]", "image:FP32[3, -1, -1] -> OUTPUT__0:FP32[2, -1, -1] x64", "batches of up to"),
+        ("Convolution", "FP32[3,99,99]", "image:FP32[3, 99, 99] -> OUTPUT__0:FP32[2, 49, 49] x8", "batches of up to 8"),
+        ("INSTANCE", None, "x:FP32[5] -> OUTPUT__0:FP32[2] x64", "input x FP32 [5], as the first layer takes it"),
+        ("Constant", "FP32[5]", "x:FP32[5] -> OUTPUT__0:FP32[5] x64", "OUTPUT__0 is the same whatever the input is"),
+    ],
+)  # fmt: skip
+def test_a_contract_is_found_by_trying_and_proven(
+    name: str, inputs: str | None, contract: str, note: str, make: Make
+) -> None:
+    made = make(*module(name, inputs))
+    assert made.contract == contract
+    assert made.told(note), made.plan.notes
+    assert versions("model", made.repository) == [1] and read_config("model", "cpu", made.repository)
+
+
+@pytest.mark.parametrize(("name", "inputs"), [("Towers", "user:INT64[1],item:FP32[6]"), ("Named", "INT64[],FP32[6]")])
+def test_the_served_file_gives_a_tuple_of_what_the_network_gives(name: str, inputs: str, make: Make) -> None:
+    made = make(*module(name, inputs))
+    file = torchscript.load(made.repository / "model" / "1" / "model.pt")
+    users, items = torch.tensor([[0], [3]]), torch.ones(2, 6)
+    found = torchscript.outputs(file, users, items)
+    network = made.plan.network
+    expected = network(users, items) if name == "Towers" else network(users.squeeze(1), items)
+    wanted = expected if name == "Towers" else (expected["embedding"], expected["known"], expected["score"][:, None])
+    assert all(torch.allclose(one, other) for one, other in zip(found, wanted, strict=True))
+
+
+def test_what_cannot_be_scripted_is_traced_and_says_so(make: Make) -> None:
+    made = make(*module("Lambda", classes=2))
+    assert made.manifest["method"] == "traced" and made.told("not scripted: cannot be written as TorchScript: Lambda")
+
+
+def test_what_tracing_fixes_is_told_by_line(make: Make) -> None:
+    made = make(*module("Recurrent", "FP32[4,3]"))
+    assert made.told("rnn.py:328: Converting a tensor to a Python boolean") or made.told("rnn.py")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (module("Baked", classes=2), "no TorchScript answers as the network does. scripted: cannot be written"),
+        (module("Branching", classes=2), "traced: OUTPUT__0: TorchScript differs from eager by"),
+        (module("FixedBatch", "FP32[5]", classes=2), "--max-batch-size 0 --example-inputs 'x:FP32[4,5]'"),
+        (module("Noisy", "FP32[5]"), "forward gives the same input different answers"),
+        (module("Brain", "FP32[5]"), "output 0 is of type bfloat16, which libtorch cannot hand to Triton"),
+        (module("Counting", "FP32[5]"), "['count'] is of type int; Triton can serve tensors and List[str] only"),
+        (module("Variadic", "FP32[5]"), "takes any number of arguments"),
+        (module("Texts", "STRING[2]") + ["--max-batch-size=4"], "texts (List[str]) are served without batches"),
+        (module("Ranks", "FP32[6]") + ["--max-batch-size=4"], "a row's answer depends on its batch"),
+        (module("Convolution"), "--example-inputs 'image:FP32[3,224,224]'"),
+        (module("Towers"), "say them, in the form --example-inputs 'user:FP32[6],item:FP32[6]'"),
+        (module("Towers", "user:INT64[1]"), "forward takes (user, item); --example-inputs lacks (item)"),
+        (module("Towers", "who:INT64[1],item:FP32[6]"), "forward has no argument (who); it takes (user, item)"),
+        (module("Towers", "user:INT64[1],user:FP32[6]"), "gives (user) more than once"),
+        (module("Towers", "INT64[1],FP32[6],FP32[6]"), "are 3; forward takes (user, item)"),
+        (
+            module("Towers", "user:INT64(1)"),
+            "cannot read 'user:INT64(1)' in --example-inputs 'user:INT64(1)'; expected",
+        ),
+        (module("Towers", "user:INT64[1],"), "cannot read '' in --example-inputs"),
+        (module("Towers", "user:BF16[1]"), "user: libtorch has no type BF16; --example-inputs takes BOOL, UINT8"),
+        (module("Towers", "user:INT64[0],item:FP32[6]"), "user: expected dimensions of at least 1, or -1; got [0]"),
+        (module("Towers", "user:INT64[1],item:FP32[7]"), "forward fails on [2, 1] torch.int64, [2, 7] torch.float32: "),
+        (module("Texts", "STRING[2,2]"), "texts: texts are a List[str], of one dimension"),
+        (module("FromDict", "FP32[2]"), "forward takes the dict 'named'; give --example-inputs its keys"),
+        (module("Sized"), """missing a required argument: 'classes'; give its arguments as JSON, for example --argu"""),
+        (module("Sized", classes=2, size=2), "got an unexpected keyword argument 'size'"),
+        (module("Sixed"), "networks.py has no 'Sixed'; its networks: Towers, Named, Statistics"),
+        (module("NUMBER"), "NUMBER is neither a torch.nn.Module nor a function that returns one"),
+        (module("nothing"), "nothing returned NoneType; expected a torch.nn.Module"),
+        (module("failing"), "failing failed: ValueError: no such size"),
+        (["--module", "networks"], "expected --module PATH.py:CLASS, got 'networks'"),
+        (["--module", "no/such.py:Net"], "no/such.py does not exist, or is no file"),
+        (["--torchvision", "resnet15"], "torchvision has no model 'resnet15'; did you mean resnet152"),
+        (["--torchvision", "resnet18", "--weights", "BEST"], "no weights 'BEST' of resnet18; there are: IMAGENET1K_V1"),
+        (["--torchvision", "resnet18", "--arguments", '{"class": 3}'], "refuses --arguments {'class': 3}"),
+        (["--torchvision", "fasterrcnn_resnet50_fpn"], "needs torchvision::roi_align"),
+        (["--torchvision", "r3d_18"], "--example-inputs 'x:FP32[3,16,112,112]'"),
+        (["--torchscript", __file__], "is not a TorchScript file that torch"),
+        (module("INSTANCE") + ["--weights", "DEFAULT"], "--weights are torchvision's"),
+        (["--torchscript", __file__, "--checkpoint", __file__], "a --torchscript file has its weights"),
+        (module("INSTANCE") + ["--labels", "no_such.txt"], "--labels no_such.txt cannot be read"),
+        (
+            module("INSTANCE") + ["--labels", __file__],
+            "but no output of FP32 has so many scores; outputs: OUTPUT__0 [2]",
+        ),
+        (module("INSTANCE") + ["--checkpoint", __file__], "is not a checkpoint that torch loads without running code"),
+    ],
+)
+def test_what_cannot_be_served_is_refused_with_the_remedy(
+    flags: list[str], message: str, make: Make, tmp_path: Path
+) -> None:
+    with pytest.raises((RecipeError, new_flags.NewError, *designing.REFUSALS)) as refusal:
+        make(*flags)
+    assert message in str(refusal.value)
+    assert not list(tmp_path.glob("model/1"))
+
+
+@pytest.mark.parametrize("content", ["bare", "state_dict", "module."])
+def test_a_checkpoint_is_loaded_from_where_trainings_put_it(content: str, make: Make, tmp_path: Path) -> None:
+    trained = networks.Sized(3, width=4).state_dict()
+    kept: dict[str, Any] = {"bare": dict(trained), "state_dict": {"epoch": 3, "state_dict": dict(trained)}}.get(
+        content, {f"module.{name}": tensor for name, tensor in trained.items()}
+    )
+    torch.save(kept, tmp_path / "trained.pt")
+    made = make(*module("Sized", classes=3, width=4), "--checkpoint", tmp_path / "trained.pt")
+    file = torchscript.load(made.repository / "model" / "1" / "model.pt")
+    (found,) = torchscript.outputs(file, torch.ones(1, 4))
+    assert torch.allclose(found, trained["layer.weight"].sum(1) + trained["layer.bias"], atol=1e-6)
+    assert not made.told("no weights were given")
+    assert made.manifest["imported"]["checkpoint"] == str(tmp_path / "trained.pt")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            networks.Sized(3, width=4).state_dict(),
+            "layer.weight is [3, 4], the network has [2, 5]; layer.bias is [3], the",
+        ),
+        ({"weight": torch.ones(2)}, "layer.weight is missing; layer.bias is missing; weight is not in the network"),
+        (
+            {"epoch": 3},
+            "holds no state dict, itself or under state_dict, model_state_dict, model, network, net; it holds",
+        ),
+        (torch.ones(2), "it holds a Tensor"),
+        (networks.INSTANCE, "save one with torch.save(network.state_dict(), PATH)"),
+    ],
+)
+def test_a_checkpoint_of_something_else_is_refused(content: Any, message: str, make: Make, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "other.pt")
+    with pytest.raises(RecipeError) as refusal:
+        make(*module("INSTANCE"), "--checkpoint", tmp_path / "other.pt")
+    assert message in str(refusal.value)
+
+
+def traced(network: torch.nn.Module, path: Path, *example: torch.Tensor) -> Path:
+    """A file as people have it."""
+    with torchscript.quiet():
+        torch.jit.trace(network.eval(), example, strict=False).save(str(path))
+    return path
+
+
+def test_a_torchscript_file_is_served_as_its_own_argument_names_say(make: Make, tmp_path: Path) -> None:
+    with torchscript.quiet():
+        torch.jit.script(networks.Named().train()).save(str(tmp_path / "named.pt"))
+    made = make("--torchscript", tmp_path / "named.pt", "--example-inputs", "user:INT64[],item:FP32[6]")
+    assert made.contract.startswith("user:INT64[1] item:FP32[6] -> embedding__0:FP32[3] known__1:BOOL[1]")
+
+
+def test_a_frozen_file_with_a_dict_is_wrapped(make: Make, tmp_path: Path) -> None:
+    with torchscript.quiet():
+        torch.jit.freeze(torch.jit.script(networks.Named().eval())).save(str(tmp_path / "named.pt"))
+    assert "score__2" in make("--torchscript", tmp_path / "named.pt", "--example-inputs", "INT64[],FP32[6]").contract
+
+
+def test_a_file_that_was_traced_with_one_batch_is_refused_or_served_as_that_batch(make: Make, tmp_path: Path) -> None:
+    file = traced(networks.FixedBatch(2), tmp_path / "fixed.pt", torch.ones(4, 5))
+    with pytest.raises(designing.REFUSALS, match="for a network that takes one fixed batch, give its size"):
+        make("--torchscript", file, "--example-inputs", "FP32[5]")
+    made = make("--torchscript", file, "--example-inputs", "FP32[4,5]", "--max-batch-size", "0", name="other")
+    assert made.contract == "x:FP32[4, 5] -> OUTPUT__0:FP32[4, 2] x0"
+
+
+def test_a_file_without_shapes_needs_the_flag(make: Make, tmp_path: Path) -> None:
+    file = traced(networks.Sized(2), tmp_path / "sized.pt", torch.ones(4, 5))
+    with pytest.raises(designing.REFUSALS, match="the shape of forward's argument 'x' cannot be inferred; say it"):
+        make("--torchscript", file)
+
+
+def test_int8_is_kept_from_gpus(make: Make, tmp_path: Path) -> None:
+    from tools.compression.quantization import dynamic_int8
+
+    with torchscript.quiet():
+        quantized = dynamic_int8(networks.Sized(2).eval(), torch.ones(4, 5))
+        torch.jit.script(quantized).save(str(tmp_path / "int8.pt"))
+    made = make("--torchscript", tmp_path / "int8.pt", "--example-inputs", "FP32[5]", "--tolerance", "0.1")
+    assert made.told("KIND_CPU") and "kind: KIND_CPU" in (made.repository / "model" / "config.pbtxt").read_text()
+
+
+def test_a_file_that_is_part_of_a_package_may_import_from_it(make: Make, tmp_path: Path) -> None:
+    package = tmp_path / "source" / "brought"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    shutil.copy(NETWORKS, package / "parts.py")
+    (package / "whole.py").write_text("from .parts import Sized\n\n\ndef net():\n    return Sized(7)\n")
+    assert "OUTPUT__0:FP32[7]" in make("--module", f"{package}/whole.py:net").contract
+
+
+def test_the_text_of_the_config_says_why_beside_each_number(make: Make) -> None:
+    text = (make(*module("Named", "INT64[],FP32[6]")).repository / "model" / "config.pbtxt").read_text()
+    assert text.startswith("# model: Named of ")
+    lines = [line.strip() for line in text.splitlines()]
+    for number in ("max_batch_size: 64", "max_queue_delay_microseconds: 0", "dims: [ 1 ]"):
+        assert lines[lines.index(number) - 1].startswith("#"), number
+    assert max(map(len, lines)) <= 120
+
+
+def test_labels_go_to_the_output_that_has_as_many_scores(make: Make, tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("no\nyes\n")
+    made = make(*module("INSTANCE"), "--labels", tmp_path / "names.txt")
+    assert (made.repository / "model" / "labels.txt").read_text() == "no\nyes\n"
+    assert read_config("model", repository=made.repository).output[0].label_filename == "labels.txt"
+
+
+def test_a_torchvision_model_says_how_clients_prepare_its_images(make: Make) -> None:
+    from clients.images import image_spec
+    from tools.contract import read_contract
+
+    made = make("--torchvision", "squeezenet1_1", "--example-inputs", "FP32[3,64,64]", "--max-batch-size", "2")
+    spec = image_spec(read_contract("model", made.repository))
+    assert (spec.height, spec.width, spec.mean[0], spec.std[2]) == (64, 64, 0.485, 0.225)
+
+
+# The command itself; what the server says is in tests/e2e/test_new.py.
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: Patch) -> Callable[..., int]:
+    """Run the command in this process, on a repository of its own; the first call is answered by nobody."""
+    for folder in ("models", "recipes"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.setattr(designing, "call_once", lambda *_: 0.0)
+
+    def run(*flags: str | Path) -> int:
+        places = ["--repository", tmp_path / "models", "--recipes", tmp_path / "recipes"]
+        monkeypatch.setattr(sys, "argv", ["new", *map(str, [*flags, *places])])
+        return new.main()
+
+    return run
+
+
+def test_both_entries_appear_and_export_makes_the_next_version_from_them(
+    command: Callable[..., int], tmp_path: Path, monkeypatch: Patch, capsys: Printed
+) -> None:
+    torch.save(networks.Sized(3, width=4).state_dict(), tmp_path / "trained.pt")
+    flags = ["brought", *module("Sized", classes=3, width=4), "--checkpoint", tmp_path / "trained.pt"]
+    assert command(*flags) == 0
+    made = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert made["recipe"] == str(tmp_path / "recipes" / "brought.py") and made["method"] == "scripted"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["models", "recipes", "trained.pt"]
+
+    monkeypatch.setattr(recipes, "__path__", [*recipes.__path__, str(tmp_path / "recipes")])
+    recipe = recipes.load("brought")
+    assert isinstance(recipe, Imported) and recipe.arguments == {"classes": 3, "width": 4} and not recipe.default
+    trained = networks.Sized(3, width=4).state_dict()
+    torch.save(trained, tmp_path / "trained.pt")
+    monkeypatch.setattr(sys, "argv", ["export", "brought", "--repository", str(tmp_path / "models")])
+    assert export.main() == 0
+    assert versions("brought", tmp_path / "models") == [1, 2]
+    file = torchscript.load(tmp_path / "models" / "brought" / "2" / "model.pt")
+    (found,) = torchscript.outputs(file, torch.ones(1, 4))
+    assert torch.allclose(found, trained["layer.weight"].sum(1) + trained["layer.bias"], atol=1e-6)
+    first, second = (read_manifest("brought", version, tmp_path / "models")["imported"] for version in (1, 2))
+    assert first["sha256"] != second["sha256"]
+
+
+def test_a_recipe_needs_no_formatting(command: Callable[..., int], tmp_path: Path) -> None:
+    import subprocess
+
+    assert command("first", *module("Optional", "x:FP32[-1,3],mask:FP32[-1,1]"), "--tolerance", "1e-3") == 0
+    assert command("second", *module("Named", "INT64[],FP32[6]")) == 0
+    files = sorted((tmp_path / "recipes").glob("*.py"))
+    assert len(files) == 2
+    for check in (["format", "--check"], ["check"]):
+        line = [sys.executable, "-m", "ruff", *check, "--config", ROOT / "pyproject.toml", *files]
+        assert subprocess.run(line, capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["2fast", "a-b", "class", "../x", ""])
+def test_a_name_that_cannot_be_is_refused(name: str, command: Callable[..., int], capsys: Printed) -> None:
+    assert command(name, *module("INSTANCE")) == 1
+    assert f"error: '{name}' cannot name a model and its recipe" in capsys.readouterr().err
+
+
+def test_a_name_that_is_taken_is_refused(command: Callable[..., int], tmp_path: Path, capsys: Printed) -> None:
+    (tmp_path / "recipes" / "taken.py").write_text("mine")
+    assert command("taken", *module("INSTANCE")) == 1
+    assert (
+        "recipes/taken.py exists; choose another name, or remove both entries of taken first" in capsys.readouterr().err
+    )
+    assert (tmp_path / "recipes" / "taken.py").read_text() == "mine" and not list((tmp_path / "models").iterdir())
+
+
+def test_a_failure_leaves_nothing_behind(
+    command: Callable[..., int], tmp_path: Path, monkeypatch: Patch, capsys: Printed
+) -> None:
+    assert command("brought", *module("Baked", classes=2)) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and "\nerror: brought: no TorchScript answers as the network does" in err
+
+    def fail(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(new, "write_atomically", fail)
+    assert command("brought", *module("INSTANCE")) == 1
+    assert (
+        "recipes/brought.py cannot be written (No space left on device); nothing was published"
+        in capsys.readouterr().err
+    )
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["models", "recipes"]
+
+
+def test_a_repository_of_somebody_else_s_gets_no_recipe(tmp_path: Path) -> None:
+    arguments = new_flags.parser().parse_args(["x", "--module", "a.py:B", "--repository", str(tmp_path)])
+    assert new.recipe_path(arguments) is None
+    assert (
+        new.recipe_path(new_flags.parser().parse_args(["x", "--module", "a.py:B"]))
+        == ROOT / "tools" / "recipes" / "x.py"
+    )
+
+
+def test_paths_within_the_repository_are_kept_relative() -> None:
+    arguments = new_flags.parser().parse_args(["x", *module("INSTANCE")])
+    assert new_flags.recipe_from(arguments).module == "tests/unit/networks.py:INSTANCE"
+    assert not new_flags.recipe_from(arguments).default
+    assert new_flags.kept("/elsewhere/net.pt") == "/elsewhere/net.pt"
+
+
+def test_what_lies_in_tools_is_made_by_make_build() -> None:
+    flags = ["x", "--module", str(ROOT / "tools" / "recipes" / "mnist_mlp.py:SimpleNN")]
+    assert new_flags.recipe_from(new_flags.parser().parse_args(flags)).default
