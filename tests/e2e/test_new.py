@@ -54,7 +54,7 @@ class Brought:
 
 def flags() -> Iterator[list[str]]:
     """The command's arguments for each model; small images and batches, so that the proofs take seconds."""
-    small = ["--example-inputs", IMAGE, "--max-batch-size", "4", "--arguments", '{"num_classes": 5}']
+    small = ["--example-inputs", IMAGE, "--max-batch-size", "2", "--arguments", '{"num_classes": 5}']
     labels = ["--labels", str(NETWORKS.with_name("five_labels.txt"))]
     for name in CLASSIFIERS:
         yield [name, "--torchvision", name, *small, *(labels if name == "resnet18" else [])]
