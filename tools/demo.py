@@ -76,7 +76,8 @@ def verify(server: Server, models: Sequence[str], images: int) -> Document:
     """Compare the server's answers with the trained networks'; how far they are apart, by model."""
     title(f"Verify: {images} test images per model, over HTTP and gRPC, compared with eager PyTorch")
     command = [sys.executable, "-m", "tools.verify", *models, "--url", server.http, "--grpc-url", server.grpc]
-    result = subprocess.run([*command, "--limit", str(images)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    command += ["--limit", str(images), "--batch-sizes", "1", "8", "--concurrency", "1", "8"]
+    result = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     *lines, last = result.stdout.splitlines() or [""]
     print("\n".join(lines), flush=True)
     if result.returncode:

@@ -18,12 +18,12 @@ from clients.aio import AsyncClient
 from clients.client import Client
 from clients.connection import PROTOCOLS, Connection
 from tests.conftest import connection_to
-from tools import references, torchscript
-from tools.repository import MANIFEST_FILE, held_versions, read_manifest, staged_version, versions
+from tools import torchscript
+from tools.repository import MANIFEST_FILE, held_versions, read_manifest, staged_version, version_path, versions
 from tools.tritonserver import Options, Server
 
 MODEL = "mnist_mlp"
-Change = Callable[[nn.Module], nn.Module | None]
+Change = Callable[[nn.Module], nn.Module]
 DIGIT = np.full((1, 784), 0.5, np.float32)
 
 
@@ -41,13 +41,12 @@ def explicit(repository: Path) -> Options:
 def add_version(repository: Path, change: Change, held: bool = True) -> int:
     """Publish the first version's network, changed, as the next version; its number.
 
-    Its manifest names no checkpoint that exists, as one that was trained elsewhere: its own file is what it answers.
+    Its manifest names a checkpoint that nobody has, as if it had been trained elsewhere.
     """
     newest = max(versions(MODEL, repository) + held_versions(MODEL, repository))
-    manifest = read_manifest(MODEL, versions(MODEL, repository)[0], repository)
-    network = references.rebuilt(MODEL, manifest, repository)
-    with torch.no_grad():
-        network = change(network) or network
+    first = versions(MODEL, repository)[0]
+    manifest = read_manifest(MODEL, first, repository)
+    network = change(torchscript.load(version_path(MODEL, first, repository) / "model.pt"))
     with staged_version(MODEL, newest + 1, repository, held) as folder:
         torchscript.save(network, folder / "model.pt")
         file = {**manifest["file"], "sha256": hashlib.sha256((folder / "model.pt").read_bytes()).hexdigest()}
@@ -56,17 +55,32 @@ def add_version(repository: Path, change: Change, held: bool = True) -> int:
     return newest + 1
 
 
-def as_good(network: nn.Module) -> None:
+class Scaled(nn.Module):
+    """Other logits: multiplied, and moved by as much for each class."""
+
+    def __init__(self, network: nn.Module, factor: float, shift: float = 0.0) -> None:
+        super().__init__()
+        self.network, self.factor = network, factor
+        self.register_buffer("shift", shift * torch.randn(10, generator=torch.Generator().manual_seed(3)))
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        logits, features = self.network(image)
+        return self.factor * logits + self.shift, features
+
+
+def as_good(network: nn.Module) -> nn.Module:
     """Other logits, the same classes."""
-    for parameter in network.get_submodule("network.fc3").parameters():
-        parameter.mul_(1.5)
+    return Scaled(network, 1.5)
 
 
-def worse(network: nn.Module) -> None:
-    """Loses three digits in a hundred or so: too few for the recipe's floor to see."""
-    noise = torch.Generator().manual_seed(3)
-    weight = network.get_parameter("network.fc3.weight")
-    weight.add_(0.05 * torch.randn(weight.shape, generator=noise))
+def worse(network: nn.Module) -> nn.Module:
+    """Loses some digits in a hundred, by a bias towards some classes."""
+    return Scaled(network, 1.0, shift=2.0)
+
+
+def turned(network: nn.Module) -> nn.Module:
+    """Says what is least likely."""
+    return Scaled(network, -1.0)
 
 
 class Broken(nn.Module):

@@ -26,6 +26,7 @@ from tests.e2e.second_versions import (
     constant_load,
     explicit,
     first_logit,
+    turned,
     worse,
 )
 from tools import candidates, rollout
@@ -141,9 +142,6 @@ def test_a_broken_candidate_is_rolled_back_and_its_callers_are_answered_all_the_
 def test_a_worse_candidate_is_rolled_back_from_a_shadow_that_no_caller_sees(
     running: Server, router: Router, models: Path
 ) -> None:
-    def turned(network: Any) -> None:
-        network.get_parameter("network.fc3.weight").neg_()
-
     served, before = versions(MODEL, models), first_logit(connection_to(running, "http"))
     document, seen = tried(turned, "shadow", running, router, models)
     assert document["trial"]["decision"] == "roll back"

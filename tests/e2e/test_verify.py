@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from torch import Tensor, nn
 
+from tests.untrained import MODEL, add_untrained
 from tools import references, torchscript, verify
 from tools.repository import MANIFEST_FILE, read_manifest, version_path, versions
 from tools.steps.answer import Classification
@@ -40,9 +41,10 @@ def replace_file(repository: Path, model: str, network: nn.Module) -> None:
 
 
 @pytest.fixture
-def one_model(built: Path, tmp_path: Path) -> Path:
-    """A repository with a step alone."""
-    shutil.copytree(built / "classification", tmp_path / "models" / "classification")
+def two_models(built: Path, tmp_path: Path) -> Path:
+    """A repository with a step and a classifier."""
+    for model in ("classification", MODEL):
+        shutil.copytree(built / model, tmp_path / "models" / model)
     return tmp_path / "models"
 
 
@@ -58,7 +60,7 @@ def test_every_kind_of_model_answers_over_both_protocols_as_it_does_without_a_se
         assert one.protocols == ("http", "grpc") and one.concurrencies == (1, 8)
         assert one.findings.sent > 2 * one.rows and one.server["version"] == "2.51.0"
     classifier, pipeline = found["mnist_mlp"], found["digit_image_bytes"]
-    assert classifier.reference == references.EAGER and classifier.sizes == (1, 5) and pipeline.sizes == (1,)
+    assert classifier.sizes == (1, 5) and pipeline.sizes == (1,)
     for one in (classifier, pipeline):
         manifest = read_manifest(one.model, one.version, repository)
         assert one.rows == manifest["test_images"]
@@ -70,11 +72,12 @@ def test_every_kind_of_model_answers_over_both_protocols_as_it_does_without_a_se
 
 
 def test_a_server_that_answers_otherwise_fails_with_the_worst_answers_shown(
-    one_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    two_models: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    replace_file(one_model, "classification", RowsMix(Classification()))
-    options = ["--repository", str(one_model), "--batch-sizes", "1", "5", "--concurrency", "1", "8"]
+    replace_file(two_models, "classification", RowsMix(Classification()))
+    options = ["--repository", str(two_models), "--batch-sizes", "1", "5", "--concurrency", "1", "8"]
     monkeypatch.setattr(sys, "argv", ["verify", *options])
+    untrained = add_untrained(two_models)
     assert verify.main() == 1
     out = capsys.readouterr().out
     document = json.loads(out.splitlines()[-1])
@@ -85,8 +88,13 @@ def test_a_server_that_answers_otherwise_fails_with_the_worst_answers_shown(
     assert "answers differ from those that the same rows get alone" in out
     worst = mixed["findings"]["worst"][0]
     assert f"row {worst['row']} over {worst['way']}: PROBABILITIES__0 is" in out
+    # What was not trained answers as its eager network does, and is as far from good enough.
+    eager = document[MODEL]
+    assert (eager["version"], eager["reference"], eager["passed"]) == (untrained, references.EAGER, False)
+    assert eager["findings"]["too_far"] == {"eager": 0, "alone": 0} and 0 < eager["findings"]["max_abs"] < 1e-4
+    assert all("is below the recipe's floor" in failure for failure in eager["findings"]["failures"])
     for model, one in document.items():
-        kept = json.loads((version_path(model, one["version"], one_model) / "verification.json").read_text())
-        manifest = read_manifest(model, one["version"], one_model)
+        kept = json.loads((version_path(model, one["version"], two_models) / "verification.json").read_text())
+        manifest = read_manifest(model, one["version"], two_models)
         assert kept["passed"] == one["passed"] and kept["sha256"] == {"model.pt": manifest["file"]["sha256"]}
         assert kept["server"] == {"name": "triton", "version": "2.51.0", "kind": "embedded"}

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.untrained import MODEL, add_untrained
 from tools import references
 from tools.differences import difference
 from tools.heldout import HeldOut
@@ -98,28 +99,31 @@ def test_an_accuracy_below_the_floor_and_the_budget_is_named() -> None:
 @pytest.fixture
 def model(built: Path, tmp_path: Path) -> Path:
     """A repository with the digit classifier alone."""
-    shutil.copytree(built / "mnist_mlp", tmp_path / "models" / "mnist_mlp")
+    shutil.copytree(built / MODEL, tmp_path / "models" / MODEL)
     return tmp_path / "models"
 
 
 def test_a_file_that_is_not_what_was_published_is_named(model: Path) -> None:
-    version = versions("mnist_mlp", model)[-1]
-    check_files("mnist_mlp", version, model)
-    path = version_path("mnist_mlp", version, model) / "model.pt"
+    version = versions(MODEL, model)[-1]
+    check_files(MODEL, version, model)
+    path = version_path(MODEL, version, model) / "model.pt"
     path.write_bytes(path.read_bytes() + b"x")
     with pytest.raises(ChangedFileError, match=r"mnist_mlp/\d+/model.pt is not what was published: expected SHA-256"):
-        check_files("mnist_mlp", version, model)
+        check_files(MODEL, version, model)
 
 
 def test_a_version_of_another_training_is_compared_with_its_own_file(model: Path) -> None:
-    version = versions("mnist_mlp", model)[-1]
+    version = add_untrained(model)
     chosen = References(model)
-    chosen.run("mnist_mlp")
-    assert chosen.kind("mnist_mlp") == references.EAGER
-    manifest = read_manifest("mnist_mlp", version, model)
-    changed = {**manifest, "training": {**manifest["training"], "seed": 12345}}
-    (version_path("mnist_mlp", version, model) / MANIFEST_FILE).write_text(json.dumps(changed))
-    other = References(model)
-    other.run("mnist_mlp")
-    assert other.kind("mnist_mlp") == references.FILE
-    assert "has not seen all" in other.notes["mnist_mlp"]
+    chosen.run(MODEL)
+    assert (chosen.kind(MODEL), chosen.notes) == (references.EAGER, {})
+    folder = version_path(MODEL, version, model)
+    manifest = read_manifest(MODEL, version, model)
+    for change, note in (
+        ({"training": {**manifest["training"], "epochs": 1, "seed": 12345}}, "has not seen all 1 epochs"),
+        ({"checkpoint": "another.pt"}, "its recipe, config or parent has changed since it was exported"),
+    ):
+        (folder / MANIFEST_FILE).write_text(json.dumps({**manifest, **change}))
+        other = References(model)
+        other.run(MODEL)
+        assert other.kind(MODEL) == references.FILE and note in other.notes[MODEL]

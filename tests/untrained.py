@@ -1,0 +1,32 @@
+"""A version of the digit classifier that took no training, so that its eager network can be had again at once."""
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from tools import contents, datasets, torchscript, train
+from tools.repository import MANIFEST_FILE, staged_version, versions
+from tools.settings import Settings
+
+MODEL = "mnist_mlp"
+
+
+def add_untrained(repository: Path) -> int:
+    """Publish it as the next version; its number."""
+    data = datasets.load("digits")
+    settings = Settings(MODEL, "digits", epochs=0, batch_size=64, lr=1e-3, seed=0, device="cpu")
+    trained = train.train(settings, data, repository=repository)
+    version = versions(MODEL, repository)[-1] + 1
+    with staged_version(MODEL, version, repository) as folder:
+        torchscript.save(contents.finished(trained, repository), folder / "model.pt")
+        about = {
+            "model": MODEL,
+            "version": version,
+            "training": {key: value for key, value in asdict(settings).items() if key not in ("model", "data")},
+            "checkpoint": trained.checkpoint,
+            "data": contents.about(data),
+            "file": {"name": "model.pt", "sha256": hashlib.sha256((folder / "model.pt").read_bytes()).hexdigest()},
+        }
+        (folder / MANIFEST_FILE).write_text(json.dumps(about))
+    return version
