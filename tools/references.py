@@ -5,6 +5,7 @@ belong to a recipe that has changed since, the version's own TorchScript file st
 against that network; whoever reads a verification is told which of the two it was.
 """
 
+import functools
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -134,13 +135,21 @@ def test_data(manifest: Mapping[str, Any]) -> ImageData:
     """
     about = manifest["data"]
     recipe = recipes.load(manifest["model"])
-    data = train.load_data(recipe, about["name"]) if isinstance(recipe, Recipe) else datasets.load(about["name"])
+    data = read_once(about["name"])
+    if isinstance(recipe, Recipe) and recipe.limits:
+        data = datasets.first(data, *recipe.limits)
     if data.sha256 != about["sha256"]:
         raise ChangedFileError(
             f"{manifest['model']} version {manifest['version']} was tested on {about['title']} with SHA-256 "
             f"{about['sha256'][:12]}, data/ has {data.sha256[:12]}; restore that data, or export the model again"
         )
     return data
+
+
+@functools.cache
+def read_once(name: str) -> ImageData:
+    """A data set, kept: many models share one, and reading it takes longer than many a verification."""
+    return datasets.load(name)
 
 
 def check_files(model: str, version: int, repository: Path) -> None:

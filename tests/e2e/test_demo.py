@@ -19,7 +19,8 @@ def test_the_demo_goes_the_whole_way_and_ends_with_one_json_document(
     built: Path, command: Callable[..., CompletedProcess[str]]
 ) -> None:
     before = {model: versions(model) for model in model_names()}
-    result = command("tools.demo", "--images", "10", "--verify", "40", "--users", "4", "--run-time", str(SECONDS))
+    options = ("--images", "10", "--verify", "40", "--users", "4", "--run-time", str(SECONDS))
+    result = command("tools.demo", *options, timeout=240)
     assert result.returncode == 0, result.stderr
     document = json.loads(result.stdout.splitlines()[-1])
     assert {model: versions(model) for model in model_names()} == before
