@@ -131,7 +131,8 @@ def test_a_proven_model_becomes_the_next_version_with_a_manifest_that_holds(
     )
     assert manifest["accuracy"] == round(accuracy, 6) and accuracy >= 0.9
     assert (manifest["model"], manifest["version"], manifest["torch"]) == (MODEL, 2, torch.__version__)
-    assert manifest["training"] == {"epochs": 2, "batch_size": 64, "lr": 1e-3, "seed": 0, "device": "cpu"}
+    training = {"epochs": 2, "batch_size": 64, "lr": 1e-3, "seed": 0, "device": "cpu", "weights": None}
+    assert manifest["training"] == training
     assert manifest["data"] == {"name": "digits", "title": data.title, "stand_in": True, "sha256": data.sha256}
     out = capsys.readouterr().out.splitlines()
     assert json.loads(out[-1]) == {MODEL: manifest}
