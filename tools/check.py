@@ -7,6 +7,7 @@ expected, what was found, and what to do.
     python -m tools.check                                  # this repository
     python -m tools.check /srv/models --hardware cpu       # another one, for a server without a GPU
     python -m tools.check --fix --deep                     # correct slips, and try TorchScript at several batch sizes
+    python -m tools.check --public-key keys/public.pem     # also: every version is signed, and as it was signed
     python -m tools.check --sarif > findings.sarif         # for code review
     python -m tools.check --rules                          # all rules, as the page docs/check-rules.md
 
@@ -21,7 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clients.errors import ClientError
-from tools.checks import fixes, report
+from tools.checks import fixes, report, signatures
 from tools.checks.finding import Finding, Fix
 from tools.checks.page import page
 from tools.checks.rules import RULES, SUBJECTS, Scope, check, check_deep, check_traffic
@@ -49,6 +50,9 @@ def parser() -> argparse.ArgumentParser:
         "--deep", action="store_true", help="load TorchScript with torch, and call it at several batch sizes"
     )
     parser.add_argument("--url", metavar="HOST:PORT", help="ask the counters of a running server too (HTTP)")
+    parser.add_argument(
+        "--public-key", type=Path, metavar="PUBLIC.pem", help="also verify the signature of each version (tools.sign)"
+    )
     parser.add_argument("--fix", action="store_true", help="correct in the files what is mechanical, then check again")
     parser.add_argument("--strict", action="store_true", help="let warnings count as errors do")
     form = parser.add_mutually_exclusive_group()
@@ -105,6 +109,8 @@ def find(arguments: argparse.Namespace, repository: Path) -> list[Finding]:
         found += check_deep(repository, {finding.model for finding in found if finding.severity == "error"})
     if arguments.url:
         found += check_traffic(repository, arguments.url)
+    if arguments.public_key:
+        found += signatures.check(repository, arguments.public_key)
     return [finding for finding in found if not arguments.model or finding.model in arguments.model]
 
 

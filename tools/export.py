@@ -39,6 +39,7 @@ from tools.repository import (
     write_cpu_config,
 )
 from tools.server_error import ServerError
+from tools.signatures import sign, signer
 
 # The newest release whose libtorch backend the files are written for; docker-compose.yml pulls the same one.
 TRITON_CONTAINER = "nvcr.io/nvidia/tritonserver:26.09-py3"
@@ -48,7 +49,12 @@ Fill = Callable[[Path], dict[str, Any]]
 
 
 def publish(
-    model: str, fill: Fill, repository: Path = REPOSITORY, version: int | None = None, held: bool = False
+    model: str,
+    fill: Fill,
+    repository: Path = REPOSITORY,
+    version: int | None = None,
+    held: bool = False,
+    private_key: Path | None = None,
 ) -> dict[str, Any]:
     """Publish what `fill` writes into an empty folder as a version of a model, with its manifest.
 
@@ -58,6 +64,7 @@ def publish(
         repository: where the model has its folder.
         version: a number (default: the next).
         held: keep it from Triton until `tools.versions` promotes it.
+        private_key: sign it, before anybody sees it.
 
     Returns:
         The manifest, as written beside the files.
@@ -80,6 +87,8 @@ def publish(
         }
         (folder / MANIFEST_FILE).write_text(json.dumps(manifest, indent=2) + "\n")
         write_cpu_config(model, repository)
+        if private_key:
+            sign(model, version, private_key, repository, folder)
     return manifest
 
 
@@ -124,10 +133,12 @@ def export(arguments: argparse.Namespace, model: str) -> dict[str, Any]:
     """Make and publish a model, and remove old versions, as the command line says."""
     recipe, repository = recipes.load(model), arguments.repository
     refuse_unwritable(model, repository)
+    if arguments.sign:
+        signer(arguments.sign)
     if arguments.version:
         refuse_existing(model, arguments.version, repository)
     data, fill = prepare(arguments, model, recipe)
-    manifest = publish(model, fill, repository, arguments.version, arguments.hold)
+    manifest = publish(model, fill, repository, arguments.version, arguments.hold, arguments.sign)
     if data:
         write_samples(model, data, arguments.samples)
     removed = keep_versions(model, arguments.keep, repository) if arguments.keep else []
@@ -214,6 +225,7 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="keep the version from servers until `tools.versions NAME promote` lets it in",
     )
+    parser.add_argument("--sign", type=Path, metavar="PRIVATE.pem", help="sign the version (tools.sign makes keys)")
     parser.add_argument("--repository", type=Path, default=REPOSITORY, help="(default: %(default)s)")
     parser.add_argument("--samples", type=Path, default=SAMPLES, help="where sample images go (default: %(default)s)")
     settings.add_arguments(parser)

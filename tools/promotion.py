@@ -27,6 +27,7 @@ from tools.repository import (
     remove_version,
     versions,
 )
+from tools.signatures import refuse_breached
 from tools.verification import Verification, Verifier
 
 LOAD_SECONDS = 300.0
@@ -67,7 +68,12 @@ def check_policy(model: str, repository: Path) -> None:
 
 
 def promote(
-    verifier: Verifier, model: str, version: int, repository: Path = REPOSITORY, allow_worse: bool = False
+    verifier: Verifier,
+    model: str,
+    version: int,
+    repository: Path = REPOSITORY,
+    allow_worse: bool = False,
+    public_key: Path | None = None,
 ) -> Promoted:
     """Have a version loaded beside the served one, warmed and verified, and then served in its place.
 
@@ -77,13 +83,14 @@ def promote(
         version: one that lies in the repository, held or not.
         repository: the one that the server serves.
         allow_worse: promote it even if it is significantly less accurate than the one that it replaces.
+        public_key: promote it only if it was signed with the private key to this one.
 
     Raises:
         RefusedError: it failed; it is held, and what was served still is.
         ClientError: the server takes no load requests, or went away.
     """
     with verifier.client(timeout_s=LOAD_SECONDS) as client:
-        with beside(client, model, version, repository) as (name, before):
+        with beside(client, model, version, repository, public_key) as (name, before):
             verification, gain = examine(verifier, model, name, version, before, repository)
         if not allow_worse:
             refuse_worse(model, version, before, verification, gain)
@@ -92,11 +99,13 @@ def promote(
 
 
 @contextmanager
-def beside(client: Client, model: str, version: int, repository: Path) -> Iterator[tuple[str, int | None]]:
+def beside(
+    client: Client, model: str, version: int, repository: Path, public_key: Path | None = None
+) -> Iterator[tuple[str, int | None]]:
     """A version on the server beside the one that is served; the block gets its name there and the served version.
 
     Raises:
-        RepositoryError: there is no such version, or it is served already.
+        RepositoryError: there is no such version, it is served already, or it is not what was signed.
         RefusedError: the server cannot load it.
     """
     check_policy(model, repository)
@@ -108,6 +117,8 @@ def beside(client: Client, model: str, version: int, repository: Path) -> Iterat
         raise RepositoryError(f"{model} version {version} is served already")
     # Before the server gets them: what it once failed to load is hard to make it forget.
     check_files(model, version, repository)
+    if public_key:
+        refuse_breached(model, version, public_key, repository)
     # From here on a server that starts does not find it by itself.
     if version != before and version in versions(model, repository):
         hold(model, version, repository)

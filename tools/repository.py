@@ -22,6 +22,9 @@ REPOSITORY = ROOT / "model_repository"
 CPU_CONFIG = "cpu"
 MODEL_FILE = "model.pt"
 MANIFEST_FILE = "manifest.json"
+VERIFICATION_FILE = "verification.json"
+SIGNATURE_FILE = "model.sig"
+STAGING = ".staging-"
 # Where a version lies that is not, or no longer, to be served: Triton passes over names that are no numbers.
 HELD = ".held"
 DERIVED = "# Derived from ../config.pbtxt"  # A file that begins so is the tools' to rewrite.
@@ -96,6 +99,15 @@ def derive_cpu_config(config: ModelConfig) -> ModelConfig:
     return derived
 
 
+def cpu_config_text(model: str, repository: Path = REPOSITORY) -> str:
+    """What configs/cpu.pbtxt is to say, unless somebody has made it his own."""
+    body = text_format.MessageToString(derive_cpu_config(read_config(model, repository=repository)))
+    return (
+        f"{DERIVED} for hosts without a GPU, and overwritten: edit that file, or remove these two lines\n"
+        f"# to keep this one as your own (and commit it with `git add --force`).\n{body}"
+    )
+
+
 def write_cpu_config(model: str, repository: Path = REPOSITORY) -> Path:
     """Bring configs/cpu.pbtxt up to date with config.pbtxt; touch it only when its content changes.
 
@@ -105,12 +117,7 @@ def write_cpu_config(model: str, repository: Path = REPOSITORY) -> Path:
     Raises:
         RepositoryError: the file is stale and the repository is mounted read-only.
     """
-    path = config_path(model, CPU_CONFIG, repository)
-    body = text_format.MessageToString(derive_cpu_config(read_config(model, repository=repository)))
-    text = (
-        f"{DERIVED} for hosts without a GPU, and overwritten: edit that file, or remove these two lines\n"
-        f"# to keep this one as your own (and commit it with `git add --force`).\n{body}"
-    )
+    path, text = config_path(model, CPU_CONFIG, repository), cpu_config_text(model, repository)
     if path.is_file() and (not path.read_text().startswith(DERIVED) or path.read_text() == text):
         return path
     try:
@@ -197,7 +204,7 @@ def staged_version(model: str, version: int, repository: Path = REPOSITORY, held
     refuse_existing(model, version, repository)
     if not folder.is_dir():
         raise RepositoryError(f"{folder} does not exist; a model needs a folder with a config.pbtxt")
-    staging = Path(tempfile.mkdtemp(dir=folder, prefix=".staging-"))
+    staging = Path(tempfile.mkdtemp(dir=folder, prefix=STAGING))
     try:
         yield staging
         staging.chmod(0o755)
@@ -232,7 +239,7 @@ def refuse_unwritable(model: str, repository: Path = REPOSITORY) -> None:
 
 def remove_version(model: str, version: int, repository: Path = REPOSITORY) -> None:
     """Take a version away in one rename, then delete it: a polling server never finds it half gone."""
-    doomed = Path(tempfile.mkdtemp(dir=repository / model, prefix=".staging-"))
+    doomed = Path(tempfile.mkdtemp(dir=repository / model, prefix=STAGING))
     try:
         version_path(model, version, repository).rename(doomed / str(version))
     finally:

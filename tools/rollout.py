@@ -116,7 +116,7 @@ def roll_out(arguments: argparse.Namespace, verifier: Verifier, client: Client, 
     """
     model, repository = arguments.model, verifier.repository
     version = arguments.candidate or promotion.every_version(model, repository)[-1]
-    with promotion.beside(client, model, version, repository) as (name, before):
+    with promotion.beside(client, model, version, repository, arguments.public_key) as (name, before):
         if not arguments.no_verify:
             verification, gain = examine(verifier, model, name, version, before, repository)
             if not arguments.allow_worse:

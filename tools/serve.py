@@ -50,6 +50,12 @@ def parser() -> argparse.ArgumentParser:
         default="auto",
         help="cpu serves configs/cpu.pbtxt; auto is gpu where one is visible to torch (default: %(default)s)",
     )
+    parser.add_argument(
+        "--public-key",
+        type=Path,
+        metavar="PUBLIC.pem",
+        help="start only if all that is served was signed with the private key to this one (tools.sign)",
+    )
     parser.add_argument("--ready-timeout", type=float, default=120, metavar="S", help="seconds to wait (default: 120)")
     parser.add_argument("--verbose", action="store_true", help="show all that tritonserver logs")
     parser.add_argument(
@@ -89,6 +95,7 @@ def options(arguments: argparse.Namespace, flags: Sequence[str]) -> Options:
         ready_timeout=arguments.ready_timeout,
         verbose=arguments.verbose,
         flags=flags,
+        public_key=arguments.public_key,
         on_log=print_log,
     )
 

@@ -24,6 +24,7 @@ from tools.hardware import use_gpu
 from tools.ports import choose_ports, is_ready, listens, port_of
 from tools.repository import CPU_CONFIG, REPOSITORY, model_names, versions, write_cpu_config
 from tools.server_error import ServerError
+from tools.signatures import refuse_unproven
 from tools.wheel import assemble_backends, environment, wheel_path
 
 LOCALHOST = "127.0.0.1"
@@ -43,7 +44,7 @@ NOISE = (
 
 @dataclass(frozen=True)
 class Options:
-    """What to serve and where; port 0 means any free one."""
+    """What to serve and where; port 0 means any free one. With a public key, only what was signed."""
 
     repository: Path = REPOSITORY
     host: str = LOCALHOST
@@ -54,6 +55,7 @@ class Options:
     ready_timeout: float = 120.0
     verbose: bool = False
     flags: Sequence[str] = ()
+    public_key: Path | None = None
     on_log: Callable[[str], None] | None = field(default=None, compare=False)
 
 
@@ -65,7 +67,7 @@ class Server:
 
     Raises:
         ServerError: on entry when it cannot start, with its log; from `check` when it has died.
-        RepositoryError: on entry when a config cannot be read or derived.
+        RepositoryError: on entry when a config cannot be read or derived, or a version is not what was signed.
     """
 
     def __init__(self, options: Options):
@@ -193,6 +195,7 @@ def prepare_repository(options: Options, gpu: bool) -> list[str]:
 
     Raises:
         ServerError: the repository is empty, or no model in it has a version.
+        SignatureError: with a public key, a version is not what was signed.
     """
     models = model_names(options.repository)
     if not models:
@@ -202,6 +205,7 @@ def prepare_repository(options: Options, gpu: bool) -> list[str]:
     if not gpu:
         for model in built:
             write_cpu_config(model, options.repository)
+    refuse_unproven(built, options.public_key, options.repository, options.flags)
     if any(flag.startswith("--model-control-mode") for flag in options.flags):
         return []
     unbuilt = [model for model in models if model not in built]

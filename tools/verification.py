@@ -22,6 +22,7 @@ from tools.recipes import Imported, Pipeline, Recipe
 from tools.references import References, answers
 from tools.repository import (
     REPOSITORY,
+    VERIFICATION_FILE,
     RepositoryError,
     held_versions,
     read_manifest,
@@ -30,8 +31,6 @@ from tools.repository import (
     write_atomically,
 )
 from tools.verdict import Findings, conclude, judge
-
-VERIFICATION_FILE = "verification.json"
 
 
 @dataclass(frozen=True)

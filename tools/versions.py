@@ -34,11 +34,19 @@ from tools.hardware import HARDWARE
 from tools.promotion import Promoted
 from tools.proof import ProofError
 from tools.recipes import RecipeError
-from tools.repository import REPOSITORY, RepositoryError, held_versions, read_manifest, version_path, versions
+from tools.repository import (
+    REPOSITORY,
+    VERIFICATION_FILE,
+    RepositoryError,
+    held_versions,
+    read_manifest,
+    version_path,
+    versions,
+)
 from tools.serve import stop_on_signals
 from tools.server_error import ServerError
 from tools.tritonserver import Options, Server
-from tools.verification import VERIFICATION_FILE, Verifier
+from tools.verification import Verifier
 from tools.verification_table import report
 from tools.verify import add_effort_arguments, connections, effort_from, say
 
@@ -67,6 +75,9 @@ def add_server_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--grpc-url", metavar="HOST:PORT", help="its gRPC address (default: as for tools.verify)")
     parser.add_argument("--repository", type=Path, default=REPOSITORY, help="(default: %(default)s)")
     parser.add_argument("--hardware", choices=HARDWARE, default="auto", help="of a server of its own (default: auto)")
+    parser.add_argument(
+        "--public-key", type=Path, metavar="PUBLIC.pem", help="promote only what was signed (tools.sign)"
+    )
 
 
 @contextmanager
@@ -80,7 +91,15 @@ def verifier(arguments: argparse.Namespace, repository: Path) -> Iterator[Verifi
     needed = [*pipelines.all_members(arguments.model, repository), arguments.model]
     loads = [f"--load-model={model}" for model in needed if versions(model, repository)]
     flags = ["--model-control-mode=explicit", *loads]
-    with Server(Options(repository, hardware=arguments.hardware, ready_timeout=300, flags=flags, on_log=say)) as server:
+    options = Options(
+        repository,
+        hardware=arguments.hardware,
+        ready_timeout=300,
+        flags=flags,
+        public_key=arguments.public_key,
+        on_log=say,
+    )
+    with Server(options) as server:
         yield Verifier(connections(server.http, server.grpc), "embedded", repository, effort, say)
 
 
@@ -136,10 +155,12 @@ def told(one: Promoted) -> Document:
     return {**asdict(one), "verification": one.verification.document() if one.verification else None}
 
 
-def promoted(verifier: Verifier, model: str, version: int, allow_worse: bool) -> Promoted:
+def promoted(verifier: Verifier, version: int, arguments: argparse.Namespace) -> Promoted:
     """Promote, and wait until the server has put away what it no longer serves, also where it was refused."""
     try:
-        return promotion.promote(verifier, model, version, verifier.repository, allow_worse)
+        return promotion.promote(
+            verifier, arguments.model, version, verifier.repository, arguments.allow_worse, arguments.public_key
+        )
     finally:
         with verifier.client() as client:
             settle(client)
@@ -153,7 +174,7 @@ def run(arguments: argparse.Namespace) -> Document:
     if arguments.action == "promote":
         version = arguments.version or promotion.every_version(model, repository)[-1]
         with verifier(arguments, repository) as verifies:
-            return told(promoted(verifies, model, version, arguments.allow_worse))
+            return told(promoted(verifies, version, arguments))
     if arguments.action == "prune":
         removed = promotion.prune(model, arguments.keep, repository)
         print(f"{model}: removed {', '.join(map(str, removed)) or 'none'}")

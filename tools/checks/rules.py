@@ -19,6 +19,7 @@ from tools.checks import (
     pytorch,
     sequences,
     served,
+    signatures,
     steps,
     suppressions,
     syntax,
@@ -47,6 +48,7 @@ SUBJECTS = {
     "The pytorch backend": (*pytorch.RULES, *torchscript.RULES, *deep.RULES),
     "Habits": (*habits.RULES, *traffic.RULES),
     "Between models": conflicts.RULES,
+    "Signatures": signatures.RULES,
     "Suppressions": suppressions.RULES,
 }
 RULES: dict[str, Rule] = {rule.id: rule for rules in SUBJECTS.values() for rule in rules}
