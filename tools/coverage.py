@@ -5,8 +5,13 @@ while it is served, `<model>/config.pbtxt` and `<model>/<version>/model.pt`: a v
 written, has the same names, so that no rename invalidates a signature, and one that is moved to another model or number
 does. Left out are other versions, what is derived from config.pbtxt at each start (`configs/cpu.pbtxt`, if it really
 is), and what is written about a version afterwards: its signature and its verification.
+
+Python's caches are covered, although no signature names one: Python reads `__pycache__` in place of the sources, and
+nobody can tell what is in it. Tritonserver's Python writes them whatever its environment says, so they are removed
+before a version is signed or served.
 """
 
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -27,6 +32,8 @@ from tools.repository import (
     version_path,
     versions,
 )
+
+CACHE = "__pycache__"
 
 
 def served_versions(model: str, repository: Path = REPOSITORY) -> list[int]:
@@ -68,6 +75,12 @@ def walk(path: Path, name: str) -> Iterator[tuple[str, Path]]:
         return
     for child in path.iterdir():
         yield from walk(child, f"{name}/{child.name}")
+
+
+def remove_caches(model: str, repository: Path = REPOSITORY) -> None:
+    """Remove Python's caches from a model's folder, as far as possible: it writes them anew from the sources."""
+    for cache in list((repository / model).rglob(CACHE)):
+        shutil.rmtree(cache, ignore_errors=True)  # Not through a link, which is then found by whoever verifies.
 
 
 def is_derived(model: str, repository: Path) -> bool:

@@ -14,14 +14,13 @@ config.pbtxt and labels.txt belong to each version: after an edit, sign again.
 import argparse
 import json
 import os
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tools.coverage import served_versions
-from tools.repository import REPOSITORY, RepositoryError, held_versions, model_names, version_path, versions
+from tools.coverage import remove_caches, served_versions
+from tools.repository import REPOSITORY, RepositoryError, held_versions, model_names, versions
 from tools.signatures import sign, signer
 
 PRIVATE, PUBLIC = "private.pem", "public.pem"
@@ -85,16 +84,12 @@ def chosen(arguments: argparse.Namespace, repository: Path) -> Iterator[tuple[st
 
 
 def sign_all(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Sign what was asked for; the last line of stdout.
-
-    Python's caches are removed first: they are read in place of the sources, but nobody can tell what is in them.
-    """
+    """Sign what was asked for, without Python's caches; the last line of stdout."""
     signer(arguments.key)
     repository = arguments.repository.resolve()
     signed: dict[str, list[int]] = {}
     for model, version in list(chosen(arguments, repository)):
-        for cache in list(version_path(model, version, repository).rglob("__pycache__")):
-            shutil.rmtree(cache)
+        remove_caches(model, repository)
         print(f"{model} version {version}: {sign(model, version, arguments.key, repository)}")
         signed.setdefault(model, []).append(version)
     return {"signed": signed}

@@ -21,16 +21,16 @@ import json
 import re
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from tools.coverage import as_served, covered, served_versions
+from tools.coverage import CACHE, as_served, covered, remove_caches, served_versions
 from tools.repository import REPOSITORY, SIGNATURE_FILE, RepositoryError, version_path, write_atomically
 
-Flaw = Literal["missing", "invalid", "altered"]
+Flaw = Literal["missing", "invalid", "altered", "cached"]
 # What the library and cryptography raise over a file that is no key, or one of another kind.
 NO_KEY = (OSError, ValueError, TypeError, AttributeError)
 # Flags of tritonserver with which it loads what nobody has verified.
@@ -150,35 +150,39 @@ def breaches(model: str, version: int, public_key: Path, repository: Path = REPO
                 found = f"was not made with the private key that belongs to {public_key} ({said(error)})"
                 return [Breach("invalid", model, version, signature, found, again)]
             differ = list(differences(signature, files, repository))
-            known = differ or [(signature, f"does not fit the files ({error})")]
-            remedy = f"put it back as it was signed, or {again}"
-            return [Breach("altered", model, version, file, found, remedy) for file, found in known]
+            known = differ or [("altered", signature, f"does not fit the files ({error})")]
+            remedy = {"altered": f"put it back as it was signed, or {again}", "cached": "remove it: Python rewrites it"}
+            return [Breach(flaw, model, version, file, found, remedy[flaw]) for flaw, file, found in known]
     return []
 
 
-def differences(signature: Path, files: dict[str, Path], repository: Path) -> Iterator[tuple[Path, str]]:
+def differences(signature: Path, files: dict[str, Path], repository: Path) -> Iterator[tuple[Flaw, Path, str]]:
     """The files that are not as a signature says, and how, where it was found to be genuine."""
     bundle = json.loads(signature.read_text())
     statement = json.loads(base64.b64decode(bundle["dsseEnvelope"]["payload"]))
     signed = {one["name"]: one["digest"] for one in statement["predicate"]["resources"]}
     for name in sorted(signed.keys() | files.keys()):
         if name not in files:
-            yield repository / name, "is missing"
+            yield "altered", repository / name, "is missing"
         elif name not in signed:
-            yield files[name], "was added since the version was signed"
+            flaw: Flaw = "cached" if CACHE in Path(name).parts else "altered"
+            yield flaw, files[name], "was added since the version was signed"
         elif hashlib.sha256(files[name].read_bytes()).hexdigest() != signed[name]:
-            yield files[name], "was changed since the version was signed"
+            yield "altered", files[name], "was changed since the version was signed"
 
 
 def refuse_breached(model: str, version: int, public_key: Path, repository: Path = REPOSITORY) -> None:
-    """Raise SignatureError for a version that is not what the holder of the private key signed."""
+    """Raise SignatureError for a version that is not what the holder of the private key signed; caches are removed."""
+    remove_caches(model, repository)
     refuse(breaches(model, version, public_key, repository))
 
 
 def refuse_unproven(
-    models: Iterable[str], public_key: Path | None, repository: Path = REPOSITORY, flags: Sequence[str] = ()
+    models: Sequence[str], public_key: Path | None, repository: Path = REPOSITORY, flags: Sequence[str] = ()
 ) -> None:
-    """See that a server that starts loads nothing but what is signed; without a key nothing is looked at.
+    """See that a server that starts loads nothing but what is signed; without a key nothing is done.
+
+    Python's caches are removed: it would read them in place of the sources.
 
     Args:
         models: those that have a version.
@@ -194,6 +198,8 @@ def refuse_unproven(
         return
     if found := UNPROVEN.search(" ".join(flags)):
         raise SignatureError(f"{found[0]} loads what nobody has verified; leave it out, or --public-key")
+    for model in models:
+        remove_caches(model, repository)
     served = ((model, version) for model in models for version in served_versions(model, repository))
     refuse([one for model, version in served for one in breaches(model, version, public_key, repository)])
 

@@ -14,8 +14,11 @@ ALTERED = Rule(
     "A file was changed, added or removed since its version was signed (--public-key)",
     level="error",
 )
-RULES = (UNSIGNED, INVALID, ALTERED)
-BY_FLAW = {"missing": UNSIGNED, "invalid": INVALID, "altered": ALTERED}
+CACHED = Rule(
+    "signature-cache", "Python's cache lies beside signed sources, and is read in place of them (--public-key)"
+)
+RULES = (UNSIGNED, INVALID, ALTERED, CACHED)
+BY_FLAW = {"missing": UNSIGNED, "invalid": INVALID, "altered": ALTERED, "cached": CACHED}
 EXPECTED = "what the holder of the private key signed"
 
 

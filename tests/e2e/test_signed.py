@@ -1,0 +1,91 @@
+"""tools.serve --public-key: what was signed is served, anything else keeps the server from starting."""
+
+import py_compile
+from importlib.util import cache_from_source
+from pathlib import Path
+from py_compile import PycInvalidationMode
+
+import pytest
+
+from clients.client import Client
+from clients.connection import Connection
+from tests.conftest import Command
+from tests.e2e.serving import FREE_PORTS, add_sleeper, sleep_on
+from tools.promotion import beside
+from tools.repository import hold
+from tools.sign import new_key
+from tools.signatures import SignatureError, breaches, refuse_unproven, sign
+from tools.tritonserver import Options, Server
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Path:
+    """A folder with a pair of keys."""
+    return new_key(tmp_path / "keys")[0].parent
+
+
+@pytest.fixture
+def sleeper(tmp_path: Path, keys: Path) -> Path:
+    """A repository with one signed model, which starts in a moment."""
+    repository = add_sleeper(tmp_path / "models")
+    sign("sleeper", 1, keys / "private.pem", repository)
+    return repository
+
+
+def test_what_was_signed_is_served_and_no_cache_in_its_place(sleeper: Path, keys: Path, tmp_path: Path) -> None:
+    source = sleeper / "sleeper" / "1" / "model.py"
+    other = tmp_path / "other.py"
+    other.write_text(source.read_text().replace('"SECONDS", seconds', '"SECONDS", seconds + 1'))
+    cache = cache_from_source(source)
+    for public_key, answer in ((None, 1.0), (keys / "public.pem", 0.0)):
+        py_compile.compile(str(other), cache, invalidation_mode=PycInvalidationMode.UNCHECKED_HASH)
+        with Server(Options(sleeper, public_key=public_key)) as server:
+            assert sleep_on(server.grpc, 0.0) == answer
+    # The server's Python has written the cache anew, which tools.check says and which keeps nobody from starting.
+    assert [(each.flaw, str(each.file)) for each in breaches("sleeper", 1, keys / "public.pem", sleeper)] == [
+        ("cached", cache)
+    ]
+    refuse_unproven(["sleeper"], keys / "public.pem", sleeper)
+
+
+@pytest.mark.parametrize("name", ["1/model.py", "config.pbtxt"])
+def test_a_changed_byte_keeps_the_server_from_starting(name: str, sleeper: Path, keys: Path, command: Command) -> None:
+    with (sleeper / "sleeper" / name).open("a") as stream:
+        stream.write("#")
+    answer = command("tools.serve", "--repository", sleeper, *FREE_PORTS, "--public-key", keys / "public.pem")
+    assert answer.returncode == 1 and answer.stdout == ""
+    assert answer.stderr.splitlines() == [
+        f"error: sleeper version 1: {sleeper}/sleeper/{name} was changed since the version was signed; put it back as "
+        "it was signed, or sign it, if you trust it, with `python -m tools.sign sleeper --version 1 --key PRIVATE.pem`"
+    ]
+
+
+def test_an_unsigned_model_keeps_the_server_from_starting(sleeper: Path, keys: Path) -> None:
+    add_sleeper(sleeper, "another")
+    with pytest.raises(SignatureError, match=r"^another version 1: .*/1/model.sig does not exist: the version is not"):
+        Server(Options(sleeper, public_key=keys / "public.pem")).__enter__()
+
+
+def test_another_key_keeps_the_server_from_starting(sleeper: Path, tmp_path: Path) -> None:
+    public = new_key(tmp_path / "others")[1]
+    with pytest.raises(SignatureError, match=r"model.sig was not made with the private key that belongs to .*/others/"):
+        Server(Options(sleeper, public_key=public)).__enter__()
+
+
+def test_a_candidate_that_is_not_what_was_signed_never_gets_to_the_server(sleeper: Path, keys: Path) -> None:
+    public = keys / "public.pem"
+    model = sleeper / "sleeper"
+    (model / "2").mkdir()
+    (model / "2" / "model.py").write_text((model / "1" / "model.py").read_text())
+    (model / "2" / "manifest.json").write_text("{}")
+    hold("sleeper", 2, sleeper)
+    with Server(Options(sleeper, public_key=public)) as server, Client(Connection("http", server.http)) as client:
+        with (
+            pytest.raises(SignatureError, match="the version is not signed"),
+            beside(client, "sleeper", 2, sleeper, public),
+        ):
+            pass
+        assert [one["name"] for one in client.models()] == ["sleeper"]
+        sign("sleeper", 2, keys / "private.pem", sleeper)
+        with beside(client, "sleeper", 2, sleeper, public) as (name, before):
+            assert (name, before) == ("sleeper.v2", 1)

@@ -1,0 +1,283 @@
+"""Signatures: a version is as it was signed, to the byte, or it is refused and the file is named."""
+
+import json
+import shutil
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Command
+from tools import coverage, export
+from tools.checks import signatures as rules
+from tools.repository import hold, release, versions, write_cpu_config
+from tools.sign import new_key
+from tools.signatures import Breach, SignatureError, breaches, refuse_unproven, sign
+
+CONFIG = 'name: "{name}"\nbackend: "python"\nmax_batch_size: 0\ninstance_group {{ kind: KIND_GPU }}\n'
+FILES = {
+    "scripted/config.pbtxt": CONFIG.format(name="scripted"),
+    "scripted/labels.txt": "cat\ndog\n",
+    "scripted/configs/h200.pbtxt": CONFIG.format(name="scripted"),
+    "scripted/1/model.pt": "weights of yesterday",
+    "scripted/2/model.pt": "weights",
+    "scripted/2/manifest.json": "{}",
+    "python/config.pbtxt": CONFIG.format(name="python"),
+    "python/1/model.py": "import step\n",
+    "python/1/step.py": "VALUE = 1\n",
+    "python/1/data/table.csv": "1,2\n",
+}
+SIGNED = [name for name in FILES if not name.startswith("scripted/1/")]
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a pair of keys."""
+    return new_key(tmp_path_factory.mktemp("keys"))[0].parent
+
+
+@pytest.fixture(scope="module")
+def signed(keys: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with two models, signed."""
+    repository = tmp_path_factory.mktemp("signed")
+    for name, content in FILES.items():
+        (repository / name).parent.mkdir(parents=True, exist_ok=True)
+        (repository / name).write_text(content)
+    for model in ("scripted", "python"):
+        write_cpu_config(model, repository)
+    sign("scripted", 2, keys / "private.pem", repository)
+    sign("python", 1, keys / "private.pem", repository)
+    return repository
+
+
+@pytest.fixture
+def models(signed: Path, tmp_path: Path) -> Path:
+    """The same for one test to change."""
+    return Path(shutil.copytree(signed, tmp_path / "models", symlinks=True))
+
+
+def found(models: Path, keys: Path) -> list[Breach]:
+    """What is wrong with the versions that are served."""
+    return [
+        each
+        for model in ("scripted", "python")
+        for version in coverage.served_versions(model, models)
+        for each in breaches(model, version, keys / "public.pem", models)
+    ]
+
+
+def where(models: Path, keys: Path) -> list[tuple[str, str]]:
+    """The files that are wrong, with the word that says how."""
+    return [(str(each.file.relative_to(models)), each.found.split(" ")[1]) for each in found(models, keys)]
+
+
+def flip(path: Path) -> None:
+    """Change the last byte."""
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+
+
+def test_what_is_as_it_was_signed_is_in_order(models: Path, keys: Path) -> None:
+    assert found(models, keys) == []
+
+
+@pytest.mark.parametrize("name", SIGNED)
+def test_one_changed_byte_is_found_and_its_file_named(name: str, models: Path, keys: Path) -> None:
+    if name.endswith("config.pbtxt"):  # Still a config, so that nothing else refuses it.
+        text = (models / name).read_text()
+        (models / name).write_text(text.replace("max_batch_size: 0", "max_batch_size: 1"))
+        write_cpu_config(name.split("/")[0], models)
+    else:
+        flip(models / name)
+    if name.endswith("h200.pbtxt"):
+        (models / name).write_text(FILES[name] + "#")
+    assert where(models, keys) == [(name, "changed")]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["python/1/.hidden", "python/1/__pycache__/step.cpython-311.pyc", "python/0/x", "scripted/configs/a100.pbtxt"],
+)
+def test_an_added_file_is_found(name: str, models: Path, keys: Path) -> None:
+    (models / name).parent.mkdir(exist_ok=True)
+    (models / name).write_text(CONFIG.format(name=name.split("/")[0]))
+    assert where(models, keys) == [(name, "added")]
+
+
+def test_a_file_behind_a_linked_folder_counts_as_added(models: Path, keys: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "step.py").touch()
+    (models / "python" / "1" / "more").symlink_to(tmp_path / "elsewhere")
+    assert where(models, keys) == [("python/1/more/step.py", "added")]
+
+
+@pytest.mark.parametrize("name", ["scripted/labels.txt", "scripted/2/model.pt", "python/1/step.py"])
+def test_a_removed_file_is_found(name: str, models: Path, keys: Path) -> None:
+    (models / name).unlink()
+    assert where(models, keys) == [(name, "missing")]
+
+
+def test_a_cpu_config_that_only_says_that_it_is_derived_is_found(models: Path, keys: Path) -> None:
+    with (models / "python" / "configs" / "cpu.pbtxt").open("a") as stream:
+        stream.write("max_batch_size: 64\n")
+    assert where(models, keys) == [("python/configs/cpu.pbtxt", "added")]
+
+
+@pytest.mark.parametrize("name", ["scripted/1/model.pt", "scripted/1/new.py", "scripted/2/verification.json"])
+def test_what_is_not_of_the_signed_version_may_change(name: str, models: Path, keys: Path) -> None:
+    (models / name).write_text("something else")
+    assert found(models, keys) == []
+
+
+def test_a_version_is_proven_where_it_is_held_and_when_it_is_back(models: Path, keys: Path) -> None:
+    hold("scripted", 2, models)
+    assert breaches("scripted", 2, keys / "public.pem", models) == []
+    flip(models / "scripted" / ".held" / "2" / "model.pt")
+    assert [each.found for each in breaches("scripted", 2, keys / "public.pem", models)] == [
+        "was changed since the version was signed"
+    ]
+    release("scripted", 2, models)
+    assert where(models, keys) == [("scripted/2/model.pt", "changed")]
+
+
+def test_a_signed_version_is_refused_under_another_number_or_name(models: Path, keys: Path) -> None:
+    (models / "scripted" / "2").rename(models / "scripted" / "9")
+    shutil.rmtree(models / "python")
+    shutil.copytree(models / "scripted", models / "python")
+    wrong = {name for name, how in where(models, keys) if how == "added"}
+    assert {"scripted/9/model.pt", "python/9/model.pt", "python/labels.txt"} <= wrong
+
+
+def test_all_versions_that_a_policy_serves_must_be_signed(models: Path, keys: Path) -> None:
+    config = models / "scripted" / "configs" / "cpu.pbtxt"
+    config.write_text(CONFIG.format(name="scripted") + "version_policy { all { } }\n")
+    sign("scripted", 2, keys / "private.pem", models)
+    (breach,) = found(models, keys)
+    assert (breach.flaw, breach.version) == ("missing", 1)
+    assert breach.remedy.endswith("`python -m tools.sign scripted --version 1 --key PRIVATE.pem`")
+
+
+def test_a_signature_of_another_key_is_refused(models: Path, keys: Path, tmp_path: Path) -> None:
+    private, _ = new_key(tmp_path / "other")
+    sign("python", 1, private, models)
+    (breach,) = found(models, keys)
+    assert breach.flaw == "invalid" and breach.file == models / "python" / "1" / "model.sig"
+    assert "Key mismatch" in breach.found
+
+
+def forge(bundle: dict[str, Any]) -> None:
+    envelope = bundle["dsseEnvelope"]
+    envelope["payload"] = envelope["payload"][:-8] + "AAAA" + envelope["payload"][-4:]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        forge,
+        lambda bundle: bundle["dsseEnvelope"]["signatures"].clear(),
+        lambda bundle: bundle.pop("dsseEnvelope"),
+        lambda bundle: bundle["verificationMaterial"].pop("publicKey"),
+        lambda bundle: bundle.clear(),
+    ],
+)
+def test_a_damaged_signature_is_refused(damage: Callable[[dict[str, Any]], None], models: Path, keys: Path) -> None:
+    path = models / "python" / "1" / "model.sig"
+    bundle = json.loads(path.read_text())
+    damage(bundle)
+    path.write_text(json.dumps(bundle))
+    assert [(each.flaw, each.file) for each in found(models, keys)] == [("invalid", path)]
+
+
+def test_a_signature_of_another_version_is_refused(models: Path, keys: Path) -> None:
+    sign("scripted", 1, keys / "private.pem", models)
+    shutil.copy(models / "scripted" / "1" / "model.sig", models / "scripted" / "2" / "model.sig")
+    assert {how for _, how in where(models, keys)} == {"missing", "added"}
+
+
+def test_a_new_key_can_be_read_by_its_owner_alone_and_overwrites_none(tmp_path: Path, command: Command) -> None:
+    made = command("tools.sign", "--new-key", tmp_path / "keys")
+    assert made.returncode == 0
+    private, public = (Path(path) for path in json.loads(made.stdout.splitlines()[-1]).values())
+    assert stat.S_IMODE(private.stat().st_mode) == 0o600
+    before = private.read_bytes(), public.read_bytes()
+    again = command("tools.sign", "--new-key", tmp_path / "keys")
+    assert again.returncode == 1 and f"{private}: it exists, and keys are never overwritten" in again.stderr
+    private.unlink()
+    assert command("tools.sign", "--new-key", tmp_path / "keys").returncode == 1
+    assert (before[1], False) == (public.read_bytes(), private.exists())
+
+
+def test_the_command_signs_what_is_served_and_removes_pythons_caches(
+    models: Path, keys: Path, command: Command
+) -> None:
+    (models / "scripted" / "2" / "model.sig").unlink()
+    (models / "python" / "1" / "__pycache__").mkdir()
+    (models / "python" / "1" / "__pycache__" / "step.cpython-311.pyc").touch()
+    answer = command("tools.sign", "--key", keys / "private.pem", "--repository", models)
+    assert answer.returncode == 0, answer.stderr
+    assert json.loads(answer.stdout.splitlines()[-1]) == {"signed": {"python": [1], "scripted": [2]}}
+    assert found(models, keys) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("pythn",), "no model pythn in"),
+        (("python", "--version", "7"), "python has no version 7; there are: 1"),
+        (("--key", "public.pem"), "public.pem cannot sign ("),
+        (("--key", "none.pem"), "none.pem cannot sign (No such file or directory); expected a private key"),
+    ],
+)
+def test_what_cannot_be_signed_is_said(
+    arguments: tuple[str, ...], message: str, models: Path, keys: Path, command: Command
+) -> None:
+    given = [str(keys / each) if each.endswith(".pem") else each for each in arguments]
+    key = [] if "--key" in given else ["--key", str(keys / "private.pem")]
+    answer = command("tools.sign", *given, *key, "--repository", models)
+    assert answer.returncode == 1 and message in answer.stderr and "Traceback" not in answer.stderr
+
+
+def test_the_check_names_rule_file_and_remedy(models: Path, keys: Path, command: Command) -> None:
+    flip(models / "scripted" / "2" / "model.pt")
+    (models / "python" / "1" / "model.sig").unlink()
+    answer = command("tools.check", models, "--json", "--public-key", keys / "public.pem")
+    document = json.loads(answer.stdout)
+    told = {(each["rule"], each["model"], Path(each["file"]).name) for each in document["findings"]}
+    ours = {(each.rule, each.model, each.place.file.name) for each in rules.check(models, keys / "public.pem")}
+    assert answer.returncode == 1 and ours <= told
+    assert ours == {
+        ("signature-altered", "scripted", "model.pt"),
+        ("signature-missing", "python", "model.sig"),
+    }
+    without = command("tools.check", models, "--json").stdout
+    assert not any(each["rule"].startswith("signature-") for each in json.loads(without)["findings"])
+
+
+def test_a_check_with_something_that_is_no_public_key_could_not_be_run(models: Path, command: Command) -> None:
+    answer = command("tools.check", models, "--public-key", models / "scripted" / "labels.txt")
+    assert answer.returncode == 2 and "labels.txt cannot verify (" in answer.stderr
+
+
+@pytest.mark.parametrize(
+    "flags", [["--model-control-mode=poll"], ["--model-control-mode", "poll"], ["--model-store=x"]]
+)
+def test_a_server_that_would_load_what_nobody_verifies_is_refused(flags: list[str], models: Path, keys: Path) -> None:
+    with pytest.raises(SignatureError, match="loads what nobody has verified; leave it out, or --public-key"):
+        refuse_unproven(["python"], keys / "public.pem", models, flags)
+    refuse_unproven(["python"], keys / "public.pem", models, ["--model-control-mode=explicit"])
+
+
+def test_an_exported_version_is_signed_before_anybody_sees_it(models: Path, keys: Path) -> None:
+    def fill(folder: Path) -> dict[str, Any]:
+        (folder / "model.py").write_text("import step\n")
+        return {}
+
+    export.publish("python", fill, models, private_key=keys / "private.pem")
+    assert versions("python", models)[-1] == 2 and found(models, keys) == []
+    export.publish("python", fill, models, held=True, private_key=keys / "private.pem")
+    assert breaches("python", 3, keys / "public.pem", models) == []
+    with pytest.raises(SignatureError, match="cannot sign"):
+        export.publish("python", fill, models, private_key=keys / "public.pem")
+    assert versions("python", models)[-1] == 2 and not list(models.glob("*/.staging-*"))
