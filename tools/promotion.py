@@ -171,11 +171,14 @@ def switch(client: Client | None, model: str, version: int, repository: Path) ->
         raise RefusedError(f"{model} version {version} could not take over, and what was served is: {error}") from error
 
 
-def rollback(client: Client | None, model: str, repository: Path = REPOSITORY) -> Promoted:
+def rollback(
+    client: Client | None, model: str, repository: Path = REPOSITORY, public_key: Path | None = None
+) -> Promoted:
     """Serve the version that was served before the newest one again; the newest is held.
 
     Raises:
-        RefusedError, RepositoryError: there is none, or it cannot be loaded; nothing has changed.
+        RefusedError, RepositoryError: there is none, it is not what was signed with the private key to the public one
+            (if that is given), or it cannot be loaded; nothing has changed.
     """
     check_policy(model, repository)
     seen = versions(model, repository)
@@ -184,6 +187,8 @@ def rollback(client: Client | None, model: str, repository: Path = REPOSITORY) -
         raise RepositoryError(
             f"{model} has no earlier version to roll back to (held: {held}); promote one by its number"
         )
+    if public_key:
+        refuse_breached(model, seen[-2], public_key, repository)
     switch(client, model, seen[-2], repository)
     return Promoted(model, seen[-2], seen[-1])
 

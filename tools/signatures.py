@@ -147,7 +147,7 @@ def breaches(model: str, version: int, public_key: Path, repository: Path = REPO
             verifies.verify(top, signature)
         except Exception as error:  # Whatever a forged file makes the library raise, the version is refused.
             if not str(error).startswith("Signature mismatch"):
-                found = f"was not made with the private key that belongs to {public_key} ({said(error)})"
+                found = f"was not found to be made with the private key that belongs to {public_key} ({said(error)})"
                 return [Breach("invalid", model, version, signature, found, again)]
             differ = list(differences(signature, files, repository))
             known = differ or [("altered", signature, f"does not fit the files ({error})")]

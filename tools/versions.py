@@ -75,9 +75,7 @@ def add_server_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--grpc-url", metavar="HOST:PORT", help="its gRPC address (default: as for tools.verify)")
     parser.add_argument("--repository", type=Path, default=REPOSITORY, help="(default: %(default)s)")
     parser.add_argument("--hardware", choices=HARDWARE, default="auto", help="of a server of its own (default: auto)")
-    parser.add_argument(
-        "--public-key", type=Path, metavar="PUBLIC.pem", help="promote only what was signed (tools.sign)"
-    )
+    parser.add_argument("--public-key", type=Path, metavar="PUBLIC.pem", help="serve only what was signed (tools.sign)")
 
 
 @contextmanager
@@ -181,7 +179,7 @@ def run(arguments: argparse.Namespace) -> Document:
         return {"model": model, "removed": removed}
     client = Client(Connection("http", arguments.url, timeout_s=promotion.LOAD_SECONDS)) if arguments.url else None
     if arguments.action == "rollback":
-        done = promotion.rollback(client, model, repository)
+        done = promotion.rollback(client, model, repository, arguments.public_key)
         if client:
             settle(client)
         return told(done)

@@ -11,7 +11,7 @@ from clients.client import Client
 from clients.connection import Connection
 from tests.conftest import Command
 from tests.e2e.serving import FREE_PORTS, add_sleeper, sleep_on
-from tools.promotion import beside
+from tools.promotion import beside, rollback, serving
 from tools.repository import hold
 from tools.sign import new_key
 from tools.signatures import SignatureError, breaches, refuse_unproven, sign
@@ -37,10 +37,9 @@ def test_what_was_signed_is_served_and_no_cache_in_its_place(sleeper: Path, keys
     other = tmp_path / "other.py"
     other.write_text(source.read_text().replace('"SECONDS", seconds', '"SECONDS", seconds + 1'))
     cache = cache_from_source(source)
-    for public_key, answer in ((None, 1.0), (keys / "public.pem", 0.0)):
-        py_compile.compile(str(other), cache, invalidation_mode=PycInvalidationMode.UNCHECKED_HASH)
-        with Server(Options(sleeper, public_key=public_key)) as server:
-            assert sleep_on(server.grpc, 0.0) == answer
+    py_compile.compile(str(other), cache, invalidation_mode=PycInvalidationMode.UNCHECKED_HASH)
+    with Server(Options(sleeper, public_key=keys / "public.pem")) as server:
+        assert sleep_on(server.grpc, 0.0) == 0.0
     # The server's Python has written the cache anew, which tools.check says and which keeps nobody from starting.
     assert [(each.flaw, str(each.file)) for each in breaches("sleeper", 1, keys / "public.pem", sleeper)] == [
         ("cached", cache)
@@ -48,16 +47,23 @@ def test_what_was_signed_is_served_and_no_cache_in_its_place(sleeper: Path, keys
     refuse_unproven(["sleeper"], keys / "public.pem", sleeper)
 
 
-@pytest.mark.parametrize("name", ["1/model.py", "config.pbtxt"])
-def test_a_changed_byte_keeps_the_server_from_starting(name: str, sleeper: Path, keys: Path, command: Command) -> None:
-    with (sleeper / "sleeper" / name).open("a") as stream:
+def test_a_changed_config_keeps_the_server_from_starting(sleeper: Path, keys: Path, command: Command) -> None:
+    with (sleeper / "sleeper" / "config.pbtxt").open("a") as stream:
         stream.write("#")
     answer = command("tools.serve", "--repository", sleeper, *FREE_PORTS, "--public-key", keys / "public.pem")
     assert answer.returncode == 1 and answer.stdout == ""
-    assert answer.stderr.splitlines() == [
-        f"error: sleeper version 1: {sleeper}/sleeper/{name} was changed since the version was signed; put it back as "
-        "it was signed, or sign it, if you trust it, with `python -m tools.sign sleeper --version 1 --key PRIVATE.pem`"
-    ]
+    assert answer.stderr.rstrip() == (
+        f"error: sleeper version 1: {sleeper}/sleeper/config.pbtxt was changed since the version was signed; put it "
+        "back as it was signed, or sign it, if you trust it, with "
+        "`python -m tools.sign sleeper --version 1 --key PRIVATE.pem`"
+    )
+
+
+def test_a_changed_byte_of_the_model_keeps_the_server_from_starting(sleeper: Path, keys: Path) -> None:
+    path = sleeper / "sleeper" / "1" / "model.py"
+    path.write_text(path.read_text().replace("float", "floaT"))
+    with pytest.raises(SignatureError, match="/sleeper/1/model.py was changed since the version was signed"):
+        Server(Options(sleeper, public_key=keys / "public.pem")).__enter__()
 
 
 def test_an_unsigned_model_keeps_the_server_from_starting(sleeper: Path, keys: Path) -> None:
@@ -68,8 +74,18 @@ def test_an_unsigned_model_keeps_the_server_from_starting(sleeper: Path, keys: P
 
 def test_another_key_keeps_the_server_from_starting(sleeper: Path, tmp_path: Path) -> None:
     public = new_key(tmp_path / "others")[1]
-    with pytest.raises(SignatureError, match=r"model.sig was not made with the private key that belongs to .*/others/"):
+    with pytest.raises(
+        SignatureError, match=r"model.sig was not found to be made with the private key that belongs to .*/others/"
+    ):
         Server(Options(sleeper, public_key=public)).__enter__()
+
+
+def test_an_earlier_version_that_was_altered_is_not_rolled_back_to(sleeper: Path, keys: Path) -> None:
+    (sleeper / "sleeper" / "2").mkdir()
+    (sleeper / "sleeper" / "1" / "model.py").write_text("")
+    with pytest.raises(SignatureError, match="^sleeper version 1: .*/1/model.py was changed"):
+        rollback(None, "sleeper", sleeper, keys / "public.pem")
+    assert serving("sleeper", sleeper) == 2
 
 
 def test_a_candidate_that_is_not_what_was_signed_never_gets_to_the_server(sleeper: Path, keys: Path) -> None:

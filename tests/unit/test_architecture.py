@@ -24,6 +24,7 @@ WITHOUT_TORCH = (
     "tools.tritonserver",
     "tools.demo",
     "tools.check",
+    "tools.sign",
     "clients.classify",
     "clients.router",
     "loadtest.run",
@@ -47,6 +48,11 @@ def test_a_room_imports_only_along_the_arrows(room: str) -> None:
     assert sources(room)
     found = {(path.name, name) for path in sources(room) for name in imports(path)}
     assert not {(file, name) for file, name in found if name.split(".")[0] in FORBIDDEN[room]}
+
+
+def test_what_verifies_signatures_is_loaded_only_where_there_is_a_key() -> None:
+    program = "import sys, tools.check, tools.serve, tools.sign; sys.exit('model_signing' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT).returncode == 0
 
 
 @pytest.mark.parametrize("module", WITHOUT_TORCH)
