@@ -4,10 +4,16 @@ Locust's own percentiles are rounded to two digits; these come from an HDR histo
 digits over the whole range, which workers send to the master with their usual reports.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from hdrh.histogram import HdrHistogram
-from locust.env import Environment
+
+if TYPE_CHECKING:
+    # Importing Locust replaces the process's sockets by gevent's, which asyncio does not get on with.
+    from locust.env import Environment
+
+    from loadtest.intervals import Values
 
 LONGEST_US = 60_000_000
 DIGITS = 3
@@ -17,7 +23,7 @@ KEY = "latencies"
 class Latencies:
     """The histograms of one test, by model; attached to a Locust environment for its whole life."""
 
-    def __init__(self, environment: Environment):
+    def __init__(self, environment: "Environment"):
         self.histograms: dict[str, HdrHistogram] = {}
         events = environment.events
         events.request.add_listener(self.on_request)
@@ -54,10 +60,19 @@ class Latencies:
         return total
 
 
+def histogram_of(latencies: "Values") -> HdrHistogram:
+    """The histogram of [requests] latencies in seconds; such histograms of several runs can be added."""
+    histogram = HdrHistogram(1, LONGEST_US, DIGITS)
+    values, counts = np.unique(np.clip(latencies * 1e6, 1, LONGEST_US).astype(np.int64), return_counts=True)
+    for value, count in zip(values.tolist(), counts.tolist(), strict=True):
+        histogram.record_value(value, count)
+    return histogram
+
+
 def percentiles(histogram: HdrHistogram) -> dict[str, float | None]:
-    """Mean, p50, p95, p99 and maximum in milliseconds; None when nothing was answered."""
+    """Mean, percentiles and maximum in milliseconds; None when nothing was answered."""
     answered = histogram.get_total_count() > 0
-    levels = {"p50_ms": 50, "p95_ms": 95, "p99_ms": 99, "max_ms": 100}
+    levels = {"p50_ms": 50, "p90_ms": 90, "p95_ms": 95, "p99_ms": 99, "p99.9_ms": 99.9, "max_ms": 100}
     values = {name: histogram.get_value_at_percentile(level) / 1000 for name, level in levels.items()}
     values = {"mean_ms": round(histogram.get_mean_value() / 1000, 3), **values}
     return values if answered else dict.fromkeys(values)

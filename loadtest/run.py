@@ -1,9 +1,11 @@
 """Load-test a Triton server over HTTP and gRPC: `python -m loadtest.run`.
 
-Runs Locust headless with `loadtest/locustfile.py`, once per protocol, and prints what the clients saw beside what the
+With a model as its first word, it sends that model requests by a schedule, see `loadtest.direct`. Without one, it runs
+Locust headless with `loadtest/locustfile.py`, once per protocol, and prints what the clients saw beside what the
 server counted. Reports (HTML, Markdown, JSON) go to build/loadtest; the last line of stdout is one JSON document.
 The exit code is 1 when an objective of --slo is missed or nothing was answered, 2 when the test could not be run.
 
+    python -m loadtest.run mnist_mlp --rate 500 --arrivals poisson --duration 30 --protocol grpc --slo 'p99<20ms'
     python -m loadtest.run --users 32 --run-time 30 --slo 'p99<50ms,errors<0.1%'
     python -m loadtest.run --protocols grpc --models mnist_mlp,cifar10_cnn=2 --processes 2
 """
@@ -29,7 +31,8 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m loadtest.run",
         description=(__doc__ or "").split("\n")[0],
-        epilog="Further options go to Locust as they are, for example --models, --slo, --client-batch, --processes; "
+        epilog="`python -m loadtest.run MODEL --help` for requests by a schedule. Further options go to Locust as they "
+        "are, for example --models, --slo, --client-batch, --processes; "
         "`locust -f loadtest/locustfile.py --help` lists them. Servers: $TRITON_HTTP_URL and $TRITON_GRPC_URL.",
     )
     parser.add_argument("--protocols", nargs="+", choices=PROTOCOLS, default=PROTOCOLS, help="(default: both)")
@@ -63,6 +66,10 @@ def measure(protocol: str, arguments: argparse.Namespace, options: Sequence[str]
 
 def main() -> int:
     """Entry point."""
+    if len(sys.argv) > 1 and not sys.argv[1].startswith("-"):
+        from loadtest import direct
+
+        return direct.main(sys.argv[1:])
     arguments, options = parser().parse_known_args()
     results: dict[str, Any] = {}
     worst = 0

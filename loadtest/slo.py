@@ -4,8 +4,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-METRICS = {"p50": "p50_ms", "p95": "p95_ms", "p99": "p99_ms", "max": "max_ms", "rps": "rps", "errors": "error_share"}
-PATTERN = re.compile(r"\s*(\w+)\s*([<>])\s*(\d+(?:\.\d+)?)\s*(us|ms|s|%)?\s*")
+PERCENTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p99.9": 0.999}
+LATENCIES = {name: f"{name}_ms" for name in (*PERCENTILES, "max")}
+METRICS = {**LATENCIES, "rps": "rps", "errors": "error_share"}
+PATTERN = re.compile(r"\s*([\w.]+)\s*([<>])\s*(\d+(?:\.\d+)?)\s*(us|ms|s|%)?\s*")
 # What a unit multiplies a limit by; None is no unit.
 MILLISECONDS: dict[str | None, float] = {"us": 0.001, "ms": 1.0, "s": 1000.0}
 UNITS: dict[str, dict[str | None, float]] = {"rps": {None: 1.0}, "errors": {"%": 0.01}}
@@ -68,7 +70,14 @@ def missed(objectives: list[Objective], figures: Mapping[str, float | None]) -> 
 def shown(objective: Objective, value: float | None) -> str:
     """A figure in the unit that people expect of it."""
     if value is None:
-        return "not measured: nothing was answered"
+        return "not measured: too little was answered"
     if objective.figure == "error_share":
         return f"{value:.3%}"
     return f"{value:,.1f}" if objective.figure == "rps" else f"{value:.4g} ms"
+
+
+def patience_ms(objectives: list[Objective]) -> float | None:
+    """How long an answer may take to be of use: the limit for the highest percentile that has one, in milliseconds."""
+    limits = {one.figure: one.limit for one in objectives if one.below}
+    named = [limits[figure] for figure in LATENCIES.values() if figure in limits]
+    return named[-1] if named else None

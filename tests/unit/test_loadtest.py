@@ -62,7 +62,7 @@ def test_a_missed_objective_says_what_was_reached() -> None:
 
 
 def test_an_objective_is_missed_when_nothing_was_answered() -> None:
-    assert slo.missed(slo.parse("p99<1ms"), {"p99_ms": None}) == ["p99<1ms (was not measured: nothing was answered)"]
+    assert slo.missed(slo.parse("p99<1ms"), {"p99_ms": None}) == ["p99<1ms (was not measured: too little was answered)"]
 
 
 def test_percentiles_keep_microseconds_where_locusts_are_rounded() -> None:

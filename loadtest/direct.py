@@ -1,0 +1,239 @@
+"""One model, one run, no Locust: requests by a schedule (open loop) or by so many callers (closed loop).
+
+`python -m loadtest.run MODEL …` comes here. In an open loop a request is due when the schedule says so, whether or not
+the server has answered the ones before, and its latency counts from that moment: a stall costs all who come during it.
+The exit code is 1 when an objective of --slo is missed or nothing was answered, 2 when the test could not be run, and
+3 when the generator was the bottleneck, so that its figures would say nothing of the server and are not given.
+
+    python -m loadtest.run mnist_mlp --rate 500 --arrivals poisson --duration 30 --protocol grpc --slo 'p99<20ms'
+    python -m loadtest.run mnist_mlp --concurrency 8
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clients.client import Client
+from clients.connection import Connection, add_connection_arguments, connection_from
+from clients.errors import ClientError, InvalidInput
+from clients.status import figures as server_figures
+from loadtest import server_statistics, slo
+from loadtest.arrivals import SCHEDULES, Times, due_times
+from loadtest.audit import audit
+from loadtest.generator.fleet import GeneratorError, Sent, send_all
+from loadtest.generator.grpc_lane import grpc_target
+from loadtest.generator.http_lane import http_target
+from loadtest.generator.process import Order
+from loadtest.measurement import Document, course, figures, keeps_up, verdict, window
+from loadtest.payloads import SAMPLES, Payload, payload
+from loadtest.server_statistics import Snapshot
+from loadtest.summary import text
+
+# What the last line of stdout leaves to the file.
+BULKY = ("curve", "course", "histogram")
+DURATION_S = 10.0
+INVALID = 3
+
+
+@dataclass(frozen=True)
+class Load:
+    """What is asked of a server: a schedule, or callers who wait for their answers.
+
+    Attributes:
+        arrivals: name of the schedule, or path of a trace; None for a closed loop.
+        rate: requests per second.
+        due: [requests] seconds from the start; None for a closed loop.
+        callers: of a closed loop, else 0.
+        duration: seconds for which requests are sent.
+    """
+
+    arrivals: str | None
+    rate: float | None
+    due: Times | None
+    callers: int
+    duration: float
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Against what and how: the same for every run of a search.
+
+    Attributes:
+        processes: sending processes.
+        connections: the most that may be open.
+        cut: seconds of warm-up to leave out; None lets the latencies decide.
+        seed: of the schedule.
+    """
+
+    connection: Connection
+    payload: Payload
+    client_batch: int
+    processes: int
+    connections: int
+    cut: float | None
+    seed: int
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    parser = argparse.ArgumentParser(prog="python -m loadtest.run", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("model", metavar="MODEL")
+    how = parser.add_argument_group("load")
+    how.add_argument("--rate", type=float, metavar="N", help="requests per second (open loop)")
+    how.add_argument(
+        "--arrivals", default="poisson", help=f"{', '.join(SCHEDULES)}, or a file of times (default: %(default)s)"
+    )
+    how.add_argument("--concurrency", type=int, metavar="N", help="callers who wait for their answers (closed loop)")
+    how.add_argument("--duration", type=float, metavar="S", help=f"seconds (default: {DURATION_S:g}; trace: its own)")
+    how.add_argument("--seed", type=int, default=0, help="of the schedule (default: %(default)s)")
+    how.add_argument("--slo", default="", help="e.g. 'p99<20ms,errors<0.1%%'; the exit code is 1 when missed")
+    add_setting_arguments(parser)
+    add_connection_arguments(parser)
+    return parser
+
+
+def add_setting_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that every command that sends load has."""
+    group = parser.add_argument_group("generator")
+    group.add_argument("--processes", type=int, default=1, metavar="N", help="sending processes (default: 1)")
+    group.add_argument("--connections", type=int, default=512, metavar="N", help="open at most (default: 512)")
+    group.add_argument("--warm-up", type=float, metavar="S", help="seconds to leave out (default: found by MSER-5)")
+    group.add_argument("--client-batch", type=int, default=1, metavar="N", help="inferences per request (default: 1)")
+    group.add_argument("--samples", type=Path, default=SAMPLES, help="folder of sample images (default: %(default)s)")
+
+
+def load_of(arguments: argparse.Namespace) -> Load:
+    """What the arguments ask for.
+
+    Raises:
+        InvalidInput: they do not fit together, or a trace cannot be read.
+    """
+    trace = arguments.arrivals not in SCHEDULES
+    if arguments.concurrency is not None:
+        if arguments.rate is not None or trace:
+            raise InvalidInput("--concurrency is a closed loop, --rate and --arrivals an open one; choose")
+        return closed(arguments.concurrency, DURATION_S if arguments.duration is None else arguments.duration)
+    if arguments.rate is None and not trace:
+        raise InvalidInput("expected --rate N (open loop) or --concurrency N (closed loop)")
+    duration = DURATION_S if arguments.duration is None and not trace else arguments.duration
+    return scheduled(arguments.arrivals, arguments.rate, duration, arguments.seed)
+
+
+def closed(callers: int, duration: float) -> Load:
+    """A closed loop."""
+    if callers < 1 or not 0 < duration < float("inf"):
+        raise InvalidInput(f"expected --concurrency of at least 1 and --duration above 0, got {callers} and {duration}")
+    return Load(None, None, None, callers, duration)
+
+
+def scheduled(arrivals: str, rate: float | None, duration: float | None, seed: int) -> Load:
+    """An open loop; a trace without a duration lasts until its last request."""
+    due = due_times(arrivals, rate, duration, seed)
+    length = duration if duration is not None else float(due[-1]) + (float(due[-1]) / max(1, len(due) - 1) or 1.0)
+    return Load(arrivals, rate, due, 0, length)
+
+
+def setting_of(client: Client, arguments: argparse.Namespace) -> Setting:
+    """Encode the requests, and gather what stays the same.
+
+    Raises:
+        InvalidInput: a number cannot be used.
+        ClientError: the server has no such model.
+    """
+    for name in ("processes", "connections"):
+        if getattr(arguments, name) < 1:
+            raise InvalidInput(f"expected --{name} of at least 1, got {getattr(arguments, name)}")
+    return Setting(
+        client.connection,
+        payload(client, arguments.model, arguments.samples, arguments.client_batch),
+        arguments.client_batch,
+        arguments.processes,
+        max(arguments.connections, arguments.processes),
+        arguments.warm_up,
+        arguments.seed,
+    )
+
+
+def measure(client: Client, setting: Setting, load: Load, objectives: list[slo.Objective]) -> Document:
+    """Send a load and say what came of it, on both sides.
+
+    Raises:
+        InvalidInput: nothing would be left after the warm-up.
+        ClientError: the server does not answer.
+        GeneratorError: a sending process died.
+    """
+    if setting.cut is not None and not 0 <= setting.cut < load.duration:
+        raise InvalidInput(
+            f"expected --warm-up of 0 to less than the test's {load.duration:g} seconds, got {setting.cut:g}"
+        )
+    before = server_statistics.snapshot(client)
+    sent = send_all(order_of(setting, load), setting.processes)
+    counted = server_statistics.difference(before, server_statistics.snapshot(client))
+    return document_of(setting, load, sent, counted, objectives)
+
+
+def order_of(setting: Setting, load: Load) -> Order:
+    """What the sending processes are told."""
+    to = (http_target if setting.connection.protocol == "http" else grpc_target)(setting.connection, setting.payload)
+    return Order(to, load.due, load.callers, load.duration, setting.connections, setting.connection.timeout_s)
+
+
+def document_of(
+    setting: Setting, load: Load, sent: Sent, counted: Snapshot, objectives: list[slo.Objective]
+) -> Document:
+    """Everything about a run; client times in milliseconds, server times in mean microseconds per request."""
+    # Where the rate changes, so does the state: nothing of it is warm-up.
+    changes = load.arrivals not in ("constant", "poisson", None)
+    part = window(sent.records, load.duration, 0.0 if changes and setting.cut is None else setting.cut)
+    model, found = setting.payload.model, audit(sent)
+    asked: dict[str, Any] = {
+        "model": model,
+        "protocol": setting.connection.protocol,
+        "url": setting.connection.url,
+        "loop": "closed" if load.due is None else "open",
+        "arrivals": load.arrivals,
+        "rate": load.rate,
+        "concurrency": load.callers or None,
+        "duration_s": round(load.duration, 3),
+        "seed": setting.seed,
+        "client_batch": setting.client_batch,
+        "payload": setting.payload.source,
+        "cpus": os.cpu_count(),
+        "warm_up_s": round(part.start, 3),
+        "started": sent.started,
+    }
+    seen = {**figures(sent.records, part, objectives), "course": course(sent.records, load.duration)}
+    return {
+        **asked,
+        **verdict(seen, found, objectives),
+        "steady": None if changes else part.steady and keeps_up(seen),
+        "generator": found.document(),
+        "server": server_figures(counted[model]) if model in counted else {},
+    }
+
+
+def exit_code(document: Document) -> int:
+    """0 passed, 1 missed an objective, 3 not valid."""
+    return INVALID if not document["valid"] else int(not document["passed"])
+
+
+def main(words: Sequence[str]) -> int:
+    """Entry point for `python -m loadtest.run MODEL …`."""
+    arguments = parser().parse_args(words)
+    arguments.retries = 0  # A second attempt would hide what the first one met.
+    try:
+        objectives = slo.parse(arguments.slo)
+        load = load_of(arguments)
+        with Client(connection_from(arguments)) as client:
+            document = measure(client, setting_of(client, arguments), load, objectives)
+    except (ClientError, slo.SloError, GeneratorError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(text(document))
+    print(json.dumps({key: value for key, value in document.items() if key not in BULKY}, separators=(",", ":")))
+    return exit_code(document)

@@ -1,0 +1,166 @@
+"""One kept-open HTTP connection that sends requests which are bytes already and reads no more of answers than it must.
+
+General HTTP clients spend most of their time on what never changes during a test: building headers, parsing them into
+dictionaries. Here a request is one write, and of an answer the status and the length are read.
+"""
+
+import asyncio
+import json
+import re
+import ssl
+from dataclasses import dataclass
+
+from clients.connection import Connection
+from loadtest.generator.lane import Finished, check_size, kind_of
+from loadtest.payloads import Payload
+
+CONTENT_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)", re.IGNORECASE)
+CLOSES = re.compile(rb"\r\nconnection:[ \t]*close", re.IGNORECASE)
+HEAD_END = b"\r\n\r\n"
+
+
+@dataclass(frozen=True)
+class HttpTarget:
+    """Where to and what: complete requests, head and body; `tls` says whether and how `connection` is encrypted."""
+
+    connection: Connection
+    requests: tuple[bytes, ...]
+    answer_bytes: int
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port."""
+        host, _, port = self.connection.url.partition("/")[0].rpartition(":")
+        return host.strip("[]"), int(port)
+
+
+def http_target(connection: Connection, payload: Payload) -> HttpTarget:
+    """Put a head before every body, once."""
+    server, _, prefix = connection.url.partition("/")
+    path = f"{'/' if prefix else ''}{prefix.rstrip('/')}/v2/models/{payload.model}/infer"
+    headers = {"Host": server, **connection.headers, **payload.headers}
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    requests = (
+        f"POST {path} HTTP/1.1\r\n{lines}Content-Length: {len(body)}\r\n\r\n".encode() + body for body in payload.bodies
+    )
+    return HttpTarget(connection, tuple(requests), payload.answer_bytes)
+
+
+class HttpLane(asyncio.Protocol):
+    """A connection, opened when it is first needed and again after it broke."""
+
+    def __init__(self, target: HttpTarget, tls: ssl.SSLContext | None, finished: Finished):
+        self.target = target
+        self.tls = tls
+        self.finished = finished
+        self.transport: asyncio.Transport | None = None
+        self.connecting: asyncio.Task[None] | None = None
+        self.number = -1  # of the request under way; -1: none
+        self.received = bytearray()
+        self.expected = 0  # bytes of the answer with its head; 0: not known yet
+
+    async def open(self) -> None:
+        """Connect; raises OSError when nothing answers."""
+        await asyncio.get_running_loop().create_connection(lambda: self, *self.target.address, ssl=self.tls)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the connection."""
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def send(self, number: int) -> None:
+        """Write a request; connect first where there is no connection."""
+        self.number = number
+        if self.transport is None:
+            self.connecting = asyncio.get_running_loop().create_task(self._connect_and_write())
+        else:
+            self._write()
+
+    def _write(self) -> None:
+        assert self.transport is not None
+        self.transport.write(self.target.requests[self.number % len(self.target.requests)])
+
+    async def _connect_and_write(self) -> None:
+        try:
+            await self.open()
+        except OSError as error:
+            self._finish(kind_of("no connection", error.strerror or str(error)))
+        else:
+            self._write()
+
+    def data_received(self, data: bytes) -> None:
+        """Read on; the answer is complete when it is as long as its head says."""
+        self.received += data
+        if not self.expected:
+            self._read_head()
+        if self.expected and len(self.received) >= self.expected:
+            self._read_answer()
+
+    def _read_head(self) -> None:
+        end = self.received.find(HEAD_END)
+        if end < 0:
+            return
+        length = CONTENT_LENGTH.search(self.received, 0, end)
+        if length is None:
+            self._break("an answer without Content-Length")
+        else:
+            self.expected = end + len(HEAD_END) + int(length[1])
+
+    def _read_answer(self) -> None:
+        end = self.received.find(HEAD_END)
+        status, size = bytes(self.received[9:12]), self.expected - end - len(HEAD_END)
+        if status == b"200":
+            kind = check_size(size, self.target.answer_bytes)
+        else:
+            kind = kind_of(f"HTTP {status.decode()}", message(bytes(self.received[-size:]) if size else b""))
+        if CLOSES.search(self.received, 0, end):
+            self._drop()
+        self._clear()
+        self._finish(kind)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The server closed: a failure only where it owed an answer."""
+        self.transport = None
+        self._clear()
+        if self.number >= 0:
+            self._finish("the connection broke")
+
+    def give_up(self) -> None:
+        """Close the connection: what still comes on it is the answer to a request that nobody waits for."""
+        self.number = -1
+        if self.connecting:
+            self.connecting.cancel()
+        self._drop()
+
+    def _break(self, kind: str) -> None:
+        self._drop()
+        self._finish(kind)
+
+    def _drop(self) -> None:
+        """Abort the connection without hearing of it again."""
+        transport, self.transport = self.transport, None
+        self._clear()
+        if transport is not None:
+            transport.set_protocol(asyncio.Protocol())
+            transport.abort()
+
+    def _clear(self) -> None:
+        self.received.clear()
+        self.expected = 0
+
+    def _finish(self, kind: str) -> None:
+        number, self.number = self.number, -1
+        if number >= 0:
+            self.finished(self, number, kind)
+
+    async def close(self) -> None:
+        """Close the connection."""
+        self._drop()
+
+
+def message(body: bytes) -> str:
+    """Triton's words in the body of a failure, else the body itself."""
+    try:
+        return str(json.loads(body)["error"])
+    except (ValueError, KeyError, TypeError):
+        return body.decode(errors="replace")

@@ -1,0 +1,68 @@
+"""Direct runs against a real server, over both protocols."""
+
+import json
+import subprocess
+from typing import Any
+
+import pytest
+
+from clients.connection import Protocol
+from loadtest.arrivals import due_times
+from tests.conftest import Command
+from tools.tritonserver import Server
+
+MODEL = "mnist_mlp"
+INVALID = 3
+
+
+def figures(result: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    assert result.stdout, result.stderr
+    document: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
+    return document
+
+
+def test_every_request_of_the_schedule_reaches_the_server_over_either_protocol(
+    protocol: Protocol, command: Command, server: Server
+) -> None:
+    options = ("--rate", "150", "--duration", "1.5", "--processes", "2", "--client-batch", "3", "--warm-up", "0")
+    result = command("loadtest.run", MODEL, *options, "--protocol", protocol, server=server)
+    seen = figures(result)
+    assert result.returncode in (0, INVALID), result.stderr  # Others may use the host.
+    assert seen["requests"] == len(due_times("poisson", 150, 1.5, 0)) and seen["errors"] == 0
+    assert seen["server"]["requests"] == seen["requests"] and seen["server"]["inferences"] == 3 * seen["requests"]
+    assert seen["generator"]["processes"] == 2 and seen["payload"] == "samples"
+    assert seen["valid"] is False or 0 < seen["p50_ms"] <= seen["p90_ms"] <= seen["max_ms"]
+
+
+def test_callers_who_wait_are_never_more_than_asked_for(protocol: Protocol, command: Command, server: Server) -> None:
+    options = ("--concurrency", "3", "--duration", "1", "--protocol", protocol)
+    seen = figures(command("loadtest.run", MODEL, *options, server=server))
+    assert seen["loop"] == "closed" and seen["errors"] == 0
+    assert seen["server"]["requests"] > 30 and seen["server"]["mean_batch"] <= 3
+
+
+def test_a_missed_objective_is_exit_code_1(command: Command, server: Server) -> None:
+    result = command("loadtest.run", MODEL, "--rate", "40", "--duration", "0.5", "--slo", "p50<1us", server=server)
+    assert result.returncode in (1, INVALID)
+    assert result.returncode == INVALID or "SLO missed: p50<1us (was " in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("nope", "--rate", "9"), "unknown model: 'nope'"),
+        ((MODEL,), "expected --rate N (open loop) or --concurrency N (closed loop)"),
+        ((MODEL, "--rate", "9", "--slo", "p12<1ms"), "cannot read the objective 'p12<1ms'"),
+        (
+            (MODEL, "--rate", "9", "--warm-up", "10"),
+            "expected --warm-up of 0 to less than",
+        ),
+        ((MODEL, "--rate", "9", "--url", "127.0.0.1:1"), "no server answers at"),
+    ],
+)
+def test_a_run_that_cannot_be_is_exit_code_2_and_says_why(
+    options: tuple[str, ...], words: str, command: Command, server: Server
+) -> None:
+    result = command("loadtest.run", *options, server=server)
+    assert result.returncode == 2
+    assert words in result.stderr and "Traceback" not in result.stderr and not result.stdout
