@@ -1,0 +1,129 @@
+"""The generator against a server whose every latency is known: what it reports is what happened."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from loadtest.arrivals import due_times
+from loadtest.audit import at
+from tests.unit.stalling_server import BREAKS, FAILS, QUICK, SHORT, SILENT, SLOW, SLOW_S, STALLS, wait_at
+from tools.repository import ROOT
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+RATE, DURATION, SEED = 800, 5, 7
+INVALID = 3
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    """The stalling server, in a process of its own."""
+    program = Path(__file__).with_name("stalling_server.py")
+    process = subprocess.Popen([sys.executable, str(program)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout
+        yield f"127.0.0.1:{process.stdout.readline().strip()}"
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def run(command: Command, url: str, model: str, *options: object) -> tuple[int, dict[str, Any]]:
+    """Exit code and document of one run; one that the host spoiled is repeated, which is what exit code 3 is for."""
+    for _ in range(3):
+        result = command("loadtest.run", model, "--url", url, *map(str, options))
+        assert result.stdout, result.stderr
+        if result.returncode != INVALID:
+            break
+    document: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
+    return result.returncode, document
+
+
+def truth(started: float) -> dict[str, float]:
+    """What p99 and p99.9 are in milliseconds, from nothing but the schedule and the moments of the stalls."""
+    due = started + due_times("poisson", RATE, DURATION, SEED)
+    waits = np.array([wait_at(moment) for moment in due]) * 1000
+    return {"p99_ms": at(waits, 0.99), "p99.9_ms": at(waits, 0.999)}
+
+
+def test_open_loop_percentiles_are_within_2_percent_of_the_truth_which_a_closed_loop_misses(
+    command: Command, url: str
+) -> None:
+    options = ("--duration", DURATION, "--seed", SEED, "--warm-up", 0, "--connections", 1000, "--processes", 2)
+    code, opened = run(command, url, STALLS, "--rate", RATE, *options)
+    assert code == 0 and opened["requests"] == len(due_times("poisson", RATE, DURATION, SEED))
+    expected = truth(opened["started"])
+    for name, value in expected.items():
+        assert value > 200
+        assert opened[name] == pytest.approx(value, rel=0.02), name
+    code, closed = run(command, url, STALLS, "--concurrency", 4, "--duration", 4, "--warm-up", 0)
+    assert code == 0
+    for name, value in expected.items():
+        assert closed[name] < value / 4, name
+    assert closed["max_ms"] > 0.9 * expected["p99_ms"]  # It saw the stalls, and counted each once per caller.
+
+
+def test_requests_that_wait_for_a_connection_are_told_and_their_wait_counts(command: Command, url: str) -> None:
+    options = ("--rate", 100, "--arrivals", "constant", "--duration", 1, "--connections", 2)
+    code, seen = run(command, url, SLOW, *options)
+    assert code == 0
+    assert seen["generator"]["held"] > 90 and seen["generator"]["lag_p99_ms"] < 100
+    waits = [1000 * ((number // 2 + 1) * SLOW_S - number / 100) for number in range(100)]
+    assert seen["p50_ms"] == pytest.approx(at(np.array(waits), 0.5), rel=0.1)
+    assert seen["max_ms"] == pytest.approx(max(waits), rel=0.1)
+    assert seen["steady"] is False and seen["rps"] == pytest.approx(2 / SLOW_S, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("model", "kind"),
+    [
+        (FAILS, "HTTP 500: no <b>luck</b>"),
+        (BREAKS, "the connection broke"),
+        (SHORT, "2 bytes are too few for the outputs"),
+    ],
+)
+def test_failures_are_counted_by_kind(model: str, kind: str, command: Command, url: str) -> None:
+    code, seen = run(command, url, model, "--rate", 100, "--duration", 0.5, "--arrivals", "constant")
+    assert code == 1
+    assert (seen["requests"], seen["errors"], seen["error_kinds"]) == (50, 50, {kind: 50})
+    assert seen["goodput_rps"] == 0 and seen["p50_ms"] is None
+
+
+def test_a_request_without_an_answer_counts_with_the_time_for_which_it_was_waited(command: Command, url: str) -> None:
+    options = ("--rate", 100, "--duration", 0.5, "--arrivals", "constant", "--timeout", 0.4)
+    code, seen = run(command, url, SILENT, *options)
+    assert code == 1
+    assert seen["error_kinds"] == {"timeout": 50}
+    assert 400 <= seen["p50_ms"] <= 600
+
+
+def senders(parent: int) -> list[int]:
+    """The sending processes of a running command; multiprocessing has a tracker besides."""
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    return [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+def test_a_generator_that_was_held_up_reports_nothing_of_the_server(url: str) -> None:
+    line = [sys.executable, "-m", "loadtest.run", QUICK, "--url", url, "--rate", "400", "--duration", "3"]
+    with subprocess.Popen([*line, "--slo", "p99<1s"], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        time.sleep(2.0)
+        (sender,) = senders(process.pid)
+        os.kill(sender, signal.SIGSTOP)
+        time.sleep(0.5)
+        os.kill(sender, signal.SIGCONT)
+        told, _ = process.communicate(timeout=30)
+    seen = json.loads(told.splitlines()[-1])
+    assert process.returncode == INVALID
+    assert seen["valid"] is False and seen["passed"] is False and seen["generator"]["lag_max_ms"] > 200
+    assert seen["p99_ms"] is None and seen["rps"] is None and seen["goodput_rps"] is None
+    assert "INVALID, the generator was the bottleneck" in told
+    assert "is the generator's own lag" in seen["invalid_because"][0]
