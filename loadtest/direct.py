@@ -12,6 +12,7 @@ The exit code is 1 when an objective of --slo is missed or nothing was answered,
 import argparse
 import json
 import os
+import platform
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,17 +22,19 @@ from typing import Any
 from clients.client import Client
 from clients.connection import Connection, add_connection_arguments, connection_from
 from clients.errors import ClientError, InvalidInput
-from clients.status import figures as server_figures
-from loadtest import server_statistics, slo
+from loadtest import slo
 from loadtest.arrivals import SCHEDULES, Times, due_times
 from loadtest.audit import audit
+from loadtest.direct_report import write
+from loadtest.explain import documents, explain, words
 from loadtest.generator.fleet import GeneratorError, Sent, send_all
 from loadtest.generator.grpc_lane import grpc_target
 from loadtest.generator.http_lane import http_target
 from loadtest.generator.process import Order
 from loadtest.measurement import Document, course, figures, keeps_up, verdict, window
 from loadtest.payloads import SAMPLES, Payload, payload
-from loadtest.server_statistics import Snapshot
+from loadtest.report import REPORTS
+from loadtest.server_side import observe, server_side, stages
 from loadtest.summary import text
 
 # What the last line of stdout leaves to the file.
@@ -90,8 +93,9 @@ def parser() -> argparse.ArgumentParser:
     )
     how.add_argument("--concurrency", type=int, metavar="N", help="callers who wait for their answers (closed loop)")
     how.add_argument("--duration", type=float, metavar="S", help=f"seconds (default: {DURATION_S:g}; trace: its own)")
-    how.add_argument("--seed", type=int, default=0, help="of the schedule (default: %(default)s)")
     how.add_argument("--slo", default="", help="e.g. 'p99<20ms,errors<0.1%%'; the exit code is 1 when missed")
+    parser.add_argument("--report", type=Path, default=REPORTS, help="folder of the reports (default: %(default)s)")
+    parser.add_argument("--explain", action="store_true", help="say what bounds the run, and what should help")
     add_setting_arguments(parser)
     add_connection_arguments(parser)
     return parser
@@ -104,6 +108,7 @@ def add_setting_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--connections", type=int, default=512, metavar="N", help="open at most (default: 512)")
     group.add_argument("--warm-up", type=float, metavar="S", help="seconds to leave out (default: found by MSER-5)")
     group.add_argument("--client-batch", type=int, default=1, metavar="N", help="inferences per request (default: 1)")
+    group.add_argument("--seed", type=int, default=0, help="of the schedule (default: %(default)s)")
     group.add_argument("--samples", type=Path, default=SAMPLES, help="folder of sample images (default: %(default)s)")
 
 
@@ -171,10 +176,18 @@ def measure(client: Client, setting: Setting, load: Load, objectives: list[slo.O
         raise InvalidInput(
             f"expected --warm-up of 0 to less than the test's {load.duration:g} seconds, got {setting.cut:g}"
         )
-    before = server_statistics.snapshot(client)
+    config = client.config(setting.payload.model)
+    before = observe(client)
     sent = send_all(order_of(setting, load), setting.processes)
-    counted = server_statistics.difference(before, server_statistics.snapshot(client))
-    return document_of(setting, load, sent, counted, objectives)
+    ends = sent.records.due + sent.records.latency
+    server = server_side(before, observe(client), config, float(ends.max()))
+    server["version"] = client.server().get("version")
+    document = document_of(setting, load, sent, objectives) | {"server": server}
+    # The server counted the warm-up too.
+    timed, lag = sent.records.timed(), 1000 * float(sent.records.lag.mean())
+    mean = 1000 * float(timed.latency.mean()) if document["valid"] and len(timed) else None
+    document["stages_us"] = stages(server, mean, lag)
+    return {**document, "explanation": documents(explain(document))}
 
 
 def order_of(setting: Setting, load: Load) -> Order:
@@ -183,16 +196,14 @@ def order_of(setting: Setting, load: Load) -> Order:
     return Order(to, load.due, load.callers, load.duration, setting.connections, setting.connection.timeout_s)
 
 
-def document_of(
-    setting: Setting, load: Load, sent: Sent, counted: Snapshot, objectives: list[slo.Objective]
-) -> Document:
-    """Everything about a run; client times in milliseconds, server times in mean microseconds per request."""
+def document_of(setting: Setting, load: Load, sent: Sent, objectives: list[slo.Objective]) -> Document:
+    """What the client saw of a run; latencies in milliseconds."""
     # Where the rate changes, so does the state: nothing of it is warm-up.
     changes = load.arrivals not in ("constant", "poisson", None)
     part = window(sent.records, load.duration, 0.0 if changes and setting.cut is None else setting.cut)
-    model, found = setting.payload.model, audit(sent)
+    found = audit(sent)
     asked: dict[str, Any] = {
-        "model": model,
+        "model": setting.payload.model,
         "protocol": setting.connection.protocol,
         "url": setting.connection.url,
         "loop": "closed" if load.due is None else "open",
@@ -203,7 +214,7 @@ def document_of(
         "seed": setting.seed,
         "client_batch": setting.client_batch,
         "payload": setting.payload.source,
-        "cpus": os.cpu_count(),
+        "host": {"system": platform.platform(), "python": platform.python_version(), "cpus": os.cpu_count()},
         "warm_up_s": round(part.start, 3),
         "started": sent.started,
     }
@@ -213,7 +224,6 @@ def document_of(
         **verdict(seen, found, objectives),
         "steady": None if changes else part.steady and keeps_up(seen),
         "generator": found.document(),
-        "server": server_figures(counted[model]) if model in counted else {},
     }
 
 
@@ -222,9 +232,9 @@ def exit_code(document: Document) -> int:
     return INVALID if not document["valid"] else int(not document["passed"])
 
 
-def main(words: Sequence[str]) -> int:
+def main(arguments_given: Sequence[str]) -> int:
     """Entry point for `python -m loadtest.run MODEL …`."""
-    arguments = parser().parse_args(words)
+    arguments = parser().parse_args(arguments_given)
     arguments.retries = 0  # A second attempt would hide what the first one met.
     try:
         objectives = slo.parse(arguments.slo)
@@ -235,5 +245,8 @@ def main(words: Sequence[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(text(document))
+    print(f"Report: {write(document, arguments.report)}", file=sys.stderr)
+    for line in words(document["explanation"]) if arguments.explain else ():
+        print(line)
     print(json.dumps({key: value for key, value in document.items() if key not in BULKY}, separators=(",", ":")))
     return exit_code(document)

@@ -66,6 +66,7 @@ def figures(records: Records, part: Window, objectives: list[Objective]) -> Docu
         "answered_in_time": int(in_time.sum()),
         "offered_rps": round(len(chosen) / part.seconds, 1),
         "rps": round(int(in_time.sum()) / part.seconds, 1),
+        "good": good,
         "goodput_rps": round(good / part.seconds, 1),
         "goodput_share": round(good / len(chosen), 4) if len(chosen) else None,
         "goodput_limit_ms": patience,

@@ -88,11 +88,15 @@ def text(result: Document) -> str:
     return "\n".join([heading(result), *lines, *notes(result)])
 
 
+def markdown_table(table: list[list[str]]) -> list[str]:
+    """A header and rows in Markdown, all columns but the first to the right."""
+    lines = ["| " + " | ".join(row) + " |" for row in table]
+    return [lines[0], "|---" + "|---:" * (len(table[0]) - 1) + "|", *lines[1:]]
+
+
 def markdown(result: Document) -> str:
     """The same as a Markdown document."""
-    table = rows(result)
-    lines = ["| " + " | ".join(row) + " |" for row in table]
-    lines.insert(1, "|---" + "|---:" * (len(table[0]) - 1) + "|")
+    lines = markdown_table(rows(result))
     return "\n".join([f"# Load test: {heading(result)}", "", *lines, "", *(f"- {note}" for note in notes(result)), ""])
 
 
@@ -143,11 +147,16 @@ def html(result: Document) -> str:
 
 def write(result: Document, folder: Path) -> Path:
     """Write <protocol>.json, .md and .html into a folder, each in one rename; returns the page's path."""
-    folder.mkdir(parents=True, exist_ok=True)
     contents = {"json": json.dumps(result, indent=2), "md": markdown(result), "html": html(result)}
+    return publish(contents, folder, result["protocol"])
+
+
+def publish(contents: dict[str, str], folder: Path, stem: str) -> Path:
+    """Write one file per suffix, each in one rename; returns the page's path."""
+    folder.mkdir(parents=True, exist_ok=True)
     for suffix, content in contents.items():
         handle, staged = tempfile.mkstemp(dir=folder, prefix=".report-")
         with os.fdopen(handle, "w") as stream:
             stream.write(content)
-        os.replace(staged, folder / f"{result['protocol']}.{suffix}")
-    return folder / f"{result['protocol']}.html"
+        os.replace(staged, folder / f"{stem}.{suffix}")
+    return folder / f"{stem}.html"

@@ -11,16 +11,25 @@ def snapshot(client: Client) -> Snapshot:
     """Triton's cumulative counters, summed over the versions of each model."""
     counters: Snapshot = {}
     for one in client.statistics():
-        counters[one["name"]] = combine(counters.get(one["name"], {}), one, 1)
+        counters[one["name"]] = combine(counters.get(one["name"], {}), one | by_batch_size(one), 1)
     return counters
 
 
+def by_batch_size(one: dict[str, Any]) -> dict[str, Any]:
+    """Triton's list of what executions of each batch size took, as counters that can be subtracted."""
+    return {"batch_stats": {str(entry["batch_size"]): entry for entry in one.get("batch_stats", ())}}
+
+
 def combine(left: Any, right: Any, sign: int) -> Any:
-    """Counters `left + sign * right`, number by number, through nested dictionaries; what is no number is dropped."""
-    if isinstance(right, dict):
-        left = left if isinstance(left, dict) else {}
-        return {key: combine(left.get(key), value, sign) for key, value in right.items() if countable(value)}
-    return (left or 0) + sign * right
+    """Counters `left + sign * right`, number by number, through nested dictionaries; what is no number is dropped.
+
+    A counter that one side lacks is zero there: gRPC leaves zeros out, and batches of a new size have had none before.
+    """
+    if isinstance(left, dict) or isinstance(right, dict):
+        left, right = left or {}, right or {}
+        values = {**left, **right}
+        return {key: combine(left.get(key), right.get(key), sign) for key in values if countable(values[key])}
+    return (left or 0) + sign * (right or 0)
 
 
 def countable(value: Any) -> bool:

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from clients.status import STAGES
 from loadtest.report import number
 from loadtest.slo import LATENCIES
 
@@ -61,11 +60,13 @@ def rates(document: Document) -> list[str]:
     """Rates, and the cost of them on either side."""
     generator, limit = document["generator"], document["goodput_limit_ms"]
     good = f", {number(document['goodput_rps'])} within {limit:g} ms" if limit else ""
-    server = {stage: document["server"].get(f"{stage}_us") for stage in STAGES}
-    stages = ", ".join(f"{stage.replace('_', ' ')} {number(value)}" for stage, value in server.items())
+    stages = ", ".join(f"{name.replace('_', ' ')} {number(value)}" for name, value in document["stages_us"].items())
+    server = document["server"]
     return [
         f"requests per second: {number(document['offered_rps'])} offered, {number(document['rps'])} answered{good}",
-        f"server, µs per request: {stages}; mean batch {number(document['server'].get('mean_batch'))}",
+        f"µs per request: {stages}",
+        f"server: mean batch {number(server['mean_batch'])}, {number(server['busy_instances'])} of "
+        f"{server['instances']} instance(s) busy, {number(server['requests_per_core_s'])} requests per core-second",
         f"generator: {generator['cpu_share']:.0%} of a core, {number(generator['requests_per_core_s'])} requests "
         f"per core-second, late by {number(generator['lag_p99_ms'])} ms (p99)",
     ]

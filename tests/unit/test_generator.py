@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -40,7 +41,8 @@ def url() -> Iterator[str]:
 def run(command: Command, url: str, model: str, *options: object) -> tuple[int, dict[str, Any]]:
     """Exit code and document of one run; one that the host spoiled is repeated, which is what exit code 3 is for."""
     for _ in range(3):
-        result = command("loadtest.run", model, "--url", url, *map(str, options))
+        with tempfile.TemporaryDirectory() as reports:
+            result = command("loadtest.run", model, "--url", url, "--report", reports, *map(str, options))
         assert result.stdout, result.stderr
         if result.returncode != INVALID:
             break
@@ -112,9 +114,11 @@ def senders(parent: int) -> list[int]:
     return [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
-def test_a_generator_that_was_held_up_reports_nothing_of_the_server(url: str) -> None:
+def test_a_generator_that_was_held_up_reports_nothing_of_the_server(url: str, tmp_path: Path) -> None:
     line = [sys.executable, "-m", "loadtest.run", QUICK, "--url", url, "--rate", "400", "--duration", "3"]
-    with subprocess.Popen([*line, "--slo", "p99<1s"], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [*line, "--slo", "p99<1s", "--report", str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as process:
         time.sleep(2.0)
         (sender,) = senders(process.pid)
         os.kill(sender, signal.SIGSTOP)

@@ -114,6 +114,16 @@ def test_counters_are_subtracted_through_all_levels() -> None:
     }
 
 
+def test_counters_that_were_zero_before_and_left_out_are_counted() -> None:
+    before = {"a": {"inference_count": 0, "batch_stats": {"1": {"count": 2}}}}
+    after = {"a": {"inference_count": 9, "queue": {"ns": 7}, "batch_stats": {"1": {"count": 3}, "8": {"count": 4}}}}
+    assert server_statistics.difference(before, after)["a"] == {
+        "inference_count": 9,
+        "queue": {"ns": 7},
+        "batch_stats": {"1": {"count": 1}, "8": {"count": 4}},
+    }
+
+
 def contract(*specs: TensorSpec) -> Contract:
     return Contract("unknown", ("1",), 4, specs, (TensorSpec("OUT", "FP32", (2,)),))
 
