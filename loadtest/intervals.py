@@ -108,3 +108,11 @@ def design_effect(slow: npt.NDArray[np.bool_]) -> float:
     counts = slow[: size * STRETCHES].reshape(STRETCHES, size).sum(axis=1)
     mean = slow.mean()
     return max(1.0, float(counts.var(ddof=1) / (size * mean * (1 - mean))))
+
+
+def share_interval(count: int, total: int) -> tuple[float, float]:
+    """The 95 % interval of a share (Wilson's score interval, which holds near 0 and 1 too: Wilson, JASA 22, 1927)."""
+    z, part = 1.959964, count / total
+    middle = part + z * z / (2 * total)
+    width = z * math.sqrt(part * (1 - part) / total + z * z / (4 * total * total))
+    return max(0.0, (middle - width) / (1 + z * z / total)), min(1.0, (middle + width) / (1 + z * z / total))
