@@ -28,6 +28,8 @@ WITHOUT_TORCH = (
     "clients.classify",
     "clients.router",
     "loadtest.run",
+    "loadtest.peak",
+    "loadtest.diff",
 )
 
 
