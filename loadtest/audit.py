@@ -12,10 +12,8 @@ import numpy as np
 from loadtest.generator.fleet import Sent
 from loadtest.intervals import Values, needed, rank
 from loadtest.records import UNSENT, Records
+from loadtest.validity import FULL_CPU, OWN_FLOOR_S, OWN_SHARE
 
-FULL_CPU = 0.9  # of one core: an event loop that is busy for longer reads its answers late
-OWN_SHARE = 0.1  # of a percentile that may be the generator's own lag
-OWN_FLOOR_S = 0.001  # and what is never held against it
 AUDITED = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999}
 
 

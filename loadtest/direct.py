@@ -36,11 +36,11 @@ from loadtest.payloads import SAMPLES, Payload, payload
 from loadtest.report import REPORTS
 from loadtest.server_side import observe, server_side, stages
 from loadtest.summary import text
+from loadtest.validity import INVALID
 
 # What the last line of stdout leaves to the file.
 BULKY = ("curve", "course", "histogram")
 DURATION_S = 10.0
-INVALID = 3
 
 
 @dataclass(frozen=True)

@@ -17,52 +17,79 @@ if TYPE_CHECKING:
 
 LONGEST_US = 60_000_000
 DIGITS = 3
-KEY = "latencies"
+KEY, LATENESS = "latencies", "lateness"
 
 
 class Latencies:
-    """The histograms of one test, by model; attached to a Locust environment for its whole life."""
+    """The histograms of one test, by model; attached to a Locust environment for its whole life.
+
+    Attributes:
+        lateness: by how much users were late at their turns, of a test by a schedule.
+    """
 
     def __init__(self, environment: "Environment"):
         self.histograms: dict[str, HdrHistogram] = {}
+        self.lateness = empty()
         events = environment.events
         events.request.add_listener(self.on_request)
         events.report_to_master.add_listener(self.on_report_to_master)
         events.worker_report.add_listener(self.on_worker_report)
-        events.test_start.add_listener(lambda **_: self.histograms.clear())
+        events.test_start.add_listener(self.clear)
+
+    def clear(self, **_: Any) -> None:
+        """Forget everything."""
+        self.histograms.clear()
+        self.lateness = empty()
+
+    def on_late(self, seconds: float) -> None:
+        """Record by how much a user was late."""
+        record(self.lateness, seconds * 1000)
 
     def on_request(self, name: str, response_time: float, exception: BaseException | None, **_: Any) -> None:
         """Record one answered request; failures are counted by Locust and have no place among latencies."""
         if exception is None:
-            self.histogram(name).record_value(min(LONGEST_US, max(1, int(response_time * 1000))))
+            record(self.histogram(name), response_time)
 
     def on_report_to_master(self, data: dict[str, Any], **_: Any) -> None:
         """Hand over what was recorded since the last report."""
         data[KEY] = {name: histogram.encode() for name, histogram in self.histograms.items()}
-        self.histograms.clear()
+        data[LATENESS] = self.lateness.encode()
+        self.clear()
 
     def on_worker_report(self, data: dict[str, Any], **_: Any) -> None:
         """Add a worker's report to the master's histograms."""
         for name, encoded in data.get(KEY, {}).items():
             self.histogram(name).decode_and_add(encoded)
+        if LATENESS in data:
+            self.lateness.decode_and_add(data[LATENESS])
 
     def histogram(self, name: str) -> HdrHistogram:
         """One model's histogram, in microseconds."""
         if name not in self.histograms:
-            self.histograms[name] = HdrHistogram(1, LONGEST_US, DIGITS)
+            self.histograms[name] = empty()
         return self.histograms[name]
 
     def total(self) -> HdrHistogram:
         """All models together."""
-        total = HdrHistogram(1, LONGEST_US, DIGITS)
+        total = empty()
         for histogram in self.histograms.values():
             total.add(histogram)
         return total
 
 
+def empty() -> HdrHistogram:
+    """A histogram of microseconds."""
+    return HdrHistogram(1, LONGEST_US, DIGITS)
+
+
+def record(histogram: HdrHistogram, milliseconds: float) -> None:
+    """Add one value."""
+    histogram.record_value(min(LONGEST_US, max(1, int(milliseconds * 1000))))
+
+
 def histogram_of(latencies: "Values") -> HdrHistogram:
     """The histogram of [requests] latencies in seconds; such histograms of several runs can be added."""
-    histogram = HdrHistogram(1, LONGEST_US, DIGITS)
+    histogram = empty()
     values, counts = np.unique(np.clip(latencies * 1e6, 1, LONGEST_US).astype(np.int64), return_counts=True)
     for value, count in zip(values.tolist(), counts.tolist(), strict=True):
         histogram.record_value(value, count)

@@ -2,6 +2,7 @@
 
 locust -f loadtest/locustfile.py --protocol grpc --models mnist_mlp,cifar10_cnn=2
 locust -f loadtest/locustfile.py --headless --users 32 --spawn-rate 32 --run-time 30s --slo 'p99<50ms,errors<0.1%'
+locust -f loadtest/locustfile.py --headless --rate 300 --users 64 --run-time 30s    # an open loop, see loadtest.turns
 locust -f loadtest/locustfile.py --processes 2        # a master and two workers on this machine
 """
 
@@ -33,6 +34,9 @@ def add_options(parser: LocustArgumentParser) -> None:
     group.add_argument("--samples", default=str(SAMPLES), help="folder of sample images (default: %(default)s)")
     group.add_argument("--client-batch", type=int, default=1, help="inferences per request (default: 1)")
     group.add_argument("--think-time", type=float, default=0.0, help="seconds between a user's requests (default: 0)")
+    group.add_argument("--rate", type=float, default=0.0, help="requests per second by a schedule (default: 0, none)")
+    group.add_argument("--arrivals", default="poisson", help="poisson, constant, steps, ramp, spike or a file of times")
+    group.add_argument("--seed", type=int, default=0, help="of the schedule (default: 0)")
     group.add_argument("--slo", default="", help="e.g. 'p99<50ms,errors<0.1%%'; the exit code is 1 when missed")
     group.add_argument("--report", default=str(REPORTS), help="folder of the reports (default: %(default)s)")
 

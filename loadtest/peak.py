@@ -27,6 +27,7 @@ from loadtest.explain import words
 from loadtest.generator.fleet import GeneratorError
 from loadtest.intervals import needed
 from loadtest.measurement import Document
+from loadtest.validity import INVALID
 
 CALLERS = 64  # of the closed loop that finds the order of magnitude
 SPAN = (1 / 50, 2.0)  # of its throughput: where the peak is looked for
@@ -128,7 +129,7 @@ def document_of(found: Search, arguments: argparse.Namespace) -> Document:
 def exit_code(document: Document) -> int:
     """See the module's docstring."""
     if document["generator_bound"]:
-        return 3
+        return INVALID
     return 0 if document["narrow"] and document["sustained_rps"] is not None else 1
 
 

@@ -47,15 +47,17 @@ def rows(result: Document) -> list[list[str]]:
 
 def heading(result: Document) -> str:
     """What was tested, in one line."""
+    rate = f"{result['arrivals']} arrivals at {result['rate'] or 'its own'}/s, " if result["loop"] == "open" else ""
     return (
-        f"{result['protocol']} {result['host']}, {result['users']} users, "
+        f"{result['protocol']} {result['host']}, {rate}{result['users']} users, "
         f"client batch {result['client_batch']}, {result['duration_s']:g} s"
     )
 
 
 def notes(result: Document) -> list[str]:
     """What must be said beside the figures: objectives, errors, other clients, payloads that are not real."""
-    lines = [f"SLO missed: {text}" for text in result["slo_missed"]]
+    lines = [f"INVALID: {text}" for text in result["invalid_because"]]
+    lines += [f"SLO missed: {text}" for text in result["slo_missed"]]
     if result["slo"] and not lines:
         lines.append(f"SLO met: {', '.join(result['slo'])}")
     lines += [f"{count} errors: {kind}" for kind, count in result["error_kinds"].items()]

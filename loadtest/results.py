@@ -8,6 +8,7 @@ from clients.status import figures
 from loadtest.latencies import Latencies, curve, percentiles
 from loadtest.server_statistics import Snapshot
 from loadtest.slo import Objective, missed
+from loadtest.turns import audit, is_open
 
 Document = dict[str, Any]
 
@@ -22,14 +23,18 @@ def result_of(
     """Everything about a run; times in milliseconds for the client, mean microseconds per request for the server."""
     options, stats = environment.parsed_options, environment.stats
     assert options is not None
-    seconds = duration(environment)
+    seconds = min(duration(environment), options.timetable["seconds"]) if is_open(options) else duration(environment)
     total = {**client_figures(stats.total, seconds), **percentiles(latencies.total())}
     models = {
         model: model_figures(environment, latencies, counted, model, seconds) | {"payload": source}
         for model, source in sources.items()
     }
     failures = missed(objectives, total)
+    loop: Document = {"loop": "closed", "valid": True, "invalid_because": []}
+    if is_open(options):
+        loop = audit(options, latencies.lateness, total["requests"], total["p99_ms"])
     return {
+        **loop,
         "protocol": options.protocol,
         "host": environment.host,
         "users": options.num_users,
@@ -41,7 +46,7 @@ def result_of(
         "slo": [objective.text for objective in objectives],
         "slo_missed": failures,
         # A run that answered nothing proves nothing, and one that only failed was no test of speed.
-        "passed": not failures and total["requests"] > total["errors"],
+        "passed": loop["valid"] and not failures and total["requests"] > total["errors"],
         "models": models,
         "curve": curve(latencies.total()),
     }

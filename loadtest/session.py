@@ -12,7 +12,7 @@ from typing import Any
 from gevent import GreenletExit
 from locust.env import Environment
 from locust.exception import StopTest
-from locust.runners import WorkerRunner
+from locust.runners import MasterRunner, WorkerRunner
 
 from clients.client import Client
 from clients.connection import Connection, default_url
@@ -22,7 +22,9 @@ from loadtest.latencies import Latencies
 from loadtest.payloads import payload
 from loadtest.results import result_of
 from loadtest.server_statistics import Snapshot
-from loadtest.users import USERS, Plan
+from loadtest.turns import Turns, announce, is_open, turns_of
+from loadtest.users import TIMEOUT_S, USERS, Plan
+from loadtest.validity import INVALID
 
 
 def model_weights(text: str | None, client: Client, samples: Path) -> dict[str, int]:
@@ -88,11 +90,22 @@ class Session:
         """Encode the requests and note the server's counters; a test that cannot be run ends before it begins."""
         try:
             self.objectives = slo.parse(self.options.slo or "")
+            self.announce()
             with Client(self.connection) as client:
                 self.environment.triton_plan = self.plan(client)  # type: ignore[attr-defined]
                 self.before = server_statistics.snapshot(client)
         except (ClientError, slo.SloError) as error:
             self.refuse(error)
+
+    def announce(self) -> None:
+        """Settle a schedule's beginning and its parts, where there is one; a master does so for its workers."""
+        runner, options = self.environment.runner, self.options
+        if not is_open(options) or isinstance(runner, WorkerRunner):
+            return
+        workers = [client.id for client in runner.clients.ready] if isinstance(runner, MasterRunner) else []
+        announce(options, workers)
+        # What is under way at the end must come to its end, or the slowest answers would be missing.
+        self.environment.stop_timeout = max(self.environment.stop_timeout, TIMEOUT_S)
 
     def refuse(self, error: Exception) -> None:
         """End a test that cannot be run: the whole process where nobody can correct the options, else this test."""
@@ -111,7 +124,15 @@ class Session:
         weights = model_weights(options.models, client, Path(options.samples))
         payloads = [payload(client, model, Path(options.samples), options.client_batch) for model in weights]
         self.sources = {one.model: one.source for one in payloads}
-        return Plan(payloads, list(weights.values()), options.think_time)
+        return Plan(payloads, list(weights.values()), options.think_time, self.turns())
+
+    def turns(self) -> Turns | None:
+        """This process's part of the schedule, where there is one."""
+        if not is_open(self.options) or isinstance(self.environment.runner, MasterRunner):
+            return None
+        runner = self.environment.runner
+        worker = runner.client_id if isinstance(runner, WorkerRunner) else ""
+        return turns_of(self.options, worker, self.latencies.on_late)
 
     def stop(self, **_: Any) -> None:
         """Compare both sides, print and write the report, and set the exit code."""
@@ -125,7 +146,7 @@ class Session:
         if self.options.report:
             pages = report.write(result, Path(self.options.report))
             print(f"Report: {pages}", file=sys.stderr)
-        self.environment.process_exit_code = 0 if result["passed"] else 1
+        self.environment.process_exit_code = INVALID if not result["valid"] else int(not result["passed"])
 
     def counted(self, before: Snapshot) -> Snapshot:
         """What the server counted since `before`; nothing when it no longer answers."""

@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from locust import FastHttpUser, User, task
 
+from loadtest.turns import Paced
+
 if TYPE_CHECKING:
     from loadtest.payloads import Payload
+    from loadtest.turns import Turns
 
 GRPC_METHOD = "/inference.GRPCInferenceService/ModelInfer"
 TIMEOUT_S = 30.0
@@ -25,10 +28,17 @@ class AnswerError(Exception):
 class Plan:
     """What the users of one process send: payloads and their weights; prepared when a test starts."""
 
-    def __init__(self, payloads: "Sequence[Payload]", weights: Sequence[int], think_time: float):
+    def __init__(
+        self,
+        payloads: "Sequence[Payload]",
+        weights: Sequence[int],
+        think_time: float,
+        turns: "Turns | None" = None,
+    ):
         self.payloads = payloads
         self.weights = weights
         self.think_time = think_time
+        self.turns = turns  # None: a closed loop
 
     def pick(self) -> "tuple[Payload, bytes]":
         """A model by weight, and one of its bodies."""
@@ -42,20 +52,20 @@ def plan_of(user: User) -> Plan:
     return plan
 
 
-class TritonHttpUser(FastHttpUser):
+class TritonHttpUser(Paced, FastHttpUser):
     """Sends binary tensors over one kept-alive HTTP connection."""
 
     # One connection per user is what a real client has; it also keeps the count of open sockets at that of the users.
     concurrency = 1
     network_timeout = connection_timeout = TIMEOUT_S
 
-    def wait_time(self) -> float:
-        """Seconds between two requests."""
-        return plan_of(self).think_time
-
     @task
     def infer(self) -> None:
         """Send one request and see that its answer carries the outputs."""
+        since = self.begin()
+        if since is None:
+            return
+        late_ms = (time.perf_counter() - since) * 1000
         payload, body = plan_of(self).pick()
         path = f"/v2/models/{payload.model}/infer"
         with self.client.post(
@@ -65,6 +75,7 @@ class TritonHttpUser(FastHttpUser):
             name=payload.model,
             catch_response=True,
         ) as response:
+            response.request_meta["response_time"] += late_ms
             if response.status_code != 200:
                 response.failure(
                     AnswerError(f"HTTP {response.status_code}: {(response.text or response.error or '')!s:.200}")
@@ -73,7 +84,7 @@ class TritonHttpUser(FastHttpUser):
                 response.failure(AnswerError(f"{len(response.content or b'')} bytes are too few for the outputs"))
 
 
-class TritonGrpcUser(User):
+class TritonGrpcUser(Paced, User):
     """Sends serialised ModelInferRequests over one gRPC channel."""
 
     def __init__(self, *arguments: Any, **options: Any):
@@ -85,17 +96,16 @@ class TritonGrpcUser(User):
         # Requests are serialised already and answers are only measured: no coder on either side.
         self.call = self.channel.unary_unary(GRPC_METHOD)
 
-    def wait_time(self) -> float:
-        """Seconds between two requests."""
-        return plan_of(self).think_time
-
     @task
     def infer(self) -> None:
         """Send one request and see that its answer carries the outputs."""
         import grpc
 
+        since = self.begin()
+        if since is None:
+            return
         payload, body = plan_of(self).pick()
-        start, answer, problem = time.perf_counter(), b"", None
+        answer, problem = b"", None
         try:
             answer = self.call(body, timeout=TIMEOUT_S)
             if len(answer) < payload.answer_bytes:
@@ -105,7 +115,7 @@ class TritonGrpcUser(User):
         self.environment.events.request.fire(
             request_type="POST",
             name=payload.model,
-            response_time=(time.perf_counter() - start) * 1000,
+            response_time=(time.perf_counter() - since) * 1000,
             response_length=len(answer),
             exception=problem,
             context={},

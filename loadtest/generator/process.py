@@ -2,10 +2,8 @@
 
 import asyncio
 import gc
-import os
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection as Pipe
 
@@ -17,14 +15,12 @@ from loadtest.generator.lane import Finished, Lane
 from loadtest.generator.meter import Meter
 from loadtest.generator.pacing import ClosedLoop, OpenLoop
 from loadtest.generator.pool import Pool
+from loadtest.generator.priority import go_first
 from loadtest.generator.tally import Tally
 from loadtest.records import Records
 
 # Connected before the start; further ones as they are needed.
 WARM_LANES = 8
-# On a busy host a sender that is woken late measures the host's scheduler: where the user may, it goes before others.
-# Two shared cores, both busy: late by 4 ms at p99 as any process, with niceness -10 too, and by 0.2 ms so.
-PRIORITY = os.sched_param(1)
 
 
 @dataclass(frozen=True)
@@ -59,9 +55,7 @@ class Outcome:
 
 def work(order: Order, pipe: Pipe) -> None:
     """The process: says "ready" or what failed, takes the moment to start, gives back an Outcome."""
-    # Before there are threads (gRPC's): they inherit it.
-    with suppress(PermissionError):
-        os.sched_setscheduler(0, os.SCHED_RR, PRIORITY)
+    go_first()  # Before there are threads, gRPC's.
     with asyncio.Runner(loop_factory=precise_loop) as runner:
         runner.run(send(order, pipe))
 

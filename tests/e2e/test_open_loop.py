@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from clients.connection import Protocol
 from loadtest.arrivals import due_times
+from loadtest.turns import LEAD_S, WORKERS_TAIL_S
 from tests.conftest import Command
 from tools.tritonserver import Server
 
@@ -22,9 +22,7 @@ def figures(result: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     return document
 
 
-def test_every_request_of_the_schedule_reaches_the_server_over_either_protocol(
-    protocol: Protocol, command: Command, server: Server, tmp_path: Path
-) -> None:
+def test_every_request_of_the_schedule_reaches_the_server(command: Command, server: Server, tmp_path: Path) -> None:
     options = (
         "--report",
         tmp_path,
@@ -40,7 +38,7 @@ def test_every_request_of_the_schedule_reaches_the_server_over_either_protocol(
         "--warm-up",
         "0",
     )
-    result = command("loadtest.run", MODEL, *options, "--protocol", protocol, server=server)
+    result = command("loadtest.run", MODEL, *options, "--protocol", "grpc", server=server)
     seen = figures(result)
     assert result.returncode in (0, INVALID), result.stderr  # Others may use the host.
     assert seen["requests"] == len(due_times("poisson", 150, 1.5, 0)) and seen["errors"] == 0
@@ -54,15 +52,20 @@ def test_every_request_of_the_schedule_reaches_the_server_over_either_protocol(
     assert seen["valid"] is False or 0 < seen["p50_ms"] <= seen["p90_ms"] <= seen["max_ms"]
 
 
-def test_callers_who_wait_are_never_more_than_asked_for(command: Command, server: Server, tmp_path: Path) -> None:
-    options = ("--report", tmp_path, "--concurrency", "3", "--duration", "1", "--protocol", "grpc")
-    seen = figures(command("loadtest.run", MODEL, *options, server=server))
-    assert seen["loop"] == "closed" and seen["errors"] == 0
-    assert seen["server"]["requests"] > 30 and seen["server"]["mean_batch"] <= 3
+def test_locusts_workers_send_the_schedule_together(command: Command, server: Server, tmp_path: Path) -> None:
+    options = ("--protocols", "grpc", "--models", MODEL, "--processes", "2", "--report", tmp_path)
+    schedule = ("--rate", "200", "--users", "32", "--run-time", "7")
+    result = command("loadtest.run", *options, *schedule, server=server)
+    assert result.returncode in (0, INVALID), result.stderr  # Others may use the host.
+    seen = figures(result)["grpc"]
+    assert seen["loop"] == "open" and seen["errors"] == 0
+    assert seen["due"] == len(due_times("poisson", 200, 7 - LEAD_S - WORKERS_TAIL_S, 0))
+    assert seen["models"][MODEL]["server"]["requests"] == seen["requests"] == seen["due"]
+    assert "poisson arrivals at 200" in result.stdout and "lag_p99_ms" in seen
 
 
 def test_the_peak_under_an_objective_is_found(command: Command, server: Server) -> None:
-    options = ("--slo", "p50<1s", "--trial", "0.5", "--budget", "9", "--precision", "20", "--processes", "1")
+    options = ("--slo", "p50<1s", "--trial", "0.5", "--budget", "6", "--precision", "20", "--processes", "1")
     result = command("loadtest.peak", MODEL, *options, server=server)
     assert result.returncode in (0, 1, INVALID), result.stderr  # Others may use the host.
     found = figures(result)

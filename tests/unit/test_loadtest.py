@@ -145,6 +145,8 @@ def result(**changes: Any) -> dict[str, Any]:
     return {
         **figures,
         "protocol": "http",
+        "loop": "closed",
+        "invalid_because": [],
         "host": "http://127.0.0.1:8000",
         "users": 8,
         "client_batch": 1,
