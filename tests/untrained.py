@@ -5,7 +5,8 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from tools import contents, datasets, torchscript, train
+from tools import datasets, train
+from tools.proving import contents, torchscript
 from tools.repository import MANIFEST_FILE, staged_version, versions
 from tools.settings import Settings
 

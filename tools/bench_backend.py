@@ -23,15 +23,17 @@ from typing import Any
 
 import torch
 
-from tools import page, recipes, torchscript
+from tools import recipes
 from tools.contract import example, read_contract
-from tools.copies import write_copies
-from tools.hardware import HARDWARE
-from tools.perf_analyzer import Measurement, PerfAnalyzerError, measure
+from tools.measuring import page
+from tools.measuring.copies import write_copies
+from tools.measuring.perf_analyzer import Measurement, PerfAnalyzerError, measure
+from tools.proving import torchscript
 from tools.recipes import Recipe
 from tools.repository import MODEL_FILE, REPOSITORY, RepositoryError, version_path, versions
-from tools.server_error import ServerError
-from tools.tritonserver import Options, Server
+from tools.server.hardware import HARDWARE
+from tools.server.server_error import ServerError
+from tools.server.tritonserver import Options, Server
 
 PROTOCOLS = ("http", "grpc")
 Call = Callable[[], Any]

@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from tools import page
 from tools.bench_backend import default_models
-from tools.copies import Change, write_copy
-from tools.hardware import HARDWARE, use_gpu
-from tools.perf_analyzer import PerfAnalyzerError, measure
+from tools.measuring import page
+from tools.measuring.copies import Change, write_copy
+from tools.measuring.perf_analyzer import PerfAnalyzerError, measure
 from tools.repository import REPOSITORY, ROOT, RepositoryError
-from tools.server_error import ServerError
-from tools.tritonserver import Options, Server
+from tools.server.hardware import HARDWARE, use_gpu
+from tools.server.server_error import ServerError
+from tools.server.tritonserver import Options, Server
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -35,10 +35,10 @@ from clients.connection import Connection
 from clients.errors import ClientError
 from clients.image_source import Readers, image_readers
 from clients.images import image_files
-from tools.hardware import HARDWARE
 from tools.repository import ROOT, RepositoryError, model_names, read_config, versions
-from tools.server_error import ServerError
-from tools.tritonserver import Options, Server
+from tools.server.hardware import HARDWARE
+from tools.server.server_error import ServerError
+from tools.server.tritonserver import Options, Server
 
 Document = dict[str, Any]
 SAMPLES = ROOT / "build" / "samples"

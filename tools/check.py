@@ -26,8 +26,8 @@ from tools.checks import fixes, report, signatures
 from tools.checks.finding import Finding, Fix
 from tools.checks.page import page
 from tools.checks.rules import RULES, SUBJECTS, Scope, check, check_deep, check_traffic
-from tools.hardware import HARDWARE
 from tools.repository import REPOSITORY, ROOT, RepositoryError
+from tools.server.hardware import HARDWARE
 
 
 def parser() -> argparse.ArgumentParser:

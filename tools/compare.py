@@ -25,18 +25,19 @@ from tqdm import tqdm
 from clients.client import Client
 from clients.connection import Connection
 from clients.errors import ClientError
-from tools import comparison, recipes, train
-from tools.copies import write_copies
+from tools import recipes, train
 from tools.datasets import DataError, ImageData
-from tools.family import family
-from tools.hardware import HARDWARE
-from tools.instances import instances, private_bytes
-from tools.perf_analyzer import Measurement, PerfAnalyzerError, measure
+from tools.measuring import comparison
+from tools.measuring.copies import write_copies
+from tools.measuring.family import family
+from tools.measuring.perf_analyzer import Measurement, PerfAnalyzerError, measure
+from tools.measuring.significance import Right, accuracy_interval, front, paired_p_value
 from tools.recipes import RecipeError
 from tools.repository import REPOSITORY, ROOT, RepositoryError, read_manifest, version_path, versions
-from tools.server_error import ServerError
-from tools.significance import Right, accuracy_interval, front, paired_p_value
-from tools.tritonserver import Options, Server
+from tools.server.hardware import HARDWARE
+from tools.server.instances import instances, private_bytes
+from tools.server.server_error import ServerError
+from tools.server.tritonserver import Options, Server
 
 PAGES = ROOT / "build" / "compare"
 

@@ -20,10 +20,10 @@ from clients.client import Client
 from clients.connection import PROTOCOLS, Connection, Protocol
 from clients.errors import ClientError
 from clients.images import image_files
-from tools.hardware import HARDWARE
 from tools.repository import ROOT, RepositoryError, model_names, read_config, read_manifest, versions
-from tools.server_error import ServerError
-from tools.tritonserver import Options, Server
+from tools.server.hardware import HARDWARE
+from tools.server.server_error import ServerError
+from tools.server.tritonserver import Options, Server
 
 Document = dict[str, Any]
 SAMPLES = ROOT / "build" / "samples"

@@ -21,8 +21,10 @@ from typing import Any
 import torch
 
 from clients.errors import ClientError
-from tools import contents, imported, pipelines, proof, recipes, settings, train
+from tools import recipes, settings, train
 from tools.datasets import DataError, ImageData
+from tools.importing import imported
+from tools.proving import contents, pipelines, proof
 from tools.recipes import AnyRecipe, Imported, Pipeline, Recipe, RecipeError, Step
 from tools.repository import (
     MANIFEST_FILE,
@@ -38,8 +40,8 @@ from tools.repository import (
     versions,
     write_cpu_config,
 )
-from tools.server_error import ServerError
-from tools.signatures import sign, signer
+from tools.server.server_error import ServerError
+from tools.signing.signatures import sign, signer
 
 # The newest release whose libtorch backend the files are written for; docker-compose.yml pulls the same one.
 TRITON_CONTAINER = "nvcr.io/nvidia/tritonserver:26.09-py3"
@@ -153,7 +155,7 @@ def verified(manifests: list[dict[str, Any]], repository: Path) -> bool:
         RepositoryError: another version than the published one is served.
     """
     from tools import verify
-    from tools.verification_table import report
+    from tools.verifying.verification_table import report
 
     published = {manifest["model"]: manifest["version"] for manifest in manifests}
     found = verify.verify_here(list(published), repository) if published else []

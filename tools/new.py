@@ -23,12 +23,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tools.new_flags import NewError, parser, recipe_from
+from tools.importing.new_flags import NewError, parser, recipe_from
 from tools.recipes import RecipeError
 from tools.repository import REPOSITORY, ROOT, RepositoryError, write_atomically
 
 if TYPE_CHECKING:
-    from tools.designing import Plan
+    from tools.importing.designing import Plan
 
 RECIPES = ROOT / "tools" / "recipes"
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
@@ -102,7 +102,9 @@ def make(arguments: argparse.Namespace) -> dict[str, Any]:
     refuse_existing(arguments)
     recipe = recipe_from(arguments)
     say(f"{arguments.name}: reading and trying the network")
-    from tools import designing  # torch comes with it: only now, so that mistakes in the flags are told in a moment.
+    from tools.importing import (
+        designing,
+    )  # torch comes with it: only now, so that mistakes in the flags are told in a moment.
 
     try:
         plan = designing.plan(arguments, recipe)
@@ -118,7 +120,7 @@ def make(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def prove(plan: "Plan", folder: Path, arguments: argparse.Namespace) -> tuple[dict[str, Any], float]:
     """Write, export and call the model in a staged repository; its manifest, and how far the server's answer is off."""
-    from tools import designing
+    from tools.importing import designing
 
     designing.write(plan, folder)
     say(f"{arguments.name}: exporting and proving")

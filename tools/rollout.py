@@ -24,16 +24,17 @@ from contextlib import ExitStack, contextmanager
 from clients.client import Client
 from clients.connection import Connection
 from clients.rollout import MODES, Terms
-from tools import candidates, promotion, versions
-from tools.callers import Calls, calling
-from tools.examination import RefusedError, examine, refuse_worse
-from tools.heldout import held_out
-from tools.router_control import Document, Router, RouterError, router_of_its_own
+from tools import versions
+from tools.promoting import candidates, promotion
+from tools.promoting.callers import Calls, calling
+from tools.promoting.examination import RefusedError, examine, refuse_worse
+from tools.promoting.router_control import Document, Router, RouterError, router_of_its_own
 from tools.serve import stop_on_signals
 from tools.settings import positive
-from tools.verification import Verifier
-from tools.verification_table import report
 from tools.verify import UNTRIED, add_effort_arguments, say
+from tools.verifying.heldout import held_out
+from tools.verifying.verification import Verifier
+from tools.verifying.verification_table import report
 
 POLL_SECONDS = 0.1
 # Callers of our own stay for so long before and after, so that both ends of the rollout are seen under load.

@@ -22,10 +22,10 @@ from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
-from tools.hardware import HARDWARE
 from tools.repository import REPOSITORY, RepositoryError
-from tools.server_error import ServerError
-from tools.tritonserver import Options, Server
+from tools.server.hardware import HARDWARE
+from tools.server.server_error import ServerError
+from tools.server.tritonserver import Options, Server
 
 CHILD_SECONDS = 10  # What --run's command gets to end in when it is stopped.
 

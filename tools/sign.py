@@ -1,7 +1,7 @@
 """Sign versions of models, so that nobody changes a byte unnoticed: `python -m tools.sign --key keys/private.pem`.
 
 Checked by `python -m tools.check --public-key`, and by `python -m tools.serve --public-key` before anything is loaded.
-What a signature covers is said in `tools.coverage`, what it proves in `tools.signatures`.
+What a signature covers is said in `tools.signing.coverage`, what it proves in `tools.signing.signatures`.
 
     python -m tools.sign --new-key keys                          # keys/private.pem, to be kept secret; keys/public.pem
     python -m tools.sign --key keys/private.pem                  # all versions that are served
@@ -19,9 +19,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tools.coverage import remove_caches, served_versions
 from tools.repository import REPOSITORY, RepositoryError, held_versions, model_names, versions
-from tools.signatures import sign, signer
+from tools.signing.coverage import remove_caches, served_versions
+from tools.signing.signatures import sign, signer
 
 PRIVATE, PUBLIC = "private.pem", "public.pem"
 

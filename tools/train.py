@@ -29,10 +29,10 @@ from tools import datasets, recipes
 from tools.checkpoints import checkpoint_path, resume, save
 from tools.contract import read_contract
 from tools.datasets import DataError, ImageData, Images, Labels
+from tools.proving.torchscript import outputs
 from tools.recipes import Recipe, RecipeError
 from tools.repository import REPOSITORY, RepositoryError
 from tools.settings import Settings, add_arguments, settings_from, settings_of_ancestor
-from tools.torchscript import outputs
 
 # So many training inputs are handed to a recipe's changes: enough to observe the ranges of activations.
 SAMPLES = 512

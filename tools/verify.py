@@ -21,16 +21,17 @@ from pathlib import Path
 
 from clients.connection import PROTOCOLS, Connection, Protocol, default_url
 from clients.errors import ClientError
-from tools import pipelines, recipes, settings
+from tools import recipes, settings
 from tools.datasets import DataError
-from tools.hardware import HARDWARE
-from tools.proof import ProofError
+from tools.proving import pipelines
+from tools.proving.proof import ProofError
 from tools.recipes import RecipeError
 from tools.repository import REPOSITORY, RepositoryError, versions
-from tools.server_error import ServerError
-from tools.tritonserver import Options, Server
-from tools.verification import Effort, Verification, Verifier, record
-from tools.verification_table import report
+from tools.server.hardware import HARDWARE
+from tools.server.server_error import ServerError
+from tools.server.tritonserver import Options, Server
+from tools.verifying.verification import Effort, Verification, Verifier, record
+from tools.verifying.verification_table import report
 
 UNTRIED = (ClientError, DataError, ProofError, RecipeError, RepositoryError, ServerError)
 

@@ -26,13 +26,15 @@ from typing import Any
 from clients.client import Client
 from clients.connection import Connection, default_url
 from clients.errors import ClientError
-from tools import page, pipelines, promotion, settings
-from tools.candidates import settle
+from tools import settings
 from tools.datasets import DataError
-from tools.examination import RefusedError
-from tools.hardware import HARDWARE
-from tools.promotion import Promoted
-from tools.proof import ProofError
+from tools.measuring import page
+from tools.promoting import promotion
+from tools.promoting.candidates import settle
+from tools.promoting.examination import RefusedError
+from tools.promoting.promotion import Promoted
+from tools.proving import pipelines
+from tools.proving.proof import ProofError
 from tools.recipes import RecipeError
 from tools.repository import (
     REPOSITORY,
@@ -44,11 +46,12 @@ from tools.repository import (
     versions,
 )
 from tools.serve import stop_on_signals
-from tools.server_error import ServerError
-from tools.tritonserver import Options, Server
-from tools.verification import Verifier
-from tools.verification_table import report
+from tools.server.hardware import HARDWARE
+from tools.server.server_error import ServerError
+from tools.server.tritonserver import Options, Server
 from tools.verify import add_effort_arguments, connections, effort_from, say
+from tools.verifying.verification import Verifier
+from tools.verifying.verification_table import report
 
 ACTIONS = ("list", "promote", "rollback", "prune")
 Document = dict[str, Any]

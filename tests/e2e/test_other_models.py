@@ -14,7 +14,7 @@ from clients.connection import PROTOCOLS, Protocol
 from clients.errors import InvalidInput
 from tests.conftest import connection_to
 from tests.e2e.peers import STYLES, ask
-from tools.tritonserver import Options, Server
+from tools.server.tritonserver import Options, Server
 
 Call = Callable[..., Any]
 PROGRAM = """

@@ -29,14 +29,15 @@ from tests.e2e.second_versions import (
     turned,
     worse,
 )
-from tools import candidates, rollout
-from tools.examination import RefusedError
-from tools.promotion import promote, rollback
+from tools import rollout
+from tools.promoting import candidates
+from tools.promoting.examination import RefusedError
+from tools.promoting.promotion import promote, rollback
+from tools.promoting.router_control import Router, RouterError, router_of_its_own
 from tools.repository import MANIFEST_FILE, held_versions, version_path, versions
-from tools.router_control import Router, RouterError, router_of_its_own
-from tools.tritonserver import Server
-from tools.verification import Effort, Verifier
+from tools.server.tritonserver import Server
 from tools.verify import connections
+from tools.verifying.verification import Effort, Verifier
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,11 @@ from clients.client import Client
 from clients.connection import Connection
 from tests.conftest import Command
 from tests.e2e.serving import FREE_PORTS, add_sleeper, sleep_on
-from tools.promotion import beside, rollback, serving
+from tools.promoting.promotion import beside, rollback, serving
 from tools.repository import hold
+from tools.server.tritonserver import Options, Server
 from tools.sign import new_key
-from tools.signatures import SignatureError, breaches, refuse_unproven, sign
-from tools.tritonserver import Options, Server
+from tools.signing.signatures import SignatureError, breaches, refuse_unproven, sign
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ WITHOUT_TORCH = (
     "tools.repository",
     "tools.serve",
     "tools.new",
-    "tools.tritonserver",
+    "tools.server.tritonserver",
     "tools.demo",
     "tools.check",
     "tools.sign",

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from clients.contract import TensorSpec
-from tools import datasets, export, recipes, torchscript, train
-from tools.proof import ProofError, check_close
+from tools import datasets, export, recipes, train
+from tools.proving import torchscript
+from tools.proving.proof import ProofError, check_close
 from tools.recipes.mnist_mlp import SimpleNN
 from tools.repository import config_path, read_config, version_path, versions, write_cpu_config
 

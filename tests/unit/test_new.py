@@ -12,7 +12,9 @@ import pytest
 import torch
 
 from tests.unit import networks
-from tools import designing, export, new, new_flags, recipes, torchscript
+from tools import export, new, recipes
+from tools.importing import designing, new_flags
+from tools.proving import torchscript
 from tools.recipes import Imported, RecipeError
 from tools.repository import ROOT, read_config, read_manifest, versions
 

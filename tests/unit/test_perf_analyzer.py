@@ -2,7 +2,7 @@
 
 import pytest
 
-from tools.perf_analyzer import LONGEST_WINDOW, PerfAnalyzerError, longer
+from tools.measuring.perf_analyzer import LONGEST_WINDOW, PerfAnalyzerError, longer
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tools import export, pipelines, recipes, train
-from tools.proof import ProofError, prove_labels
+from tools import export, recipes, train
+from tools.proving import pipelines
+from tools.proving.proof import ProofError, prove_labels
 from tools.recipes import Pipeline, RecipeError
 from tools.repository import RepositoryError, read_manifest, version_path, versions
 

@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
-from tools import check, coverage, export
+from tools import check, export
 from tools import sign as command
 from tools.checks import signatures as rules
 from tools.repository import hold, release, versions, write_cpu_config
 from tools.sign import new_key
-from tools.signatures import Breach, SignatureError, breaches, refuse_unproven, sign
+from tools.signing import coverage
+from tools.signing.signatures import Breach, SignatureError, breaches, refuse_unproven, sign
 
 CONFIG = 'name: "{name}"\nbackend: "python"\nmax_batch_size: 0\ninstance_group {{ kind: KIND_GPU }}\n'
 FILES = {

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from tests.untrained import MODEL, add_untrained
-from tools import references
-from tools.differences import difference
-from tools.heldout import HeldOut
-from tools.passes import Pass, Way, common_rows, rows_of, ways
-from tools.references import ChangedFileError, References, check_files
 from tools.repository import MANIFEST_FILE, read_manifest, version_path, versions
-from tools.verdict import Findings, conclude, judge
+from tools.verifying import references
+from tools.verifying.differences import difference
+from tools.verifying.heldout import HeldOut
+from tools.verifying.passes import Pass, Way, common_rows, rows_of, ways
+from tools.verifying.references import ChangedFileError, References, check_files
+from tools.verifying.verdict import Findings, conclude, judge
 
 SCORES = np.array([[0.0, 4.0], [3.0, 1.0]], np.float32)
 

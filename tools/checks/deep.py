@@ -35,8 +35,8 @@ def check(model: Model) -> Iterator[Finding]:
 
 def check_calls(model: Model, file: Path) -> Iterator[Finding]:
     """Call a file at each batch size until one fails."""
-    from tools import proof, torchscript
     from tools.contract import read_contract
+    from tools.proving import proof, torchscript
 
     contract = read_contract(model.name, model.folder.parent)
     module = torchscript.load(file)
@@ -75,9 +75,9 @@ def call(module: Any, contract: Contract, inputs: Sequence[TensorSpec], places: 
     """
     from torch import Generator
 
-    from tools import proof
-    from tools.agreement import check_output
     from tools.contract import example
+    from tools.proving import proof
+    from tools.proving.agreement import check_output
 
     arguments = [example(spec, batch, Generator().manual_seed(batch)) for spec in inputs]
     found = proof.call(module, arguments, batch, contract, places)

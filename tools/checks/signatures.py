@@ -28,8 +28,8 @@ def check(repository: Path, public_key: Path) -> Iterator[Finding]:
     Raises:
         SignatureError: the key cannot be used.
     """
-    from tools.coverage import served_versions
-    from tools.signatures import breaches, verifier
+    from tools.signing.coverage import served_versions
+    from tools.signing.signatures import breaches, verifier
 
     verifier(public_key)
     for model in model_names(repository):

@@ -1,0 +1,1 @@
+"""The embedded tritonserver: found in its wheel, put together, started, watched, measured, stopped."""
