@@ -8,10 +8,8 @@ machine. `python -m tools.export` calls this when it needs weights, so you rarel
 """
 
 import argparse
-import copy
 import json
 import math
-import pickle
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +24,7 @@ from tqdm import tqdm
 from clients.errors import InvalidInput
 from clients.images import ImageSpec, image_spec, normalise
 from tools import datasets, recipes
+from tools.beginning import begin
 from tools.checkpoints import checkpoint_path, resume, save
 from tools.contract import read_contract
 from tools.datasets import DataError, ImageData, Images, Labels
@@ -131,7 +130,7 @@ def train(
     lineage = (settings, *(each for ancestor in ancestors.values() for each in ancestor.lineage))
     parent = ancestors.get(recipe.parent or "")
     torch.manual_seed(settings.seed)
-    network = begin(recipe, settings, parent, samples(data, spec)).to(settings.device)
+    network = begin(recipe, settings, parent.network if parent else None, samples(data, spec)).to(settings.device)
     teacher = ancestors[recipe.teacher].network.to(settings.device) if recipe.teacher else None
     path = checkpoint_path(list(lineage), data, spec)
     with cpu_threads(recipe.threads):
@@ -150,35 +149,6 @@ def cpu_threads(count: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def begin(recipe: Recipe, settings: Settings, parent: Trained | None, samples: Tensor) -> nn.Module:
-    """The network that training starts from.
-
-    Raises:
-        RecipeError: the recipe has neither a network nor a parent, or cannot begin from weights.
-    """
-    if settings.weights:
-        return recipe.before(from_weights(recipe, settings), samples)
-    if recipe.network:
-        return recipe.before(recipe.network(), samples)
-    if parent is None:
-        raise RecipeError("a recipe needs a `network`, or a `parent` to begin from")
-    return recipe.before(copy.deepcopy(parent.network), samples)
-
-
-def from_weights(recipe: Recipe, settings: Settings) -> nn.Module:
-    """The network with weights that somebody else trained.
-
-    Raises:
-        RecipeError: the recipe knows no way to begin from them, or they cannot be had.
-    """
-    if recipe.pretrained is None:
-        raise RecipeError(f"{settings.model} cannot begin from weights: its recipe has no `pretrained`; omit --weights")
-    try:
-        return recipe.pretrained(settings.weights or "")
-    except (OSError, RuntimeError, KeyError, ValueError, pickle.UnpicklingError) as error:
-        raise RecipeError(f"{settings.model}: cannot begin from the weights {settings.weights}: {error}") from error
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tools import datasets, recipes, train
+from tools.beginning import from_weights
 from tools.datasets import ImageData
 from tools.recipes import RecipeError
 from tools.recipes.resnet18 import pretrained
@@ -106,13 +107,13 @@ def test_weights_that_cannot_be_begun_from_are_named(
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(RecipeError, match=message):
-        train.from_weights(recipes.trained(model), replace(SETTINGS, model=model, weights=str(path)))
+        from_weights(recipes.trained(model), replace(SETTINGS, model=model, weights=str(path)))
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     torch.save({"other": torch.zeros(1)}, tmp_path / "weights.pth")
     with pytest.raises(RecipeError, match="cannot begin from the weights"):
-        train.from_weights(
+        from_weights(
             recipes.trained("resnet18"),
             replace(SETTINGS, model="resnet18", weights=str(tmp_path / "weights.pth")),
         )
