@@ -248,6 +248,14 @@ def test_the_command_signs_what_is_served_and_removes_pythons_caches(models: Pat
     assert found(models, keys) == []
 
 
+def test_a_derived_config_that_is_out_of_date_is_brought_up_to_date_when_signing(models: Path, keys: Path) -> None:
+    config = models / "python" / "config.pbtxt"
+    config.write_text(config.read_text() + "dynamic_batching { }\n")
+    sign("python", 1, keys / "private.pem", models)
+    write_cpu_config("python", models)  # As a server does when it starts.
+    assert found(models, keys) == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

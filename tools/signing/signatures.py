@@ -27,7 +27,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from tools.repository import REPOSITORY, SIGNATURE_FILE, RepositoryError, version_path, write_atomically
+from tools.repository import (
+    CPU_CONFIG,
+    REPOSITORY,
+    SIGNATURE_FILE,
+    RepositoryError,
+    config_path,
+    version_path,
+    write_atomically,
+    write_cpu_config,
+)
 from tools.signing.coverage import CACHE, as_served, covered, remove_caches, served_versions
 
 Flaw = Literal["missing", "invalid", "altered", "cached"]
@@ -119,8 +128,13 @@ def sign(
 
     Raises:
         SignatureError: the key cannot be used, or a file cannot be read.
+        RepositoryError: a config cannot be read, or derived.
     """
-    signs, files = signer(private_key), covered(model, version, repository, staged)
+    signs = signer(private_key)
+    # One that is out of date would be signed as somebody's own, and be missing when a server has derived it anew.
+    if config_path(model, CPU_CONFIG, repository).is_file():
+        write_cpu_config(model, repository)
+    files = covered(model, version, repository, staged)
     target = (staged or version_path(model, version, repository)) / SIGNATURE_FILE
     with as_served(files, f"{model}-{version}") as top, tempfile.TemporaryDirectory() as scratch:
         try:
