@@ -49,7 +49,7 @@ bench: build ## served inferences per second beside the in-process limit
 	@$(PY) -m tools.bench_backend $(ARGS)
 
 test: models ## run the whole suite against a real tritonserver
-	$(PY) -m pytest $(ARGS)
+	$(PY) -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 lint: $(READY) ## ruff format, ruff, mypy --strict
 	$(PY) -m ruff format --check .
