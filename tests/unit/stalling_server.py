@@ -85,8 +85,8 @@ async def serve() -> None:
 
 
 if __name__ == "__main__":
-    # A stall must end when it should, however busy the host is.
+    # A stall must end when it should, however busy the host is: it goes before the generator, too.
     with suppress(PermissionError):
-        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(2))
     with asyncio.Runner(loop_factory=precise_loop) as runner:
         runner.run(serve())

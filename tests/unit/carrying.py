@@ -1,0 +1,26 @@
+"""Requests through the generator's lanes, in this process: what a test of connections needs, without a command."""
+
+import asyncio
+
+from loadtest.generator.grpc_lane import GrpcTarget
+from loadtest.generator.http_lane import HttpTarget
+from loadtest.generator.pacing import OpenLoop
+from loadtest.generator.pool import Pool
+from loadtest.generator.process import lane_maker
+from loadtest.generator.tally import Tally
+from loadtest.records import Records
+
+
+def carry(target: HttpTarget | GrpcTarget, count: int, timeout: float = 5.0) -> Records:
+    """Send so many requests, all due at once, over up to eight lanes."""
+
+    async def send() -> Records:
+        loop = asyncio.get_running_loop()
+        tally = Tally(loop.time())
+        pool = Pool(lane_maker(target), 8, tally, timeout)
+        await pool.open(2)
+        await asyncio.wait_for(OpenLoop(pool, [loop.time()] * count).run(), 20)
+        await pool.close()
+        return tally.records()
+
+    return asyncio.run(send())
