@@ -167,6 +167,11 @@ def test_a_model_that_is_not_made_yet_is_no_finding(tmp_path: Path) -> None:
     write_model(tmp_path, files=())
     assert [finding.rule for finding in check(tmp_path)] == ["version-missing"]
     assert check(tmp_path, Scope(unbuilt=frozenset({"model"}))) == []
+    # Its config for a CPU comes with its version.
+    config = tmp_path / "model" / "config.pbtxt"
+    config.write_text(config.read_text() + "instance_group { kind: KIND_GPU }\n")
+    assert "no-gpu" in [finding.rule for finding in check(tmp_path, Scope(hardware="cpu"))]
+    assert check(tmp_path, Scope(hardware="cpu", unbuilt=frozenset({"model"}))) == []
 
 
 def test_models_of_one_process_must_agree_on_threads(tmp_path: Path) -> None:

@@ -25,9 +25,11 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 MODEL = "mnist_mlp"
 EPOCHS = 6
 PROGRAM = """
+import signal
 import sys
 from pathlib import Path
 from tools import checkpoints, train
+signal.signal(signal.SIGINT, signal.default_int_handler)  # A suite in the background hands on that it is ignored.
 import torch
 torch.set_num_threads(1)
 checkpoints.CHECKPOINTS = Path(sys.argv.pop(1))

@@ -52,6 +52,8 @@ SUBJECTS = {
     "Suppressions": suppressions.RULES,
 }
 RULES: dict[str, Rule] = {rule.id: rule for rules in SUBJECTS.values() for rule in rules}
+# What a version brings with it when it is published.
+TO_BE_MADE = (layout.NO_VERSION.id, instances.NO_GPU.id, instances.NO_GPU_CONFIG.id)
 # Each of these looks at one model by itself.
 CHECKS = (
     *(layout.check, names.check, tensors.check, batch_tensors.check, batching.check, sequences.check),
@@ -66,7 +68,8 @@ class Scope:
     Attributes:
         hardware: "cpu" adds what a server without a GPU refuses.
         installed: the backends that it has; None if that is not known.
-        unbuilt: models that somebody will make when they are needed: their missing versions are no finding.
+        unbuilt: models that somebody will make when they are needed: it is no finding that their versions are missing,
+            nor the configs for a CPU that are written with them.
         core_only: leave out what backends refuse and what nobody does.
     """
 
@@ -128,8 +131,8 @@ def check_model(model: Model, scope: Scope) -> list[Finding]:
         found = [finding for finding in found if RULES[finding.rule].refused_by == "core"]
     for check in () if scope.core_only else (pytorch.check, torchscript.check, habits.check):
         found += () if has_error(found) else check(model)
-    unbuilt = {layout.NO_VERSION.id} if model.name in scope.unbuilt else set()
-    return [replace(finding, model=model.name) for finding in found if finding.rule not in unbuilt]
+    passed_over = TO_BE_MADE if model.name in scope.unbuilt else ()
+    return [replace(finding, model=model.name) for finding in found if finding.rule not in passed_over]
 
 
 def check_traffic(repository: Path, url: str) -> Iterator[Finding]:
