@@ -68,14 +68,18 @@ class Oracle:
         self._exit.callback(self._http.close)
 
     def verdict(self, model: str) -> str | None:
-        """Why the server refuses to load a model of `repository`, or None when it loads; all are unloaded again."""
-        try:
-            return self._load(model)
-        except (OSError, http.client.HTTPException) as error:
-            self.deaths.append(f"{error!r}: {self._server.log_tail(5)}")
-            self._exit.close()
-            self._start()
-            return DIED
+        """Why the server refuses to load a model of `repository`, or None when it loads; all are unloaded again.
+
+        One death is no verdict: now and then 2.51 dies over what it accepts a moment later.
+        """
+        for _ in range(2):
+            try:
+                return self._load(model)
+            except (OSError, http.client.HTTPException) as error:
+                self.deaths.append(f"{error!r}: {self._server.log_tail(5)}")
+                self._exit.close()
+                self._start()
+        return DIED
 
     def _load(self, model: str) -> str | None:
         status, answer = self._post(f"/v2/repository/models/{model}/load", {})
