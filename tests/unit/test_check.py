@@ -141,6 +141,8 @@ def test_hardware_decides_what_is_said_about_gpus(tmp_path: Path) -> None:
     gpu = GOOD + "instance_group { kind: KIND_GPU }\noptimization { cuda { graphs: true } }"
     assert found(tmp_path, gpu) == found(tmp_path, gpu, hardware="gpu") == []
     assert found(tmp_path, gpu, hardware="cpu") == ["no-gpu", "no-gpu-setting"]
+    chosen = GOOD + "instance_group { gpus: 1 }"
+    assert found(tmp_path, chosen) == [] and found(tmp_path, chosen, hardware="cpu") == ["no-gpu"]
     write_model(tmp_path, gpu, ("configs/cpu.pbtxt",))
     (tmp_path / "model" / "configs" / "cpu.pbtxt").write_text(GOOD)
     assert check(tmp_path, Scope("cpu")) == []

@@ -16,7 +16,7 @@ GPUS = Rule(
     "core",
     BASE + "instance_group { kind: KIND_CPU gpus: [ 0 ] }",
 )
-NO_GPU = Rule("no-gpu", "KIND_GPU where the server has no GPU (--hardware cpu)", "core")
+NO_GPU = Rule("no-gpu", "KIND_GPU, or gpus of KIND_AUTO, where the server has no GPU (--hardware cpu)", "core")
 NO_GPU_CONFIG = Rule("no-gpu-setting", "CUDA settings on a server without a GPU (--hardware cpu)")
 KIND = Rule("instance-kind", "An instance group's kind does not exist", "core", BASE + "instance_group { kind: 9 }")
 PROFILE = Rule(
@@ -119,6 +119,13 @@ def check_without_gpu(model: Model) -> Iterator[Finding]:
                 found="KIND_GPU",
                 expected="KIND_CPU or KIND_AUTO on a server without a GPU",
                 remedy=f"write {model.name}/configs/{CPU_CONFIG}.pbtxt; serve with --model-config-name={CPU_CONFIG}",
+            )
+        elif group.kind == ModelInstanceGroup.KIND_AUTO and group.gpus:
+            yield NO_GPU.at(
+                model.place("instance_group", number, "gpus"),
+                found=f"gpus {list(group.gpus)}, where KIND_AUTO becomes KIND_CPU",
+                expected="no gpus on a server without a GPU",
+                remedy="remove gpus",
             )
     if model.config.optimization.HasField("cuda"):
         yield NO_GPU_CONFIG.at(
