@@ -76,6 +76,12 @@ ensemble_scheduling { step { model_name: "inner" model_version: -1
             'backend: "alpha" output { name: "A" data_type: TYPE_FP32 dims: 1 label_filename: "1" }',
             ("model/1",),
         ),
+        (
+            "initial-state-dims",
+            'backend: "alpha" sequence_batching { state { input_name: "S" output_name: "T" data_type: TYPE_FP32 '
+            'dims: -1 initial_state { name: "zeros" data_type: TYPE_FP32 dims: -2 zero_data: true } } }',
+            ("model/1",),
+        ),
         ("step-model-broken", INSIDE, ("model/1", "inner/1")),
     ],
 )
@@ -85,6 +91,26 @@ def test_a_model_that_ends_the_server_is_refused(rule: str, text: str, folders: 
         (empty.repository / folder).with_name("config.pbtxt").write_text(text)
     assert [finding.rule for finding in errors(empty.repository, "model")] == [rule]
     assert empty.verdict("model") == DIED
+
+
+OUTPUTS = """name: "model" platform: "ensemble" max_batch_size: 8
+input { name: "A" data_type: TYPE_FP32 dims: [ 4 ] }
+output { name: "B" data_type: TYPE_FP32 dims: [ 4 ] }
+output { name: "C" data_type: TYPE_FP32 dims: [ 4 ] }
+ensemble_scheduling {
+  step { model_name: "stream" model_version: -1
+    input_map { key: "X" value: "A" } output_map { key: "Y" value: "B" } }
+  step { model_name: "OTHER" model_version: -1
+    input_map { key: "X" value: "A" } output_map { key: "Y" value: "C" } } }
+"""
+
+
+@pytest.mark.parametrize("other", ["member", "stream"])
+def test_outputs_of_a_decoupled_model_and_of_another_are_refused(other: str, empty: Oracle) -> None:
+    write_example(RULES["ensemble-decoupled"], empty.repository)
+    (empty.repository / "model" / "config.pbtxt").write_text(OUTPUTS.replace("OTHER", other))
+    assert [finding.rule for finding in errors(empty.repository, "model")] == ["ensemble-decoupled"]
+    assert "different decoupled models" in (empty.verdict("model") or "")
 
 
 @settings(max_examples=300, derandomize=True, deadline=None, database=None, phases=[Phase.generate, Phase.shrink],

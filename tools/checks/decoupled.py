@@ -8,7 +8,7 @@ from tools.checks.served import Model, Served
 
 DECOUPLED = Rule(
     "ensemble-decoupled",
-    "A step reads tensors from two decoupled models, whose answers do not come in pairs",
+    "A step, or the caller, gets tensors from two decoupled models, or from one and others: they do not come in pairs",
     "core",
     BASE
     + """ensemble_scheduling { step [
@@ -40,3 +40,11 @@ def check(model: Model, served: Served) -> Iterator[Finding]:
             decoupled = served.models[step.model_name].config.model_transaction_policy.decoupled
             origin = number + 1 if decoupled else max(origins)
             sources.update(dict.fromkeys(step.output_map.values(), origin))
+    outputs = [output.name for output in model.config.output if output.name in sources]
+    if len({sources[name] for name in outputs}) > 1:
+        yield DECOUPLED.at(
+            model.place("output"),
+            found=f"outputs {', '.join(outputs)} of different origin",
+            expected="outputs that all come from one decoupled model, or all from none",
+            remedy="let the decoupled model hand the other tensors through",
+        )

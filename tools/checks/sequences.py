@@ -216,7 +216,7 @@ def check_initial(model: Model, state: Any, named: set[str], path: tuple[str | i
         )
     named.add(state.input_name)
     fits = len(initial.dims) == len(state.dims) and all(
-        here != -1 and there in (-1, here) for here, there in zip(initial.dims, state.dims, strict=True)
+        here >= 0 and there in (-1, here) for here, there in zip(initial.dims, state.dims, strict=True)
     )
     if not fits:
         yield INITIAL_DIMS.at(
