@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -212,6 +213,7 @@ def loss_of(course: Course, indices: Tensor, size: int | None) -> Tensor:
     return course.recipe.distillation(logits, labels, answers)
 
 
+@cache
 def has_bfloat16(device: str) -> bool:
     """Whether the device has instructions for bfloat16, without which it is slower than float32."""
     if device == "cuda":

@@ -99,12 +99,12 @@ def chosen(models: Sequence[str], repository: Path) -> list[str]:
     return pipelines.in_order(list(found), repository)
 
 
-def embedded(models: Sequence[str], repository: Path, hardware: str) -> Options:
-    """A server for these models and what they need, and no others."""
+def embedded(models: Sequence[str], repository: Path, hardware: str, public_key: Path | None = None) -> Options:
+    """A server for these models and what they need, as far as there is a version of it, and no others."""
     needed = {member for model in models for member in [*pipelines.all_members(model, repository), model]}
-    loads = [f"--load-model={model}" for model in sorted(needed)]
+    loads = [f"--load-model={model}" for model in sorted(needed) if versions(model, repository)]
     flags = ["--model-control-mode=explicit", *loads]
-    return Options(repository, hardware=hardware, ready_timeout=300, flags=flags, on_log=say)
+    return Options(repository, hardware=hardware, ready_timeout=300, flags=flags, public_key=public_key, on_log=say)
 
 
 def say(line: str) -> None:

@@ -33,23 +33,22 @@ from tools.promoting import promotion
 from tools.promoting.candidates import settle
 from tools.promoting.examination import RefusedError
 from tools.promoting.promotion import Promoted
-from tools.proving import pipelines
 from tools.proving.proof import ProofError
 from tools.recipes import RecipeError
 from tools.repository import (
+    MANIFEST_FILE,
     REPOSITORY,
     VERIFICATION_FILE,
     RepositoryError,
     held_versions,
     read_manifest,
     version_path,
-    versions,
 )
 from tools.serve import stop_on_signals
 from tools.server.hardware import HARDWARE
 from tools.server.server_error import ServerError
-from tools.server.tritonserver import Options, Server
-from tools.verify import add_effort_arguments, connections, effort_from, say
+from tools.server.tritonserver import Server
+from tools.verify import add_effort_arguments, connections, effort_from, embedded, say
 from tools.verifying.verification import Verifier
 from tools.verifying.verification_table import report
 
@@ -89,19 +88,19 @@ def verifier(arguments: argparse.Namespace, repository: Path) -> Iterator[Verifi
         reached = connections(arguments.url, arguments.grpc_url or default_url("grpc"))
         yield Verifier(reached, "remote", repository, effort, say)
         return
-    needed = [*pipelines.all_members(arguments.model, repository), arguments.model]
-    loads = [f"--load-model={model}" for model in needed if versions(model, repository)]
-    flags = ["--model-control-mode=explicit", *loads]
-    options = Options(
-        repository,
-        hardware=arguments.hardware,
-        ready_timeout=300,
-        flags=flags,
-        public_key=arguments.public_key,
-        on_log=say,
-    )
+    options = embedded([arguments.model], repository, arguments.hardware, arguments.public_key)
     with Server(options) as server:
         yield Verifier(connections(server.http, server.grpc), "embedded", repository, effort, say)
+
+
+@contextmanager
+def running(url: str | None) -> Iterator[Client | None]:
+    """A client of the running server, if there is one."""
+    if not url:
+        yield None
+        return
+    with Client(Connection("http", url, timeout_s=promotion.LOAD_SECONDS)) as client:
+        yield client
 
 
 def states(model: str, repository: Path, client: Client | None) -> list[Document]:
@@ -126,7 +125,7 @@ def state(model: str, version: int, repository: Path) -> str:
 def known(model: str, version: int, repository: Path) -> Document:
     """Accuracy and verification of a version, where it has them."""
     folder = version_path(model, version, repository)
-    manifest = read_manifest(model, version, repository) if (folder / "manifest.json").is_file() else {}
+    manifest = read_manifest(model, version, repository) if (folder / MANIFEST_FILE).is_file() else {}
     path = folder / VERIFICATION_FILE
     verified = json.loads(path.read_text())["passed"] if path.is_file() else None
     return {"accuracy": manifest.get("accuracy"), "verified": verified}
@@ -180,13 +179,13 @@ def run(arguments: argparse.Namespace) -> Document:
         removed = promotion.prune(model, arguments.keep, repository)
         print(f"{model}: removed {', '.join(map(str, removed)) or 'none'}")
         return {"model": model, "removed": removed}
-    client = Client(Connection("http", arguments.url, timeout_s=promotion.LOAD_SECONDS)) if arguments.url else None
-    if arguments.action == "rollback":
-        done = promotion.rollback(client, model, repository, arguments.public_key)
-        if client:
-            settle(client)
-        return told(done)
-    found = states(model, repository, client)
+    with running(arguments.url) as client:
+        if arguments.action == "rollback":
+            done = promotion.rollback(client, model, repository, arguments.public_key)
+            if client:
+                settle(client)
+            return told(done)
+        found = states(model, repository, client)
     print(listing(found))
     return {"model": model, "versions": found}
 
