@@ -29,7 +29,7 @@ from tools.measuring import agreement, page
 from tools.measuring.agreement import Round, Row
 from tools.measuring.copies import write_copies
 from tools.measuring.generators import GeneratorError, Load, ours, theirs, window, write_inputs
-from tools.measuring.perf_analyzer import WINDOWS, PerfAnalyzerError
+from tools.measuring.perf_analyzer import PerfAnalyzerError, lasting
 from tools.repository import REPOSITORY, ROOT, RepositoryError
 from tools.server.hardware import HARDWARE
 from tools.server.server_error import ServerError
@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
         "--seconds",
         type=float,
         default=1.0,
-        help="of each of three windows; longer where they hold too few requests for a p99 (default: %(default)s)",
+        help="of each of three windows, as perf_analyzer is asked; more for a slow model's p99 (default: %(default)s)",
     )
     parser.add_argument("--repository", type=Path, default=REPOSITORY, help="(default: %(default)s)")
     parser.add_argument("--output", type=Path, default=PAGES, help="folder of the pages (default: %(default)s)")
@@ -65,7 +65,7 @@ def bench(model: str, server: Server, inputs: Path, arguments: argparse.Namespac
             seconds = window(model, server, protocol, concurrency, arguments.seconds)
             load = Load(model, protocol, concurrency, seconds, inputs)
             rounds = [measure(load, server, number) for number in range(arguments.rounds)]
-            rows.append(agreement.row(protocol, concurrency, WINDOWS * seconds, rounds))
+            rows.append(agreement.row(protocol, concurrency, lasting(seconds), rounds))
     return rows
 
 

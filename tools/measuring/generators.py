@@ -21,7 +21,7 @@ import torch
 from clients.client import Client
 from clients.connection import Connection
 from tools.contract import example, read_contract
-from tools.measuring.perf_analyzer import WINDOWS, PerfAnalyzerError, measure, once
+from tools.measuring.perf_analyzer import LONGEST_WINDOW, PerfAnalyzerError, lasting, measure, once
 from tools.repository import ROOT
 from tools.server.instances import cpu_seconds
 from tools.server.tritonserver import Server
@@ -30,7 +30,6 @@ from tools.server.tritonserver import Server
 WARM_UP = 0.5
 # `loadtest.run` gives no p99 of fewer than 368 requests; a slower round is to have as many too.
 REQUESTS = 450
-LONGEST = 30.0
 INVALID = 3  # the exit code of `loadtest.run` when it was the bottleneck
 Result = TypeVar("Result")
 
@@ -44,7 +43,7 @@ class Load:
     """What both generators do to a model.
 
     Attributes:
-        seconds: of one of perf_analyzer's three windows; `loadtest.run` has one window as long as the three.
+        seconds: of one of perf_analyzer's windows as it is asked; `loadtest.run` has one as long as they really are.
         inputs: folder with a file of raw values for each input of the model.
     """
 
@@ -95,7 +94,7 @@ def window(model: str, server: Server, protocol: str, concurrency: int, seconds:
         PerfAnalyzerError: it failed.
     """
     seen = measure(model, server.address(protocol), protocol, concurrency, seconds)
-    return min(LONGEST, max(seen.seconds, REQUESTS / WINDOWS / seen.rate))
+    return min(LONGEST_WINDOW, max(seen.seconds, REQUESTS / lasting(1) / seen.rate))
 
 
 def ours(load: Load, server: Server) -> Seen:
@@ -116,7 +115,7 @@ def ours(load: Load, server: Server) -> Seen:
 
 
 def theirs(load: Load, server: Server) -> Seen:
-    """One run of perf_analyzer; its processor time includes its start, its requests those before the last windows.
+    """One run of perf_analyzer; its processor time includes its start, its requests those outside the windows.
 
     Raises:
         PerfAnalyzerError: it failed, or too few requests were answered.
@@ -168,7 +167,7 @@ def loadtest(load: Load, url: str) -> dict[str, Any]:
 
 def options(load: Load, url: str, scratch: str) -> list[str]:
     """Arguments of `loadtest.run`; the folder of reports holds no samples, so that inputs are random."""
-    duration = WARM_UP + WINDOWS * load.seconds
+    duration = WARM_UP + lasting(load.seconds)
     return [
         *(load.model, "--concurrency", str(load.concurrency), "--protocol", load.protocol, "--url", url),
         *("--warm-up", str(WARM_UP), "--duration", f"{duration:.3f}", "--report", scratch, "--samples", scratch),

@@ -22,6 +22,8 @@ FOLDER = ROOT / "build" / "perf_analyzer"
 # What the binary asks for, and the name under which nvidia-pytriton carries it.
 LIBRARIES = {"libb64.so.0d": "libb64-*.so.0d", "libcudart.so.12": "libcudart-*.so.12*"}
 WINDOWS = 3
+# A window lasts so many times its --measurement-interval.
+STRETCH = 1.2
 # In a window each request in flight is answered so often, or the figure says more about its ends than its middle.
 ANSWERS = 8
 LONGEST_WINDOW = 30.0
@@ -128,6 +130,11 @@ def longer(rate: float, concurrency: int, seconds: float) -> float:
             return seconds
         raise PerfAnalyzerError(f"no answer at concurrency {concurrency} in {seconds:.0f} s")
     return min(LONGEST_WINDOW, ANSWERS * concurrency / rate if rate else 4 * seconds)
+
+
+def lasting(seconds: float) -> float:
+    """Seconds over which the figures are taken, all windows together, of windows of so many seconds asked for."""
+    return WINDOWS * STRETCH * seconds
 
 
 def once(
