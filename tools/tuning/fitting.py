@@ -1,0 +1,125 @@
+"""From what was measured to what the twin knows: the host whose runs look most like the measured ones.
+
+Counters of the server would give a batch's time as it was while everything else ran too; on a host whose processors are
+shared that is not what the batch costs. So the twin makes the very runs that were measured, and its numbers are changed
+until throughput, latencies and batch sizes agree (simulation-based calibration; least squares of logarithms).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tools.tuning.candidates import Candidate
+from tools.tuning.twin import Array, Host, closed_loop, open_loop
+
+Document = dict[str, Any]
+REQUESTS = 3000
+# Beginnings of the search, as shares of the latency of a single caller: front, start, each, rest.
+BEGINNINGS = ((0.15, 0.5, 0.05, 0.05), (0.1, 0.1, 0.6, 0.02), (0.3, 0.4, 0.02, 0.2))
+FLOOR_S = 1e-7
+# How much each figure counts. An open loop's rate is given; its tail is what the tuner goes by.
+CLOSED = {"rps": 2.0, "p50": 1.0, "p90": 0.6, "p99": 0.3, "mean_batch": 0.4}
+OPEN = {"p50": 0.7, "p90": 0.7, "p99": 0.7, "mean_batch": 0.3}
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One run, measured or simulated; latencies in seconds.
+
+    Attributes:
+        callers: of a closed loop; 0 for an open one.
+        rate: of an open loop's arrivals; 0 for a closed one.
+        rps: answered requests per second.
+    """
+
+    callers: int
+    rate: float
+    rps: float
+    p50: float
+    p90: float
+    p99: float
+    mean_batch: float
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What was found, and by how much the twin's throughput and median differ from the measured (medians, shares)."""
+
+    host: Host
+    rps_error: float
+    p50_error: float
+
+
+def observation(document: Document) -> Observation:
+    """A measured run."""
+    latencies = [document[f"{name}_ms"] or document["p50_ms"] for name in ("p50", "p90", "p99")]
+    p50, p90, p99 = (value / 1000 for value in latencies)
+    batch = document["server"]["mean_batch"] or 1.0
+    if document["concurrency"]:
+        return Observation(document["concurrency"], 0.0, document["server_rps"], p50, p90, p99, batch)
+    return Observation(0, document["rate"], document["rps"], p50, p90, p99, batch)
+
+
+def simulate(host: Host, choice: Candidate, like: Observation, unit: Array) -> Observation:
+    """The same run in the twin; `unit` holds [requests] arrivals at one per second."""
+    if like.callers:
+        run = closed_loop(host, choice, like.callers, len(unit))
+    else:
+        run = open_loop(host, choice, like.rate, unit)
+    p50, p90, p99 = np.percentile(run.latency[len(unit) // 10 :], [50, 90, 99])
+    rps = len(unit) / run.seconds
+    return Observation(like.callers, like.rate, rps, float(p50), float(p90), float(p99), run.mean_batch)
+
+
+def fit(measured: Sequence[Observation], choice: Candidate, cores: float) -> Fit:
+    """The host of a deployment.
+
+    Args:
+        measured: closed loops of different numbers of callers, one caller among them, and open loops: stalls stop the
+            callers of a closed loop too, so that only an open one shows what they cost.
+        choice: with which they were measured.
+        cores: that server and generator share.
+    """
+    from scipy.optimize import least_squares
+
+    unit = np.cumsum(np.random.default_rng(0).exponential(size=REQUESTS))
+    single = next(one for one in measured if one.callers == 1)
+
+    def differences(x: Array) -> Array:
+        host = host_of(x, cores)
+        return np.concatenate([difference(simulate(host, choice, one, unit), one) for one in measured])
+
+    tries = [
+        least_squares(differences, beginning(single.p50, shares), diff_step=0.02, loss="soft_l1", max_nfev=60)
+        for shares in BEGINNINGS
+    ]
+    host = host_of(min(tries, key=lambda one: float(one.cost)).x, cores)
+    pairs = [(simulate(host, choice, one, unit), one) for one in measured]
+    return Fit(host, error(pairs, "rps"), error(pairs, "p50"))
+
+
+def beginning(latency: float, shares: Sequence[float]) -> Array:
+    """Where a search begins: logarithms of front, start, each, rest, way, spread, stalls per second, their length."""
+    times = [max(FLOOR_S, share * latency) for share in (*shares, 0.2)]
+    return np.asarray(np.log([*times, 0.15, 2.0, 5 * latency]), np.float64)
+
+
+def host_of(x: Array, cores: float) -> Host:
+    """The host that a point of the search stands for."""
+    front, start, each, rest, way, spread, stalls, stall = np.exp(np.clip(x, -25, 5))
+    return Host(cores, front, start, each, rest, min(spread, 1.0), way, min(stalls, 100.0), min(stall, 0.05))
+
+
+def difference(simulated: Observation, measured: Observation) -> Array:
+    """Weighted logarithms of the ratios of two loops."""
+    weights = CLOSED if measured.callers else OPEN
+    return np.array(
+        [weight * np.log(getattr(simulated, name) / getattr(measured, name)) for name, weight in weights.items()]
+    )
+
+
+def error(pairs: Sequence[tuple[Observation, Observation]], name: str) -> float:
+    """The median relative difference of one figure."""
+    return float(np.median([abs(getattr(one, name) / getattr(other, name) - 1) for one, other in pairs]))

@@ -1,0 +1,107 @@
+"""What a tuning has found so far, in a file: an interrupted one goes on, and a finished one is told again.
+
+Everything measured is kept; what is believed is worked out of it anew.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tools.repository import write_atomically
+from tools.tuning.candidates import Candidate, candidate_from
+from tools.tuning.goal import Goal
+from tools.tuning.trials import Document, Quest, around
+
+
+@dataclass
+class Measured:
+    """A choice that was measured.
+
+    Attributes:
+        predicted: the twin's figure for it; None where it had none.
+        quest: its trials, and what is believed of its peak.
+    """
+
+    candidate: Candidate
+    predicted: float | None
+    quest: Quest
+
+
+@dataclass
+class Record:
+    """A tuning.
+
+    Attributes:
+        path: of the file.
+        about: with what it was made; a file with another `about` is not taken up.
+        seconds: spent so far.
+        calibrations: of deployments.
+        measured: the choices, in the order in which they were taken up.
+    """
+
+    path: Path
+    about: Document
+    seconds: float
+    calibrations: list[Document]
+    measured: list[Measured]
+
+    def save(self) -> None:
+        """Write the file in one rename."""
+        document = {
+            "about": self.about,
+            "seconds": round(self.seconds, 1),
+            "calibrations": self.calibrations,
+            "measured": [as_document(one) for one in self.measured],
+        }
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path, json.dumps(document))
+
+
+def as_document(one: Measured) -> Document:
+    """As JSON."""
+    return {
+        "candidate": one.candidate.document(),
+        "predicted": one.predicted,
+        "start": one.quest.start,
+        **one.quest.document(),
+    }
+
+
+def measured_from(document: Document) -> Measured:
+    """A choice with its trials, as the file has them."""
+    quest = around(*document["start"])
+    for trial in document["trials"]:
+        quest.note(trial)
+    return Measured(candidate_from(document["candidate"]), document["predicted"], quest)
+
+
+def taken_up(path: Path, about: Document, fresh: bool) -> Record:
+    """The tuning in a file, if it was made with the same things; else a new one."""
+    found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() and not fresh else {}
+    if found.get("about") != about:
+        return Record(path, about, 0.0, [], [])
+    return Record(path, about, found["seconds"], found["calibrations"], [measured_from(o) for o in found["measured"]])
+
+
+def figure(one: Measured, goal: Goal) -> float | None:
+    """What a choice has achieved: its peak, or the median of its trials; None where it does not keep to the objective.
+
+    A latency or cost counts when more than half of the trials at the goal's rate kept to the objective.
+    """
+    valid = [trial for trial in one.quest.trials if trial["valid"]]
+    if goal.rate is None:
+        return one.quest.peak() if valid else None
+    good = [trial for trial in valid if trial["passed"] and trial["steady"]]
+    if 2 * len(good) <= len(valid):
+        return None
+    values = sorted(measure(trial, goal) for trial in good)
+    return values[len(values) // 2]
+
+
+def measure(trial: Document, goal: Goal) -> float:
+    """A trial's latency in milliseconds, or its processor microseconds per request."""
+    if goal.name == "latency":
+        return float(trial[f"{goal.percentile}_ms"])
+    server = trial["server"]
+    return 1e6 * (server["cpu_s"] or 0.0) / max(1, server["requests"])

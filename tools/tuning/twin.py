@@ -1,0 +1,240 @@
+"""A digital twin of a served model: its dynamic batcher, its instances, and the processors that they share.
+
+Events are few and the rules are Triton's own, so the twin is one loop, compiled by numba: millions of requests per
+second.
+
+What it knows of the host: a request costs work around the batcher (reading, copying, answering; the load generator too,
+where it shares the processors), a batch of b costs `start + each * b`, jobs that run at the same time share the
+processors evenly once they want more than there are, and now and then the host is away for a while.
+"""
+
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from tools.tuning.candidates import Candidate
+
+Array = npt.NDArray[np.float64]
+FRONT_THREADS = 8  # Triton's default number of threads that read HTTP requests.
+NEVER = 1e18
+
+
+@dataclass(frozen=True)
+class Host:
+    """What the twin knows of a deployment; all times in seconds.
+
+    Attributes:
+        cores: processors that server and generator share; infinite for a server elsewhere with many.
+        front: work around the batcher for one request.
+        start, each: of a batch of b until its answers are out: start + each * b, on a processor of its own.
+        rest: what the instance needs after that before it takes the next batch.
+        spread: standard deviation of the logarithm of a batch's time.
+        way: of each latency, what is neither work nor waiting for it.
+        stalls: how many times per second the host is away.
+        stall: for how long, on average.
+    """
+
+    cores: float
+    front: float
+    start: float
+    each: float
+    rest: float
+    spread: float
+    way: float
+    stalls: float
+    stall: float
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """What came of a simulated run.
+
+    Attributes:
+        latency: [requests] seconds, in the order of arrival.
+        mean_batch: of all executions.
+        seconds: from the first arrival to the last answer.
+        work: processor seconds of all of it.
+    """
+
+    latency: Array
+    mean_batch: float
+    seconds: float
+    work: float
+
+
+def open_loop(host: Host, choice: Candidate, rate: float, unit: Array, seed: int = 0) -> Simulated:
+    """Requests that come whatever the server does.
+
+    Args:
+        host: of the choice's deployment.
+        choice: batching.
+        rate: requests per second.
+        unit: [requests] arrivals at a rate of one per second, rising.
+        seed: of what chance decides.
+    """
+    return simulated(host, choice, unit / rate, 0, seed)
+
+
+def closed_loop(host: Host, choice: Candidate, callers: int, requests: int, seed: int = 0) -> Simulated:
+    """So many callers, each of whom waits for his answer."""
+    return simulated(host, choice, np.zeros(requests), callers, seed)
+
+
+def simulated(host: Host, choice: Candidate, arrivals: Array, callers: int, seed: int) -> Simulated:
+    """Draw what is left to chance, run the loop."""
+    random = np.random.default_rng(seed)
+    factors = np.exp(host.spread * random.standard_normal(len(arrivals)) - host.spread**2 / 2)
+    gaps = random.exponential(size=4096)
+    lengths = random.exponential(host.stall, size=4096) if host.stall else np.zeros(4096)
+    away = np.cumsum(gaps) / host.stalls if host.stalls > 0 else np.full(4096, NEVER)
+    preferred = np.array(choice.preferred or (choice.max_batch_size,), np.int64)
+    latency, batches, seconds, work = loop(
+        arrivals,
+        callers,
+        (host.cores, host.front, host.start, host.each, host.rest, host.way),
+        (choice.max_batch_size, choice.delay_us / 1e6, choice.deployment.instances, max(1, choice.deployment.threads)),
+        preferred,
+        factors,
+        away,
+        lengths,
+    )
+    return Simulated(latency, len(arrivals) / max(1, batches), seconds, work)
+
+
+@numba.njit(cache=True)
+def loop(arrivals, callers, host, batching, preferred, factors, away, lengths):  # type: ignore[no-untyped-def]
+    """Every event in turn; see `simulated`.
+
+    Jobs that run progress at one common speed, so each is known by the reading of a common clock at which it will be
+    done (virtual time in processor sharing: Parekh and Gallager, IEEE/ACM Transactions on Networking 1, 1993).
+    """
+    cores, front, start, each, rest, way = host
+    most, delay, instances, threads = batching
+    largest = preferred[-1]
+    count = len(arrivals)
+    came = np.zeros(count)  # when a request arrived
+    queued = np.zeros(count)  # when it entered the batcher's queue
+    latency = np.zeros(count)
+    # Requests on their way in and out, first come, first served: number, and one added to it when on the way out.
+    line = np.zeros(2 * count + 1, np.int64)
+    line_head = line_tail = 0
+    desk = np.full(FRONT_THREADS, -1, np.int64)
+    desk_done = np.full(FRONT_THREADS, NEVER)
+    waiting = np.zeros(count, np.int64)  # the batcher's queue
+    head = tail = 0
+    machine_first = np.zeros(instances, np.int64)
+    machine_size = np.zeros(instances, np.int64)
+    machine_done = np.full(instances, NEVER)
+    inside = np.zeros(count, np.int64)  # the queue's requests in the order of execution
+    back = np.zeros(count)  # a closed loop's next arrivals
+    back_head = back_tail = 0
+    now = clock = work = 0.0
+    desks = machines = batches = stall = done = arrived = 0
+    timer = NEVER
+    if callers > 0:
+        for caller in range(min(callers, count)):
+            back[back_tail] = caller * 1e-6
+            back_tail += 1
+    while done < count:
+        # What comes next?
+        wanted = desks + machines * threads
+        speed = 1.0 if wanted <= cores else cores / wanted
+        soonest = NEVER
+        for index in range(FRONT_THREADS):
+            soonest = min(soonest, desk_done[index])
+        for index in range(instances):
+            soonest = min(soonest, machine_done[index])
+        finish = now + (soonest - clock) / speed if soonest < NEVER else NEVER
+        if callers > 0:
+            arrival = back[back_head] if back_head < back_tail and arrived < count else NEVER
+        else:
+            arrival = arrivals[arrived] if arrived < count else NEVER
+        pause = away[stall % 4096] + (stall // 4096) * away[4095]
+        step = min(finish, arrival, timer)
+        if pause <= step:
+            # The host is away: time passes, work does not.
+            until = pause if pause > now else now
+            clock += max(0.0, until - now) * speed
+            work += max(0.0, until - now) * min(float(wanted), cores)
+            now = until + lengths[stall % 4096]
+            stall += 1
+            # What should have come meanwhile comes now, and is counted from when it should.
+            continue
+        if finish <= step:
+            work += (max(step, now) - now) * min(float(wanted), cores)
+            clock = soonest  # As it stands in the jobs: a sum of steps would miss it by a rounding, for ever.
+            now = max(step, now)
+        elif step > now:
+            clock += (step - now) * speed
+            work += (step - now) * min(float(wanted), cores)
+            now = step
+        if arrival <= step:
+            came[arrived] = arrival
+            if callers > 0:
+                back_head += 1
+            line[line_tail] = 2 * arrived
+            line_tail += 1
+            arrived += 1
+        elif finish <= step:
+            for index in range(FRONT_THREADS):
+                if desk_done[index] <= clock:
+                    request = desk[index] // 2
+                    if desk[index] % 2 == 0:
+                        queued[request] = now
+                        waiting[tail] = request
+                        tail += 1
+                    else:
+                        latency[request] = now - came[request] + way
+                        done += 1
+                        if callers > 0 and back_tail < count:
+                            back[back_tail] = now + way
+                            back_tail += 1
+                    desk[index] = -1
+                    desk_done[index] = NEVER
+                    desks -= 1
+            for index in range(instances):
+                if machine_done[index] <= clock:
+                    if machine_size[index] == 0:
+                        machine_done[index] = NEVER
+                        machines -= 1
+                        continue
+                    for position in range(machine_first[index], machine_first[index] + machine_size[index]):
+                        line[line_tail] = 2 * inside[position] + 1
+                        line_tail += 1
+                    machine_size[index] = 0
+                    machine_done[index] = clock + rest
+        # The batcher: Triton's GetDynamicBatch, for requests of equal size.
+        timer = NEVER
+        for index in range(instances):
+            if machine_done[index] < NEVER or head == tail:
+                continue
+            pending = min(tail - head, most)
+            fitting = 0
+            for size in preferred:
+                if size <= pending:
+                    fitting = size
+            expired = delay > 0 and now - queued[waiting[head]] >= delay - 1e-9
+            if fitting > 0 and not expired:
+                taken = fitting
+            elif pending >= largest or expired or delay == 0:
+                taken = pending
+            else:
+                timer = queued[waiting[head]] + delay
+                break
+            machine_first[index] = head
+            machine_size[index] = taken
+            for position in range(head, head + taken):
+                inside[position] = waiting[position]
+            head += taken
+            machine_done[index] = clock + (start + each * taken) * factors[batches % count]
+            batches += 1
+            machines += 1
+        for index in range(FRONT_THREADS):
+            if desk[index] < 0 and line_head < line_tail:
+                desk[index] = line[line_head]
+                line_head += 1
+                desk_done[index] = clock + front / 2
+                desks += 1
+    return latency, batches, now, work
