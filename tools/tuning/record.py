@@ -104,4 +104,4 @@ def measure(trial: Document, goal: Goal) -> float:
     if goal.name == "latency":
         return float(trial[f"{goal.percentile}_ms"])
     server = trial["server"]
-    return 1e6 * (server["cpu_s"] or 0.0) / max(1, server["requests"])
+    return float(1e6 * (server["cpu_s"] or 0.0) / max(1, server["requests"]))

@@ -1,0 +1,248 @@
+"""The best batching, instances and threads for a model, under an objective of latency, in minutes: `tools.tune MODEL`.
+
+Half a minute of measurement teaches a digital twin of the server how long batches take and what else a request costs;
+the twin plays the wanted arrivals against every choice; the few best are measured with an open loop, beside the
+committed config. The best goes to `configs/<hardware>.pbtxt`, with the evidence as a comment; `config.pbtxt` is never
+touched. A page with the throughput-latency front goes to build/tune/, the last line of stdout is one JSON document.
+
+    python -m tools.tune mnist_mlp --slo 'p99<20ms'                                 # the highest rate within it
+    python -m tools.tune mnist_mlp --slo 'p99<20ms' --objective latency --rate 2000 # the lowest latency at a rate
+    python -m tools.tune mnist_mlp --slo 'p99<20ms' --url 127.0.0.1:8000            # a server in explicit mode
+
+Ctrl-C loses nothing: the same command goes on, and --fresh begins again. Exit code: 0 when a choice keeps to the
+objective, 1 when none does, 2 when it could not be tuned, 3 when the generator was the bottleneck.
+"""
+
+import argparse
+import json
+import os
+import platform
+import re
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from clients.connection import add_connection_arguments, connection_from
+from clients.errors import ClientError
+from loadtest.direct import add_setting_arguments
+from loadtest.generator.fleet import GeneratorError
+from loadtest.slo import SloError
+from loadtest.validity import INVALID
+from tools.measuring import page
+from tools.repository import REPOSITORY, ROOT, RepositoryError, versions
+from tools.server.hardware import HARDWARE
+from tools.server.server_error import ServerError
+from tools.tuning.candidates import Candidate, Deployment, TuningError, candidate_of, deployments, space
+from tools.tuning.goal import OBJECTIVES, Goal, goal
+from tools.tuning.outcome import outcome, table, write_page
+from tools.tuning.prediction import Prediction
+from tools.tuning.record import Record, taken_up
+from tools.tuning.served import Served, elsewhere, embedded
+from tools.tuning.trials import Document, Yardstick, yardstick
+from tools.tuning.twin import Host
+
+PAGES = ROOT / "build" / "tune"
+UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+# Of the budget, what calibration may take.
+CALIBRATION_SHARE = 0.4
+SHORTLIST = 7
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    parser = argparse.ArgumentParser(prog="python -m tools.tune", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("model", metavar="MODEL")
+    parser.add_argument("--slo", required=True, help="e.g. 'p99<20ms,errors<0.1%%'; one must limit a percentile")
+    parser.add_argument("--objective", choices=OBJECTIVES, default="throughput", help="(default: %(default)s)")
+    parser.add_argument("--rate", type=float, metavar="N", help="requests per second, for latency and cost")
+    parser.add_argument("--budget", type=duration, default=300.0, metavar="TIME", help="30s, 5m, … (default: 5m)")
+    parser.add_argument("--trial", type=float, default=2.0, metavar="S", help="seconds, at the least (default: 2)")
+    parser.add_argument("--keep-max-batch-size", action="store_true", help="refuse no request that is taken now")
+    parser.add_argument("--name", metavar="HARDWARE", help="of configs/<HARDWARE>.pbtxt (default: cpu, or gpu)")
+    parser.add_argument("--dry-run", action="store_true", help="write no config")
+    parser.add_argument("--fresh", action="store_true", help="forget what an earlier run has measured")
+    parser.add_argument("--hardware", choices=HARDWARE, default="auto", help="as for tools.serve (default: auto)")
+    parser.add_argument("--repository", type=Path, default=REPOSITORY, help="(default: %(default)s)")
+    parser.add_argument("--output", type=Path, default=PAGES, help="folder of pages and records (default: %(default)s)")
+    add_setting_arguments(parser)
+    add_connection_arguments(parser)
+    return parser
+
+
+def duration(text: str) -> float:
+    """Seconds from 90, 90s, 5m or 1h."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
+    if not match or float(match[1]) <= 0:
+        raise argparse.ArgumentTypeError(f"expected a time as 90s, 5m or 1h, got '{text}'")
+    return float(match[1]) * UNITS[match[2] or "s"]
+
+
+def say(text: str) -> None:
+    """Progress, on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def served(arguments: argparse.Namespace) -> Iterator[Served]:
+    """The model, on the server that the arguments name or on one of its own."""
+    if arguments.url:
+        with elsewhere([arguments.model], connection_from(arguments)) as found:
+            yield found[0]
+        return
+    with embedded(
+        [arguments.model], arguments.repository.resolve(), arguments.hardware, arguments.protocol, arguments.timeout
+    ) as found:
+        yield found[0]
+
+
+def tune(one: Served, arguments: argparse.Namespace, wanted: Goal) -> Document:
+    """Calibrate, simulate, measure; returns the outcome."""
+    from tools.tuning.prediction import rank, shortlist
+    from tools.tuning.race import Race, go
+
+    began = time.monotonic()
+    base = candidate_of(one.base)
+    how = yardstick(one, arguments, list(wanted.objectives))
+    record = taken_up(arguments.output / f"{one.model}.json", about(one, arguments), arguments.fresh)
+    deadline = began + arguments.budget - record.seconds
+    cores = os.cpu_count() or 1
+    calibrate_all(
+        one, how, base, wanted, record, deployments(cores, one.gpu), began + CALIBRATION_SHARE * arguments.budget
+    )
+    hosts = fitted(record, float(cores))
+    choices = space(base, list(hosts), wanted.limit_ms, least_batch(base, arguments))
+    start = time.monotonic()
+    ranked = rank(hosts, choices, wanted)
+    say(
+        f"{len(choices):,} choices simulated in {time.monotonic() - start:.1f} s; {len(ranked):,} keep to the objective"
+    )
+    race = Race(one, how, wanted, record, deadline, say)
+    go(race, shortlist(ranked, base, SHORTLIST), {each.candidate: each for each in ranked})
+    return finished(one, arguments, wanted, base, record, ranked, len(choices))
+
+
+def least_batch(base: Candidate, arguments: argparse.Namespace) -> int:
+    """The smallest max_batch_size that is considered."""
+    return base.max_batch_size if arguments.keep_max_batch_size else min(arguments.client_batch, base.max_batch_size)
+
+
+def calibrate_all(
+    one: Served,
+    how: Yardstick,
+    base: Candidate,
+    wanted: Goal,
+    record: Record,
+    among: list[Deployment],
+    until: float,
+) -> None:
+    """Measure the deployments that the record does not hold, as many as the time allows; always the present one."""
+    from tools.tuning.calibration import calibrate
+
+    for deployment in dict.fromkeys([base.deployment, *among]):
+        known = [each["choice"]["deployment"] for each in record.calibrations]
+        if {"instances": deployment.instances, "threads": deployment.threads} in known:
+            continue
+        if known and time.monotonic() > until:
+            return
+        began = time.monotonic()
+        say(f"calibrating {deployment.instances} instance(s) of {deployment.threads} thread(s) …")
+        record.calibrations.append(calibrate(one, how, base, deployment, wanted.limit_ms))
+        record.seconds += time.monotonic() - began
+        record.save()
+
+
+def fitted(record: Record, cores: float) -> dict[Deployment, Host]:
+    """What the twin knows of each calibrated deployment."""
+    from tools.tuning.candidates import candidate_from
+    from tools.tuning.fitting import fit, observation
+
+    hosts = {}
+    for each in record.calibrations:
+        choice = candidate_from(each["choice"])
+        found = fit([observation(run) for run in each["runs"]], choice, cores)
+        hosts[choice.deployment] = found.host
+        say(
+            f"twin of {choice.deployment.instances} x {choice.deployment.threads}: throughput within "
+            f"{found.rps_error:.0%}, median latency within {found.p50_error:.0%} of what was measured"
+        )
+    return hosts
+
+
+def about(one: Served, arguments: argparse.Namespace) -> Document:
+    """With what a tuning is made; another one is not gone on with."""
+    named = ("model", "slo", "objective", "rate", "protocol", "client_batch", "trial", "keep_max_batch_size", "url")
+    return {
+        **{name: getattr(arguments, name) for name in named},
+        "version": max(versions(one.model, arguments.repository), default=None),
+        "triton": one.client.server().get("version"),
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}{', GPU' if one.gpu else ''}",
+        "base": candidate_of(one.base).document(),
+    }
+
+
+def finished(
+    one: Served,
+    arguments: argparse.Namespace,
+    wanted: Goal,
+    base: Candidate,
+    record: Record,
+    ranked: list[Prediction],
+    simulated: int,
+) -> Document:
+    """Write the config and the page; returns the outcome."""
+    from tools.tuning.candidates import candidate_from
+    from tools.tuning.evidence import write_config
+
+    if not record.measured or record.measured[0].candidate != base:
+        raise TuningError("the budget ended before the committed config was measured; give a larger --budget")
+    result = outcome(record, wanted, base, {**record.about, "simulated": simulated})
+    result["page"] = str(write_page(result, record, wanted, ranked, arguments.output))
+    if result["best"] and not arguments.dry_run:
+        choice = candidate_from(result["best"]["candidate"])
+        name = arguments.name or ("gpu" if one.gpu else "cpu")
+        result["config"] = str(write_config(one.model, name, choice, one.gpu, result, arguments.repository))
+    return result
+
+
+def main() -> int:
+    """Entry point."""
+    arguments = parser().parse_args()
+    arguments.retries = 0
+    try:
+        wanted = goal(arguments.slo, arguments.objective, arguments.rate)
+        with served(arguments) as one:
+            result = tune(one, arguments, wanted)
+    except (ClientError, SloError, GeneratorError, TuningError, RepositoryError, ServerError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        say("interrupted; the same command goes on from here")
+        return 130
+    report(result)
+    print(json.dumps({key: value for key, value in result.items() if key != "base"}, separators=(",", ":")))
+    return exit_code(result)
+
+
+def report(result: Document) -> None:
+    """Say what came out."""
+    print(page.aligned(table(result)))
+    best, gain = result["best"], result["gain"]
+    if best is None:
+        print(f"{result['model']}: no choice keeps to {result['slo']} on this machine")
+        return
+    times = f", {gain:.2f} times as good as committed" if gain else ""
+    print(f"{result['model']}: {best['label']}: {best['shown']}{times}, after {result['seconds']:.0f} s")
+    say(f"Page: {result['page']}" + (f"\nConfig: {result['config']}" if "config" in result else ""))
+
+
+def exit_code(result: Document) -> int:
+    """See the module's docstring."""
+    if result["best"]:
+        return 0
+    return INVALID if all(not one["trials"] for one in result["measured"]) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
