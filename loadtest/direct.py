@@ -22,8 +22,7 @@ from typing import Any
 from clients.client import Client
 from clients.connection import Connection, add_connection_arguments, connection_from
 from clients.errors import ClientError, InvalidInput
-from loadtest import slo
-from loadtest.arrivals import SCHEDULES, Times, due_times
+from loadtest import scenarios, slo
 from loadtest.audit import audit
 from loadtest.direct_report import write
 from loadtest.explain import documents, explain, words
@@ -31,8 +30,10 @@ from loadtest.generator.fleet import GeneratorError, Sent, send_all
 from loadtest.generator.grpc_lane import grpc_target
 from loadtest.generator.http_lane import http_target
 from loadtest.generator.process import Order
+from loadtest.load import Load, add_load_arguments, load_of
 from loadtest.measurement import Document, course, figures, keeps_up, verdict, window
 from loadtest.payloads import SAMPLES, Payload, payload
+from loadtest.rejects import metrics_address
 from loadtest.report import REPORTS
 from loadtest.server_side import observe, server_side, stages
 from loadtest.summary import text
@@ -40,26 +41,6 @@ from loadtest.validity import INVALID
 
 # What the last line of stdout leaves to the file.
 BULKY = ("curve", "course", "histogram")
-DURATION_S = 10.0
-
-
-@dataclass(frozen=True)
-class Load:
-    """What is asked of a server: a schedule, or callers who wait for their answers.
-
-    Attributes:
-        arrivals: name of the schedule, or path of a trace; None for a closed loop.
-        rate: requests per second.
-        due: [requests] seconds from the start; None for a closed loop.
-        callers: of a closed loop, else 0.
-        duration: seconds for which requests are sent.
-    """
-
-    arrivals: str | None
-    rate: float | None
-    due: Times | None
-    callers: int
-    duration: float
 
 
 @dataclass(frozen=True)
@@ -86,15 +67,13 @@ def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     parser = argparse.ArgumentParser(prog="python -m loadtest.run", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("model", metavar="MODEL")
-    how = parser.add_argument_group("load")
-    how.add_argument("--rate", type=float, metavar="N", help="requests per second (open loop)")
-    how.add_argument(
-        "--arrivals", default="poisson", help=f"{', '.join(SCHEDULES)}, or a file of times (default: %(default)s)"
-    )
-    how.add_argument("--concurrency", type=int, metavar="N", help="callers who wait for their answers (closed loop)")
-    how.add_argument("--duration", type=float, metavar="S", help=f"seconds (default: {DURATION_S:g}; trace: its own)")
-    how.add_argument("--slo", default="", help="e.g. 'p99<20ms,errors<0.1%%'; the exit code is 1 when missed")
+    add_load_arguments(parser)
     parser.add_argument("--report", type=Path, default=REPORTS, help="folder of the reports (default: %(default)s)")
+    parser.add_argument(
+        "--metrics-url",
+        metavar="HOST:PORT",
+        help="Triton's metrics endpoint, to count what it rejected (default: $TRITON_METRICS_URL, else not counted)",
+    )
     parser.add_argument("--explain", action="store_true", help="say what bounds the run, and what should help")
     add_setting_arguments(parser)
     add_connection_arguments(parser)
@@ -110,37 +89,6 @@ def add_setting_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--client-batch", type=int, default=1, metavar="N", help="inferences per request (default: 1)")
     group.add_argument("--seed", type=int, default=0, help="of the schedule (default: %(default)s)")
     group.add_argument("--samples", type=Path, default=SAMPLES, help="folder of sample images (default: %(default)s)")
-
-
-def load_of(arguments: argparse.Namespace) -> Load:
-    """What the arguments ask for.
-
-    Raises:
-        InvalidInput: they do not fit together, or a trace cannot be read.
-    """
-    trace = arguments.arrivals not in SCHEDULES
-    if arguments.concurrency is not None:
-        if arguments.rate is not None or trace:
-            raise InvalidInput("--concurrency is a closed loop, --rate and --arrivals an open one; choose")
-        return closed(arguments.concurrency, DURATION_S if arguments.duration is None else arguments.duration)
-    if arguments.rate is None and not trace:
-        raise InvalidInput("expected --rate N (open loop) or --concurrency N (closed loop)")
-    duration = DURATION_S if arguments.duration is None and not trace else arguments.duration
-    return scheduled(arguments.arrivals, arguments.rate, duration, arguments.seed)
-
-
-def closed(callers: int, duration: float) -> Load:
-    """A closed loop."""
-    if callers < 1 or not 0 < duration < float("inf"):
-        raise InvalidInput(f"expected --concurrency of at least 1 and --duration above 0, got {callers} and {duration}")
-    return Load(None, None, None, callers, duration)
-
-
-def scheduled(arrivals: str, rate: float | None, duration: float | None, seed: int) -> Load:
-    """An open loop; a trace without a duration lasts until its last request."""
-    due = due_times(arrivals, rate, duration, seed)
-    length = duration if duration is not None else float(due[-1]) + (float(due[-1]) / max(1, len(due) - 1) or 1.0)
-    return Load(arrivals, rate, due, 0, length)
 
 
 def setting_of(client: Client, arguments: argparse.Namespace) -> Setting:
@@ -164,8 +112,10 @@ def setting_of(client: Client, arguments: argparse.Namespace) -> Setting:
     )
 
 
-def measure(client: Client, setting: Setting, load: Load, objectives: list[slo.Objective]) -> Document:
-    """Send a load and say what came of it, on both sides.
+def measure(
+    client: Client, setting: Setting, load: Load, objectives: list[slo.Objective], metrics: str | None = None
+) -> Document:
+    """Send a load and say what came of it, on both sides; with `metrics`, Triton's endpoint, what it rejected too.
 
     Raises:
         InvalidInput: nothing would be left after the warm-up.
@@ -177,10 +127,10 @@ def measure(client: Client, setting: Setting, load: Load, objectives: list[slo.O
             f"expected --warm-up of 0 to less than the test's {load.duration:g} seconds, got {setting.cut:g}"
         )
     config = client.config(setting.payload.model)
-    before = observe(client)
+    before = observe(client, metrics)
     sent = send_all(order_of(setting, load), setting.processes)
     ends = sent.records.due + sent.records.latency
-    server = server_side(before, observe(client), config, float(ends.max()))
+    server = server_side(before, observe(client, metrics), config, float(ends.max()))
     server["version"] = client.server().get("version")
     document = document_of(setting, load, sent, objectives) | {"server": server}
     # The server counted the warm-up too.
@@ -232,15 +182,37 @@ def exit_code(document: Document) -> int:
     return INVALID if not document["valid"] else int(not document["passed"])
 
 
+def given(words: Sequence[str]) -> argparse.Namespace:
+    """The arguments as they were given: those that a scenario may set are None without their option."""
+    unset = {name for scenario in scenarios.SCENARIOS.values() for name in scenario.options}
+    return parser().parse_args(words, argparse.Namespace(**dict.fromkeys(unset)))
+
+
+def run(words: Sequence[str]) -> tuple[argparse.Namespace, Document]:
+    """Carry out a command line; its arguments and what came of it.
+
+    Raises:
+        ClientError, SloError, GeneratorError: the test could not be run.
+    """
+    arguments = parser().parse_args(words)
+    arguments.retries = 0  # A second attempt would hide what the first one met.
+    objectives, metrics = slo.parse(arguments.slo), metrics_address(arguments.metrics_url)
+    if arguments.scenario:
+        scenarios.check(given(words), objectives)
+    with Client(connection_from(arguments)) as client:
+        if arguments.scenario:
+            arguments = scenarios.filled(arguments, client)
+        load = load_of(arguments)
+        document = measure(client, setting_of(client, arguments), load, objectives, metrics)
+    if arguments.scenario:
+        document["scenario"] = scenarios.outcome(arguments.scenario, document)
+    return arguments, document
+
+
 def main(arguments_given: Sequence[str]) -> int:
     """Entry point for `python -m loadtest.run MODEL …`."""
-    arguments = parser().parse_args(arguments_given)
-    arguments.retries = 0  # A second attempt would hide what the first one met.
     try:
-        objectives = slo.parse(arguments.slo)
-        load = load_of(arguments)
-        with Client(connection_from(arguments)) as client:
-            document = measure(client, setting_of(client, arguments), load, objectives)
+        arguments, document = run(arguments_given)
     except (ClientError, slo.SloError, GeneratorError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

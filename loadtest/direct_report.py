@@ -9,6 +9,7 @@ from loadtest.explain import words
 from loadtest.measurement import Document
 from loadtest.plots import Plot, by_percentile, over_time
 from loadtest.report import markdown_table, number, publish
+from loadtest.scenarios import sentence
 from loadtest.summary import heading, latency_rows, notes, rates
 
 ABOUT = ("seed", "client_batch", "payload", "warm_up_s", "steady")
@@ -53,7 +54,7 @@ def about(document: Document) -> list[list[str]]:
     """With what the figures were made: generator, server, options."""
     generator = [[f"generator: {name.replace('_', ' ')}", str(value)] for name, value in document["generator"].items()]
     server = document["server"]
-    known = [name for name in server if name not in ("batches", "members")]
+    known = [name for name in server if name not in ("batches", "members", "rejects")]
     of_server = [[f"server: {name.replace('_', ' ')}", str(server[name])] for name in known]
     options = [[name.replace("_", " "), str(document[name])] for name in ABOUT]
     machine = [[f"host: {name}", str(value)] for name, value in document["host"].items()]
@@ -62,7 +63,7 @@ def about(document: Document) -> list[list[str]]:
 
 def markdown(document: Document) -> str:
     """The run as a Markdown document."""
-    said = [*notes(document), *words(document["explanation"])]
+    said = [*sentence(document), *notes(document), *words(document["explanation"])]
     parts = [f"# Load test: {heading(document)}", "", *(f"- {line}" for line in said), ""]
     if document["valid"]:
         parts += [*markdown_table(latency_rows(document)), "", *(f"- {line}" for line in rates(document)), ""]
@@ -75,7 +76,7 @@ def html(document: Document) -> str:
     return environment.get_template("direct_report.html").render(
         heading=heading(document),
         verdict="invalid" if not document["valid"] else "passed" if document["passed"] else "failed",
-        notes=notes(document),
+        notes=[*sentence(document), *notes(document)],
         explanation=words(document["explanation"]),
         latencies=latency_rows(document) if document["valid"] else [],
         rates=rates(document) if document["valid"] else [],
@@ -88,10 +89,11 @@ def html(document: Document) -> str:
 
 def stem(document: Document) -> str:
     """The name of a run's files."""
-    return f"{document['model']}-{document['protocol']}-{document['loop']}"
+    scenario = document.get("scenario")
+    return f"{document['model']}-{document['protocol']}-{scenario['name'] if scenario else document['loop']}"
 
 
 def write(document: Document, folder: Path) -> Path:
-    """Write <model>-<protocol>-<open or closed>.json, .md and .html; returns the page's path."""
+    """Write <model>-<protocol>-<scenario, else open or closed>.json, .md and .html; returns the page's path."""
     contents = {"json": json.dumps(document, indent=2), "md": markdown(document), "html": html(document)}
     return publish(contents, folder, stem(document))

@@ -22,10 +22,11 @@ from clients.connection import add_connection_arguments, connection_from
 from clients.errors import ClientError, InvalidInput
 from loadtest import slo
 from loadtest.belief import Belief, unknown
-from loadtest.direct import Load, Setting, add_setting_arguments, closed, measure, scheduled, setting_of
+from loadtest.direct import Setting, add_setting_arguments, measure, setting_of
 from loadtest.explain import words
 from loadtest.generator.fleet import GeneratorError
 from loadtest.intervals import needed
+from loadtest.load import Load, closed, scheduled
 from loadtest.measurement import Document
 from loadtest.validity import INVALID
 

@@ -8,6 +8,7 @@ from typing import Any
 from clients.client import Client
 from clients.status import STAGES, figures
 from loadtest.host_process import cpu_seconds
+from loadtest.rejects import Scrape, rejects, scrape
 from loadtest.server_statistics import Snapshot, difference, snapshot
 
 Document = dict[str, Any]
@@ -17,20 +18,22 @@ COMPUTE = ("compute_input", "compute_infer", "compute_output")
 
 @dataclass(frozen=True)
 class Observation:
-    """Triton's cumulative counters, and the processor seconds of its processes (None: not on this host)."""
+    """Triton's cumulative counters, the processor seconds of its processes (None: not on this host), its metrics."""
 
     counters: Snapshot
     cpu_s: float | None
+    metrics: Scrape | None = None
 
 
-def observe(client: Client) -> Observation:
-    """Look at the server now.
+def observe(client: Client, metrics: str | None = None) -> Observation:
+    """Look at the server now; `metrics` is the address of its metrics endpoint, where that is to be asked.
 
     Raises:
         ClientError: it does not answer.
     """
     host, _, port = client.connection.url.partition("/")[0].rpartition(":")
-    return Observation(snapshot(client), cpu_seconds(int(port)) if host in LOCAL else None)
+    cpu_s = cpu_seconds(int(port)) if host in LOCAL else None
+    return Observation(snapshot(client), cpu_s, scrape(metrics) if metrics else None)
 
 
 def server_side(before: Observation, after: Observation, config: Document, seconds: float) -> Document:
@@ -44,7 +47,8 @@ def server_side(before: Observation, after: Observation, config: Document, secon
 
     Returns:
         Counters, mean microseconds per request and stage, milliseconds and count of executions by batch size, how many
-        instances there are and how many were busy on average, requests per core-second; for an ensemble its members'.
+        instances there are and how many were busy on average, requests per core-second, what was rejected; for an
+        ensemble its members'.
     """
     counted = difference(before.counters, after.counters)
     own = counted.get(config["name"], {})
@@ -58,6 +62,7 @@ def server_side(before: Observation, after: Observation, config: Document, secon
         "cpus": None if used is None else os.cpu_count(),
         "cpu_s": None if used is None else round(used, 2),
         "requests_per_core_s": round(found["requests"] / used) if used else None,
+        "rejects": rejects(before.metrics, after.metrics, {config["name"], *members}),
     }
 
 
@@ -74,7 +79,11 @@ def batching(config: Document) -> Document:
     """What the config says about batches and instances; gRPC gives large numbers as texts and leaves zeros out."""
     dynamic = config.get("dynamic_batching")
     return {
-        "instances": sum(int(group.get("count", 1)) for group in config.get("instance_group", ())),
+        # `count` is per GPU.
+        "instances": sum(
+            int(group.get("count", 1)) * max(1, len(group.get("gpus", ())))
+            for group in config.get("instance_group", ())
+        ),
         "max_batch_size": int(config.get("max_batch_size", 0)),
         "dynamic_batching": dynamic is not None,
         "queue_delay_us": int((dynamic or {}).get("max_queue_delay_microseconds", 0)),

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from loadtest import rejects, scenarios
 from loadtest.report import number
 from loadtest.slo import LATENCIES
 
@@ -45,6 +46,7 @@ def notes(document: Document) -> list[str]:
     if document["slo"] and document["passed"]:
         lines.append(f"SLO met: {', '.join(document['slo'])}")
     lines += [f"{count:,} errors: {kind}" for kind, count in document["error_kinds"].items()]
+    lines += rejects.sentences(document["server"])
     if document["steady"] is False:
         lines.append(
             "Not steady: the server does not keep up with this load, so latencies say more about the test's length"
@@ -87,4 +89,5 @@ def table(rows: list[list[str]]) -> list[str]:
 def text(document: Document) -> str:
     """The whole run; an invalid one without what it would say of the server."""
     latencies = table(latency_rows(document)) if document["valid"] else []
-    return "\n".join([heading(document), *latencies, *(rates(document) if document["valid"] else []), *notes(document)])
+    head = [heading(document), *scenarios.sentence(document)]
+    return "\n".join([*head, *latencies, *(rates(document) if document["valid"] else []), *notes(document)])

@@ -62,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
         "--run",
         metavar="COMMAND",
         type=words,
-        help="run a command against the server (TRITON_HTTP_URL and TRITON_GRPC_URL set), then stop",
+        help="run a command against the server (TRITON_HTTP_URL, _GRPC_URL and _METRICS_URL set), then stop",
     )
     return parser
 
@@ -117,7 +117,8 @@ def run(server: Server, command: Sequence[str]) -> int:
     Raises:
         ServerError: the command cannot be started, or the server died under it.
     """
-    env = {**os.environ, "TRITON_HTTP_URL": server.http, "TRITON_GRPC_URL": server.grpc}
+    addresses = {"HTTP": server.http, "GRPC": server.grpc, "METRICS": server.metrics}
+    env = {**os.environ, **{f"TRITON_{name}_URL": address for name, address in addresses.items()}}
     try:
         child = subprocess.Popen(command, env=env)
     except OSError as error:

@@ -12,9 +12,10 @@ import pytest
 from clients.connection import Connection
 from clients.errors import InvalidInput
 from loadtest import diff, direct_report, slo
-from loadtest.direct import Setting, document_of, scheduled
+from loadtest.direct import Setting, document_of
 from loadtest.explain import documents, explain
 from loadtest.generator.fleet import Sent
+from loadtest.load import scheduled
 from loadtest.payloads import Payload
 from loadtest.records import ANSWERED, Records
 from loadtest.server_side import Observation, server_side, stages

@@ -13,6 +13,7 @@ from loadtest.audit import audit
 from loadtest.generator.fleet import Sent
 from loadtest.intervals import bounds, needed, percentile
 from loadtest.latencies import histogram_of
+from loadtest.load import load_of
 from loadtest.measurement import figures, verdict, window
 from loadtest.records import ANSWERED, TIMED_OUT, UNSENT, Records, merge
 from loadtest.warmup import warm_up
@@ -98,7 +99,7 @@ def test_a_schedule_that_cannot_be_is_refused(
 )
 def test_arguments_that_do_not_make_a_load_are_refused(words: str) -> None:
     with pytest.raises(InvalidInput, match="expected|choose"):
-        direct.load_of(direct.parser().parse_args(["model", *words.split()]))
+        load_of(direct.parser().parse_args(["model", *words.split()]))
 
 
 def test_bounds_are_those_of_published_tables() -> None:

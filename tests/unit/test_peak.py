@@ -7,7 +7,7 @@ import pytest
 
 from loadtest import peak, slo
 from loadtest.belief import unknown
-from loadtest.direct import Load
+from loadtest.load import Load
 
 PEAK = 730.0
 OBJECTIVES = slo.parse("p99<20ms")
