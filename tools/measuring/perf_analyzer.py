@@ -6,6 +6,7 @@ once, unpacked under build/, and finds the two libraries that it needs among tho
 
 import csv
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -21,9 +22,12 @@ FOLDER = ROOT / "build" / "perf_analyzer"
 # What the binary asks for, and the name under which nvidia-pytriton carries it.
 LIBRARIES = {"libb64.so.0d": "libb64-*.so.0d", "libcudart.so.12": "libcudart-*.so.12*"}
 WINDOWS = 3
+# A window lasts so many times its --measurement-interval.
+STRETCH = 1.2
 # In a window each request in flight is answered so often, or the figure says more about its ends than its middle.
 ANSWERS = 8
 LONGEST_WINDOW = 30.0
+RANDOM = "random"  # perf_analyzer's word for inputs of random bytes
 # What it says when no request, or only one, was answered within a window.
 TOO_SHORT = ("No valid requests recorded", "Please try to increase the --measurement-interval")
 
@@ -34,13 +38,20 @@ class PerfAnalyzerError(Exception):
 
 @dataclass(frozen=True)
 class Measurement:
-    """One concurrency level: inferences per second, latencies in milliseconds, mean microseconds in the server."""
+    """One concurrency level: inferences per second, latencies in milliseconds, mean microseconds in the server.
+
+    Attributes:
+        seconds: of each window, which may be longer than asked for.
+        cpu_s: processor seconds, user and system, of the whole run of perf_analyzer.
+    """
 
     rate: float
     p50_ms: float
     p99_ms: float
     queue_us: float
     infer_us: float
+    seconds: float
+    cpu_s: float
 
 
 def binary(folder: Path = FOLDER) -> Path:
@@ -121,13 +132,33 @@ def longer(rate: float, concurrency: int, seconds: float) -> float:
     return min(LONGEST_WINDOW, ANSWERS * concurrency / rate if rate else 4 * seconds)
 
 
-def once(model: str, url: str, protocol: str, concurrency: int, seconds: float) -> Measurement | None:
-    """One run of perf_analyzer; None when too few requests for any figure were answered within a window."""
+def lasting(seconds: float) -> float:
+    """Seconds over which the figures are taken, all windows together, of windows of so many seconds asked for."""
+    return WINDOWS * STRETCH * seconds
+
+
+def once(
+    model: str, url: str, protocol: str, concurrency: int, seconds: float, inputs: str | Path = RANDOM
+) -> Measurement | None:
+    """One run of perf_analyzer; None when too few requests for any figure were answered within a window.
+
+    Args:
+        model: its name.
+        url: HOST:PORT.
+        protocol: "http" or "grpc".
+        concurrency: requests in flight.
+        seconds: of each window.
+        inputs: folder with a file of raw values for each input, or RANDOM.
+
+    Raises:
+        PerfAnalyzerError: it failed, or did not end in time.
+    """
     path = binary()
     with tempfile.TemporaryDirectory() as scratch:
         report = Path(scratch) / "report.csv"
-        command = [str(path), *options(model, url, protocol, concurrency, seconds), "-f", str(report)]
+        command = [str(path), *options(model, url, protocol, concurrency, seconds, inputs), "-f", str(report)]
         environment = {**os.environ, "LD_LIBRARY_PATH": str(path.parent)}
+        before = children_cpu_s()
         try:
             result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60 + 20 * seconds)
         except subprocess.TimeoutExpired as error:
@@ -139,13 +170,21 @@ def once(model: str, url: str, protocol: str, concurrency: int, seconds: float) 
             return None
         if result.returncode or not report.is_file():
             raise PerfAnalyzerError(f"perf_analyzer failed: {said.strip()[-600:]}")
-        return parse(report)
+        return parse(report, seconds, children_cpu_s() - before)
 
 
-def options(model: str, url: str, protocol: str, concurrency: int, seconds: float) -> list[str]:
+def children_cpu_s() -> float:
+    """Processor seconds of the child processes that this one has waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def options(
+    model: str, url: str, protocol: str, concurrency: int, seconds: float, inputs: str | Path = RANDOM
+) -> list[str]:
     """perf_analyzer's arguments for one measurement."""
     return [
-        *("-m", model, "-u", url, "-i", protocol, "--input-data", "random"),
+        *("-m", model, "-u", url, "-i", protocol, "--input-data", str(inputs)),
         *("--concurrency-range", str(concurrency), "--measurement-interval", str(int(seconds * 1000))),
         # Its default, a thread for each request in flight, starves both the server and its own clock on few cores.
         *(["--async", "--max-threads", "1"] if concurrency > 1 else ["--sync"]),
@@ -154,8 +193,8 @@ def options(model: str, url: str, protocol: str, concurrency: int, seconds: floa
     ]
 
 
-def parse(report: Path) -> Measurement:
-    """The one row of perf_analyzer's CSV report."""
+def parse(report: Path, seconds: float, cpu_s: float) -> Measurement:
+    """The one row of perf_analyzer's CSV report, with what it does not say."""
     with report.open() as stream:
         row = next(csv.DictReader(stream))
     return Measurement(
@@ -164,4 +203,6 @@ def parse(report: Path) -> Measurement:
         p99_ms=float(row["p99 latency"]) / 1000,
         queue_us=float(row["Server Queue"]),
         infer_us=float(row["Server Compute Infer"]),
+        seconds=seconds,
+        cpu_s=cpu_s,
     )
