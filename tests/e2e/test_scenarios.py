@@ -1,7 +1,6 @@
-"""Scenarios and what Triton rejected, against a real server."""
+"""Scenarios against a real server, with its metrics endpoint asked."""
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Command
-from tools.server.tritonserver import Options, Server
+from tools.server.tritonserver import Server
 
 MODEL = "mnist_mlp"
 INVALID = 3
@@ -68,19 +67,3 @@ def test_an_endpoint_that_does_not_answer_is_said_and_the_run_stands(
     found = figures(result)["server"]["rejects"]
     assert found["failed"] is None and "127.0.0.1:1" in found["problem"]
     assert "Requests that Triton rejected are not counted: no metrics at 127.0.0.1:1" in result.stdout
-
-
-def test_requests_that_a_full_queue_rejects_are_counted_with_their_reason(
-    repository: Path, command: Command, tmp_path: Path
-) -> None:
-    served = tmp_path / "served"
-    shutil.copytree(repository / MODEL, served / MODEL)
-    config = served / MODEL / "config.pbtxt"
-    text, queue = config.read_text(), "dynamic_batching {\n  default_queue_policy { max_queue_size: 1 }"
-    config.write_text(text.replace("dynamic_batching {", queue, 1))
-    options = ("--concurrency", "32", "--client-batch", "16", "--duration", "1", "--report", tmp_path / "report")
-    with Server(Options(served)) as small:
-        result = command("loadtest.run", MODEL, *options, "--metrics-url", small.metrics, server=small)
-    found = figures(result)["server"]["rejects"]
-    assert set(found["failed"]) == {MODEL} and found["failed"][MODEL]["REJECTED"] > 0
-    assert f"{MODEL}: Triton counted failed requests: " in result.stdout
