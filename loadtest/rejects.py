@@ -22,6 +22,7 @@ PENDING = "nv_inference_pending_request_count"
 LABEL = r'(\w+)="((?:[^"\\]|\\.)*)"'
 SAMPLE = re.compile(rf"(\w+)\{{((?:{LABEL},?)*)\}}\s+(\S+)")
 TIMEOUT_S = 5.0
+LAST_PORT = 65535
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,17 @@ def metrics_address(given: str | None) -> str | None:
         InvalidInput: it is no address.
     """
     address = given or os.environ.get("TRITON_METRICS_URL") or None
-    if address is not None and not ADDRESS["grpc"].fullmatch(address):
-        raise InvalidInput(f"expected --metrics-url HOST:PORT, without scheme and path; got '{address}'")
+    if address is not None and not is_address(address):
+        source = "--metrics-url" if given else "TRITON_METRICS_URL of"
+        raise InvalidInput(
+            f"expected {source} HOST:PORT, without scheme and path, the port at most {LAST_PORT}; got '{address}'"
+        )
     return address
+
+
+def is_address(text: str) -> bool:
+    """Whether it is HOST:PORT with a port that can be."""
+    return bool(ADDRESS["grpc"].fullmatch(text)) and int(text.rpartition(":")[2]) <= LAST_PORT
 
 
 def scrape(address: str) -> Scrape:
@@ -58,7 +67,7 @@ def scrape(address: str) -> Scrape:
         connection.request("GET", "/metrics")
         answer = connection.getresponse()
         text = answer.read().decode(errors="replace")
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, http.client.HTTPException, UnicodeError) as error:  # UnicodeError: of an impossible host name
         return Scrape(problem=f"no metrics at {address}: {error or type(error).__name__}")
     finally:
         connection.close()
@@ -85,8 +94,17 @@ def samples(text: str) -> Iterator[tuple[str, dict[str, str], int]]:
     """Name, labels and value of every sample that has labels and is a whole number."""
     for line in text.splitlines():
         match = SAMPLE.match(line)
-        if match and match[5].isdecimal():
-            yield match[1], dict(re.findall(LABEL, match[2])), int(match[5])
+        if match and (value := whole(match[5])) is not None:
+            yield match[1], dict(re.findall(LABEL, match[2])), value
+
+
+def whole(text: str) -> int | None:
+    """The value of a sample, which the format lets be written as 12, 12.0 or 1.2e+01; None if it is no whole number."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return int(value) if value.is_integer() else None
 
 
 def rejects(before: Scrape | None, after: Scrape | None, models: set[str]) -> Document | None:
@@ -94,13 +112,15 @@ def rejects(before: Scrape | None, after: Scrape | None, models: set[str]) -> Do
 
     Returns:
         `failed` by model and reason and `pending` by model, changes other than zero; `problem` with None for both
-        where an endpoint did not answer. None when none was asked.
+        where an endpoint did not answer, or its counts began anew. None when none was asked.
     """
     if before is None or after is None:
         return None
     if problem := before.problem or after.problem:
         return {"failed": None, "pending": None, "problem": problem}
     failed = {name: change(before.failed.get(name, {}), after.failed.get(name, {})) for name in sorted(models)}
+    if any(count < 0 for one in failed.values() for count in one.values()):
+        return {"failed": None, "pending": None, "problem": "Triton or a model began to count anew during the run"}
     pending = change(before.pending, {name: after.pending.get(name, 0) for name in sorted(models)})
     return {"failed": {name: one for name, one in failed.items() if one}, "pending": pending, "problem": None}
 
@@ -121,4 +141,7 @@ def sentences(server: Document) -> list[str]:
         f"{name}: Triton counted failed requests: {', '.join(f'{count:,} {why}' for why, count in reasons.items())}"
         for name, reasons in found["failed"].items()
     ]
-    return lines + [f"{name}: {count:+,} requests wait in Triton" for name, count in found["pending"].items()]
+    return lines + [
+        f"{name}: {abs(count):,} {'more' if count > 0 else 'fewer'} requests wait in Triton than before the run"
+        for name, count in found["pending"].items()
+    ]

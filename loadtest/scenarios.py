@@ -23,7 +23,7 @@ from clients.errors import InvalidInput
 from loadtest.measurement import Document
 from loadtest.report import number
 from loadtest.server_side import batching
-from loadtest.slo import PERCENTILES, Objective
+from loadtest.slo import PERCENTILES, Objective, parse
 
 CALLERS = 2  # for each instance: one computed, one waiting
 LEAST = 20  # requests answered while the run lasts: with fewer, one more or less at its end is above 5 %
@@ -53,6 +53,14 @@ def throughput(document: Document) -> float | None:
     return round(document["rps"] * document["client_batch"], 1) if document["answered_in_time"] >= LEAST else None
 
 
+def meets(document: Document) -> bool | None:
+    """Whether the objectives are met; None where none is surely missed and a percentile has too few answers."""
+    if document["passed"] or document["requests"] == document["errors"]:
+        return bool(document["passed"])
+    lost = [one for one in parse(",".join(document["slo"])) if not one.met(document)]
+    return None if all(document[one.figure] is None for one in lost) else False
+
+
 SCENARIOS = {
     "single-stream": Scenario(
         "one caller who waits for each answer, one inference per request",
@@ -73,7 +81,7 @@ SCENARIOS = {
         {"arrivals": "poisson", "client_batch": 1, "concurrency": None},
         "{rate:g}/s meets {slo}",
         "yes or no",
-        lambda document: bool(document["passed"]),
+        meets,
     ),
     "offline": Scenario(
         "as many callers and inferences per request as keep the server's batches full",
@@ -99,8 +107,9 @@ def check(given: argparse.Namespace, objectives: list[Objective]) -> None:
     for name, value in scenario.options.items():
         found = getattr(given, name)
         if found is not None and found != value:
-            flag = name.replace("_", "-")
-            raise InvalidInput(f"--scenario {given.scenario} is {scenario.about}; leave --{flag} {found} out")
+            shown = f"{found:g}" if isinstance(found, float) else found
+            flag = f"--{name.replace('_', '-')} {shown}"
+            raise InvalidInput(f"--scenario {given.scenario} is {scenario.about}; got {flag}, leave it out")
     if given.scenario == "server":
         check_server(given, objectives)
 
@@ -161,12 +170,22 @@ def outcome(name: str, document: Document) -> Document:
 def sentence(document: Document) -> list[str]:
     """The scenario's figure as people read it; nothing for a run without a scenario."""
     found = document.get("scenario")
-    return [f"Scenario {found['name']}: {found['figure']}: {said(found, document['valid'])}"] if found else []
+    if not found:
+        return []
+    value = f"not measured: {absence(document)}" if found["value"] is None else said(found)
+    return [f"Scenario {found['name']}: {found['figure']}: {value}"]
 
 
-def said(found: Document, valid: bool) -> str:
-    """The value with its unit, or why there is none."""
+def absence(document: Document) -> str:
+    """Why a scenario has no figure."""
+    if not document["valid"]:
+        return "the run is not valid"
+    if document["requests"] == document["errors"]:
+        return "no request was answered"
+    return "too few answers, lengthen --duration"
+
+
+def said(found: Document) -> str:
+    """The value with its unit."""
     value = found["value"]
-    if value is None:
-        return "not measured: " + ("too few requests, lengthen --duration" if valid else "the run is not valid")
     return ("yes" if value else "no") if isinstance(value, bool) else f"{number(value)} {found['unit']}"
