@@ -106,7 +106,8 @@ def tune(one: Served, arguments: argparse.Namespace, wanted: Goal) -> Document:
     base = candidate_of(one.base)
     how = yardstick(one, arguments, list(wanted.objectives))
     record = taken_up(arguments.output / f"{one.model}.json", about(one, arguments), arguments.fresh)
-    deadline = began + arguments.budget - record.seconds
+    spent = record.seconds
+    deadline = began + arguments.budget - spent
     cores = os.cpu_count() or 1
     calibrate_all(
         one, how, base, wanted, record, deployments(cores, one.gpu), began + CALIBRATION_SHARE * arguments.budget
@@ -120,6 +121,8 @@ def tune(one: Served, arguments: argparse.Namespace, wanted: Goal) -> Document:
     )
     race = Race(one, how, wanted, record, deadline, say)
     go(race, shortlist(ranked, base, SHORTLIST), {each.candidate: each for each in ranked})
+    record.seconds = spent + time.monotonic() - began
+    record.save()
     return finished(one, arguments, wanted, base, record, ranked, len(choices))
 
 

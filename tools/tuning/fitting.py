@@ -19,6 +19,7 @@ REQUESTS = 3000
 # Beginnings of the search, as shares of the latency of a single caller: front, start, each, rest.
 BEGINNINGS = ((0.15, 0.5, 0.05, 0.05), (0.1, 0.1, 0.6, 0.02), (0.3, 0.4, 0.02, 0.2))
 FLOOR_S = 1e-7
+AWAY = 0.2  # the largest share of time for which the host may be away
 # How much each figure counts. An open loop's rate is given; its tail is what the tuner goes by.
 CLOSED = {"rps": 2.0, "p50": 1.0, "p90": 0.6, "p99": 0.3, "mean_batch": 0.4}
 OPEN = {"p50": 0.7, "p90": 0.7, "p99": 0.7, "mean_batch": 0.3}
@@ -109,7 +110,9 @@ def beginning(latency: float, shares: Sequence[float]) -> Array:
 def host_of(x: Array, cores: float) -> Host:
     """The host that a point of the search stands for."""
     front, start, each, rest, way, spread, stalls, stall = np.exp(np.clip(x, -25, 5))
-    return Host(cores, front, start, each, rest, min(spread, 1.0), way, min(stalls, 100.0), min(stall, 0.05))
+    often = min(stalls, 100.0)
+    # A host that is away for most of the time would never be done.
+    return Host(cores, front, start, each, rest, min(spread, 1.0), way, often, min(stall, 0.05, AWAY / often))
 
 
 def difference(simulated: Observation, measured: Observation) -> Array:

@@ -78,6 +78,7 @@ def measured_from(document: Document) -> Measured:
 
 def taken_up(path: Path, about: Document, fresh: bool) -> Record:
     """The tuning in a file, if it was made with the same things; else a new one."""
+    about = json.loads(json.dumps(about))  # As the file has it: lists for tuples.
     found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() and not fresh else {}
     if found.get("about") != about:
         return Record(path, about, 0.0, [], [])
