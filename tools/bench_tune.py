@@ -1,0 +1,170 @@
+"""How good the tuner is: its choice beside the committed config and the best of an exhaustive grid, in one run.
+
+    python -m tools.bench_tune mnist_mlp --slo 'p99<20ms'
+    python -m tools.bench_tune resnet18 --slo 'p95<400ms' --delays 0 5000 20000 --seconds 22
+
+The grid is measured once and kept (docs/tuning/<model>-grid.json); where the file is complete it is only read. Then the
+tuner gets a tenth of the grid's time, and its choice, the committed one and the grid's best three are served in turn,
+several rounds, since the best of many noisy figures flatters itself. The twin is judged by the grid's choices, of which
+its fit has seen none but the largest batch without a delay. The last line of stdout is one compact JSON document.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from clients.connection import add_connection_arguments
+from clients.errors import ClientError
+from loadtest.direct import add_setting_arguments
+from loadtest.slo import SloError
+from tools.measuring import page
+from tools.repository import REPOSITORY, ROOT, RepositoryError
+from tools.server.hardware import HARDWARE
+from tools.server.server_error import ServerError
+from tools.tune import fitted, say, served
+from tools.tuning.candidates import Candidate, TuningError, candidate_from, candidate_of, deployments
+from tools.tuning.goal import Goal, goal
+from tools.tuning.grid import DELAYS_US, grid, measure_grid, measure_one
+from tools.tuning.prediction import arrivals, peak, percentile_ms, run
+from tools.tuning.record import taken_up
+from tools.tuning.served import Served
+from tools.tuning.trials import Document, yardstick
+
+DATA = ROOT / "docs" / "tuning"
+FINALISTS = 3
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    parser = argparse.ArgumentParser(prog="python -m tools.bench_tune", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("model", metavar="MODEL")
+    parser.add_argument("--slo", required=True, help="e.g. 'p99<20ms'")
+    parser.add_argument("--delays", nargs="+", type=int, default=list(DELAYS_US), metavar="US", help="of the grid")
+    parser.add_argument("--seconds", type=float, default=13.0, help="of trials for each choice (default: 13)")
+    parser.add_argument("--trial", type=float, default=2.0, metavar="S", help="seconds, at the least (default: 2)")
+    parser.add_argument("--share", type=float, default=0.1, help="of the grid's time for the tuner (default: 0.1)")
+    parser.add_argument("--rounds", type=int, default=3, help="of the final comparison (default: 3)")
+    parser.add_argument("--data", type=Path, default=DATA, help="folder of the grids (default: %(default)s)")
+    parser.add_argument("--output", type=Path, default=ROOT / "build" / "bench_tune", help="(default: %(default)s)")
+    parser.add_argument("--hardware", choices=HARDWARE, default="auto", help="as for tools.serve (default: auto)")
+    parser.add_argument("--repository", type=Path, default=REPOSITORY, help="(default: %(default)s)")
+    add_setting_arguments(parser)
+    add_connection_arguments(parser)
+    return parser
+
+
+def whole_grid(one: Served, arguments: argparse.Namespace, wanted: Goal) -> Document:
+    """The grid's data; what is missing is measured."""
+    choices = [each for each in grid(candidate_of(one.base), deployments(os.cpu_count() or 1, one.gpu),
+                                     tuple(arguments.delays)) if not each.preferred]  # fmt: skip
+    about = {name: getattr(arguments, name) for name in ("model", "slo", "protocol", "trial", "seconds")}
+    path = arguments.data / f"{one.model}-grid.json"
+    how = yardstick(one, arguments, list(wanted.objectives))
+    return measure_grid(one, how, choices, arguments.seconds, path, {**about, "cores": os.cpu_count()}, say)
+
+
+def tuned(arguments: argparse.Namespace, budget_s: float) -> tuple[Document, Path]:
+    """What the tuner says within a budget, as people run it; and where its record is.
+
+    Raises:
+        TuningError: it found nothing.
+    """
+    line = [sys.executable, "-m", "tools.tune", arguments.model, "--slo", arguments.slo, "--dry-run", "--fresh"]
+    line += ["--budget", f"{budget_s:.0f}s", "--trial", str(arguments.trial), "--protocol", arguments.protocol]
+    line += ["--repository", str(arguments.repository), "--output", str(arguments.output)]
+    line += ["--hardware", arguments.hardware, "--warm-up", str(arguments.warm_up or 0.2)]
+    result = subprocess.run(line, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    if result.returncode:
+        raise TuningError(f"tools.tune ended with exit code {result.returncode}")
+    return json.loads(result.stdout.splitlines()[-1]), arguments.output / f"{arguments.model}.json"
+
+
+def twin_errors(record_path: Path, measured: list[Document], wanted: Goal, cores: float) -> Document:
+    """How far the twin is off at the grid's choices: their peak, and the percentile of every trial that was steady."""
+    about = json.loads(record_path.read_text())["about"]
+    hosts, unit = fitted(taken_up(record_path, about, fresh=False), cores), arrivals()
+    peaks, tails = [], []
+    for one in measured:
+        choice = candidate_from(one["candidate"])
+        seen_by_fit = choice.delay_us == 0 and choice.max_batch_size == about["base"]["max_batch_size"]
+        if choice.deployment not in hosts or seen_by_fit:
+            continue
+        host = hosts[choice.deployment]
+        found = peak(host, choice, wanted, unit)
+        peaks.append(abs((found or 0.0) / one["peak_rps"] - 1))
+        for trial in one["trials"]:
+            if trial["valid"] and trial["steady"] and trial[f"{wanted.percentile}_ms"]:
+                seen = percentile_ms(run(host, choice, trial["rate"], unit), wanted.share)
+                tails.append(abs(seen / trial[f"{wanted.percentile}_ms"] - 1))
+    return {
+        "choices": len(peaks),
+        "trials": len(tails),
+        "throughput_error": round(float(np.median(peaks)), 3) if peaks else None,
+        "latency_error": round(float(np.median(tails)), 3) if tails else None,
+    }
+
+
+def final(one: Served, arguments: argparse.Namespace, wanted: Goal, choices: list[Candidate]) -> dict[Candidate, float]:
+    """The median peak of each choice over rounds that go through all of them in turn."""
+    how = yardstick(one, arguments, list(wanted.objectives))
+    seen: dict[Candidate, list[float]] = {choice: [] for choice in choices}
+    for number in range(arguments.rounds):
+        for choice in choices if number % 2 == 0 else choices[::-1]:
+            seen[choice].append(measure_one(one, how, choice, arguments.seconds)["peak_rps"])
+            say(f"round {number + 1}, {choice.label()}: {seen[choice][-1]:,.0f}/s")
+    return {choice: median(figures) for choice, figures in seen.items()}
+
+
+def bench(one: Served, arguments: argparse.Namespace, wanted: Goal) -> tuple[Document, list[list[str]]]:
+    """Grid, tuner, comparison."""
+    base = candidate_of(one.base)
+    data = whole_grid(one, arguments, wanted)
+    found, record = tuned(arguments, arguments.share * data["seconds"])
+    best = candidate_from(found["best"]["candidate"])
+    leaders = sorted(data["measured"], key=lambda each: -each["peak_rps"])[:FINALISTS]
+    choices = list(dict.fromkeys([base, best, *(candidate_from(each["candidate"]) for each in leaders)]))
+    peaks = final(one, arguments, wanted, choices)
+    of_grid = max(peaks[candidate_from(each["candidate"])] for each in leaders)
+    rows = [["choice", "requests/s", "÷ committed", "÷ grid's best"]]
+    rows += [[c.label(), f"{p:,.0f}", f"{p / peaks[base]:.2f}", f"{p / of_grid:.2f}"] for c, p in peaks.items()]
+    document: dict[str, Any] = {
+        "model": one.model,
+        "slo": arguments.slo,
+        "tuned": best.label(),
+        "tuned_rps": peaks[best],
+        "tuned_by_committed": round(peaks[best] / peaks[base], 3),
+        "tuned_by_grid": round(peaks[best] / of_grid, 3),
+        "seconds": round(found["seconds"], 1),
+        "time_by_grid": round(found["seconds"] / data["seconds"], 3),
+        "grid_choices": len(data["measured"]),
+        "grid_s": data["seconds"],
+        "twin": twin_errors(record, data["measured"], wanted, float(os.cpu_count() or 1)),
+    }
+    return document, rows
+
+
+def main() -> int:
+    """Entry point."""
+    arguments = parser().parse_args()
+    arguments.retries = 0
+    try:
+        wanted = goal(arguments.slo, "throughput", None)
+        with served(arguments) as one:
+            document, rows = bench(one, arguments, wanted)
+    except (ClientError, SloError, TuningError, RepositoryError, ServerError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(page.aligned(rows))
+    print(json.dumps(document, separators=(",", ":"), ensure_ascii=False))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
