@@ -11,7 +11,8 @@ from tools.tuning.twin import Array, Host, Simulated, open_loop
 
 FEWEST, MOST = 3000, 20_000  # requests of a simulated run
 SECONDS = 2.0
-HALVINGS = 9
+HALVINGS = 8
+CLOSER = 30  # choices for each deployment that are looked at more closely
 SETTLED = 0.1  # of a run is its warm-up
 # A measured trial's server must keep up; so must the twin: the last third may not be slower than this times the middle.
 DRIFT = 4 / 3
@@ -95,7 +96,16 @@ def predict(host: Host, choice: Candidate, goal: Goal, unit: Array) -> Predictio
 def rank(hosts: Mapping[Deployment, Host], choices: list[Candidate], goal: Goal) -> list[Prediction]:
     """All choices whose deployment is known, the best first; among equals the one that refuses fewest requests."""
     unit = arrivals()
-    found = [predict(hosts[one.deployment], one, goal, unit) for one in choices if one.deployment in hosts]
+    known = [one for one in choices if one.deployment in hosts]
+    # A quick look at all; those that seem good are looked at for as long as a trial lasts.
+    quick = ordered([predict(hosts[one.deployment], one, goal, unit[:FEWEST]) for one in known], goal)
+    closer = [one.candidate for one in quick[: len(hosts) * CLOSER]]
+    better = ordered([predict(hosts[one.deployment], one, goal, unit) for one in closer], goal)
+    return better + quick[len(closer) :]
+
+
+def ordered(found: list[Prediction], goal: Goal) -> list[Prediction]:
+    """Those that keep to the objective, the best first."""
     return sorted((one for one in found if one.figure is not None), key=lambda one: order(one, goal))
 
 
