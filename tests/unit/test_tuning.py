@@ -29,7 +29,7 @@ from tools.tuning.trials import around
 from tools.tuning.twin import Array, Host, closed_loop, open_loop
 
 ONE = Deployment(1, 1)
-QUIET = Host(float("inf"), 0.0, 0.001, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+QUIET = Host(float("inf"), 0.0, 0.001, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 UNIT = np.cumsum(np.random.default_rng(3).exponential(size=200_000))
 
 
@@ -57,8 +57,12 @@ def test_processors_that_are_shared_slow_what_runs_at_the_same_time() -> None:
 def test_the_batcher_takes_all_that_wait_up_to_the_largest_batch() -> None:
     host = replace(QUIET, cores=4.0)
     assert closed_loop(host, Candidate(ONE, 8, 0), 64, 6400).mean_batch == pytest.approx(8, rel=0.05)
-    # One caller comes first and is served alone; from then on those who wait and those who are served take turns.
-    assert closed_loop(host, Candidate(ONE, 64, 0), 16, 6400).mean_batch == pytest.approx(8, rel=0.05)
+    assert closed_loop(host, Candidate(ONE, 64, 0), 16, 6400).mean_batch == pytest.approx(16, rel=0.05)
+
+
+def test_who_comes_while_an_instance_wakes_joins_its_batch() -> None:
+    woken = open_loop(replace(QUIET, wake=0.001), Candidate(ONE, 64, 0), 500.0, UNIT[:4000])
+    assert woken.mean_batch > 1.2 * open_loop(QUIET, Candidate(ONE, 64, 0), 500.0, UNIT[:4000]).mean_batch
 
 
 def test_a_preferred_size_without_a_delay_limits_batches_as_in_triton() -> None:
@@ -84,7 +88,7 @@ def test_a_host_that_is_away_shows_in_the_tail_of_an_open_loop() -> None:
 
 
 def test_the_fit_finds_a_host_that_acts_like_the_one_that_was_observed() -> None:
-    host = Host(2.0, 90e-6, 250e-6, 60e-6, 20e-6, 0.1, 80e-6, 0.5, 0.003)
+    host = Host(2.0, 90e-6, 200e-6, 60e-6, 20e-6, 50e-6, 0.1, 80e-6, 0.5, 0.003)
     choice = Candidate(ONE, 64, 0)
     unit = np.cumsum(np.random.default_rng(9).exponential(size=5000))
     asked = [Observation(callers, 0, 0, 0, 0, 0, 0) for callers in (1, 8, 64)] + [
@@ -101,7 +105,7 @@ def test_the_fit_finds_a_host_that_acts_like_the_one_that_was_observed() -> None
 
 
 def test_the_best_choices_come_first_and_the_present_one_is_always_measured() -> None:
-    host = Host(2.0, 50e-6, 1e-3, 1e-5, 0.0, 0.05, 0.0, 0.0, 0.0)
+    host = Host(2.0, 50e-6, 1e-3, 1e-5, 0.0, 0.0, 0.05, 0.0, 0.0, 0.0)
     base = Candidate(ONE, 64, 0)
     wanted = goal("p99<20ms", "throughput", None)
     choices = [base, Candidate(ONE, 1, 0), Candidate(ONE, 16, 0)]

@@ -16,8 +16,8 @@ from tools.tuning.twin import Array, Host, closed_loop, open_loop
 
 Document = dict[str, Any]
 REQUESTS = 3000
-# Beginnings of the search, as shares of the latency of a single caller: front, start, each, rest.
-BEGINNINGS = ((0.15, 0.5, 0.05, 0.05), (0.1, 0.1, 0.6, 0.02), (0.3, 0.4, 0.02, 0.2))
+# Beginnings of the search, as shares of the latency of a single caller: front, start, each, rest, wake.
+BEGINNINGS = ((0.15, 0.3, 0.05, 0.05, 0.2), (0.1, 0.1, 0.6, 0.02, 0.02), (0.3, 0.2, 0.02, 0.2, 0.2))
 FLOOR_S = 1e-7
 AWAY = 0.2  # the largest share of time for which the host may be away
 # How much each figure counts. An open loop's rate is given; its tail is what the tuner goes by.
@@ -102,17 +102,17 @@ def fit(measured: Sequence[Observation], choice: Candidate, cores: float) -> Fit
 
 
 def beginning(latency: float, shares: Sequence[float]) -> Array:
-    """Where a search begins: logarithms of front, start, each, rest, way, spread, stalls per second, their length."""
-    times = [max(FLOOR_S, share * latency) for share in (*shares, 0.2)]
+    """Where a search begins: logarithms of front, start, each, rest, wake, way, spread, stalls per second, length."""
+    times = [max(FLOOR_S, share * latency) for share in (*shares, 0.15)]
     return np.asarray(np.log([*times, 0.15, 2.0, 5 * latency]), np.float64)
 
 
 def host_of(x: Array, cores: float) -> Host:
     """The host that a point of the search stands for."""
-    front, start, each, rest, way, spread, stalls, stall = np.exp(np.clip(x, -25, 5))
+    front, start, each, rest, wake, way, spread, stalls, stall = np.exp(np.clip(x, -25, 5))
     often = min(stalls, 100.0)
     # A host that is away for most of the time would never be done.
-    return Host(cores, front, start, each, rest, min(spread, 1.0), way, often, min(stall, 0.05, AWAY / often))
+    return Host(cores, front, start, each, rest, wake, min(spread, 1.0), way, often, min(stall, 0.05, AWAY / often))
 
 
 def difference(simulated: Observation, measured: Observation) -> Array:

@@ -75,7 +75,7 @@ def peak(host: Host, choice: Candidate, goal: Goal, unit: Array) -> float | None
 def ceiling(host: Host, choice: Candidate) -> float:
     """A rate that nothing can exceed: full batches, no waste."""
     size, deployment = choice.max_batch_size, choice.deployment
-    batch = (host.start + host.rest) / size + host.each
+    batch = (host.start + host.rest + host.wake) / size + host.each
     threads = max(1, deployment.threads)
     return 1.05 * min(deployment.instances / batch, host.cores / (host.front + threads * batch))
 

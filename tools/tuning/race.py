@@ -17,7 +17,7 @@ from tools.tuning.served import Served
 from tools.tuning.trials import Document, Yardstick, around, open_trial
 
 FACTOR = 1.3  # within which a prediction is trusted before anything was measured
-FIRST_TRIALS = 4
+FIRST_TRIALS = 3
 MORE_TRIALS = 2
 RUNNERS_UP = 3
 PRECISION = 0.06

@@ -19,6 +19,7 @@ from tools.tuning.candidates import Candidate
 Array = npt.NDArray[np.float64]
 FRONT_THREADS = 8  # Triton's default number of threads that read HTTP requests.
 NEVER = 1e18
+RESTING, WAKING = 0, -1  # in place of the size of an instance's batch
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Host:
         front: work around the batcher for one request.
         start, each: of a batch of b until its answers are out: start + each * b, on a processor of its own.
         rest: what the instance needs after that before it takes the next batch.
+        wake: from the decision to execute to the execution; who comes meanwhile still joins the batch.
         spread: standard deviation of the logarithm of a batch's time.
         way: of each latency, what is neither work nor waiting for it.
         stalls: how many times per second the host is away.
@@ -41,6 +43,7 @@ class Host:
     start: float
     each: float
     rest: float
+    wake: float
     spread: float
     way: float
     stalls: float
@@ -93,7 +96,7 @@ def simulated(host: Host, choice: Candidate, arrivals: Array, callers: int, seed
     latency, batches, seconds, work = loop(
         arrivals,
         callers,
-        (host.cores, host.front, host.start, host.each, host.rest, host.way),
+        (host.cores, host.front, host.start, host.each, host.rest, host.wake, host.way),
         (choice.max_batch_size, choice.delay_us / 1e6, choice.deployment.instances, max(1, choice.deployment.threads)),
         preferred,
         factors,
@@ -104,15 +107,26 @@ def simulated(host: Host, choice: Candidate, arrivals: Array, callers: int, seed
 
 
 @numba.njit(cache=True)
+def take(pending, preferred, expired):  # type: ignore[no-untyped-def]
+    """How many of those that wait make the next batch: the largest preferred size; all of them after the delay."""
+    if expired:
+        return pending
+    fitting = 0
+    for size in preferred:
+        if size <= pending:
+            fitting = size
+    return fitting if fitting > 0 else pending
+
+
+@numba.njit(cache=True)
 def loop(arrivals, callers, host, batching, preferred, factors, away, lengths):  # type: ignore[no-untyped-def]
     """Every event in turn; see `simulated`.
 
     Jobs that run progress at one common speed, so each is known by the reading of a common clock at which it will be
     done (virtual time in processor sharing: Parekh and Gallager, IEEE/ACM Transactions on Networking 1, 1993).
     """
-    cores, front, start, each, rest, way = host
+    cores, front, start, each, rest, wake, way = host
     most, delay, instances, threads = batching
-    largest = preferred[-1]
     count = len(arrivals)
     came = np.zeros(count)  # when a request arrived
     queued = np.zeros(count)  # when it entered the batcher's queue
@@ -196,41 +210,47 @@ def loop(arrivals, callers, host, batching, preferred, factors, away, lengths): 
                     desks -= 1
             for index in range(instances):
                 if machine_done[index] <= clock:
-                    if machine_size[index] == 0:
+                    if machine_size[index] == RESTING:
                         machine_done[index] = NEVER
                         machines -= 1
+                        continue
+                    if machine_size[index] == WAKING:
+                        expired = delay > 0 and now - queued[waiting[head]] >= delay - 1e-9
+                        taken = take(min(tail - head, most), preferred, expired)
+                        machine_first[index] = head
+                        machine_size[index] = taken
+                        for position in range(head, head + taken):
+                            inside[position] = waiting[position]
+                        head += taken
+                        machine_done[index] = clock + (start + each * taken) * factors[batches % count]
+                        batches += 1
                         continue
                     for position in range(machine_first[index], machine_first[index] + machine_size[index]):
                         line[line_tail] = 2 * inside[position] + 1
                         line_tail += 1
-                    machine_size[index] = 0
+                    machine_size[index] = RESTING
                     machine_done[index] = clock + rest
-        # The batcher: Triton's GetDynamicBatch, for requests of equal size.
+        # The batcher: Triton's GetDynamicBatch, for requests of equal size. What a waking instance will take is gone.
         timer = NEVER
+        spoken = 0
         for index in range(instances):
-            if machine_done[index] < NEVER or head == tail:
+            if machine_done[index] < NEVER and machine_size[index] == WAKING:
+                oldest = queued[waiting[head + spoken]]
+                expired = delay > 0 and now - oldest >= delay - 1e-9
+                spoken += take(min(tail - head - spoken, most), preferred, expired)
+        for index in range(instances):
+            if machine_done[index] < NEVER or head + spoken >= tail:
                 continue
-            pending = min(tail - head, most)
-            fitting = 0
-            for size in preferred:
-                if size <= pending:
-                    fitting = size
-            expired = delay > 0 and now - queued[waiting[head]] >= delay - 1e-9
-            if fitting > 0 and not expired:
-                taken = fitting
-            elif pending >= largest or expired or delay == 0:
-                taken = pending
-            else:
-                timer = queued[waiting[head]] + delay
+            pending = min(tail - head - spoken, most)
+            oldest = queued[waiting[head + spoken]]
+            expired = delay > 0 and now - oldest >= delay - 1e-9
+            if delay > 0 and not expired and pending < preferred[0]:
+                timer = oldest + delay
                 break
-            machine_first[index] = head
-            machine_size[index] = taken
-            for position in range(head, head + taken):
-                inside[position] = waiting[position]
-            head += taken
-            machine_done[index] = clock + (start + each * taken) * factors[batches % count]
-            batches += 1
+            machine_size[index] = WAKING
+            machine_done[index] = clock + wake
             machines += 1
+            spoken += take(pending, preferred, expired)
         for index in range(FRONT_THREADS):
             if desk[index] < 0 and line_head < line_tail:
                 desk[index] = line[line_head]
