@@ -244,7 +244,7 @@ def exit_code(result: Document) -> int:
     """See the module's docstring."""
     if result["best"]:
         return 0
-    return INVALID if all(not one["trials"] for one in result["measured"]) else 1
+    return INVALID if not any(one["valid_trials"] for one in result["measured"]) else 1
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
 
+import pytest
+
 from clients.client import Client
 from clients.connection import Connection
 from tools.measuring.generators import Load, counted, write_inputs
@@ -54,7 +56,7 @@ def test_one_run_measures_with_both_generators(
     figures = json.loads(result.stdout.splitlines()[-1])[MODEL]
     assert set(figures) == {"http", "grpc"}
     for row in (protocol["2"] for protocol in figures.values()):
-        assert row["rounds"] == 2 and row["seconds"] == lasting(0.5)
+        assert row["rounds"] == 2 and row["seconds"] == pytest.approx(lasting(0.5))
         assert all(0 < row[who]["cpu_us"] < 1e5 and row[who]["served"] > 10 for who in ("ours", "theirs"))
         assert row["theirs"]["rate"] > 10 and row["theirs"]["p50_ms"] <= row["theirs"]["p99_ms"]
         # Where our generator was the bottleneck on a busy machine, it gives no figures.

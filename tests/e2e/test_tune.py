@@ -13,7 +13,7 @@ def test_a_tuned_config_is_written_with_its_evidence_and_the_committed_one_stays
     command: Command, scratch_repository: Path, tmp_path: Path
 ) -> None:
     committed = config_path("mnist_mlp", repository=scratch_repository).read_text()
-    line = ["mnist_mlp", "--slo", "p95<100ms", "--budget", "20s", "--trial", "0.5"]
+    line = ["mnist_mlp", "--slo", "p95<100ms", "--budget", "40s", "--trial", "0.5"]
     line += ["--repository", str(scratch_repository), "--output", str(tmp_path), "--warm-up", "0.1"]
     result = command("tools.tune", *line)
     assert result.returncode == 0, result.stderr

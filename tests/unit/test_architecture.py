@@ -17,7 +17,7 @@ FORBIDDEN = {
     "tools": {"loadtest", "locust", "tests"},
 }
 # Tuning is measuring: it alone, among the tools, builds on the load test.
-TUNING = ("tools/tune.py", "tools/tuning/")
+TUNING = ("tools/tune.py", "tools/bench_tune.py", "tools/tuning/")
 # Commands that must start in a moment.
 WITHOUT_TORCH = (
     "tools.repository",

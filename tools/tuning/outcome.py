@@ -36,6 +36,7 @@ def row(one: Measured, goal: Goal, front: list[Candidate]) -> Document:
         "predicted_shown": "none" if one.predicted is None else goal.shown(one.predicted),
         "error": one.predicted / value - 1 if one.predicted and value else None,
         "trials": len(one.quest.trials),
+        "valid_trials": sum(bool(trial["valid"]) for trial in one.quest.trials),
         "on_front": one.candidate in front,
     }
 

@@ -80,7 +80,8 @@ def expected(record: Record, choice: Candidate, predicted: float | None) -> floa
 def try_again(race: Race, one: Measured, times: int) -> None:
     """So many trials of the choice that is served, fewer when it has surely fallen behind."""
     for _ in range(times):
-        if race.over() or behind(one, race):
+        # A choice that was taken up gets one trial even where loading it took the last of the time.
+        if (race.over() and one.quest.trials) or behind(one, race):
             break
         began = time.monotonic()
         trial = one.quest.step(lambda rate, number: open_trial(race.served, race.how, race.goal.rate or rate, number))
