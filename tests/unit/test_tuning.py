@@ -190,3 +190,11 @@ def test_latency_and_cost_count_only_where_most_trials_hold(name: str, expected:
     assert figure(one, wanted) == pytest.approx(expected)
     one.quest.note(trial(100.0, False))
     assert figure(one, wanted) is None
+
+
+def test_instances_that_wake_for_the_same_request_do_not_both_take_it() -> None:
+    host = replace(QUIET, cores=2.0, front=0.0001, wake=0.0005)
+    run = open_loop(host, Candidate(Deployment(4, 1), 8, 0), 3000.0, UNIT[:20_000])
+    assert np.isfinite(run.latency).all()
+    assert (run.latency > 0.001).all()
+    assert run.mean_batch >= 1

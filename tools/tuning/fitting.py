@@ -93,7 +93,7 @@ def fit(measured: Sequence[Observation], choice: Candidate, cores: float) -> Fit
         return np.concatenate([difference(simulate(host, choice, one, unit), one) for one in measured])
 
     tries = [
-        least_squares(differences, beginning(single.p50, shares), diff_step=0.02, loss="soft_l1", max_nfev=60)
+        least_squares(differences, beginning(single.p50, shares), diff_step=0.02, loss="soft_l1", max_nfev=20)
         for shares in BEGINNINGS
     ]
     host = host_of(min(tries, key=lambda one: float(one.cost)).x, cores)

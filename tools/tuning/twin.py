@@ -214,6 +214,11 @@ def loop(arrivals, callers, host, batching, preferred, factors, away, lengths): 
                         machine_done[index] = NEVER
                         machines -= 1
                         continue
+                    if machine_size[index] == WAKING and head == tail:
+                        # Another one that woke sooner has taken all.
+                        machine_done[index] = NEVER
+                        machines -= 1
+                        continue
                     if machine_size[index] == WAKING:
                         expired = delay > 0 and now - queued[waiting[head]] >= delay - 1e-9
                         taken = take(min(tail - head, most), preferred, expired)
@@ -234,7 +239,8 @@ def loop(arrivals, callers, host, batching, preferred, factors, away, lengths): 
         timer = NEVER
         spoken = 0
         for index in range(instances):
-            if machine_done[index] < NEVER and machine_size[index] == WAKING:
+            waking = machine_done[index] < NEVER and machine_size[index] == WAKING
+            if waking and head + spoken < tail:
                 oldest = queued[waiting[head + spoken]]
                 expired = delay > 0 and now - oldest >= delay - 1e-9
                 spoken += take(min(tail - head - spoken, most), preferred, expired)
