@@ -54,7 +54,7 @@ def server_side(before: Observation, after: Observation, config: Document, secon
     own = counted.get(config["name"], {})
     found = {**figures(own), **cache(own), **batching(config), **executions(own, seconds)}
     members = {step["model_name"] for step in config.get("ensemble_scheduling", {}).get("step", ())}
-    used = None if before.cpu_s is None or after.cpu_s is None else after.cpu_s - before.cpu_s
+    used = used_s(before, after)
     return {
         **found,
         "members": {name: figures(counted[name]) for name in sorted(members & counted.keys())},
@@ -64,6 +64,13 @@ def server_side(before: Observation, after: Observation, config: Document, secon
         "requests_per_core_s": round(found["requests"] / used) if used else None,
         "rejects": rejects(before.metrics, after.metrics, {config["name"], *members}),
     }
+
+
+def used_s(before: Observation, after: Observation) -> float | None:
+    """Processor seconds in between; None where they cannot be known: a process that ends takes its count with it."""
+    if before.cpu_s is None or after.cpu_s is None or after.cpu_s < before.cpu_s:
+        return None
+    return after.cpu_s - before.cpu_s
 
 
 def cache(own: Document) -> Document:

@@ -62,8 +62,8 @@ def parser() -> argparse.ArgumentParser:
 
 def whole_grid(one: Served, arguments: argparse.Namespace, wanted: Goal) -> Document:
     """The grid's data; what is missing is measured."""
-    choices = [each for each in grid(candidate_of(one.base), deployments(os.cpu_count() or 1, one.gpu),
-                                     tuple(arguments.delays)) if not each.preferred]  # fmt: skip
+    among = deployments(os.cpu_count() or 1, one.gpu)
+    choices = grid(candidate_of(one.base), among, tuple(arguments.delays))
     about = {name: getattr(arguments, name) for name in ("model", "slo", "protocol", "trial", "seconds")}
     path = arguments.data / f"{one.model}-grid.json"
     how = yardstick(one, arguments, list(wanted.objectives))

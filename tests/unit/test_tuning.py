@@ -29,7 +29,7 @@ from tools.tuning.trials import around
 from tools.tuning.twin import Array, Host, closed_loop, open_loop
 
 ONE = Deployment(1, 1)
-QUIET = Host(float("inf"), 0.0, 0.001, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+QUIET = Host(float("inf"), 0.0, 0.0, 0.001, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 UNIT = np.cumsum(np.random.default_rng(3).exponential(size=200_000))
 
 
@@ -88,7 +88,7 @@ def test_a_host_that_is_away_shows_in_the_tail_of_an_open_loop() -> None:
 
 
 def test_the_fit_finds_a_host_that_acts_like_the_one_that_was_observed() -> None:
-    host = Host(2.0, 90e-6, 200e-6, 60e-6, 20e-6, 50e-6, 0.1, 80e-6, 0.5, 0.003)
+    host = Host(2.0, 40e-6, 20e-6, 200e-6, 60e-6, 20e-6, 50e-6, 0.1, 80e-6, 0.5, 0.003)
     choice = Candidate(ONE, 64, 0)
     unit = np.cumsum(np.random.default_rng(9).exponential(size=5000))
     asked = [Observation(callers, 0, 0, 0, 0, 0, 0) for callers in (1, 8, 64)] + [
@@ -105,7 +105,7 @@ def test_the_fit_finds_a_host_that_acts_like_the_one_that_was_observed() -> None
 
 
 def test_the_best_choices_come_first_and_the_present_one_is_always_measured() -> None:
-    host = Host(2.0, 50e-6, 1e-3, 1e-5, 0.0, 0.0, 0.05, 0.0, 0.0, 0.0)
+    host = Host(2.0, 25e-6, 0.0, 1e-3, 1e-5, 0.0, 0.0, 0.05, 0.0, 0.0, 0.0)
     base = Candidate(ONE, 64, 0)
     wanted = goal("p99<20ms", "throughput", None)
     choices = [base, Candidate(ONE, 1, 0), Candidate(ONE, 16, 0)]
@@ -119,7 +119,7 @@ def test_nothing_is_ranked_that_cannot_keep_to_the_objective() -> None:
 
 
 def test_deployments_do_not_exceed_the_cores() -> None:
-    assert deployments(2, gpu=False) == [ONE, Deployment(1, 2), Deployment(2, 1)]
+    assert deployments(2, gpu=False) == [Deployment(2, 1), Deployment(1, 2), ONE]
     assert all(one.instances * one.threads <= 6 for one in deployments(6, gpu=False))
     assert {one.threads for one in deployments(6, gpu=True)} == {1}
 

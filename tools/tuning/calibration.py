@@ -5,13 +5,13 @@ from typing import Any
 from loadtest.load import scheduled
 from tools.tuning.candidates import Candidate, Deployment
 from tools.tuning.served import Served
-from tools.tuning.trials import Yardstick, close, run
+from tools.tuning.trials import Yardstick, close, held, run, take_on
 
 Document = dict[str, Any]
-CALLERS = (1, 8, 64)
+CALLERS = 64
 # Of the closed loops' throughput: callers who wait for each other's answers make better batches than those who come
-# when they like, so an open loop is full long before.
-SHARES = (0.3, 0.55)
+# when they like, so an open loop is full long before. The second one goes up from there, or down, to be near the limit.
+SHARE, UP, DOWN = 0.5, 1.4, 0.7
 SECONDS = 1.5
 # A closed loop lasts until each caller has been answered so often.
 ANSWERS = 5
@@ -26,21 +26,19 @@ def calibrate(served: Served, how: Yardstick, base: Candidate, deployment: Deplo
         The choice that was served, and the documents of its runs.
     """
     choice = Candidate(deployment, base.max_batch_size, 0)
-    served.take_on(choice)
+    take_on(served, how, choice)
     runs = [close(served, how, 1, SECONDS)]
     alone_s = runs[0]["p50_ms"] / 1000
-    for callers in CALLERS[1:]:
-        if callers * alone_s < PATIENCE * limit_ms / 1000:
-            runs.append(close(served, how, callers, max(SECONDS, ANSWERS * callers * alone_s)))
-    most = max(one["server_rps"] for one in runs)
-    for number, share in enumerate(SHARES):
-        trial = run(served, how, scheduled("poisson", share * most, open_seconds(share * most), how.seed + number))
-        # One that the server did not keep up with says more about its length.
-        if trial["valid"] and trial["steady"] and trial["p50_ms"] is not None:
-            runs.append(trial)
+    callers = min(CALLERS, int(PATIENCE * limit_ms / 1000 / alone_s))
+    if callers > 1:
+        runs.append(close(served, how, callers, max(SECONDS, ANSWERS * callers * alone_s)))
+    first = open_run(served, how, SHARE * max(one["server_rps"] for one in runs), 0)
+    second = open_run(served, how, first["rate"] * (UP if held(first) else DOWN), 1)
+    # One that the server did not keep up with says more about its length.
+    runs += [one for one in (first, second) if one["valid"] and one["steady"] and one["p50_ms"] is not None]
     return {"choice": choice.document(), "runs": runs}
 
 
-def open_seconds(rate: float) -> float:
-    """How long an open loop lasts: a hundred requests or more."""
-    return max(SECONDS, 100 / rate)
+def open_run(served: Served, how: Yardstick, rate: float, number: int) -> Document:
+    """An open loop of a hundred requests or more."""
+    return run(served, how, scheduled("poisson", rate, max(SECONDS, 100 / rate), how.seed + number))

@@ -114,15 +114,16 @@ def set_instances(config: ModelConfig, count: int) -> None:
 
 
 def deployments(cores: int, gpu: bool) -> list[Deployment]:
-    """Instances and threads that share the cores without exceeding them, the fewest first; on a GPU threads matter not.
+    """Instances and threads that share the cores without exceeding them; on a GPU threads matter not.
 
-    More threads than cores spin while they wait for each other: on two busy cores the tail grows a hundredfold.
+    Those that use most cores come first, and of these the ones with most instances: there may not be time for all. More
+    threads than cores spin while they wait for each other: on two busy cores the tail grows a hundredfold.
     """
     counts = [2**power for power in range(8)]
     if gpu:
         return [Deployment(count, 1) for count in counts if count <= MOST_INSTANCES]
     fitting = [Deployment(one, other) for one, other in product(counts, counts) if one * other <= cores]
-    return sorted(fitting, key=lambda one: (one.instances * one.threads, one))
+    return sorted(fitting, key=lambda one: (-one.instances * one.threads, one.threads))
 
 
 def batch_sizes(least: int, most: int) -> list[int]:

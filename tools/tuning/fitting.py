@@ -16,18 +16,18 @@ from tools.tuning.twin import Array, Host, closed_loop, open_loop
 
 Document = dict[str, Any]
 REQUESTS = 3000
-# Beginnings of the search, as shares of the latency of a single caller: front, start, each, rest, wake.
-BEGINNINGS = ((0.15, 0.3, 0.05, 0.05, 0.2), (0.1, 0.1, 0.6, 0.02, 0.02), (0.3, 0.2, 0.02, 0.2, 0.2))
+# Beginnings of the search, as shares of the latency of a single caller: front, turn, start, each, rest, wake.
+BEGINNINGS = ((0.15, 0.1, 0.3, 0.05, 0.05, 0.2), (0.1, 0.1, 0.1, 0.6, 0.02, 0.02), (0.1, 0.2, 0.2, 0.02, 0.2, 0.2))
 FLOOR_S = 1e-7
 AWAY = 0.2  # the largest share of time for which the host may be away
 # How much each figure counts. An open loop's rate is given; its tail is what the tuner goes by.
-CLOSED = {"rps": 2.0, "p50": 1.0, "p90": 0.6, "p99": 0.3, "mean_batch": 0.4}
+CLOSED = {"rps": 1.0, "p50": 0.5, "p90": 0.3, "p99": 0.15, "mean_batch": 0.2}
 OPEN = {"p50": 0.7, "p90": 0.7, "p99": 0.7, "mean_batch": 0.3}
 
 
 @dataclass(frozen=True)
 class Observation:
-    """One run, measured or simulated; latencies in seconds.
+    """One run, measured or simulated; latencies in seconds, NaN where they are not known.
 
     Attributes:
         callers: of a closed loop; 0 for an open one.
@@ -55,8 +55,8 @@ class Fit:
 
 def observation(document: Document) -> Observation:
     """A measured run."""
-    latencies = [document[f"{name}_ms"] or document["p50_ms"] for name in ("p50", "p90", "p99")]
-    p50, p90, p99 = (value / 1000 for value in latencies)
+    # A percentile that a run has too few requests for is not known.
+    p50, p90, p99 = ((document[f"{name}_ms"] or np.nan) / 1000 for name in ("p50", "p90", "p99"))
     batch = document["server"]["mean_batch"] or 1.0
     if document["concurrency"]:
         return Observation(document["concurrency"], 0.0, document["server_rps"], p50, p90, p99, batch)
@@ -102,23 +102,24 @@ def fit(measured: Sequence[Observation], choice: Candidate, cores: float) -> Fit
 
 
 def beginning(latency: float, shares: Sequence[float]) -> Array:
-    """Where a search begins: logarithms of front, start, each, rest, wake, way, spread, stalls per second, length."""
+    """Where a search begins: logarithms of a host's numbers in their order."""
     times = [max(FLOOR_S, share * latency) for share in (*shares, 0.15)]
     return np.asarray(np.log([*times, 0.15, 2.0, 5 * latency]), np.float64)
 
 
 def host_of(x: Array, cores: float) -> Host:
     """The host that a point of the search stands for."""
-    front, start, each, rest, wake, way, spread, stalls, stall = np.exp(np.clip(x, -25, 5))
+    front, turn, start, each, rest, wake, way, spread, stalls, stall = np.exp(np.clip(x, -25, 5))
     often = min(stalls, 100.0)
     # A host that is away for most of the time would never be done.
-    return Host(cores, front, start, each, rest, wake, min(spread, 1.0), way, often, min(stall, 0.05, AWAY / often))
+    length = min(stall, 0.05, AWAY / often)
+    return Host(cores, front, turn, start, each, rest, wake, min(spread, 1.0), way, often, length)
 
 
 def difference(simulated: Observation, measured: Observation) -> Array:
-    """Weighted logarithms of the ratios of two loops."""
+    """Weighted logarithms of the ratios of two loops; nothing for a figure that was not measured."""
     weights = CLOSED if measured.callers else OPEN
-    return np.array(
+    return np.nan_to_num(
         [weight * np.log(getattr(simulated, name) / getattr(measured, name)) for name, weight in weights.items()]
     )
 

@@ -27,14 +27,10 @@ SHARE, FACTOR = 0.8, 1.25
 
 
 def grid(base: Candidate, among: list[Deployment], delays: tuple[int, ...] = DELAYS_US) -> list[Candidate]:
-    """A sixteenth, a quarter and all of the batch size, with half of it preferred or none, and the present choice."""
+    """A sixteenth, a quarter and all of the batch size with every deployment and delay, and the present choice."""
     most = base.max_batch_size
-    sizes = sorted({max(1, most // 16), max(1, most // 4), most})
-    found = {base}
-    for deployment, size, delay in product(among, sizes, delays):
-        found |= {Candidate(deployment, size, delay, ())}
-        found |= {Candidate(deployment, size, delay, (size // 2,))} if size >= 4 else set()
-    return sorted(found)
+    sizes = {max(1, most // 16), max(1, most // 4), most}
+    return sorted({base} | {Candidate(*each) for each in product(among, sizes, delays)})
 
 
 def measure_grid(

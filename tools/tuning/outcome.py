@@ -9,7 +9,7 @@ from tools.tuning.goal import Goal
 from tools.tuning.prediction import Prediction
 from tools.tuning.race import best_of
 from tools.tuning.record import Measured, Record, figure
-from tools.tuning.trials import Document
+from tools.tuning.trials import Document, held
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,7 +57,7 @@ def outcome(record: Record, goal: Goal, base: Candidate, about: dict[str, Any]) 
 
 def front_of(record: Record, goal: Goal) -> list[Candidate]:
     """The choices that no other one beats in both: a higher rate held, at a lower latency."""
-    points = {one.candidate: held(one, goal) for one in record.measured}
+    points = {one.candidate: highest(one, goal) for one in record.measured}
     return [
         choice for choice, point in points.items() if point[0] and not any(beats(o, point) for o in points.values())
     ]
@@ -68,9 +68,9 @@ def beats(one: tuple[float, float], other: tuple[float, float]) -> bool:
     return one[0] >= other[0] and one[1] <= other[1] and one != other
 
 
-def held(one: Measured, goal: Goal) -> tuple[float, float]:
+def highest(one: Measured, goal: Goal) -> tuple[float, float]:
     """The highest rate at which a trial kept to the objective, and its latency; (0, infinity) for none."""
-    good = [trial for trial in one.quest.trials if trial["valid"] and trial["passed"] and trial["steady"]]
+    good = [trial for trial in one.quest.trials if held(trial)]
     points = [(float(trial["rate"]), float(trial[f"{goal.percentile}_ms"])) for trial in good]
     return max(points, default=(0.0, float("inf")))
 
@@ -86,7 +86,7 @@ def plot(record: Record, goal: Goal, predictions: list[Prediction]) -> "Figure":
     for number, one in enumerate(record.measured):
         trials = [trial for trial in one.quest.trials if trial["valid"] and trial[f"{goal.percentile}_ms"]]
         for good in (True, False):
-            part = [trial for trial in trials if bool(trial["passed"] and trial["steady"]) is good]
+            part = [trial for trial in trials if held(trial) is good]
             axes.scatter(
                 [trial["rate"] for trial in part],
                 [trial[f"{goal.percentile}_ms"] for trial in part],

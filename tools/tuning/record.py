@@ -11,7 +11,7 @@ from typing import Any
 from tools.repository import write_atomically
 from tools.tuning.candidates import Candidate, candidate_from
 from tools.tuning.goal import Goal
-from tools.tuning.trials import Document, Quest, around
+from tools.tuning.trials import Document, Quest, around, held
 
 
 @dataclass
@@ -93,16 +93,16 @@ def figure(one: Measured, goal: Goal) -> float | None:
     valid = [trial for trial in one.quest.trials if trial["valid"]]
     if goal.rate is None:
         return one.quest.peak() if valid else None
-    good = [trial for trial in valid if trial["passed"] and trial["steady"]]
+    good = [trial for trial in valid if held(trial)]
     if 2 * len(good) <= len(valid):
         return None
-    values = sorted(measure(trial, goal) for trial in good)
-    return values[len(values) // 2]
+    values = sorted(value for trial in good if (value := measure(trial, goal)) is not None)
+    return values[len(values) // 2] if values else None
 
 
-def measure(trial: Document, goal: Goal) -> float:
-    """A trial's latency in milliseconds, or its processor microseconds per request."""
+def measure(trial: Document, goal: Goal) -> float | None:
+    """A trial's latency in milliseconds, or its processor microseconds per request; None where that is not known."""
     if goal.name == "latency":
         return float(trial[f"{goal.percentile}_ms"])
     server = trial["server"]
-    return float(1e6 * (server["cpu_s"] or 0.0) / max(1, server["requests"]))
+    return None if server["cpu_s"] is None else float(1e6 * server["cpu_s"] / max(1, server["requests"]))

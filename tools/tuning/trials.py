@@ -3,7 +3,7 @@
 import argparse
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,12 +13,14 @@ from loadtest.belief import Belief
 from loadtest.direct import Setting, measure, setting_of
 from loadtest.load import Load, closed, scheduled
 from loadtest.peak import Search, trial_seconds
+from tools.tuning.candidates import Candidate
 from tools.tuning.served import Served
 
 Document = dict[str, Any]
 # Of a trial's document, what is kept.
 KEPT = ("rate", "concurrency", "requests", "errors", "p50_ms", "p90_ms", "p95_ms", "p99_ms", "mean_ms", "rps")
 OF_SERVER = ("mean_batch", "queue_us", "batches", "busy_instances", "cpu_s", "requests")
+WARM_CALLERS, WARM_S = 16, 0.6
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,12 @@ def run(served: Served, how: Yardstick, load: Load) -> Document:
     }
 
 
+def take_on(served: Served, how: Yardstick, choice: Candidate) -> None:
+    """Serve a choice and let it warm up: TorchScript specializes itself for the shapes that it sees first."""
+    served.take_on(choice)
+    measure(served.client, replace(how.setting, cut=0.0), closed(WARM_CALLERS, WARM_S), [])
+
+
 def close(served: Served, how: Yardstick, callers: int, seconds: float) -> Document:
     """A closed loop; its rate is the server's own count, whatever the generator was."""
     found = run(served, how, closed(callers, seconds))
@@ -72,6 +80,11 @@ def open_trial(served: Served, how: Yardstick, rate: float, number: int) -> Docu
     """An open loop with Poisson arrivals, long enough for the percentile of the objective."""
     seconds = trial_seconds(rate, how.seconds, how.objectives)
     return run(served, how, scheduled("poisson", rate, seconds, how.seed + number))
+
+
+def held(trial: Document) -> bool:
+    """Whether a trial kept to the objectives, and the server up with the arrivals."""
+    return bool(trial["valid"] and trial["passed"] and trial["steady"])
 
 
 @dataclass

@@ -17,7 +17,6 @@ import numpy.typing as npt
 from tools.tuning.candidates import Candidate
 
 Array = npt.NDArray[np.float64]
-FRONT_THREADS = 8  # Triton's default number of threads that read HTTP requests.
 NEVER = 1e18
 RESTING, WAKING = 0, -1  # in place of the size of an instance's batch
 
@@ -28,7 +27,8 @@ class Host:
 
     Attributes:
         cores: processors that server and generator share; infinite for a server elsewhere with many.
-        front: work around the batcher for one request.
+        front: work around the batcher for one request, done one after the other: half on the way in, half out.
+        turn: what it costs to begin with that after a rest; who is busy does not pay it.
         start, each: of a batch of b until its answers are out: start + each * b, on a processor of its own.
         rest: what the instance needs after that before it takes the next batch.
         wake: from the decision to execute to the execution; who comes meanwhile still joins the batch.
@@ -40,6 +40,7 @@ class Host:
 
     cores: float
     front: float
+    turn: float
     start: float
     each: float
     rest: float
@@ -96,7 +97,7 @@ def simulated(host: Host, choice: Candidate, arrivals: Array, callers: int, seed
     latency, batches, seconds, work = loop(
         arrivals,
         callers,
-        (host.cores, host.front, host.start, host.each, host.rest, host.wake, host.way),
+        (host.cores, host.front, host.turn, host.start, host.each, host.rest, host.wake, host.way),
         (choice.max_batch_size, choice.delay_us / 1e6, choice.deployment.instances, max(1, choice.deployment.threads)),
         preferred,
         factors,
@@ -125,7 +126,7 @@ def loop(arrivals, callers, host, batching, preferred, factors, away, lengths): 
     Jobs that run progress at one common speed, so each is known by the reading of a common clock at which it will be
     done (virtual time in processor sharing: Parekh and Gallager, IEEE/ACM Transactions on Networking 1, 1993).
     """
-    cores, front, start, each, rest, wake, way = host
+    cores, front, turn, start, each, rest, wake, way = host
     most, delay, instances, threads = batching
     count = len(arrivals)
     came = np.zeros(count)  # when a request arrived
@@ -134,8 +135,6 @@ def loop(arrivals, callers, host, batching, preferred, factors, away, lengths): 
     # Requests on their way in and out, first come, first served: number, and one added to it when on the way out.
     line = np.zeros(2 * count + 1, np.int64)
     line_head = line_tail = 0
-    desk = np.full(FRONT_THREADS, -1, np.int64)
-    desk_done = np.full(FRONT_THREADS, NEVER)
     waiting = np.zeros(count, np.int64)  # the batcher's queue
     head = tail = 0
     machine_first = np.zeros(instances, np.int64)
@@ -145,19 +144,18 @@ def loop(arrivals, callers, host, batching, preferred, factors, away, lengths): 
     back = np.zeros(count)  # a closed loop's next arrivals
     back_head = back_tail = 0
     now = clock = work = 0.0
-    desks = machines = batches = stall = done = arrived = 0
-    timer = NEVER
+    machines = batches = stall = done = arrived = 0
+    timer = desk_done = NEVER
+    desk_free = -1.0  # when it had no more to do
     if callers > 0:
         for caller in range(min(callers, count)):
             back[back_tail] = caller * 1e-6
             back_tail += 1
     while done < count:
         # What comes next?
-        wanted = desks + machines * threads
+        wanted = (1 if desk_done < NEVER else 0) + machines * threads
         speed = 1.0 if wanted <= cores else cores / wanted
-        soonest = NEVER
-        for index in range(FRONT_THREADS):
-            soonest = min(soonest, desk_done[index])
+        soonest = desk_done
         for index in range(instances):
             soonest = min(soonest, machine_done[index])
         finish = now + (soonest - clock) / speed if soonest < NEVER else NEVER
@@ -192,22 +190,21 @@ def loop(arrivals, callers, host, batching, preferred, factors, away, lengths): 
             line_tail += 1
             arrived += 1
         elif finish <= step:
-            for index in range(FRONT_THREADS):
-                if desk_done[index] <= clock:
-                    request = desk[index] // 2
-                    if desk[index] % 2 == 0:
-                        queued[request] = now
-                        waiting[tail] = request
-                        tail += 1
-                    else:
-                        latency[request] = now - came[request] + way
-                        done += 1
-                        if callers > 0 and back_tail < count:
-                            back[back_tail] = now + way
-                            back_tail += 1
-                    desk[index] = -1
-                    desk_done[index] = NEVER
-                    desks -= 1
+            if desk_done <= clock:
+                request = line[line_head] // 2
+                if line[line_head] % 2 == 0:
+                    queued[request] = now
+                    waiting[tail] = request
+                    tail += 1
+                else:
+                    latency[request] = now - came[request] + way
+                    done += 1
+                    if callers > 0 and back_tail < count:
+                        back[back_tail] = now + way
+                        back_tail += 1
+                line_head += 1
+                desk_done = NEVER
+                desk_free = now
             for index in range(instances):
                 if machine_done[index] <= clock:
                     if machine_size[index] == RESTING:
@@ -257,10 +254,6 @@ def loop(arrivals, callers, host, batching, preferred, factors, away, lengths): 
             machine_done[index] = clock + wake
             machines += 1
             spoken += take(pending, preferred, expired)
-        for index in range(FRONT_THREADS):
-            if desk[index] < 0 and line_head < line_tail:
-                desk[index] = line[line_head]
-                line_head += 1
-                desk_done[index] = clock + front / 2
-                desks += 1
+        if desk_done == NEVER and line_head < line_tail:
+            desk_done = clock + front / 2 + (turn if now > desk_free else 0.0)
     return latency, batches, now, work
