@@ -29,7 +29,7 @@ from tools.tuning.trials import around
 from tools.tuning.twin import Array, Host, closed_loop, open_loop
 
 ONE = Deployment(1, 1)
-QUIET = Host(float("inf"), 0.0, 0.0, 0.001, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+QUIET = Host(float("inf"), 0.0, 0.0, 0.0, 0.001, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 UNIT = np.cumsum(np.random.default_rng(3).exponential(size=200_000))
 
 
@@ -55,7 +55,7 @@ def test_processors_that_are_shared_slow_what_runs_at_the_same_time() -> None:
 
 
 def test_the_batcher_takes_all_that_wait_up_to_the_largest_batch() -> None:
-    host = replace(QUIET, cores=4.0)
+    host = replace(QUIET, cores=4.0, wake=0.0001)
     assert closed_loop(host, Candidate(ONE, 8, 0), 64, 6400).mean_batch == pytest.approx(8, rel=0.05)
     assert closed_loop(host, Candidate(ONE, 64, 0), 16, 6400).mean_batch == pytest.approx(16, rel=0.05)
 
@@ -88,11 +88,11 @@ def test_a_host_that_is_away_shows_in_the_tail_of_an_open_loop() -> None:
 
 
 def test_the_fit_finds_a_host_that_acts_like_the_one_that_was_observed() -> None:
-    host = Host(2.0, 40e-6, 20e-6, 200e-6, 60e-6, 20e-6, 50e-6, 0.1, 80e-6, 0.5, 0.003)
+    host = Host(2.0, 30e-6, 40e-6, 20e-6, 200e-6, 60e-6, 20e-6, 50e-6, 0.1, 80e-6, 0.5, 0.003)
     choice = Candidate(ONE, 64, 0)
     unit = np.cumsum(np.random.default_rng(9).exponential(size=5000))
-    asked = [Observation(callers, 0, 0, 0, 0, 0, 0) for callers in (1, 8, 64)] + [
-        Observation(0, rate, 0, 0, 0, 0, 0) for rate in (2000.0, 5000.0)
+    asked = [Observation(callers, 0, 0, 0, 0, 0, 0, 20e-6) for callers in (1, 64)] + [
+        Observation(0, rate, 0, 0, 0, 0, 0, 30e-6) for rate in (5000.0, 7000.0)
     ]
     found = fit([simulate(host, choice, one, unit) for one in asked], choice, 2.0)
     wanted = goal("p99<20ms", "throughput", None)
@@ -105,7 +105,7 @@ def test_the_fit_finds_a_host_that_acts_like_the_one_that_was_observed() -> None
 
 
 def test_the_best_choices_come_first_and_the_present_one_is_always_measured() -> None:
-    host = Host(2.0, 25e-6, 0.0, 1e-3, 1e-5, 0.0, 0.0, 0.05, 0.0, 0.0, 0.0)
+    host = Host(2.0, 0.0, 25e-6, 0.0, 1e-3, 1e-5, 0.0, 0.0, 0.05, 0.0, 0.0, 0.0)
     base = Candidate(ONE, 64, 0)
     wanted = goal("p99<20ms", "throughput", None)
     choices = [base, Candidate(ONE, 1, 0), Candidate(ONE, 16, 0)]

@@ -6,7 +6,7 @@ until throughput, latencies and batch sizes agree (simulation-based calibration;
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,7 @@ class Observation:
         callers: of a closed loop; 0 for an open one.
         rate: of an open loop's arrivals; 0 for a closed one.
         rps: answered requests per second.
+        sender: processor seconds per request that the load generator took: more where each has its own moment.
     """
 
     callers: int
@@ -42,6 +43,7 @@ class Observation:
     p90: float
     p99: float
     mean_batch: float
+    sender: float
 
 
 @dataclass(frozen=True)
@@ -58,20 +60,29 @@ def observation(document: Document) -> Observation:
     # A percentile that a run has too few requests for is not known.
     p50, p90, p99 = ((document[f"{name}_ms"] or np.nan) / 1000 for name in ("p50", "p90", "p99"))
     batch = document["server"]["mean_batch"] or 1.0
+    sender = (document["sender_us"] or 0.0) / 1e6
     if document["concurrency"]:
-        return Observation(document["concurrency"], 0.0, document["server_rps"], p50, p90, p99, batch)
-    return Observation(0, document["rate"], document["rps"], p50, p90, p99, batch)
+        return Observation(document["concurrency"], 0.0, document["server_rps"], p50, p90, p99, batch, sender)
+    return Observation(0, document["rate"], document["rps"], p50, p90, p99, batch, sender)
 
 
 def simulate(host: Host, choice: Candidate, like: Observation, unit: Array) -> Observation:
-    """The same run in the twin; `unit` holds [requests] arrivals at one per second."""
+    """The same run in the twin, of a host that is fitted without the generator.
+
+    Args:
+        host: of the deployment.
+        choice: batching.
+        like: the run.
+        unit: [requests] arrivals at one per second.
+    """
+    host = replace(host, sender=like.sender)
     if like.callers:
         run = closed_loop(host, choice, like.callers, len(unit))
     else:
         run = open_loop(host, choice, like.rate, unit)
     p50, p90, p99 = np.percentile(run.latency[len(unit) // 10 :], [50, 90, 99])
     rps = len(unit) / run.seconds
-    return Observation(like.callers, like.rate, rps, float(p50), float(p90), float(p99), run.mean_batch)
+    return Observation(like.callers, like.rate, rps, float(p50), float(p90), float(p99), run.mean_batch, like.sender)
 
 
 def fit(measured: Sequence[Observation], choice: Candidate, cores: float) -> Fit:
@@ -98,7 +109,9 @@ def fit(measured: Sequence[Observation], choice: Candidate, cores: float) -> Fit
     ]
     host = host_of(min(tries, key=lambda one: float(one.cost)).x, cores)
     pairs = [(simulate(host, choice, one, unit), one) for one in measured]
-    return Fit(host, error(pairs, "rps"), error(pairs, "p50"))
+    # Predictions are of open loops, of which the fastest is nearest to what is predicted.
+    fastest = max((one for one in measured if not one.callers), key=lambda one: one.rate, default=single)
+    return Fit(replace(host, sender=fastest.sender), error(pairs, "rps"), error(pairs, "p50"))
 
 
 def beginning(latency: float, shares: Sequence[float]) -> Array:
@@ -113,7 +126,7 @@ def host_of(x: Array, cores: float) -> Host:
     often = min(stalls, 100.0)
     # A host that is away for most of the time would never be done.
     length = min(stall, 0.05, AWAY / often)
-    return Host(cores, front, turn, start, each, rest, wake, min(spread, 1.0), way, often, length)
+    return Host(cores, 0.0, front, turn, start, each, rest, wake, min(spread, 1.0), way, often, length)
 
 
 def difference(simulated: Observation, measured: Observation) -> Array:

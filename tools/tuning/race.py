@@ -19,6 +19,7 @@ from tools.tuning.trials import Document, Yardstick, around, held, open_trial, t
 FACTOR = 1.3  # within which a prediction is trusted before anything was measured
 FIRST_TRIALS = 2
 MORE_TRIALS = 2
+PERSISTENCE = 3  # further trials of a choice of which none has held yet
 RUNNERS_UP = 3
 # The present choice and the twin's best are tried once, however late it is.
 ALWAYS = 2
@@ -80,10 +81,12 @@ def expected(record: Record, choice: Candidate, predicted: float | None) -> floa
 
 
 def try_again(race: Race, one: Measured, times: int) -> None:
-    """So many trials of the choice that is served, fewer when it has surely fallen behind."""
-    for _ in range(times):
+    """So many trials of the choice that is served; more when none has held, fewer when it has surely fallen behind."""
+    for number in range(times + PERSISTENCE):
         # A choice that was taken up gets one trial even where loading it took the last of the time.
         if (race.over() and one.quest.trials) or behind(one, race):
+            break
+        if number >= times and (race.goal.rate or figure(one, race.goal) is not None):
             break
         began = time.monotonic()
         trial = one.quest.step(lambda rate, number: open_trial(race.served, race.how, race.goal.rate or rate, number))

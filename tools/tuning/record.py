@@ -86,14 +86,14 @@ def taken_up(path: Path, about: Document, fresh: bool) -> Record:
 
 
 def figure(one: Measured, goal: Goal) -> float | None:
-    """What a choice has achieved: its peak, or the median of its trials; None where it does not keep to the objective.
+    """What a choice has achieved: its peak, or the median of its trials; None where no trial kept to the objective.
 
     A latency or cost counts when more than half of the trials at the goal's rate kept to the objective.
     """
     valid = [trial for trial in one.quest.trials if trial["valid"]]
-    if goal.rate is None:
-        return one.quest.peak() if valid else None
     good = [trial for trial in valid if held(trial)]
+    if goal.rate is None:
+        return one.quest.peak() if good else None
     if 2 * len(good) <= len(valid):
         return None
     values = sorted(value for trial in good if (value := measure(trial, goal)) is not None)

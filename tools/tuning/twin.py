@@ -18,6 +18,7 @@ from tools.tuning.candidates import Candidate
 
 Array = npt.NDArray[np.float64]
 NEVER = 1e18
+CLIENT, SERVER = 0, 1  # the desks
 RESTING, WAKING = 0, -1  # in place of the size of an instance's batch
 
 
@@ -27,7 +28,8 @@ class Host:
 
     Attributes:
         cores: processors that server and generator share; infinite for a server elsewhere with many.
-        front: work around the batcher for one request, done one after the other: half on the way in, half out.
+        sender: work of the load generator for one request, one after the other: half on the way out, half back.
+        front: work of the server around the batcher for one request, likewise.
         turn: what it costs to begin with that after a rest; who is busy does not pay it.
         start, each: of a batch of b until its answers are out: start + each * b, on a processor of its own.
         rest: what the instance needs after that before it takes the next batch.
@@ -39,6 +41,7 @@ class Host:
     """
 
     cores: float
+    sender: float
     front: float
     turn: float
     start: float
@@ -97,7 +100,7 @@ def simulated(host: Host, choice: Candidate, arrivals: Array, callers: int, seed
     latency, batches, seconds, work = loop(
         arrivals,
         callers,
-        (host.cores, host.front, host.turn, host.start, host.each, host.rest, host.wake, host.way),
+        (host.cores, host.sender, host.front, host.turn, host.start, host.each, host.rest, host.wake, host.way),
         (choice.max_batch_size, choice.delay_us / 1e6, choice.deployment.instances, max(1, choice.deployment.threads)),
         preferred,
         factors,
@@ -126,15 +129,18 @@ def loop(arrivals, callers, host, batching, preferred, factors, away, lengths): 
     Jobs that run progress at one common speed, so each is known by the reading of a common clock at which it will be
     done (virtual time in processor sharing: Parekh and Gallager, IEEE/ACM Transactions on Networking 1, 1993).
     """
-    cores, front, turn, start, each, rest, wake, way = host
+    cores, sender, front, turn, start, each, rest, wake, way = host
     most, delay, instances, threads = batching
     count = len(arrivals)
     came = np.zeros(count)  # when a request arrived
     queued = np.zeros(count)  # when it entered the batcher's queue
     latency = np.zeros(count)
-    # Requests on their way in and out, first come, first served: number, and one added to it when on the way out.
-    line = np.zeros(2 * count + 1, np.int64)
-    line_head = line_tail = 0
+    # The lines before the two desks, each of whom does one thing after the other: number, and one added on the way out.
+    line = np.zeros((2, 2 * count + 1), np.int64)
+    line_head = np.zeros(2, np.int64)
+    line_tail = np.zeros(2, np.int64)
+    desk_done = np.full(2, NEVER)
+    desk_free = np.full(2, -1.0)  # when it had no more to do
     waiting = np.zeros(count, np.int64)  # the batcher's queue
     head = tail = 0
     machine_first = np.zeros(instances, np.int64)
@@ -145,17 +151,18 @@ def loop(arrivals, callers, host, batching, preferred, factors, away, lengths): 
     back_head = back_tail = 0
     now = clock = work = 0.0
     machines = batches = stall = done = arrived = 0
-    timer = desk_done = NEVER
-    desk_free = -1.0  # when it had no more to do
+    timer = NEVER
     if callers > 0:
         for caller in range(min(callers, count)):
             back[back_tail] = caller * 1e-6
             back_tail += 1
     while done < count:
         # What comes next?
-        wanted = (1 if desk_done < NEVER else 0) + machines * threads
+        wanted = machines * threads
+        for desk in range(2):
+            wanted += 1 if desk_done[desk] < NEVER else 0
         speed = 1.0 if wanted <= cores else cores / wanted
-        soonest = desk_done
+        soonest = min(desk_done[CLIENT], desk_done[SERVER])
         for index in range(instances):
             soonest = min(soonest, machine_done[index])
         finish = now + (soonest - clock) / speed if soonest < NEVER else NEVER
@@ -186,13 +193,23 @@ def loop(arrivals, callers, host, batching, preferred, factors, away, lengths): 
             came[arrived] = arrival
             if callers > 0:
                 back_head += 1
-            line[line_tail] = 2 * arrived
-            line_tail += 1
+            line[CLIENT, line_tail[CLIENT]] = 2 * arrived
+            line_tail[CLIENT] += 1
             arrived += 1
         elif finish <= step:
-            if desk_done <= clock:
-                request = line[line_head] // 2
-                if line[line_head] % 2 == 0:
+            for desk in range(2):
+                if desk_done[desk] > clock:
+                    continue
+                ticket = line[desk, line_head[desk]]
+                request, leaving = ticket // 2, ticket % 2 == 1
+                line_head[desk] += 1
+                desk_done[desk] = NEVER
+                desk_free[desk] = now
+                if (desk == CLIENT) != leaving:
+                    # To the other desk.
+                    line[1 - desk, line_tail[1 - desk]] = ticket
+                    line_tail[1 - desk] += 1
+                elif desk == SERVER:
                     queued[request] = now
                     waiting[tail] = request
                     tail += 1
@@ -202,9 +219,6 @@ def loop(arrivals, callers, host, batching, preferred, factors, away, lengths): 
                     if callers > 0 and back_tail < count:
                         back[back_tail] = now + way
                         back_tail += 1
-                line_head += 1
-                desk_done = NEVER
-                desk_free = now
             for index in range(instances):
                 if machine_done[index] <= clock:
                     if machine_size[index] == RESTING:
@@ -228,8 +242,8 @@ def loop(arrivals, callers, host, batching, preferred, factors, away, lengths): 
                         batches += 1
                         continue
                     for position in range(machine_first[index], machine_first[index] + machine_size[index]):
-                        line[line_tail] = 2 * inside[position] + 1
-                        line_tail += 1
+                        line[SERVER, line_tail[SERVER]] = 2 * inside[position] + 1
+                        line_tail[SERVER] += 1
                     machine_size[index] = RESTING
                     machine_done[index] = clock + rest
         # The batcher: Triton's GetDynamicBatch, for requests of equal size. What a waking instance will take is gone.
@@ -254,6 +268,8 @@ def loop(arrivals, callers, host, batching, preferred, factors, away, lengths): 
             machine_done[index] = clock + wake
             machines += 1
             spoken += take(pending, preferred, expired)
-        if desk_done == NEVER and line_head < line_tail:
-            desk_done = clock + front / 2 + (turn if now > desk_free else 0.0)
+        for desk in range(2):
+            if desk_done[desk] == NEVER and line_head[desk] < line_tail[desk]:
+                cost = sender / 2 if desk == CLIENT else front / 2 + (turn if now > desk_free[desk] else 0.0)
+                desk_done[desk] = clock + cost
     return latency, batches, now, work
