@@ -89,7 +89,7 @@ def tuned(arguments: argparse.Namespace, budget_s: float) -> tuple[Document, Pat
 def twin_errors(record_path: Path, measured: list[Document], wanted: Goal, cores: float) -> Document:
     """How far the twin is off at the grid's choices: their peak, and the percentile of every trial that was steady."""
     about = json.loads(record_path.read_text())["about"]
-    hosts, unit = fitted(taken_up(record_path, about, fresh=False), cores), arrivals()
+    hosts, unit = fitted(taken_up(record_path, about, fresh=False), cores, wanted.limit_ms), arrivals()
     peaks, tails = [], []
     for one in measured:
         choice = candidate_from(one["candidate"])

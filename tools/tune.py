@@ -112,7 +112,7 @@ def tune(one: Served, arguments: argparse.Namespace, wanted: Goal) -> Document:
     calibrate_all(
         one, how, base, wanted, record, deployments(cores, one.gpu), began + CALIBRATION_SHARE * arguments.budget
     )
-    hosts = fitted(record, float(cores))
+    hosts = fitted(record, float(cores), wanted.limit_ms)
     choices = space(base, list(hosts), wanted.limit_ms, least_batch(base, arguments))
     start = time.monotonic()
     ranked = rank(hosts, choices, wanted)
@@ -158,7 +158,7 @@ def calibrate_all(
         record.save()
 
 
-def fitted(record: Record, cores: float) -> dict[Deployment, Host]:
+def fitted(record: Record, cores: float, limit_ms: float) -> dict[Deployment, Host]:
     """What the twin knows of each calibrated deployment."""
     from tools.tuning.candidates import candidate_from
     from tools.tuning.fitting import fit, observation
@@ -166,7 +166,8 @@ def fitted(record: Record, cores: float) -> dict[Deployment, Host]:
     hosts = {}
     for each in record.calibrations:
         choice = candidate_from(each["choice"])
-        found = fit([observation(run) for run in each["runs"]], choice, cores)
+        runs = [observation(run, limit_ms / 1000) for run in each["runs"] if run["valid"] or run["concurrency"]]
+        found = fit(runs, choice, cores)
         hosts[choice.deployment] = found.host
         say(
             f"twin of {choice.deployment.instances} x {choice.deployment.threads}: throughput within "

@@ -10,8 +10,9 @@ from tools.tuning.trials import Yardstick, close, held, run, take_on
 Document = dict[str, Any]
 CALLERS = 64
 # Of the closed loops' throughput: callers who wait for each other's answers make better batches than those who come
-# when they like, so an open loop is full long before. The second one goes up from there, or down, to be near the limit.
-SHARE, UP, DOWN = 0.5, 1.4, 0.7
+# when they like, so an open loop is full long before. The next one goes up from there, or down, to be near the limit.
+SHARE, UP, DOWN = 0.5, 1.4, 0.65
+OPEN_RUNS = 3
 SECONDS = 1.5
 # A closed loop lasts until each caller has been answered so often.
 ANSWERS = 5
@@ -32,10 +33,13 @@ def calibrate(served: Served, how: Yardstick, base: Candidate, deployment: Deplo
     callers = min(CALLERS, int(PATIENCE * limit_ms / 1000 / alone_s))
     if callers > 1:
         runs.append(close(served, how, callers, max(SECONDS, ANSWERS * callers * alone_s)))
-    first = open_run(served, how, SHARE * max(one["server_rps"] for one in runs), 0)
-    second = open_run(served, how, first["rate"] * (UP if held(first) else DOWN), 1)
-    # One that the server did not keep up with says more about its length.
-    runs += [one for one in (first, second) if one["valid"] and one["steady"] and one["p50_ms"] is not None]
+    rate = SHARE * max(one["server_rps"] for one in runs)
+    for number in range(OPEN_RUNS):
+        runs.append(open_run(served, how, rate, number))
+        near = any(held(one) for one in runs[-number - 1 :])
+        if number and near:
+            break
+        rate *= UP if near else DOWN
     return {"choice": choice.document(), "runs": runs}
 
 

@@ -23,6 +23,7 @@ AWAY = 0.2  # the largest share of time for which the host may be away
 # How much each figure counts. An open loop's rate is given; its tail is what the tuner goes by.
 CLOSED = {"rps": 1.0, "p50": 0.5, "p90": 0.3, "p99": 0.15, "mean_batch": 0.2}
 OPEN = {"p50": 0.7, "p90": 0.7, "p99": 0.7, "mean_batch": 0.3}
+OVER = 1.0
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Observation:
         callers: of a closed loop; 0 for an open one.
         rate: of an open loop's arrivals; 0 for a closed one.
         rps: answered requests per second.
+        over: the latency that the server was beyond when it did not keep up, and all that is known then; else 0.
         sender: processor seconds per request that the load generator took: more where each has its own moment.
     """
 
@@ -44,6 +46,7 @@ class Observation:
     p99: float
     mean_batch: float
     sender: float
+    over: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -55,15 +58,16 @@ class Fit:
     p50_error: float
 
 
-def observation(document: Document) -> Observation:
-    """A measured run."""
+def observation(document: Document, limit_s: float) -> Observation:
+    """A measured run, of a goal's limit."""
     # A percentile that a run has too few requests for is not known.
     p50, p90, p99 = ((document[f"{name}_ms"] or np.nan) / 1000 for name in ("p50", "p90", "p99"))
     batch = document["server"]["mean_batch"] or 1.0
     sender = (document["sender_us"] or 0.0) / 1e6
     if document["concurrency"]:
         return Observation(document["concurrency"], 0.0, document["server_rps"], p50, p90, p99, batch, sender)
-    return Observation(0, document["rate"], document["rps"], p50, p90, p99, batch, sender)
+    over = 0.0 if document["steady"] else limit_s
+    return Observation(0, document["rate"], document["rps"], p50, p90, p99, batch, sender, over)
 
 
 def simulate(host: Host, choice: Candidate, like: Observation, unit: Array) -> Observation:
@@ -108,9 +112,10 @@ def fit(measured: Sequence[Observation], choice: Candidate, cores: float) -> Fit
         for shares in BEGINNINGS
     ]
     host = host_of(min(tries, key=lambda one: float(one.cost)).x, cores)
-    pairs = [(simulate(host, choice, one, unit), one) for one in measured]
+    pairs = [(simulate(host, choice, one, unit), one) for one in measured if not one.over]
     # Predictions are of open loops, of which the fastest is nearest to what is predicted.
-    fastest = max((one for one in measured if not one.callers), key=lambda one: one.rate, default=single)
+    opens = [one for one in measured if not one.callers]
+    fastest = max(opens, key=lambda one: (not one.over, one.rate), default=single)
     return Fit(replace(host, sender=fastest.sender), error(pairs, "rps"), error(pairs, "p50"))
 
 
@@ -131,6 +136,9 @@ def host_of(x: Array, cores: float) -> Host:
 
 def difference(simulated: Observation, measured: Observation) -> Array:
     """Weighted logarithms of the ratios of two loops; nothing for a figure that was not measured."""
+    if measured.over:
+        # How long the queue had become says more about the run's length.
+        return np.array([OVER * max(0.0, np.log(measured.over / simulated.p99))])
     weights = CLOSED if measured.callers else OPEN
     return np.nan_to_num(
         [weight * np.log(getattr(simulated, name) / getattr(measured, name)) for name, weight in weights.items()]

@@ -19,7 +19,7 @@ from tools.tuning.trials import Document, Yardstick, around, held, open_trial, t
 FACTOR = 1.3  # within which a prediction is trusted before anything was measured
 FIRST_TRIALS = 2
 MORE_TRIALS = 2
-PERSISTENCE = 3  # further trials of a choice of which none has held yet
+PERSISTENCE = 2  # further trials of a choice of which none has held yet
 RUNNERS_UP = 3
 # The present choice and the twin's best are tried once, however late it is.
 ALWAYS = 2

@@ -20,6 +20,7 @@ Document = dict[str, Any]
 # Of a trial's document, what is kept.
 KEPT = ("rate", "concurrency", "requests", "errors", "p50_ms", "p90_ms", "p95_ms", "p99_ms", "mean_ms", "rps")
 OF_SERVER = ("mean_batch", "queue_us", "batches", "busy_instances", "cpu_s", "requests")
+SHORTEST_TIMEOUT_S, PATIENCE = 1.0, 5.0
 WARM_CALLERS, WARM_S = 16, 0.6
 
 
@@ -43,7 +44,15 @@ class Yardstick:
 def yardstick(served: Served, arguments: argparse.Namespace, objectives: list[slo.Objective]) -> Yardstick:
     """Encode the requests, once for all choices."""
     named = argparse.Namespace(**{**vars(arguments), "model": served.model})
-    return Yardstick(setting_of(served.client, named), objectives, arguments.trial, arguments.seed)
+    setting = setting_of(served.client, named)
+    return Yardstick(impatient(setting, objectives), objectives, arguments.trial, arguments.seed)
+
+
+def impatient(setting: Setting, objectives: list[slo.Objective]) -> Setting:
+    """Without waiting long for answers that come too late: an overloaded server would take the time of ten trials."""
+    limit_s = (slo.patience_ms(objectives) or 0.0) / 1000
+    timeout_s = min(setting.connection.timeout_s, max(SHORTEST_TIMEOUT_S, PATIENCE * limit_s))
+    return replace(setting, connection=replace(setting.connection, timeout_s=timeout_s))
 
 
 def run(served: Served, how: Yardstick, load: Load) -> Document:
