@@ -1,7 +1,8 @@
 """Requests that Triton rejected or that failed in it, from its metrics endpoint (Prometheus' text format).
 
 The statistics that Triton gives over its other protocols count failures without their reasons. These counts are the
-server's: where others use it too, they are not of this test alone.
+server's: where others use it too, they are not of this test alone. Triton 2.51 counts as REJECTED what has waited
+longer than a queue policy allows; a request that finds the queue full is in no count of its, only an error here.
 """
 
 import http.client

@@ -28,11 +28,12 @@ from tools.measuring import page
 from tools.repository import REPOSITORY, ROOT, RepositoryError
 from tools.server.hardware import HARDWARE
 from tools.server.server_error import ServerError
-from tools.tune import fitted, say, served
+from tools.tune import say, served
 from tools.tuning.candidates import Candidate, TuningError, candidate_from, candidate_of, deployments
 from tools.tuning.goal import Goal, goal
 from tools.tuning.grid import DELAYS_US, grid, measure_grid, measure_one
 from tools.tuning.prediction import arrivals, peak, percentile_ms, run
+from tools.tuning.proposals import fitted
 from tools.tuning.record import taken_up
 from tools.tuning.served import Served
 from tools.tuning.trials import Document, yardstick
@@ -89,7 +90,7 @@ def tuned(arguments: argparse.Namespace, budget_s: float) -> tuple[Document, Pat
 def twin_errors(record_path: Path, measured: list[Document], wanted: Goal, cores: float) -> Document:
     """How far the twin is off at the grid's choices: their peak, and the percentile of every trial that was steady."""
     about = json.loads(record_path.read_text())["about"]
-    hosts, unit = fitted(taken_up(record_path, about, fresh=False), cores, wanted.limit_ms), arrivals()
+    hosts, unit = fitted(taken_up(record_path, about, fresh=False), cores, wanted.limit_ms, say), arrivals()
     peaks, tails = [], []
     for one in measured:
         choice = candidate_from(one["candidate"])
@@ -156,7 +157,7 @@ def main() -> int:
     arguments.retries = 0
     try:
         wanted = goal(arguments.slo, "throughput", None)
-        with served(arguments) as one:
+        with served([arguments.model], arguments) as (one,):
             document, rows = bench(one, arguments, wanted)
     except (ClientError, SloError, TuningError, RepositoryError, ServerError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

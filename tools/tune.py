@@ -34,14 +34,13 @@ from tools.measuring import page
 from tools.repository import REPOSITORY, ROOT, RepositoryError, versions
 from tools.server.hardware import HARDWARE
 from tools.server.server_error import ServerError
-from tools.tuning.candidates import Candidate, Deployment, TuningError, candidate_of, deployments, space
+from tools.tuning.candidates import Candidate, TuningError, candidate_of
 from tools.tuning.goal import OBJECTIVES, Goal, goal
 from tools.tuning.outcome import outcome, table, write_page
 from tools.tuning.prediction import Prediction
 from tools.tuning.record import Record, taken_up
 from tools.tuning.served import Served, elsewhere, embedded
-from tools.tuning.trials import Document, Yardstick, yardstick
-from tools.tuning.twin import Host
+from tools.tuning.trials import Document, yardstick
 
 PAGES = ROOT / "build" / "tune"
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
@@ -54,9 +53,15 @@ def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     parser = argparse.ArgumentParser(prog="python -m tools.tune", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("model", metavar="MODEL")
-    parser.add_argument("--slo", required=True, help="e.g. 'p99<20ms,errors<0.1%%'; one must limit a percentile")
     parser.add_argument("--objective", choices=OBJECTIVES, default="throughput", help="(default: %(default)s)")
     parser.add_argument("--rate", type=float, metavar="N", help="requests per second, for latency and cost")
+    add_tuning_arguments(parser)
+    return parser
+
+
+def add_tuning_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of every command that tunes."""
+    parser.add_argument("--slo", required=True, help="e.g. 'p99<20ms,errors<0.1%%'; one must limit a percentile")
     parser.add_argument("--budget", type=duration, default=300.0, metavar="TIME", help="30s, 5m, … (default: 5m)")
     parser.add_argument("--trial", type=float, default=2.0, metavar="S", help="seconds, at the least (default: 2)")
     parser.add_argument("--keep-max-batch-size", action="store_true", help="refuse no request that is taken now")
@@ -68,7 +73,6 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, default=PAGES, help="folder of pages and records (default: %(default)s)")
     add_setting_arguments(parser)
     add_connection_arguments(parser)
-    return parser
 
 
 def duration(text: str) -> float:
@@ -85,21 +89,21 @@ def say(text: str) -> None:
 
 
 @contextmanager
-def served(arguments: argparse.Namespace) -> Iterator[Served]:
-    """The model, on the server that the arguments name or on one of its own."""
+def served(models: list[str], arguments: argparse.Namespace) -> Iterator[list[Served]]:
+    """Models, on the server that the arguments name or on one of their own."""
     if arguments.url:
-        with elsewhere([arguments.model], connection_from(arguments)) as found:
-            yield found[0]
+        with elsewhere(models, connection_from(arguments)) as found:
+            yield found
         return
-    with embedded(
-        [arguments.model], arguments.repository.resolve(), arguments.hardware, arguments.protocol, arguments.timeout
-    ) as found:
-        yield found[0]
+    repository = arguments.repository.resolve()
+    with embedded(models, repository, arguments.hardware, arguments.protocol, arguments.timeout) as found:
+        yield found
 
 
 def tune(one: Served, arguments: argparse.Namespace, wanted: Goal) -> Document:
     """Calibrate, simulate, measure; returns the outcome."""
-    from tools.tuning.prediction import rank, shortlist
+    from tools.tuning.prediction import shortlist
+    from tools.tuning.proposals import proposals
     from tools.tuning.race import Race, go
 
     began = time.monotonic()
@@ -107,73 +111,13 @@ def tune(one: Served, arguments: argparse.Namespace, wanted: Goal) -> Document:
     how = yardstick(one, arguments, list(wanted.objectives))
     record = taken_up(arguments.output / f"{one.model}.json", about(one, arguments), arguments.fresh)
     spent = record.seconds
-    deadline = began + arguments.budget - spent
-    cores = os.cpu_count() or 1
-    calibrate_all(
-        one, how, base, wanted, record, deployments(cores, one.gpu), began + CALIBRATION_SHARE * arguments.budget
-    )
-    hosts = fitted(record, float(cores), wanted.limit_ms)
-    choices = space(base, list(hosts), wanted.limit_ms, least_batch(base, arguments))
-    start = time.monotonic()
-    ranked = rank(hosts, choices, wanted)
-    say(
-        f"{len(choices):,} choices simulated in {time.monotonic() - start:.1f} s; {len(ranked):,} keep to the objective"
-    )
-    race = Race(one, how, wanted, record, deadline, say)
+    until = began + CALIBRATION_SHARE * arguments.budget
+    ranked, simulated = proposals(one, how, arguments, wanted, record, until, say)
+    race = Race(one, how, wanted, record, began + arguments.budget - spent, say)
     go(race, shortlist(ranked, base, SHORTLIST), {each.candidate: each for each in ranked})
     record.seconds = spent + time.monotonic() - began
     record.save()
-    return finished(one, arguments, wanted, base, record, ranked, len(choices))
-
-
-def least_batch(base: Candidate, arguments: argparse.Namespace) -> int:
-    """The smallest max_batch_size that is considered."""
-    return base.max_batch_size if arguments.keep_max_batch_size else min(arguments.client_batch, base.max_batch_size)
-
-
-def calibrate_all(
-    one: Served,
-    how: Yardstick,
-    base: Candidate,
-    wanted: Goal,
-    record: Record,
-    among: list[Deployment],
-    until: float,
-) -> None:
-    """Measure the deployments that the record does not hold, as many as the time allows; always the present one."""
-    from tools.tuning.calibration import calibrate
-
-    lasted = 0.0
-    for deployment in dict.fromkeys([base.deployment, *among]):
-        known = [each["choice"]["deployment"] for each in record.calibrations]
-        if {"instances": deployment.instances, "threads": deployment.threads} in known:
-            continue
-        if known and time.monotonic() + lasted > until:
-            return
-        began = time.monotonic()
-        say(f"calibrating {deployment.instances} instance(s) of {deployment.threads} thread(s) …")
-        record.calibrations.append(calibrate(one, how, base, deployment, wanted.limit_ms))
-        lasted = time.monotonic() - began
-        record.seconds += lasted
-        record.save()
-
-
-def fitted(record: Record, cores: float, limit_ms: float) -> dict[Deployment, Host]:
-    """What the twin knows of each calibrated deployment."""
-    from tools.tuning.candidates import candidate_from
-    from tools.tuning.fitting import fit, observation
-
-    hosts = {}
-    for each in record.calibrations:
-        choice = candidate_from(each["choice"])
-        runs = [observation(run, limit_ms / 1000) for run in each["runs"] if run["valid"] or run["concurrency"]]
-        found = fit(runs, choice, cores)
-        hosts[choice.deployment] = found.host
-        say(
-            f"twin of {choice.deployment.instances} x {choice.deployment.threads}: throughput within "
-            f"{found.rps_error:.0%}, median latency within {found.p50_error:.0%} of what was measured"
-        )
-    return hosts
+    return finished(one, arguments, wanted, base, record, ranked, simulated)
 
 
 def about(one: Served, arguments: argparse.Namespace) -> Document:
@@ -216,7 +160,7 @@ def main() -> int:
     arguments.retries = 0
     try:
         wanted = goal(arguments.slo, arguments.objective, arguments.rate)
-        with served(arguments) as one:
+        with served([arguments.model], arguments) as (one,):
             result = tune(one, arguments, wanted)
     except (ClientError, SloError, GeneratorError, TuningError, RepositoryError, ServerError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -3,18 +3,26 @@
 import json
 from pathlib import Path
 
+import pytest
+
+from clients.client import Client
+from clients.connection import Connection
 from tests.conftest import Command
 from tools.repository import CPU_CONFIG, config_path, read_config
-from tools.tuning.candidates import applied, candidate_from
+from tools.server.tritonserver import Options, Server
+from tools.tuning.candidates import applied, candidate_from, candidate_of
 from tools.tuning.served import base_of
+
+# However short the budget: the committed config and the twin's best are tried.
+BRIEF = ("--budget", "5s", "--trial", "0.4", "--warm-up", "0.1")
 
 
 def test_a_tuned_config_is_written_with_its_evidence_and_the_committed_one_stays(
     command: Command, scratch_repository: Path, tmp_path: Path
 ) -> None:
     committed = config_path("mnist_mlp", repository=scratch_repository).read_text()
-    line = ["mnist_mlp", "--slo", "p95<100ms", "--budget", "40s", "--trial", "0.5"]
-    line += ["--repository", str(scratch_repository), "--output", str(tmp_path), "--warm-up", "0.1"]
+    line = ["mnist_mlp", "--slo", "p95<100ms", *BRIEF, "--repository", str(scratch_repository)]
+    line += ["--output", str(tmp_path)]
     result = command("tools.tune", *line)
     assert result.returncode == 0, result.stderr
     document = json.loads(result.stdout.splitlines()[-1])
@@ -36,3 +44,48 @@ def test_a_model_that_cannot_be_tuned_is_named(command: Command, tmp_path: Path)
     assert result.returncode == 2
     assert "cifar10_image" in result.stderr
     assert "dynamic_batching" in result.stderr
+
+
+def test_a_server_elsewhere_is_tuned_for_latency_and_gets_its_config_back(
+    command: Command, scratch_repository: Path, tmp_path: Path
+) -> None:
+    options = Options(scratch_repository, flags=("--model-control-mode=explicit", "--load-model=mnist_mlp"))
+    wanted = ["--slo", "p95<100ms", "--objective", "latency", "--rate", "300", *BRIEF]
+    places = ["--repository", str(scratch_repository), "--output", str(tmp_path), "--name", "there"]
+    with Server(options) as server, Client(Connection("http", server.http)) as client:
+        before = client.config("mnist_mlp")
+        result = command("tools.tune", "mnist_mlp", *wanted, "--url", server.http, *places)
+        assert result.returncode == 0, result.stderr
+        assert client.config("mnist_mlp") == before
+    best = json.loads(result.stdout.splitlines()[-1])["best"]
+    assert 0 < best["figure"] < 100
+    measured = json.loads((tmp_path / "mnist_mlp.json").read_text())["measured"]
+    assert {trial["rate"] for trial in measured[0]["trials"]} == {300}
+    written = read_config("mnist_mlp", "there", scratch_repository)
+    assert candidate_of(written) == candidate_from(best["candidate"])
+
+
+def test_models_that_share_a_server_are_tuned_together(
+    command: Command, scratch_repository: Path, tmp_path: Path
+) -> None:
+    places = ["--repository", str(scratch_repository), "--output", str(tmp_path)]
+    line = ["mnist_mlp=3", "cifar10_cnn=1", "--slo", "p95<200ms", *BRIEF, *places]
+    result = command("tools.tune_together", *line)
+    assert result.returncode == 0, result.stderr
+    document = json.loads(result.stdout.splitlines()[-1])
+    assert document["shares"] == {"mnist_mlp": 0.75, "cifar10_cnn": 0.25}
+    for one, choice in zip(document["models"], document["best"]["plan"], strict=True):
+        assert candidate_of(read_config(one["model"], CPU_CONFIG, scratch_repository)) == candidate_from(choice)
+    measured = json.loads((tmp_path / "mnist_mlp-cifar10_cnn.json").read_text())["tried"][0]["trials"][0]
+    sent = [part["rate"] for part in measured["parts"]]
+    assert sent[0] == pytest.approx(3 * sent[1])
+    assert sum(sent) == pytest.approx(measured["rate"])
+
+
+@pytest.mark.parametrize(
+    ("models", "words"), [(["mnist_mlp"], "two models"), (["mnist_mlp=0", "cifar10_cnn"], "mnist_mlp=0")]
+)
+def test_shares_that_divide_nothing_are_refused(command: Command, models: list[str], words: str) -> None:
+    result = command("tools.tune_together", *models, "--slo", "p99<20ms")
+    assert result.returncode == 2
+    assert words in result.stderr

@@ -17,7 +17,7 @@ FORBIDDEN = {
     "tools": {"loadtest", "locust", "tests"},
 }
 # Tuning is measuring: it alone, among the tools, builds on the load test.
-TUNING = ("tools/tune.py", "tools/bench_tune.py", "tools/tuning/")
+TUNING = ("tools/tune.py", "tools/tune_together.py", "tools/bench_tune.py", "tools/tuning/")
 # Commands that must start in a moment.
 WITHOUT_TORCH = (
     "tools.repository",
@@ -28,6 +28,7 @@ WITHOUT_TORCH = (
     "tools.check",
     "tools.sign",
     "tools.tune",
+    "tools.tune_together",
     "clients.classify",
     "clients.router",
     "loadtest.run",

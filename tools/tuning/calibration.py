@@ -13,7 +13,7 @@ CALLERS = 64
 # when they like, so an open loop is full long before. The next one goes up from there, or down, to be near the limit.
 SHARE, UP, DOWN = 0.5, 1.4, 0.65
 OPEN_RUNS = 3
-SECONDS = 1.5
+SECONDS = 1.5  # of a run, or less where trials are shorter
 # A closed loop lasts until each caller has been answered so often.
 ANSWERS = 5
 # More callers than so many times the objective are of no interest: none of them would be answered in time.
@@ -28,11 +28,12 @@ def calibrate(served: Served, how: Yardstick, base: Candidate, deployment: Deplo
     """
     choice = Candidate(deployment, base.max_batch_size, 0)
     take_on(served, how, choice)
-    runs = [close(served, how, 1, SECONDS)]
+    seconds = min(SECONDS, how.seconds)
+    runs = [close(served, how, 1, seconds)]
     alone_s = runs[0]["p50_ms"] / 1000
     callers = min(CALLERS, int(PATIENCE * limit_ms / 1000 / alone_s))
     if callers > 1:
-        runs.append(close(served, how, callers, max(SECONDS, ANSWERS * callers * alone_s)))
+        runs.append(close(served, how, callers, max(seconds, ANSWERS * callers * alone_s)))
     rate = SHARE * max(one["server_rps"] for one in runs)
     for number in range(OPEN_RUNS):
         runs.append(open_run(served, how, rate, number))
@@ -45,4 +46,4 @@ def calibrate(served: Served, how: Yardstick, base: Candidate, deployment: Deplo
 
 def open_run(served: Served, how: Yardstick, rate: float, number: int) -> Document:
     """An open loop of a hundred requests or more."""
-    return run(served, how, scheduled("poisson", rate, max(SECONDS, 100 / rate), how.seed + number))
+    return run(served, how, scheduled("poisson", rate, max(min(SECONDS, how.seconds), 100 / rate), how.seed + number))
