@@ -54,9 +54,12 @@ def throughput(document: Document) -> float | None:
 
 
 def meets(document: Document) -> bool | None:
-    """Whether the objectives are met; None where none is surely missed and a percentile has too few answers."""
+    """Whether the objectives are met; None where none is surely missed and a percentile has too few answers.
+
+    A server that does not keep up with the arrivals meets them for a while only, which is no.
+    """
     if document["passed"] or document["requests"] == document["errors"]:
-        return bool(document["passed"])
+        return bool(document["passed"] and document["steady"] is not False)
     lost = [one for one in parse(",".join(document["slo"])) if not one.met(document)]
     return None if all(document[one.figure] is None for one in lost) else False
 

@@ -100,7 +100,7 @@ def test_options_that_agree_with_a_scenario_may_be_given(words: str) -> None:
 def document(**changed: Any) -> dict[str, Any]:
     figures = {"p50_ms": 1.0, "p90_ms": 2.5, "p99_ms": 4.0, "error_share": 0.0, "rps": 30.0, "client_batch": 8}
     counts = {"requests": 90, "errors": 0, "answered_in_time": 90, "rate": 50.0, "slo": ["p99<20ms"]}
-    return {**figures, **counts, "valid": True, "passed": True, **changed}
+    return {**figures, **counts, "valid": True, "passed": True, "steady": True, **changed}
 
 
 @pytest.mark.parametrize(
@@ -115,6 +115,7 @@ def document(**changed: Any) -> dict[str, Any]:
         ("offline", {"answered_in_time": 19}, "not measured: too few answers, lengthen --duration"),
         ("server", {}, "50/s meets p99<20ms: yes"),
         ("server", {"passed": False, "p99_ms": 30.0}, "50/s meets p99<20ms: no"),
+        ("server", {"steady": False}, "50/s meets p99<20ms: no"),
         ("server", {"passed": False, "errors": 90, "p99_ms": None}, "50/s meets p99<20ms: no"),
         ("server", {"passed": False, "p99_ms": None}, "not measured: too few answers, lengthen --duration"),
         ("server", {"passed": False, "p99_ms": None, "error_share": 0.5, "slo": ["p99<20ms", "errors<1%"]}, ": no"),

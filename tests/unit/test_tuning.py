@@ -1,6 +1,9 @@
 """The twin, its fit, and what a tuner chooses from, writes and remembers; the server's side is in tests/e2e."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +13,7 @@ from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from loadtest.slo import SloError
-from tools.repository import REPOSITORY, read_config
+from tools.repository import REPOSITORY, ROOT, read_config
 from tools.tuning.candidates import (
     Candidate,
     Deployment,
@@ -198,3 +201,12 @@ def test_instances_that_wake_for_the_same_request_do_not_both_take_it() -> None:
     assert np.isfinite(run.latency).all()
     assert (run.latency > 0.001).all()
     assert run.mean_batch >= 1
+
+
+def test_no_host_makes_the_twin_lose_a_request_or_step_beyond_its_arrays() -> None:
+    # Compiled code checks no bounds: here numba leaves the loop to Python, which does.
+    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
+    result = subprocess.run(
+        [sys.executable, "-m", "tests.unit.any_host"], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
