@@ -117,6 +117,17 @@ def test_the_best_choices_come_first_and_the_present_one_is_always_measured() ->
     assert shortlist(ranked, Candidate(ONE, 1, 0), 2) == [Candidate(ONE, 1, 0), base]
 
 
+def test_of_a_deployment_that_is_far_behind_nothing_is_measured() -> None:
+    good = Host(2.0, 0.0, 25e-6, 0.0, 1e-3, 1e-5, 0.0, 0.0, 0.05, 0.0, 0.0, 0.0)
+    bad, fair = Deployment(1, 2), Deployment(2, 1)
+    hosts = {ONE: good, fair: good, bad: replace(good, each=1e-3)}
+    choices = [Candidate(each, size, 0) for each in hosts for size in (8, 64)]
+    chosen = shortlist(rank(hosts, choices, goal("p99<20ms", "throughput", None)), Candidate(bad, 64, 0), 9)
+    assert chosen[0] == Candidate(bad, 64, 0)
+    assert set(chosen[1:3]) == {Candidate(ONE, 64, 0), Candidate(fair, 64, 0)}
+    assert Candidate(bad, 8, 0) not in chosen[:5]
+
+
 def test_nothing_is_ranked_that_cannot_keep_to_the_objective() -> None:
     assert not rank({ONE: QUIET}, [Candidate(ONE, 4, 0)], goal("p99<0.5ms", "throughput", None))
 

@@ -14,6 +14,8 @@ SECONDS = 2.0
 HALVINGS = 8
 CLOSER = 30  # choices for each deployment that are looked at more closely
 SETTLED = 0.1  # of a run is its warm-up
+# Predictions that differ by less than a step are equal; one that is worse than the best by more is a hopeless case.
+STEP, HOPELESS = 0.1, 1.6
 # A measured trial's server must keep up; so must the twin: the last third may not be slower than this times the middle.
 DRIFT = 4 / 3
 
@@ -110,25 +112,33 @@ def ordered(found: list[Prediction], goal: Goal) -> list[Prediction]:
 
 
 def order(one: Prediction, goal: Goal) -> tuple[float, int, int, int]:
-    """Sorts predictions: by the figure in steps of three percent, then larger batches, less delay, no preference."""
+    """Sorts predictions: by the figure in steps, the twin not being exact; no preference, less delay, more room."""
     assert one.figure is not None
-    step = round(np.log(max(one.figure, 1e-9)) / 0.03)
+    step = round(np.log(max(one.figure, 1e-9)) / STEP)
     choice = one.candidate
-    return (step if goal.less else -step, -choice.max_batch_size, choice.delay_us, len(choice.preferred))
+    return (step if goal.less else -step, len(choice.preferred), choice.delay_us, -choice.max_batch_size)
 
 
 def shortlist(ranked: list[Prediction], base: Candidate, most: int) -> list[Candidate]:
-    """The present choice, the best of each deployment, and the best of the rest that differ in more than a trifle."""
-    chosen = [base]
-    for deployment in dict.fromkeys(one.candidate.deployment for one in ranked):
-        chosen.append(next(one.candidate for one in ranked if one.candidate.deployment == deployment))
-    others = [one.candidate for one in ranked]
-    for candidate in others:
-        if len(dict.fromkeys(chosen)) >= most:
-            break
-        if not any(alike(candidate, other) for other in chosen):
-            chosen.append(candidate)
+    """What is worth measuring.
+
+    The present choice; of each deployment that is no hopeless case the choice that it was calibrated with, of which the
+    twin is surest, and its best one; then the best of the rest that differ in more than a trifle.
+    """
+    hopeful = [one for one in ranked if one.figure and ranked[0].figure and near(one.figure, ranked[0].figure)]
+    every = list(dict.fromkeys(one.candidate.deployment for one in hopeful))
+    calibrated = [Candidate(each, base.max_batch_size, 0) for each in every]
+    chosen = [base, *(one for one in calibrated if any(each.candidate == one for each in ranked))]
+    chosen += [next(one.candidate for one in hopeful if one.candidate.deployment == each) for each in every]
+    for one in ranked:
+        if not any(alike(one.candidate, other) for other in chosen):
+            chosen.append(one.candidate)
     return list(dict.fromkeys(chosen))[:most]
+
+
+def near(figure: float, best: float) -> bool:
+    """Whether a prediction is so near to the best one that it may be the better choice after all."""
+    return max(figure, best) < HOPELESS * min(figure, best)
 
 
 def alike(one: Candidate, other: Candidate) -> bool:
