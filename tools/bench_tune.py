@@ -88,28 +88,35 @@ def tuned(arguments: argparse.Namespace, budget_s: float) -> tuple[Document, Pat
 
 
 def twin_errors(record_path: Path, measured: list[Document], wanted: Goal, cores: float) -> Document:
-    """How far the twin is off at the grid's choices: their peak, and the percentile of every trial that was steady."""
+    """How far the twin is off at the grid's choices: their peaks, and the percentile at an easy load and near the limit.
+
+    Near the limit a queue is about to form, and a little more work makes a lot more latency.
+    """
     about = json.loads(record_path.read_text())["about"]
     hosts, unit = fitted(taken_up(record_path, about, fresh=False), cores, wanted.limit_ms, say), arrivals()
-    peaks, tails = [], []
+    name = f"{wanted.percentile}_ms"
+    peaks: list[float] = []
+    easy: list[float] = []
+    near: list[float] = []
     for one in measured:
         choice = candidate_from(one["candidate"])
         seen_by_fit = choice.delay_us == 0 and choice.max_batch_size == about["base"]["max_batch_size"]
-        if choice.deployment not in hosts or seen_by_fit:
+        host = hosts.get(choice.deployment)
+        if host is None or seen_by_fit:
             continue
-        host = hosts[choice.deployment]
-        found = peak(host, choice, wanted, unit)
-        peaks.append(abs((found or 0.0) / one["peak_rps"] - 1))
-        for trial in one["trials"]:
-            if trial["valid"] and trial["steady"] and trial[f"{wanted.percentile}_ms"]:
-                seen = percentile_ms(run(host, choice, trial["rate"], unit), wanted.share)
-                tails.append(abs(seen / trial[f"{wanted.percentile}_ms"] - 1))
-    return {
-        "choices": len(peaks),
-        "trials": len(tails),
-        "throughput_error": round(float(np.median(peaks)), 3) if peaks else None,
-        "latency_error": round(float(np.median(tails)), 3) if tails else None,
-    }
+        peaks.append((peak(host, choice, wanted, unit) or 0.0) / one["peak_rps"] - 1)
+        for trials, errors in (([one["easy"]], easy), (one["trials"], near)):
+            for trial in (each for each in trials if each["valid"] and each["steady"] and each[name]):
+                errors.append(percentile_ms(run(host, choice, trial["rate"], unit), wanted.share) / trial[name] - 1)
+    return {"throughput": errors_of(peaks), "latency_easy": errors_of(easy), "latency_near": errors_of(near)}
+
+
+def errors_of(relative: list[float]) -> Document:
+    """Of relative differences: how many, the median of their sizes, and the median as it is."""
+    if not relative:
+        return {"count": 0, "error": None, "bias": None}
+    size, bias = np.median(np.abs(relative)), np.median(relative)
+    return {"count": len(relative), "error": round(float(size), 3), "bias": round(float(bias), 3)}
 
 
 def final(one: Served, arguments: argparse.Namespace, wanted: Goal, choices: list[Candidate]) -> dict[Candidate, float]:

@@ -24,6 +24,7 @@ DELAYS_US = (0, 500, 2000, 5000)
 PRECISION = 0.08
 # What a closed loop's throughput says of the peak: four fifths of it, within a factor.
 SHARE, FACTOR = 0.8, 1.25
+EASY = 0.6  # of the peak
 
 
 def grid(base: Candidate, among: list[Deployment], delays: tuple[int, ...] = DELAYS_US) -> list[Candidate]:
@@ -65,9 +66,10 @@ def measure_grid(
 
 
 def measure_one(served: Served, how: Yardstick, choice: Candidate, budget_s: float) -> Document:
-    """One choice: its throughput in a closed loop, and its peak."""
+    """One choice: its throughput in a closed loop, its peak, and a trial of a load that it carries with ease."""
     served.take_on(choice)
     loop = close(served, how, CALLERS, CLOSED_S)
     quest = around(SHARE * loop["server_rps"], FACTOR)
     pursue(quest, lambda rate, number: open_trial(served, how, rate, number), PRECISION, budget_s)
-    return {"closed": loop, **quest.document()}
+    easy = open_trial(served, how, EASY * quest.peak(), len(quest.trials))
+    return {"closed": loop, **quest.document(), "easy": easy}
