@@ -88,7 +88,7 @@ def tuned(arguments: argparse.Namespace, budget_s: float) -> tuple[Document, Pat
 
 
 def twin_errors(record_path: Path, measured: list[Document], wanted: Goal, cores: float) -> Document:
-    """How far the twin is off at the grid's choices: their peaks, and the percentile at an easy load and near the limit.
+    """How far the twin is off at the grid's choices: their peaks; the percentile at an easy load, and near the limit.
 
     Near the limit a queue is about to form, and a little more work makes a lot more latency.
     """

@@ -88,13 +88,12 @@ def tune(ones: list[Served], divided: dict[str, float], arguments: argparse.Name
         members.append(member(one, divided[one.model], arguments, wanted, until))
     described = {"shares": divided, "models": [about(one, with_model(arguments, one.model)) for one in ones]}
     path = arguments.output / f"{'-'.join(divided)}.json"
-    search = Search(tuple(members), path, described, began + arguments.budget, say)
+    search = Search(tuple(members), path, described, arguments.budget, say, time.monotonic() - began)
     if not arguments.fresh:
         search.take_up()
-    best = go(search)
-    result = documents(search, best, wanted, time.monotonic() - began)
+    result = documents(search, go(search), wanted)
     result["page"] = str(write_page(result, search, wanted, arguments.output))
-    if best.peak() is not None and not arguments.dry_run:
+    if result["best"] and not arguments.dry_run:
         result["configs"] = write_configs(result, search, arguments)
     return result
 

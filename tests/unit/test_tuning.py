@@ -196,6 +196,19 @@ def test_a_tuning_goes_on_from_its_file_and_only_with_the_same_things(tmp_path: 
     assert not taken_up(path, {"slo": "p99<20ms"}, fresh=True).measured
 
 
+def test_a_trial_that_the_generator_spoiled_is_made_again_at_a_lower_rate() -> None:
+    quest, rates = around(1000.0, 1.3), []
+
+    def spoiled(rate: float, number: int) -> dict[str, object]:
+        rates.append(rate)
+        return {**trial(rate, False), "valid": number > 0}
+
+    quest.step(spoiled)
+    quest.step(spoiled)
+    assert rates[1] == pytest.approx(0.9 * rates[0])
+    assert quest.peak() < 1000
+
+
 @pytest.mark.parametrize(("name", "expected"), [("latency", 5.0), ("cost", 1000.0)])
 def test_latency_and_cost_count_only_where_most_trials_hold(name: str, expected: float) -> None:
     wanted: Goal = goal("p99<20ms", name, 100.0)

@@ -18,7 +18,7 @@ NOTES = (
 )
 
 
-def documents(search: Search, best: Tried, goal: Goal, seconds: float) -> Document:
+def documents(search: Search, best: Tried, goal: Goal) -> Document:
     """What is told: the best plan, the committed one, all that were measured; rates are totals of all models."""
     committed = search.tried[0]
     plans = [row(search, one) for one in search.tried]
@@ -33,7 +33,7 @@ def documents(search: Search, best: Tried, goal: Goal, seconds: float) -> Docume
         "measured": plans,
         "models": [of_model(search, place, best, committed) for place in range(len(search.members))],
         "simulated": sum(len(member.choices) for member in search.members),
-        "seconds": round(seconds, 1),
+        "seconds": round(search.spent, 1),
     }
 
 

@@ -83,8 +83,9 @@ def expected(record: Record, choice: Candidate, predicted: float | None) -> floa
 def try_again(race: Race, one: Measured, times: int) -> None:
     """So many trials of the choice that is served; more when none has held, fewer when it has surely fallen behind."""
     for number in range(times + PERSISTENCE):
-        # A choice that was taken up gets one trial even where loading it took the last of the time.
-        if (race.over() and one.quest.trials) or behind(one, race):
+        # A choice that was taken up gets one trial even where loading it took the last of the time, and more while
+        # there would be no answer at all.
+        if (race.over() and one.quest.trials and leader(race)) or behind(one, race):
             break
         if number >= times and (race.goal.rate or figure(one, race.goal) is not None):
             break

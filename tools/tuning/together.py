@@ -68,26 +68,31 @@ class Search:
 
     Attributes:
         path: where it is kept; a search with the same `about` goes on from there.
-        deadline: moment of time.monotonic() at which no further trial begins.
+        budget: seconds after which no further trial begins.
+        spent: seconds so far, by earlier runs too.
         loaded: what the server has now.
     """
 
     members: tuple[Member, ...]
     path: Path
     about: Document
-    deadline: float
+    budget: float
     say: Callable[[str], None]
+    spent: float = 0.0
     tried: list[Tried] = field(default_factory=list)
     loaded: list[Candidate | None] = field(default_factory=list)
 
     def over(self) -> bool:
         """Whether the time is spent."""
-        return time.monotonic() >= self.deadline
+        return self.spent >= self.budget
 
     def take_up(self) -> None:
         """Learn what an earlier search of the same things has measured."""
         found = json.loads(self.path.read_text()) if self.path.is_file() else {}
-        for each in found.get("tried", ()) if found.get("about") == json.loads(json.dumps(self.about)) else ():
+        if found.get("about") != json.loads(json.dumps(self.about)):
+            return
+        self.spent += found["seconds"]
+        for each in found["tried"]:
             quest = around(*each["start"])
             for trial in each["trials"]:
                 quest.note(trial)
@@ -100,12 +105,14 @@ class Search:
             for each in self.tried
         ]
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.path, json.dumps({"about": self.about, "tried": tried}))
+        write_atomically(self.path, json.dumps({"about": self.about, "seconds": self.spent, "tried": tried}))
 
 
 def go(search: Search) -> Tried:
     """Search until nothing improves or the time is spent; returns the best plan, the committed one at the worst."""
     best = attempt(search, tuple(member.present for member in search.members), guess(search.members))
+    for one in search.tried:
+        best = one if better(one, best) else best
     improved = True
     while improved and not search.over():
         improved = False
@@ -137,12 +144,16 @@ def attempt(search: Search, plan: Plan, rate: float, best: Tried | None = None) 
     one = known or Tried(plan, around(rate, FACTOR))
     if known is None:
         search.tried.append(one)
-    load(search, plan)
     for number in range(TRIALS + PERSISTENCE):
         enough = number >= TRIALS and one.peak() is not None
-        if one.quest.trials and (enough or search.over() or (best is not None and behind(one, best))):
+        # The first plan goes on, however late it is, until a trial has held: there would be no answer at all.
+        late = search.over() and (best is not None or one.peak() is not None)
+        if one.quest.trials and (enough or late or (best is not None and behind(one, best))):
             break
+        began = time.monotonic()
+        load(search, plan)
         trial = one.quest.step(lambda total, count: joint_trial(search.members, total, count))
+        search.spent += time.monotonic() - began
         search.save()
         search.say(told(search, one, trial))
     return one

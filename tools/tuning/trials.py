@@ -21,6 +21,7 @@ Document = dict[str, Any]
 KEPT = ("rate", "concurrency", "requests", "errors", "p50_ms", "p90_ms", "p95_ms", "p99_ms", "mean_ms", "rps")
 OF_SERVER = ("mean_batch", "queue_us", "batches", "busy_instances", "cpu_s", "requests")
 SHORTEST_TIMEOUT_S, PATIENCE = 1.0, 5.0
+BACK_OFF = 0.9
 WARM_CALLERS, WARM_S = 16, 0.6
 
 
@@ -119,8 +120,8 @@ class Quest:
         return self.search.belief.interval()
 
     def step(self, trial: Callable[[float, int], Document]) -> Document:
-        """One more trial, at the rate that halves what is believed."""
-        found = trial(self.peak(), len(self.trials))
+        """One more trial, at the rate that halves what is believed; below it after some that the generator spoiled."""
+        found = trial(self.peak() * BACK_OFF**self.search.invalid, len(self.trials))
         self.note(found)
         return found
 
