@@ -33,8 +33,8 @@ from tools.tuning.candidates import Candidate, TuningError, candidate_from, cand
 from tools.tuning.goal import Goal, goal
 from tools.tuning.grid import DELAYS_US, grid, measure_grid, measure_one
 from tools.tuning.prediction import arrivals, peak, percentile_ms, run
-from tools.tuning.proposals import fitted
-from tools.tuning.record import taken_up
+from tools.tuning.proposals import calibrate_all, fitted
+from tools.tuning.record import Record, taken_up
 from tools.tuning.served import Served
 from tools.tuning.trials import Document, yardstick
 
@@ -87,20 +87,29 @@ def tuned(arguments: argparse.Namespace, budget_s: float) -> tuple[Document, Pat
     return json.loads(result.stdout.splitlines()[-1]), arguments.output / f"{arguments.model}.json"
 
 
-def twin_errors(record_path: Path, measured: list[Document], wanted: Goal, cores: float) -> Document:
+def calibrated(one: Served, arguments: argparse.Namespace, wanted: Goal, path: Path) -> Record:
+    """The tuner's record, with the calibrations for which it had no time."""
+    record = taken_up(path, json.loads(path.read_text())["about"], fresh=False)
+    how, base = yardstick(one, arguments, list(wanted.objectives)), candidate_of(one.base)
+    among = deployments(os.cpu_count() or 1, one.gpu)
+    calibrate_all(one, how, base, wanted, record, among, float("inf"), say)
+    return record
+
+
+def twin_errors(record: Record, measured: list[Document], wanted: Goal) -> Document:
     """How far the twin is off at the grid's choices: their peaks; the percentile at an easy load, and near the limit.
 
     Near the limit a queue is about to form, and a little more work makes a lot more latency.
     """
-    about = json.loads(record_path.read_text())["about"]
-    hosts, unit = fitted(taken_up(record_path, about, fresh=False), cores, wanted.limit_ms, say), arrivals()
+    hosts, unit = fitted(record, float(os.cpu_count() or 1), wanted.limit_ms, say), arrivals()
+    most = record.about["base"]["max_batch_size"]
     name = f"{wanted.percentile}_ms"
     peaks: list[float] = []
     easy: list[float] = []
     near: list[float] = []
     for one in measured:
         choice = candidate_from(one["candidate"])
-        seen_by_fit = choice.delay_us == 0 and choice.max_batch_size == about["base"]["max_batch_size"]
+        seen_by_fit = choice.delay_us == 0 and choice.max_batch_size == most
         host = hosts.get(choice.deployment)
         if host is None or seen_by_fit:
             continue
@@ -153,7 +162,7 @@ def bench(one: Served, arguments: argparse.Namespace, wanted: Goal) -> tuple[Doc
         "time_by_grid": round(found["seconds"] / data["seconds"], 3),
         "grid_choices": len(data["measured"]),
         "grid_s": data["seconds"],
-        "twin": twin_errors(record, data["measured"], wanted, float(os.cpu_count() or 1)),
+        "twin": twin_errors(calibrated(one, arguments, wanted, record), data["measured"], wanted),
     }
     return document, rows
 

@@ -15,10 +15,12 @@ from tools.tuning.candidates import Candidate
 from tools.tuning.twin import Array, Host, closed_loop, open_loop
 
 Document = dict[str, Any]
-REQUESTS = 3000
+# Of a simulated run: an open loop is as long as a measured one, for how often the host is away shows over time alone.
+REQUESTS, MOST, SECONDS = 3000, 20_000, 1.5
 # Beginnings of the search, as shares of the latency of a single caller: front, turn, start, each, rest, wake.
 BEGINNINGS = ((0.15, 0.1, 0.3, 0.05, 0.05, 0.2), (0.1, 0.1, 0.1, 0.6, 0.02, 0.02), (0.1, 0.2, 0.2, 0.02, 0.2, 0.2))
 FLOOR_S = 1e-7
+STALL_S = 0.005  # with which the search begins, once a second
 AWAY = 0.2  # the largest share of time for which the host may be away
 # How much each figure counts. An open loop's rate is given; its tail is what the tuner goes by.
 CLOSED = {"rps": 1.0, "p50": 0.5, "p90": 0.3, "p99": 0.15, "mean_batch": 0.2}
@@ -81,11 +83,12 @@ def simulate(host: Host, choice: Candidate, like: Observation, unit: Array) -> O
     """
     host = replace(host, sender=like.sender)
     if like.callers:
-        run = closed_loop(host, choice, like.callers, len(unit))
+        run = closed_loop(host, choice, like.callers, REQUESTS)
     else:
-        run = open_loop(host, choice, like.rate, unit)
-    p50, p90, p99 = np.percentile(run.latency[len(unit) // 10 :], [50, 90, 99])
-    rps = len(unit) / run.seconds
+        run = open_loop(host, choice, like.rate, unit[: int(np.clip(SECONDS * like.rate, REQUESTS, MOST))])
+    requests = len(run.latency)
+    p50, p90, p99 = np.percentile(run.latency[requests // 10 :], [50, 90, 99])
+    rps = requests / run.seconds
     return Observation(like.callers, like.rate, rps, float(p50), float(p90), float(p99), run.mean_batch, like.sender)
 
 
@@ -98,20 +101,22 @@ def fit(measured: Sequence[Observation], choice: Candidate, cores: float) -> Fit
         choice: with which they were measured.
         cores: that server and generator share.
     """
-    from scipy.optimize import least_squares
+    from scipy.optimize import OptimizeResult, least_squares
 
-    unit = np.cumsum(np.random.default_rng(0).exponential(size=REQUESTS))
+    unit = np.cumsum(np.random.default_rng(0).exponential(size=MOST))
     single = next(one for one in measured if one.callers == 1)
 
-    def differences(x: Array) -> Array:
+    def differences(x: Array, unit: Array) -> Array:
         host = host_of(x, cores)
         return np.concatenate([difference(simulate(host, choice, one, unit), one) for one in measured])
 
-    tries = [
-        least_squares(differences, beginning(single.p50, shares), diff_step=0.02, loss="soft_l1", max_nfev=20)
-        for shares in BEGINNINGS
-    ]
-    host = host_of(min(tries, key=lambda one: float(one.cost)).x, cores)
+    def search(x: Array, unit: Array, evaluations: int) -> OptimizeResult:
+        return least_squares(differences, x, diff_step=0.02, loss="soft_l1", max_nfev=evaluations, args=(unit,))
+
+    # From each beginning with short runs, then from the best of these with long ones.
+    tries = [search(beginning(single.p50, shares), unit[:REQUESTS], 20) for shares in BEGINNINGS]
+    best = search(min(tries, key=lambda one: float(one.cost)).x, unit, 10)
+    host = host_of(best.x, cores)
     pairs = [(simulate(host, choice, one, unit), one) for one in measured if not one.over]
     # Predictions are of open loops, of which the fastest is nearest to what is predicted.
     opens = [one for one in measured if not one.callers]
@@ -122,7 +127,7 @@ def fit(measured: Sequence[Observation], choice: Candidate, cores: float) -> Fit
 def beginning(latency: float, shares: Sequence[float]) -> Array:
     """Where a search begins: logarithms of a host's numbers in their order."""
     times = [max(FLOOR_S, share * latency) for share in (*shares, 0.15)]
-    return np.asarray(np.log([*times, 0.15, 2.0, 5 * latency]), np.float64)
+    return np.asarray(np.log([*times, 0.15, 1.0, STALL_S]), np.float64)
 
 
 def host_of(x: Array, cores: float) -> Host:
