@@ -11,7 +11,7 @@ from tools.tuning.twin import Array, Host, Simulated, open_loop
 
 FEWEST, MOST = 3000, 20_000  # requests of a simulated run
 SECONDS = 2.0
-HALVINGS = 8
+HALVINGS = 7
 CLOSER = 30  # choices for each deployment that are looked at more closely
 SETTLED = 0.1  # of a run is its warm-up
 # Predictions that differ by less than a step are equal; one that is worse than the best by more is a hopeless case.

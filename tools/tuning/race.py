@@ -57,7 +57,6 @@ def go(race: Race, choices: list[Candidate], predictions: dict[Candidate, Predic
     while not race.over() and (doubtful := in_doubt(race)):
         for one in doubtful:
             if not race.over():
-                take_on(race.served, race.how, one.candidate)
                 try_again(race, one, MORE_TRIALS)
 
 
@@ -66,9 +65,10 @@ def enter(race: Race, choice: Candidate, prediction: Prediction | None) -> None:
     predicted = prediction.figure if prediction else None
     rate = race.goal.rate or expected(race.record, choice, predicted)
     one = Measured(choice, predicted, around(rate, FACTOR))
-    take_on(race.served, race.how, choice)
+    for trial in race.record.open_runs(choice) if race.goal.rate is None else ():
+        one.quest.note(trial)
     race.record.measured.append(one)
-    try_again(race, one, FIRST_TRIALS)
+    try_again(race, one, max(1, FIRST_TRIALS - len(one.quest.trials)))
 
 
 def expected(record: Record, choice: Candidate, predicted: float | None) -> float:
@@ -81,7 +81,8 @@ def expected(record: Record, choice: Candidate, predicted: float | None) -> floa
 
 
 def try_again(race: Race, one: Measured, times: int) -> None:
-    """So many trials of the choice that is served; more when none has held, fewer when it has surely fallen behind."""
+    """So many trials of a choice; more when none has held, fewer when it has surely fallen behind."""
+    loaded = False
     for number in range(times + PERSISTENCE):
         # A choice that was taken up gets one trial even where loading it took the last of the time, and more while
         # there would be no answer at all.
@@ -90,6 +91,9 @@ def try_again(race: Race, one: Measured, times: int) -> None:
         if number >= times and (race.goal.rate or figure(one, race.goal) is not None):
             break
         began = time.monotonic()
+        if not loaded:
+            take_on(race.served, race.how, one.candidate)
+            loaded = True
         trial = one.quest.step(lambda rate, number: open_trial(race.served, race.how, race.goal.rate or rate, number))
         race.record.seconds += time.monotonic() - began
         race.record.save()

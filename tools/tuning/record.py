@@ -46,6 +46,11 @@ class Record:
     calibrations: list[Document]
     measured: list[Measured]
 
+    def open_runs(self, choice: Candidate) -> list[Document]:
+        """The open loops with which a choice was calibrated: they are trials of it as well."""
+        of_choice = [each["runs"] for each in self.calibrations if candidate_from(each["choice"]) == choice]
+        return [run for runs in of_choice for run in runs if not run["concurrency"]]
+
     def save(self) -> None:
         """Write the file in one rename."""
         document = {
