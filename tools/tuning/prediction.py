@@ -15,7 +15,7 @@ HALVINGS = 7
 CLOSER = 30  # choices for each deployment that are looked at more closely
 SETTLED = 0.1  # of a run is its warm-up
 # Predictions that differ by less than a step are equal; one that is worse than the best by more is a hopeless case.
-STEP, HOPELESS = 0.1, 1.6
+STEP, HOPELESS = 0.1, 2.0
 # A measured trial's server must keep up; so must the twin: the last third may not be slower than this times the middle.
 DRIFT = 4 / 3
 

@@ -19,7 +19,7 @@ from tools.tuning.trials import Document, Yardstick, around, held, open_trial, t
 FACTOR = 1.3  # within which a prediction is trusted before anything was measured
 FIRST_TRIALS = 2
 MORE_TRIALS = 2
-PERSISTENCE = 2  # further trials of a choice of which none has held yet
+PERSISTENCE = 4  # further trials of a choice while none has held
 RUNNERS_UP = 3
 # The present choice and the twin's best are tried once, however late it is.
 ALWAYS = 2
@@ -81,14 +81,11 @@ def expected(record: Record, choice: Candidate, predicted: float | None) -> floa
 
 
 def try_again(race: Race, one: Measured, times: int) -> None:
-    """So many trials of a choice; more when none has held, fewer when it has surely fallen behind."""
+    """So many trials of a choice; more while no choice at all has held, fewer when it has surely fallen behind."""
     loaded = False
     for number in range(times + PERSISTENCE):
-        # A choice that was taken up gets one trial even where loading it took the last of the time, and more while
-        # there would be no answer at all.
-        if (race.over() and one.quest.trials and leader(race)) or behind(one, race):
-            break
-        if number >= times and (race.goal.rate or figure(one, race.goal) is not None):
+        # However late it is: without a leader there would be no answer.
+        if ((number >= times or race.over()) and leader(race)) or behind(one, race):
             break
         began = time.monotonic()
         if not loaded:
