@@ -14,8 +14,9 @@ SECONDS = 2.0
 HALVINGS = 7
 CLOSER = 30  # choices for each deployment that are looked at more closely
 SETTLED = 0.1  # of a run is its warm-up
-# Predictions that differ by less than a step are equal; one that is worse than the best by more is a hopeless case.
-STEP, HOPELESS = 0.1, 2.0
+# Predictions that differ by less than a step are equal. A deployment whose best is so many times worse than the best of
+# all is a hopeless case; of one that is a little nearer only what it was calibrated with is measured.
+STEP, HOPELESS, DOUBTFUL = 0.1, 2.0, 1.3
 # A measured trial's server must keep up; so must the twin: the last third may not be slower than this times the middle.
 DRIFT = 4 / 3
 
@@ -123,22 +124,25 @@ def shortlist(ranked: list[Prediction], base: Candidate, most: int) -> list[Cand
     """What is worth measuring.
 
     The present choice; of each deployment that is no hopeless case the choice that it was calibrated with, of which the
-    twin is surest, and its best one; then the best of the rest that differ in more than a trifle.
+    twin is surest; of the better ones the best; then the best of the rest that differ in more than a trifle.
     """
-    hopeful = [one for one in ranked if one.figure and ranked[0].figure and near(one.figure, ranked[0].figure)]
-    every = list(dict.fromkeys(one.candidate.deployment for one in hopeful))
-    calibrated = [Candidate(each, base.max_batch_size, 0) for each in every]
-    chosen = [base, *(one for one in calibrated if any(each.candidate == one for each in ranked))]
-    chosen += [next(one.candidate for one in hopeful if one.candidate.deployment == each) for each in every]
+    first: dict[Deployment, Prediction] = {}
+    for one in ranked:
+        first.setdefault(one.candidate.deployment, one)
+    possible = [each for each in first if near(first[each], ranked[0], HOPELESS)]
+    calibrated = [Candidate(each, base.max_batch_size, 0) for each in possible]
+    chosen = [base, *(choice for choice in calibrated if any(each.candidate == choice for each in ranked))]
+    chosen += [first[each].candidate for each in possible if near(first[each], ranked[0], DOUBTFUL)]
     for one in ranked:
         if not any(alike(one.candidate, other) for other in chosen):
             chosen.append(one.candidate)
     return list(dict.fromkeys(chosen))[:most]
 
 
-def near(figure: float, best: float) -> bool:
-    """Whether a prediction is so near to the best one that it may be the better choice after all."""
-    return max(figure, best) < HOPELESS * min(figure, best)
+def near(one: Prediction, best: Prediction, times: float) -> bool:
+    """Whether a prediction is less than so many times worse than the best one."""
+    assert one.figure is not None and best.figure is not None
+    return max(one.figure, best.figure) < times * min(one.figure, best.figure)
 
 
 def alike(one: Candidate, other: Candidate) -> bool:
