@@ -45,7 +45,7 @@ from tools.tuning.trials import Document, yardstick
 PAGES = ROOT / "build" / "tune"
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 # Of the budget, what calibration may take.
-CALIBRATION_SHARE = 0.5
+CALIBRATION_SHARE = 0.6
 SHORTLIST = 7
 
 

@@ -15,9 +15,9 @@ SHARE, UP, DOWN = 0.5, 1.4, 0.65
 OPEN_RUNS = 3
 SECONDS = 1.5  # of a run, or less where trials are shorter
 # A closed loop lasts until each caller has been answered so often.
-ANSWERS = 5
+ANSWERS = 3
 # More callers than so many times the objective are of no interest: none of them would be answered in time.
-PATIENCE = 4.0
+PATIENCE = 2.0
 
 
 def calibrate(served: Served, how: Yardstick, base: Candidate, deployment: Deployment, limit_ms: float) -> Document:
@@ -45,5 +45,5 @@ def calibrate(served: Served, how: Yardstick, base: Candidate, deployment: Deplo
 
 
 def open_run(served: Served, how: Yardstick, rate: float, number: int) -> Document:
-    """An open loop of a hundred requests or more."""
-    return run(served, how, scheduled("poisson", rate, max(min(SECONDS, how.seconds), 100 / rate), how.seed + number))
+    """An open loop of eighty requests or more."""
+    return run(served, how, scheduled("poisson", rate, max(min(SECONDS, how.seconds), 80 / rate), how.seed + number))
