@@ -27,6 +27,7 @@ from tools.tuning.candidates import (
 from tools.tuning.fitting import Observation, fit, simulate
 from tools.tuning.goal import Goal, goal
 from tools.tuning.prediction import arrivals, peak, rank, shortlist
+from tools.tuning.race import best_of
 from tools.tuning.record import Measured, Record, figure, taken_up
 from tools.tuning.trials import around
 from tools.tuning.twin import Array, Host, closed_loop, open_loop
@@ -207,6 +208,17 @@ def test_a_trial_that_the_generator_spoiled_is_made_again_at_a_lower_rate() -> N
     quest.step(spoiled)
     assert rates[1] == pytest.approx(0.9 * rates[0])
     assert quest.peak() < 1000
+
+
+def test_a_choice_that_was_hardly_tried_does_not_win_by_what_is_not_known_of_it(tmp_path: Path) -> None:
+    tried, hardly = around(100.0, 1.3), around(105.0, 1.3)
+    for rate, held in [(95.0, True), (105.0, False), (98.0, True), (100.0, True)]:
+        tried.note(trial(rate, held))
+    hardly.note(trial(70.0, True))
+    known, other = (Measured(Candidate(ONE, size, 0), None, quest) for size, quest in ((8, tried), (16, hardly)))
+    assert hardly.peak() > tried.peak()
+    record = Record(tmp_path / "model.json", {}, 0.0, [], [other, known])
+    assert best_of(record, goal("p99<20ms", "throughput", None)) is known
 
 
 @pytest.mark.parametrize(("name", "expected"), [("latency", 5.0), ("cost", 1000.0)])

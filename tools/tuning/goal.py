@@ -42,10 +42,6 @@ class Goal:
         """Whether less is better."""
         return FIGURES[self.name][1]
 
-    def better(self, one: float, other: float) -> bool:
-        """Whether a figure is better than another."""
-        return one < other if self.less else one > other
-
     def gain(self, one: float, other: float) -> float:
         """How many times as good a figure is as another; above 1 is better."""
         return other / one if self.less else one / other

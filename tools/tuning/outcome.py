@@ -42,10 +42,7 @@ def row(one: Measured, goal: Goal, front: list[Candidate]) -> Document:
 
 
 def outcome(record: Record, goal: Goal, base: Candidate, about: dict[str, Any]) -> Document:
-    """Everything that is told: the best, the committed one, all that were measured.
-
-    The committed config wins where nothing is better by more than its own interval leaves in doubt.
-    """
+    """Everything that is told: the best, the committed one, all that were measured."""
     front = front_of(record, goal)
     rows = [row(one, goal, front) for one in record.measured]
     committed = next(one for one in rows if one["candidate"] == base.document())

@@ -24,6 +24,7 @@ RUNNERS_UP = 3
 # The present choice and the twin's best are tried once, however late it is.
 ALWAYS = 2
 PRECISION = 0.06
+CAUTION = 0.25  # the probability that a peak is lower than it is taken for in comparisons
 
 
 @dataclass(frozen=True)
@@ -114,14 +115,14 @@ def leader(race: Race) -> Measured | None:
 
 
 def best_of(record: Record, goal: Goal) -> Measured | None:
-    """The best choice of a record; None where none keeps to the objective."""
-    best: Measured | None = None
-    for one in record.measured:
-        value = figure(one, goal)
-        held = None if best is None else figure(best, goal)
-        if value is not None and (held is None or goal.better(value, held)):
-            best = one
-    return best
+    """The best choice of a record; None where none keeps to the objective.
+
+    Peaks are compared by what they surely are, or a choice that was hardly tried would win by what is not known of it.
+    """
+    able = [one for one in record.measured if figure(one, goal) is not None]
+    if goal.rate is None:
+        return max(able, key=lambda one: one.quest.search.belief.at(CAUTION), default=None)
+    return min(able, key=lambda one: figure(one, goal) or 0.0, default=None)
 
 
 def in_doubt(race: Race) -> list[Measured]:
