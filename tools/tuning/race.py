@@ -19,7 +19,7 @@ from tools.tuning.trials import Document, Yardstick, around, held, open_trial, t
 FACTOR = 1.3  # within which a prediction is trusted before anything was measured
 FIRST_TRIALS = 2
 MORE_TRIALS = 2
-PERSISTENCE = 4  # further trials of a choice while none has held
+PERSISTENCE = 4  # further trials of a choice where the generator spoiled some, or no choice has held yet
 RUNNERS_UP = 3
 # The present choice and the twin's best are tried once, however late it is.
 ALWAYS = 2
@@ -83,16 +83,17 @@ def expected(record: Record, choice: Candidate, predicted: float | None) -> floa
 
 def try_again(race: Race, one: Measured, times: int) -> None:
     """So many trials of a choice; more while no choice at all has held, fewer when it has surely fallen behind."""
-    loaded = False
-    for number in range(times + PERSISTENCE):
+    loaded, valid = False, 0
+    for _ in range(times + PERSISTENCE):
         # However late it is: without a leader there would be no answer.
-        if ((number >= times or race.over()) and leader(race)) or behind(one, race):
+        if ((valid >= times or race.over()) and leader(race)) or behind(one, race):
             break
         began = time.monotonic()
         if not loaded:
             take_on(race.served, race.how, one.candidate)
             loaded = True
         trial = one.quest.step(lambda rate, number: open_trial(race.served, race.how, race.goal.rate or rate, number))
+        valid += bool(trial["valid"])
         race.record.seconds += time.monotonic() - began
         race.record.save()
         race.say(told(race, one, trial))
