@@ -111,7 +111,7 @@ def tune(one: Served, arguments: argparse.Namespace, wanted: Goal) -> Document:
     how = yardstick(one, arguments, list(wanted.objectives))
     record = taken_up(arguments.output / f"{one.model}.json", about(one, arguments), arguments.fresh)
     spent = record.seconds
-    until = began + CALIBRATION_SHARE * arguments.budget
+    until = began + CALIBRATION_SHARE * arguments.budget - spent
     ranked, simulated = proposals(one, how, arguments, wanted, record, until, say)
     race = Race(one, how, wanted, record, began + arguments.budget - spent, say)
     go(race, shortlist(ranked, base, SHORTLIST), {each.candidate: each for each in ranked})

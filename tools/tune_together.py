@@ -71,7 +71,7 @@ def member(one: Served, share: float, arguments: argparse.Namespace, wanted: Goa
     named = with_model(arguments, one.model)
     how = yardstick(one, named, list(wanted.objectives))
     record = taken_up(arguments.output / f"{one.model}.json", about(one, named), arguments.fresh)
-    ranked, _ = proposals(one, how, named, wanted, record, until, say)
+    ranked, _ = proposals(one, how, named, wanted, record, until - record.seconds, say)
     present = candidate_of(one.base)
     choices = shortlist(ranked, present, CHOICES + 1)[1:]
     peaks = {each.candidate: each.figure for each in ranked if each.figure}

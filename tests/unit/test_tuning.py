@@ -29,6 +29,7 @@ from tools.tuning.goal import Goal, goal
 from tools.tuning.prediction import arrivals, peak, rank, shortlist
 from tools.tuning.race import best_of
 from tools.tuning.record import Measured, Record, figure, taken_up
+from tools.tuning.together import Search, Tried
 from tools.tuning.trials import around
 from tools.tuning.twin import Array, Host, closed_loop, open_loop
 
@@ -219,6 +220,20 @@ def test_a_choice_that_was_hardly_tried_does_not_win_by_what_is_not_known_of_it(
     assert hardly.peak() > tried.peak()
     record = Record(tmp_path / "model.json", {}, 0.0, [], [other, known])
     assert best_of(record, goal("p99<20ms", "throughput", None)) is known
+
+
+def test_a_tuning_of_several_models_goes_on_from_its_file_and_only_with_the_same_things(tmp_path: Path) -> None:
+    path, plan = tmp_path / "both.json", (Candidate(ONE, 8, 0), Candidate(ONE, 16, 500))
+    first = Search((), path, {"shares": {"a": 0.5}}, 60.0, print, spent=61.0)
+    first.tried.append(Tried(plan, around(1000.0, 1.3)))
+    first.tried[0].quest.note(trial(1000.0, True))
+    first.save()
+    again, other = Search((), path, first.about, 60.0, print), Search((), path, {"shares": {"a": 0.9}}, 60.0, print)
+    again.take_up()
+    other.take_up()
+    assert [(one.plan, one.peak()) for one in again.tried] == [(plan, first.tried[0].quest.peak())]
+    assert again.over()
+    assert not other.tried and not other.over()
 
 
 @pytest.mark.parametrize(("name", "expected"), [("latency", 5.0), ("cost", 1000.0)])
