@@ -90,6 +90,9 @@ class Session:
         """Encode the requests and note the server's counters; a test that cannot be run ends before it begins."""
         try:
             self.objectives = slo.parse(self.options.slo or "")
+            # What is under way at the end must come to its end: the slowest answers would be missing, and Triton 2.51
+            # can die of a gRPC request that is cancelled while it answers (triton-inference-server/server, issue 7368).
+            self.environment.stop_timeout = max(self.environment.stop_timeout, TIMEOUT_S)
             self.announce()
             with Client(self.connection) as client:
                 self.environment.triton_plan = self.plan(client)  # type: ignore[attr-defined]
@@ -104,8 +107,6 @@ class Session:
             return
         workers = [client.id for client in runner.clients.ready] if isinstance(runner, MasterRunner) else []
         announce(options, workers)
-        # What is under way at the end must come to its end, or the slowest answers would be missing.
-        self.environment.stop_timeout = max(self.environment.stop_timeout, TIMEOUT_S)
 
     def refuse(self, error: Exception) -> None:
         """End a test that cannot be run: the whole process where nobody can correct the options, else this test."""
