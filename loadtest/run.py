@@ -12,6 +12,7 @@ The exit code is 1 when an objective of --slo is missed or nothing was answered,
 
 import argparse
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -48,8 +49,17 @@ def locust(protocol: str, arguments: argparse.Namespace, options: Sequence[str])
     # Without its own log set-up Locust prints our table alone, not a second one with rounded percentiles.
     line += ["--skip-log-setup", "--only-summary", "--protocol", protocol, "--report", str(arguments.report)]
     line += ["--users", str(arguments.users), "--spawn-rate", str(arguments.users)]
-    line += ["--run-time", str(arguments.run_time), *options]
+    line += ["--run-time", str(arguments.run_time), *meeting_point(options), *options]
     return subprocess.run(line).returncode
+
+
+def meeting_point(options: Sequence[str]) -> list[str]:
+    """A port of their own for a master and its workers: with Locust's usual one two tests at a time would collide."""
+    if not any(option.split("=")[0] == "--processes" for option in options) or "--master-bind-port" in options:
+        return []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = str(listener.getsockname()[1])
+    return ["--master-bind-port", port, "--master-port", port]
 
 
 def measure(protocol: str, arguments: argparse.Namespace, options: Sequence[str]) -> tuple[int, dict[str, Any]]:

@@ -1,8 +1,8 @@
 """A digital twin of a served model: its dynamic batcher, its instances, and the processors that they share.
 
-Events are few and the rules are Triton's own, so the twin is one loop, compiled by numba. A library of discrete events
-was measured beside it: SimPy 4.1 plays 0.43 million requests per second of a batcher alone, without shared processors, a
-minute and more for what takes five seconds here.
+Events are few and the rules are Triton's own, so the twin is one loop, compiled by numba. A library of discrete
+events was measured beside it: SimPy 4.1 plays 0.43 million requests per second of a batcher alone, without shared
+processors, a minute and more for what takes five seconds here.
 
 What it knows of the host: a request costs work around the batcher (reading, copying, answering; the load generator too,
 where it shares the processors), a batch of b costs `start + each * b`, jobs that run at the same time share the
