@@ -55,7 +55,8 @@ def locust(protocol: str, arguments: argparse.Namespace, options: Sequence[str])
 
 def meeting_point(options: Sequence[str]) -> list[str]:
     """A port of their own for a master and its workers: with Locust's usual one two tests at a time would collide."""
-    if not any(option.split("=")[0] == "--processes" for option in options) or "--master-bind-port" in options:
+    named = {option.split("=")[0] for option in options}
+    if "--processes" not in named or named & {"--worker", "--master-port", "--master-bind-port"}:
         return []
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = str(listener.getsockname()[1])

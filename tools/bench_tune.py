@@ -102,16 +102,15 @@ def twin_errors(record: Record, measured: list[Document], wanted: Goal) -> Docum
     Near the limit a queue is about to form, and a little more work makes a lot more latency.
     """
     hosts, unit = fitted(record, float(os.cpu_count() or 1), wanted.limit_ms, say), arrivals()
-    most = record.about["base"]["max_batch_size"]
+    fitted_on = [candidate_from(each["choice"]) for each in record.calibrations]
     name = f"{wanted.percentile}_ms"
     peaks: list[float] = []
     easy: list[float] = []
     near: list[float] = []
     for one in measured:
         choice = candidate_from(one["candidate"])
-        seen_by_fit = choice.delay_us == 0 and choice.max_batch_size == most
         host = hosts.get(choice.deployment)
-        if host is None or seen_by_fit:
+        if host is None or choice in fitted_on:
             continue
         peaks.append((peak(host, choice, wanted, unit) or 0.0) / one["peak_rps"] - 1)
         for trials, errors in (([one["easy"]], easy), (one["trials"], near)):

@@ -20,7 +20,7 @@ import platform
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,7 +34,8 @@ from tools.measuring import page
 from tools.repository import REPOSITORY, ROOT, RepositoryError, versions
 from tools.server.hardware import HARDWARE
 from tools.server.server_error import ServerError
-from tools.tuning.candidates import Candidate, TuningError, candidate_of
+from tools.tuning.candidates import Candidate, TuningError, candidate_from, candidate_of
+from tools.tuning.evidence import write_config
 from tools.tuning.goal import OBJECTIVES, Goal, goal
 from tools.tuning.outcome import outcome, table, write_page
 from tools.tuning.prediction import Prediction
@@ -142,54 +143,64 @@ def finished(
     simulated: int,
 ) -> Document:
     """Write the config and the page; returns the outcome."""
-    from tools.tuning.candidates import candidate_from
-    from tools.tuning.evidence import write_config
-
     result = outcome(record, wanted, base, {**record.about, "simulated": simulated})
     result["page"] = str(write_page(result, record, wanted, ranked, arguments.output))
     if result["best"] and not arguments.dry_run:
-        choice = candidate_from(result["best"]["candidate"])
-        name = arguments.name or ("gpu" if one.gpu else "cpu")
-        result["config"] = str(write_config(one.model, name, choice, one.gpu, result, arguments.repository))
+        result["config"] = write(one, result, arguments)
     return result
+
+
+def write(one: Served, evidence: Document, arguments: argparse.Namespace) -> str:
+    """Write a model's best choice as the config of this hardware; returns the path."""
+    choice = candidate_from(evidence["best"]["candidate"])
+    name = arguments.name or ("gpu" if one.gpu else "cpu")
+    return str(write_config(one.model, name, choice, one.gpu, evidence, arguments.repository))
 
 
 def main() -> int:
     """Entry point."""
     arguments = parser().parse_args()
-    arguments.retries = 0
-    try:
+
+    def run() -> Document:
         wanted = goal(arguments.slo, arguments.objective, arguments.rate)
         with served([arguments.model], arguments) as (one,):
-            result = tune(one, arguments, wanted)
+            return tune(one, arguments, wanted)
+
+    return carried_out(run, arguments, table)
+
+
+def carried_out(
+    run: Callable[[], Document], arguments: argparse.Namespace, rows: Callable[[Document], list[list[str]]]
+) -> int:
+    """Tune, say what came out, the last line as JSON; returns the exit code, as the module's docstring has them."""
+    arguments.retries = 0
+    try:
+        result = run()
     except (ClientError, SloError, GeneratorError, TuningError, RepositoryError, ServerError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         say("interrupted; the same command goes on from here")
         return 130
-    report(result)
-    print(json.dumps({key: value for key, value in result.items() if key != "base"}, separators=(",", ":")))
-    return exit_code(result)
-
-
-def report(result: Document) -> None:
-    """Say what came out."""
-    print(page.aligned(table(result)))
-    best, gain = result["best"], result["gain"]
-    if best is None:
-        print(f"{result['model']}: no choice keeps to {result['slo']} on this machine")
-        return
-    times = f", {gain:.2f} times as good as committed" if gain else ""
-    print(f"{result['model']}: {best['label']}: {best['shown']}{times}, after {result['seconds']:.0f} s")
-    say(f"Page: {result['page']}" + (f"\nConfig: {result['config']}" if "config" in result else ""))
-
-
-def exit_code(result: Document) -> int:
-    """See the module's docstring."""
+    print(page.aligned(rows(result)))
+    print(summary(result))
+    written = result.get("configs", [result["config"]] if "config" in result else [])
+    say("\n".join([f"Page: {result['page']}", *(f"Config: {path}" for path in written)]))
+    told = {key: value for key, value in result.items() if key != "base"}
+    print(json.dumps(told, separators=(",", ":"), ensure_ascii=False))
     if result["best"]:
         return 0
     return INVALID if not any(one["valid_trials"] for one in result["measured"]) else 1
+
+
+def summary(result: Document) -> str:
+    """What came out, in a line."""
+    # The label of a plan names its models.
+    best, gain, model = result["best"], result["gain"], f"{result['model']}: " if "model" in result else ""
+    if best is None:
+        return f"{model}no choice keeps to {result['slo']} on this machine"
+    times = f", {gain:.2f} times as good as committed" if gain else ""
+    return f"{model}{best['label']}: {best['shown']}{times}, after {result['seconds']:.0f} s"
 
 
 if __name__ == "__main__":

@@ -11,18 +11,10 @@ was the bottleneck.
 """
 
 import argparse
-import json
 import sys
 import time
 
-from clients.errors import ClientError
-from loadtest.generator.fleet import GeneratorError
-from loadtest.slo import SloError
-from loadtest.validity import INVALID
-from tools.measuring import page
-from tools.repository import RepositoryError
-from tools.server.server_error import ServerError
-from tools.tune import CALIBRATION_SHARE, about, add_tuning_arguments, say, served
+from tools.tune import CALIBRATION_SHARE, about, add_tuning_arguments, carried_out, say, served, write
 from tools.tuning.candidates import TuningError, candidate_of
 from tools.tuning.goal import Goal, goal
 from tools.tuning.outcome_together import documents, table, write_page
@@ -71,11 +63,12 @@ def member(one: Served, share: float, arguments: argparse.Namespace, wanted: Goa
     named = with_model(arguments, one.model)
     how = yardstick(one, named, list(wanted.objectives))
     record = taken_up(arguments.output / f"{one.model}.json", about(one, named), arguments.fresh)
-    ranked, _ = proposals(one, how, named, wanted, record, until - record.seconds, say)
+    ranked, simulated = proposals(one, how, named, wanted, record, until - record.seconds, say)
     present = candidate_of(one.base)
     choices = shortlist(ranked, present, CHOICES + 1)[1:]
     peaks = {each.candidate: each.figure for each in ranked if each.figure}
-    return Member(one, how, share, present, tuple(choices), peaks.get(present) or max(peaks.values(), default=100.0))
+    alone = peaks.get(present) or max(peaks.values(), default=100.0)
+    return Member(one, how, share, present, tuple(choices), simulated, alone)
 
 
 def tune(ones: list[Served], divided: dict[str, float], arguments: argparse.Namespace, wanted: Goal) -> Document:
@@ -94,7 +87,7 @@ def tune(ones: list[Served], divided: dict[str, float], arguments: argparse.Name
     result = documents(search, go(search), wanted)
     result["page"] = str(write_page(result, search, wanted, arguments.output))
     if result["best"] and not arguments.dry_run:
-        result["configs"] = write_configs(result, search, arguments)
+        result["configs"] = configs(result, search, arguments)
     return result
 
 
@@ -103,55 +96,24 @@ def with_model(arguments: argparse.Namespace, model: str) -> argparse.Namespace:
     return argparse.Namespace(**{**vars(arguments), "model": model, "objective": "throughput", "rate": None})
 
 
-def write_configs(result: Document, search: Search, arguments: argparse.Namespace) -> list[str]:
+def configs(result: Document, search: Search, arguments: argparse.Namespace) -> list[str]:
     """Write each model's choice with the evidence; returns the paths."""
-    from tools.tuning.candidates import candidate_from
-    from tools.tuning.evidence import write_config
-
-    paths = []
-    for one, described, of_model in zip(search.members, search.about["models"], result["models"], strict=True):
-        evidence = {**described, **of_model, "simulated": result["simulated"], "seconds": result["seconds"]}
-        choice = candidate_from(of_model["best"]["candidate"])
-        name = arguments.name or ("gpu" if one.served.gpu else "cpu")
-        path = write_config(one.served.model, name, choice, one.served.gpu, evidence, arguments.repository)
-        paths.append(str(path))
-    return paths
+    common = {"simulated": result["simulated"], "seconds": result["seconds"]}
+    each = zip(search.members, search.about["models"], result["models"], strict=True)
+    return [write(one.served, {**described, **of_model, **common}, arguments) for one, described, of_model in each]
 
 
 def main() -> int:
     """Entry point."""
     arguments = parser().parse_args()
-    arguments.retries = 0
-    try:
+
+    def run() -> Document:
         divided = shares(arguments.models)
         wanted = goal(arguments.slo, "throughput", None)
         with served(list(divided), arguments) as ones:
-            result = tune(ones, divided, arguments, wanted)
-    except (ClientError, SloError, GeneratorError, TuningError, RepositoryError, ServerError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        say("interrupted; the same command goes on from here")
-        return 130
-    report(result)
-    print(json.dumps(result, separators=(",", ":"), ensure_ascii=False))
-    if result["best"]:
-        return 0
-    return INVALID if not any(one["valid_trials"] for one in result["measured"]) else 1
+            return tune(ones, divided, arguments, wanted)
 
-
-def report(result: Document) -> None:
-    """Say what came out."""
-    print(page.aligned(table(result)))
-    best, gain = result["best"], result["gain"]
-    if best is None:
-        print(f"no plan keeps to {result['slo']} on this machine")
-        return
-    times = f", {gain:.2f} times as good as committed" if gain else ""
-    print(f"{best['label']}: {best['shown']}{times}, after {result['seconds']:.0f} s")
-    say(f"Page: {result['page']}")
-    for path in result.get("configs", ()):
-        say(f"Config: {path}")
+    return carried_out(run, arguments, table)
 
 
 if __name__ == "__main__":

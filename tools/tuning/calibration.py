@@ -3,7 +3,7 @@
 from typing import Any
 
 from loadtest.load import scheduled
-from tools.tuning.candidates import Candidate, Deployment
+from tools.tuning.candidates import Candidate, Deployment, plain
 from tools.tuning.served import Served
 from tools.tuning.trials import Yardstick, close, held, run, take_on
 
@@ -26,7 +26,7 @@ def calibrate(served: Served, how: Yardstick, base: Candidate, deployment: Deplo
     Returns:
         The choice that was served, and the documents of its runs.
     """
-    choice = Candidate(deployment, base.max_batch_size, 0)
+    choice = plain(base, deployment)
     take_on(served, how, choice)
     seconds = min(SECONDS, how.seconds)
     runs = [close(served, how, 1, seconds)]

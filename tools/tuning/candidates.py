@@ -55,6 +55,11 @@ class Candidate:
         return asdict(self)
 
 
+def plain(base: Candidate, deployment: Deployment) -> Candidate:
+    """What a deployment is calibrated with: the largest batches, no delay, no preference."""
+    return Candidate(deployment, base.max_batch_size, 0)
+
+
 def candidate_from(document: dict[str, Any]) -> Candidate:
     """The choice that a document describes."""
     deployment = Deployment(**document["deployment"])

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 from tools.measuring import page
 from tools.tuning.candidates import Candidate
 from tools.tuning.goal import Goal
-from tools.tuning.together import Document, Search, Tried, label
-from tools.tuning.trials import held
+from tools.tuning.together import Search, Tried, label
+from tools.tuning.trials import Document, held
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,7 +21,6 @@ NOTES = (
 def documents(search: Search, best: Tried, goal: Goal) -> Document:
     """What is told: the best plan, the committed one, all that were measured; rates are totals of all models."""
     committed = search.tried[0]
-    plans = [row(search, one) for one in search.tried]
     peak, its = best.peak(), committed.peak()
     return {
         "slo": search.about["models"][0]["slo"],
@@ -30,9 +29,9 @@ def documents(search: Search, best: Tried, goal: Goal) -> Document:
         "best": None if peak is None else row(search, best),
         "committed": row(search, committed),
         "gain": peak / its if peak and its else None,
-        "measured": plans,
+        "measured": [row(search, one) for one in search.tried],
         "models": [of_model(search, place, best, committed) for place in range(len(search.members))],
-        "simulated": sum(len(member.choices) for member in search.members),
+        "simulated": sum(member.simulated for member in search.members),
         "seconds": round(search.spent, 1),
     }
 
@@ -62,7 +61,7 @@ def of_model(search: Search, place: int, best: Tried, committed: Tried) -> Docum
         "model": member.served.model,
         "best": part(search, best, best.plan[place], company),
         "committed": part(search, committed, committed.plan[place], company),
-        "measured": [row(search, one)["label"] for one in search.tried],
+        "measured": [label(search.members, one.plan) for one in search.tried],
     }
 
 

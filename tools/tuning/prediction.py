@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tools.tuning.candidates import Candidate, Deployment
+from tools.tuning.candidates import Candidate, Deployment, plain
 from tools.tuning.goal import Goal
 from tools.tuning.twin import Array, Host, Simulated, open_loop
 
@@ -130,7 +130,7 @@ def shortlist(ranked: list[Prediction], base: Candidate, most: int) -> list[Cand
     for one in ranked:
         first.setdefault(one.candidate.deployment, one)
     possible = [each for each in first if near(first[each], ranked[0], HOPELESS)]
-    calibrated = [Candidate(each, base.max_batch_size, 0) for each in possible]
+    calibrated = [plain(base, each) for each in possible]
     chosen = [base, *(choice for choice in calibrated if any(each.candidate == choice for each in ranked))]
     chosen += [first[each].candidate for each in possible if near(first[each], ranked[0], DOUBTFUL)]
     for one in ranked:

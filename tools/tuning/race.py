@@ -14,7 +14,7 @@ from tools.tuning.goal import Goal
 from tools.tuning.prediction import Prediction
 from tools.tuning.record import Measured, Record, figure
 from tools.tuning.served import Served
-from tools.tuning.trials import Document, Yardstick, around, held, open_trial, take_on
+from tools.tuning.trials import Document, Yardstick, around, open_trial, take_on, verdict
 
 FACTOR = 1.3  # within which a prediction is trusted before anything was measured
 FIRST_TRIALS = 2
@@ -146,6 +146,5 @@ def told(race: Race, one: Measured, trial: Document) -> str:
     """Progress, with the early answer."""
     best = leader(race)
     value = figure(best, race.goal) if best else None
-    result = "held" if held(trial) else "not held" if trial["valid"] else "generator too slow"
     so_far = f"best so far: {best.candidate.label()}, {race.goal.shown(value)}" if best and value else "none holds yet"
-    return f"{one.candidate.label()} at {trial['rate']:,.0f}/s: {result}; {so_far}"
+    return f"{one.candidate.label()} at {trial['rate']:,.0f}/s: {verdict(trial)}; {so_far}"

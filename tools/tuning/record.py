@@ -11,7 +11,7 @@ from typing import Any
 from tools.repository import write_atomically
 from tools.tuning.candidates import Candidate, candidate_from
 from tools.tuning.goal import Goal
-from tools.tuning.trials import Document, Quest, around, held
+from tools.tuning.trials import Document, Quest, held, quest_from
 
 
 @dataclass
@@ -75,10 +75,7 @@ def as_document(one: Measured) -> Document:
 
 def measured_from(document: Document) -> Measured:
     """A choice with its trials, as the file has them."""
-    quest = around(*document["start"])
-    for trial in document["trials"]:
-        quest.note(trial)
-    return Measured(candidate_from(document["candidate"]), document["predicted"], quest)
+    return Measured(candidate_from(document["candidate"]), document["predicted"], quest_from(document))
 
 
 def taken_up(path: Path, about: Document, fresh: bool) -> Record:

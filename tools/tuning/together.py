@@ -11,19 +11,17 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from clients.client import Client
 from loadtest.load import scheduled
 from loadtest.peak import trial_seconds
 from tools.repository import write_atomically
 from tools.tuning.candidates import Candidate, candidate_from
+from tools.tuning.race import FACTOR
 from tools.tuning.served import Served
-from tools.tuning.trials import Quest, Yardstick, around, held, run, take_on
+from tools.tuning.trials import Document, Quest, Yardstick, around, held, quest_from, run, take_on, verdict
 
-Document = dict[str, Any]
 Plan = tuple[Candidate, ...]
-FACTOR = 1.3  # within which the first guess of a plan's peak is trusted
 TRIALS = 2
 PERSISTENCE = 3  # further trials of a plan of which none has held yet
 GAIN = 1.03  # how much better a plan must seem to take the place of the best
@@ -39,6 +37,7 @@ class Member:
         share: of all requests.
         present: the choice of its committed config.
         choices: others that are worth trying, the most promising first.
+        simulated: how many there were to choose from.
         alone: the peak that it should have by itself, in requests per second.
     """
 
@@ -47,6 +46,7 @@ class Member:
     share: float
     present: Candidate
     choices: tuple[Candidate, ...]
+    simulated: int
     alone: float
 
 
@@ -93,10 +93,7 @@ class Search:
             return
         self.spent += found["seconds"]
         for each in found["tried"]:
-            quest = around(*each["start"])
-            for trial in each["trials"]:
-                quest.note(trial)
-            self.tried.append(Tried(tuple(candidate_from(one) for one in each["plan"]), quest))
+            self.tried.append(Tried(tuple(candidate_from(one) for one in each["plan"]), quest_from(each)))
 
     def save(self) -> None:
         """Write everything down in one rename."""
@@ -192,10 +189,9 @@ def joint_trial(members: tuple[Member, ...], total: float, number: int) -> Docum
 
 def told(search: Search, one: Tried, trial: Document) -> str:
     """Progress, with the early answer."""
-    result = "held" if held(trial) else "not held" if trial["valid"] else "generator too slow"
     peaks = [peak for each in search.tried if (peak := each.peak()) is not None]
     so_far = f"best so far {max(peaks):,.0f}/s in all" if peaks else "none holds yet"
-    return f"{label(search.members, one.plan)} at {trial['rate']:,.0f}/s in all: {result}; {so_far}"
+    return f"{label(search.members, one.plan)} at {trial['rate']:,.0f}/s in all: {verdict(trial)}; {so_far}"
 
 
 def label(members: tuple[Member, ...], plan: Plan) -> str:

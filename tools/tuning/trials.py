@@ -97,6 +97,11 @@ def held(trial: Document) -> bool:
     return bool(trial["valid"] and trial["passed"] and trial["steady"])
 
 
+def verdict(trial: Document) -> str:
+    """What a trial said, in a word or three."""
+    return "held" if held(trial) else "not held" if trial["valid"] else "generator too slow"
+
+
 @dataclass
 class Quest:
     """The search for one choice's peak, a trial at a time.
@@ -146,6 +151,14 @@ def around(rate: float, factor: float) -> Quest:
     rates = np.geomspace(rate / factor**4, rate * factor**4, 2000)
     weights = np.exp(-0.5 * (np.log(rates / rate) / np.log(factor)) ** 2)
     return Quest(Search(Belief(rates, weights / weights.sum())), [], (rate, factor))
+
+
+def quest_from(document: Document) -> Quest:
+    """A search as a file has it; what is believed is worked out of its trials anew."""
+    quest = around(*document["start"])
+    for trial in document["trials"]:
+        quest.note(trial)
+    return quest
 
 
 def pursue(quest: Quest, trial: Callable[[float, int], Document], precision: float, budget_s: float) -> Quest:
