@@ -23,7 +23,9 @@ from tools.tuning.trials import Document, Quest, Yardstick, around, held, quest_
 
 Plan = tuple[Candidate, ...]
 TRIALS = 2
-PERSISTENCE = 3  # further trials of a plan of which none has held yet
+# What each model would do alone says little of all of them and their generators together: that guess is trusted less.
+GUESS_FACTOR = 2.0
+PERSISTENCE = 4  # further trials of a plan of which none has held yet
 GAIN = 1.03  # how much better a plan must seem to take the place of the best
 
 
@@ -107,7 +109,8 @@ class Search:
 
 def go(search: Search) -> Tried:
     """Search until nothing improves or the time is spent; returns the best plan, the committed one at the worst."""
-    best = attempt(search, tuple(member.present for member in search.members), guess(search.members))
+    present = tuple(member.present for member in search.members)
+    best = attempt(search, present, around(guess(search.members), GUESS_FACTOR))
     for one in search.tried:
         best = one if better(one, best) else best
     improved = True
@@ -118,7 +121,7 @@ def go(search: Search) -> Tried:
                 plan = (*best.plan[:place], choice, *best.plan[place + 1 :])
                 if search.over() or any(each.plan == plan for each in search.tried):
                     continue
-                challenger = attempt(search, plan, best.quest.peak(), best)
+                challenger = attempt(search, plan, around(best.quest.peak(), FACTOR), best)
                 if better(challenger, best):
                     best, improved = challenger, True
     return best
@@ -135,10 +138,10 @@ def better(one: Tried, other: Tried) -> bool:
     return peak is not None and (its is None or peak > GAIN * its)
 
 
-def attempt(search: Search, plan: Plan, rate: float, best: Tried | None = None) -> Tried:
-    """Measure a plan, no longer than it may yet be better than the best."""
+def attempt(search: Search, plan: Plan, quest: Quest, best: Tried | None = None) -> Tried:
+    """Measure a plan, no longer than it may yet be better than the best; `quest` is where it begins if it is new."""
     known = next((each for each in search.tried if each.plan == plan), None)
-    one = known or Tried(plan, around(rate, FACTOR))
+    one = known or Tried(plan, quest)
     if known is None:
         search.tried.append(one)
     for number in range(TRIALS + PERSISTENCE):
