@@ -28,7 +28,7 @@ from tritonclient.utils import triton_to_np_dtype
 from clients.aio import AsyncClient
 from clients.array_source import array_source
 from clients.chunks import STAGED, Chunk, Store, open_store, publish
-from clients.classify import positive
+from clients.command import positive
 from clients.connection import Connection, add_connection_arguments, connection_from
 from clients.contract import Array, Contract
 from clients.errors import ClientError, InvalidInput

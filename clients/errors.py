@@ -1,18 +1,29 @@
-"""What can go wrong on a request's way, one class per station.
+"""The root of every error that a command reports, and what can go wrong with a request.
 
-ClientError
-├── InvalidInput        refused here, before anything was sent
-├── ServerUnavailable   nothing answered, or the server says that it cannot serve now
-│   └── ConnectionLost  the connection broke with the request under way; the server may have run it
-├── TlsFailed           the two sides do not trust each other's certificates, or one of them speaks no TLS
-├── DeadlineExceeded    no answer within the timeout
-├── ModelNotFound       the server has no such model or version, or it is not ready
-├── RequestRejected     the server says that the request is wrong
-└── ServerFailed        the model or the server failed on a request that was well formed
+ToolError                   whatever a command reports in one line; `tools` and `loadtest` add their own
+└── ClientError             a request failed
+    ├── InvalidInput        it was refused before anything was sent
+    ├── ServerUnavailable   nothing answered, or the server cannot serve now
+    │   └── ConnectionLost  the connection broke during the request; the server may have run it
+    ├── TlsFailed           the TLS handshake failed
+    ├── DeadlineExceeded    no response within the timeout
+    ├── ModelNotFound       the server has no such model or version, or it is not ready
+    ├── RequestRejected     the server refused the request as invalid
+    └── ServerFailed        the model or the server failed on a valid request
 """
 
 
-class ClientError(Exception):
+class ToolError(Exception):
+    """What a command reports in one line; the message names the thing and the remedy.
+
+    Attributes:
+        exit_code: 2 where a command could not be run, 1 where its answer is no.
+    """
+
+    exit_code = 2
+
+
+class ClientError(ToolError):
     """Any failure of a request; the message names what was asked of whom, and the remedy where there is one."""
 
 

@@ -12,29 +12,7 @@ from typing import Any
 from clients.client import Client
 from clients.connection import add_connection_arguments, connection_from
 from clients.errors import ClientError, ModelNotFound
-
-STAGES = ("queue", "compute_input", "compute_infer", "compute_output")
-
-
-def figures(statistics: dict[str, Any]) -> dict[str, Any]:
-    """The counters of one model version as figures: times are mean microseconds per request."""
-    counters = statistics.get("inference_stats", {})
-    executions = statistics.get("execution_count", 0)
-    inferences = statistics.get("inference_count", 0)
-    return {
-        "requests": counters.get("success", {}).get("count", 0),
-        "failures": counters.get("fail", {}).get("count", 0),
-        "inferences": inferences,
-        "executions": executions,
-        "mean_batch": round(inferences / executions, 2) if executions else None,
-        **{f"{stage}_us": mean_us(counters.get(stage, {})) for stage in STAGES},
-    }
-
-
-def mean_us(duration: dict[str, int]) -> float | None:
-    """Mean microseconds of one of Triton's duration counters."""
-    count = duration.get("count", 0)
-    return round(duration.get("ns", 0) / count / 1000, 1) if count else None
+from clients.statistics import STAGES, figures
 
 
 def status(client: Client, models: list[str]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from clients.errors import InvalidInput
 from loadtest.intervals import share_interval
 from loadtest.measurement import Document
-from loadtest.report import number
+from loadtest.report.closed_loop import number
 from loadtest.summary import table
 
 # What two runs must have in common for a difference to say anything about the server.

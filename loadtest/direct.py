@@ -34,7 +34,7 @@ from loadtest.load import Load, add_load_arguments, load_of
 from loadtest.measurement import Document, course, figures, keeps_up, verdict, window
 from loadtest.payloads import SAMPLES, Payload, payload
 from loadtest.rejects import metrics_address
-from loadtest.report import REPORTS
+from loadtest.report.closed_loop import REPORTS
 from loadtest.server_side import observe, server_side, stages
 from loadtest.summary import text
 from loadtest.validity import INVALID

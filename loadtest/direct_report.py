@@ -8,7 +8,7 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 from loadtest.explain import words
 from loadtest.measurement import Document
 from loadtest.plots import Plot, by_percentile, over_time
-from loadtest.report import markdown_table, number, publish
+from loadtest.report.closed_loop import markdown_table, number, publish
 from loadtest.scenarios import sentence
 from loadtest.summary import heading, latency_rows, notes, rates
 

@@ -15,7 +15,7 @@ from locust.env import Environment
 
 from clients.connection import PROTOCOLS
 from loadtest.payloads import SAMPLES
-from loadtest.report import REPORTS
+from loadtest.report.closed_loop import REPORTS
 from loadtest.session import Session
 
 # Locust runs its users as greenlets: gRPC must yield to them instead of blocking the whole process.

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from loadtest.report import number
+from loadtest.report.closed_loop import number
 
 WIDTH, HEIGHT = 640.0, 200.0
 NINES = (0.0, 50.0, 90.0, 99.0, 99.9)

@@ -4,7 +4,7 @@ from typing import Any
 
 from locust.env import Environment
 
-from clients.status import figures
+from clients.statistics import figures
 from loadtest.latencies import Latencies, curve, percentiles
 from loadtest.server_statistics import Snapshot
 from loadtest.slo import Objective, missed

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from clients.connection import PROTOCOLS
-from loadtest.report import REPORTS
+from loadtest.report.closed_loop import REPORTS
 
 ROOT = Path(__file__).resolve().parent.parent
 # What the last line of stdout leaves to the file.

@@ -21,7 +21,7 @@ from typing import Any
 from clients.client import Client
 from clients.errors import InvalidInput
 from loadtest.measurement import Document
-from loadtest.report import number
+from loadtest.report.closed_loop import number
 from loadtest.server_side import batching
 from loadtest.slo import PERCENTILES, Objective, parse
 

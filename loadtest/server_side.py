@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from clients.client import Client
-from clients.status import STAGES, figures
+from clients.statistics import STAGES, figures
 from loadtest.host_process import cpu_seconds
 from loadtest.rejects import Scrape, rejects, scrape
 from loadtest.server_statistics import Snapshot, difference, snapshot

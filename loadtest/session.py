@@ -17,9 +17,10 @@ from locust.runners import MasterRunner, WorkerRunner
 from clients.client import Client
 from clients.connection import Connection, default_url
 from clients.errors import ClientError, InvalidInput
-from loadtest import report, server_statistics, slo
+from loadtest import server_statistics, slo
 from loadtest.latencies import Latencies
 from loadtest.payloads import payload
+from loadtest.report import closed_loop as report
 from loadtest.results import result_of
 from loadtest.server_statistics import Snapshot
 from loadtest.turns import Turns, announce, is_open, turns_of

@@ -4,6 +4,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from clients.errors import ToolError
+
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p99.9": 0.999}
 LATENCIES = {name: f"{name}_ms" for name in (*PERCENTILES, "max")}
 METRICS = {**LATENCIES, "rps": "rps", "errors": "error_share"}
@@ -13,7 +15,7 @@ MILLISECONDS: dict[str | None, float] = {"us": 0.001, "ms": 1.0, "s": 1000.0}
 UNITS: dict[str, dict[str | None, float]] = {"rps": {None: 1.0}, "errors": {"%": 0.01}}
 
 
-class SloError(ValueError):
+class SloError(ToolError):
     """An objective cannot be read; the message shows the form."""
 
 

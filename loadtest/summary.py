@@ -3,7 +3,7 @@
 from typing import Any
 
 from loadtest import rejects, scenarios
-from loadtest.report import number
+from loadtest.report.closed_loop import number
 from loadtest.slo import LATENCIES
 
 Document = dict[str, Any]

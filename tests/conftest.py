@@ -16,7 +16,7 @@ from clients.client import Client
 from clients.connection import PROTOCOLS, Connection, Protocol
 from tools import recipes
 from tools.repository import REPOSITORY, ROOT, versions
-from tools.server.tritonserver import Options, Server
+from tools.serve.tritonserver import Options, Server
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -5,10 +5,11 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from tools import datasets, train
-from tools.proving import contents, torchscript
+from tools import datasets, torchscript
+from tools.export import contents
 from tools.repository import MANIFEST_FILE, staged_version, versions
-from tools.settings import Settings
+from tools.train import training
+from tools.train.settings import Settings
 
 MODEL = "mnist_mlp"
 
@@ -17,7 +18,7 @@ def add_untrained(repository: Path) -> int:
     """Publish it as the next version; its number."""
     data = datasets.load("digits")
     settings = Settings(MODEL, "digits", epochs=0, batch_size=64, lr=1e-3, seed=0, device="cpu")
-    trained = train.train(settings, data, repository=repository)
+    trained = training.train(settings, data, repository=repository)
     version = versions(MODEL, repository)[-1] + 1
     with staged_version(MODEL, version, repository) as folder:
         torchscript.save(contents.finished(trained, repository), folder / "model.pt")

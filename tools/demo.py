@@ -15,15 +15,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from clients.classify import Answer, classify_files, show
+from clients.classification import Answer, classify_files, show
 from clients.client import Client
 from clients.connection import PROTOCOLS, Connection, Protocol
-from clients.errors import ClientError
+from clients.errors import ClientError, ToolError
 from clients.images import image_files
 from tools.repository import ROOT, RepositoryError, model_names, read_config, read_manifest, versions
-from tools.server.hardware import HARDWARE
-from tools.server.server_error import ServerError
-from tools.server.tritonserver import Options, Server
+from tools.serve.hardware import HARDWARE
+from tools.serve.server_error import ServerError
+from tools.serve.tritonserver import Options, Server
 
 Document = dict[str, Any]
 SAMPLES = ROOT / "build" / "samples"
@@ -31,7 +31,7 @@ SAMPLES = ROOT / "build" / "samples"
 FIGURES = ("rps", "p50_ms", "p95_ms", "p99_ms", "mean_batch", "errors")
 
 
-class DemoError(Exception):
+class DemoError(ToolError):
     """A step failed; what it printed says why."""
 
 

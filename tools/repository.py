@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,9 @@ from typing import Any
 from google.protobuf import text_format
 from google.protobuf.json_format import MessageToDict
 from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
+
+from clients.errors import ToolError
+from clients.output import write_atomically
 
 ROOT = Path(__file__).resolve().parent.parent
 REPOSITORY = ROOT / "model_repository"
@@ -30,7 +33,7 @@ HELD = ".held"
 DERIVED = "# Derived from ../config.pbtxt"  # A file that begins so is the tools' to rewrite.
 
 
-class RepositoryError(Exception):
+class RepositoryError(ToolError):
     """The repository, or a file in it, is not as it must be; the message names the file and the remedy."""
 
 
@@ -60,6 +63,21 @@ def read_config(model: str, name: str | None = None, repository: Path = REPOSITO
     except (text_format.ParseError, UnicodeDecodeError) as error:
         raise RepositoryError(f"{path}:{error}") from error
     return config
+
+
+def selected_versions(config: Any, versions: Iterable[int]) -> list[int]:
+    """The versions that a config's version policy selects; without a policy the newest."""
+    there = sorted(versions)
+    policy = config.version_policy
+    choice = policy.WhichOneof("policy_choice")
+    if choice == "specific":
+        # A version that is not there but named twice counts as there: Triton notes it as seen the first time.
+        asked = list(policy.specific.versions)
+        return sorted({version for version in asked if version in there or asked.count(version) > 1})
+    if choice == "all" or (choice is None and config.HasField("version_policy")):
+        return there
+    count = policy.latest.num_versions if choice == "latest" else 1
+    return there[-count:] if count else []
 
 
 def as_triton_json(config: ModelConfig) -> dict[str, Any]:
@@ -129,15 +147,6 @@ def write_cpu_config(model: str, repository: Path = REPOSITORY) -> Path:
             "run `make build` where the repository is writable"
         ) from error
     return path
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file beside its place, then rename: a reader sees the old or the new one, never half."""
-    handle, staged = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    with os.fdopen(handle, "w") as stream:
-        stream.write(text)
-        os.fchmod(stream.fileno(), 0o644)
-    os.replace(staged, path)
 
 
 def versions(model: str, repository: Path = REPOSITORY) -> list[int]:

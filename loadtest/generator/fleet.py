@@ -9,7 +9,7 @@ from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
-from clients.errors import ServerUnavailable
+from clients.errors import ServerUnavailable, ToolError
 from loadtest.arrivals import part_of
 from loadtest.generator.process import Order, Outcome, work
 from loadtest.records import Records, merge
@@ -38,7 +38,7 @@ class Sent:
     processes: int
 
 
-class GeneratorError(RuntimeError):
+class GeneratorError(ToolError):
     """A sending process died; the message says which and how."""
 
 

@@ -5,7 +5,7 @@ import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from tools.checks.finding import Rule
+from tools.check.finding import Rule
 
 X = '{ name: "X" data_type: TYPE_FP32 dims: [ 4 ] }'
 X2 = '{ name: "X2" data_type: TYPE_FP32 dims: [ 4 ] }'

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from tests.differential.mutants import Mutant
 from tests.differential.oracle import BACKENDS, PYTHON_MODEL, Oracle
-from tools.checks import served
-from tools.checks.finding import Finding
-from tools.checks.rules import RULES, Scope, check_served
+from tools.check import served
+from tools.check.finding import Finding
+from tools.check.rules import RULES, Scope, check_served
 
 
 @dataclass(frozen=True)

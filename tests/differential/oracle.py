@@ -16,8 +16,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from tools.server.tritonserver import Options, Server
-from tools.server.wheel import assemble_backends
+from tools.serve.tritonserver import Options, Server
+from tools.serve.wheel import assemble_backends
 
 BACKENDS = ("alpha", "onnxruntime", "openvino", "python", "pytorch", "tensorflow", "tensorrt")
 DIED = "tritonserver died"

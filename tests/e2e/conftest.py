@@ -6,7 +6,7 @@ import pytest
 
 from clients.client import Client
 from clients.connection import Connection
-from tools.server.tritonserver import Server
+from tools.serve.tritonserver import Server
 
 
 @pytest.fixture(autouse=True)

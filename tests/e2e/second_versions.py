@@ -18,9 +18,9 @@ from clients.aio import AsyncClient
 from clients.client import Client
 from clients.connection import PROTOCOLS, Connection
 from tests.conftest import connection_to
-from tools.proving import torchscript
+from tools import torchscript
 from tools.repository import MANIFEST_FILE, held_versions, read_manifest, staged_version, version_path, versions
-from tools.server.tritonserver import Options, Server
+from tools.serve.tritonserver import Options, Server
 
 MODEL = "mnist_mlp"
 Change = Callable[[nn.Module], nn.Module]

@@ -16,7 +16,7 @@ import tritonclient.grpc as grpc
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from tests.e2e.backend_models import DTYPES, GOOD, write
-from tools.server.tritonserver import Options, Server
+from tools.serve.tritonserver import Options, Server
 
 Array = npt.NDArray[Any]
 NUMPY = (np.bool_, np.uint8, np.int8, np.int16, np.int32, np.int64, np.float16, np.float32, np.float64)

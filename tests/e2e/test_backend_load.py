@@ -9,8 +9,8 @@ import tritonclient.grpc as grpc
 from tritonclient.utils import InferenceServerException
 
 from tests.e2e.backend_models import BATCHES, GOOD, Model, OneOutput, Weighted, inputs, outputs, parameter, save, write
-from tools.server.server_error import ServerError
-from tools.server.tritonserver import Options, Server
+from tools.serve.server_error import ServerError
+from tools.serve.tritonserver import Options, Server
 
 ONE = BATCHES + inputs("INPUT__0") + outputs("OUTPUT__0")
 BAD = {

@@ -17,7 +17,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from clients.client import Client
 from clients.connection import Connection
 from clients.errors import ServerFailed
-from tools.server.tritonserver import Server
+from tools.serve.tritonserver import Server
 
 MODEL = "mnist_mlp"
 INFER = f"/v2/models/{MODEL}/infer"

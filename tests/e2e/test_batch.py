@@ -25,7 +25,7 @@ from tests.conftest import Command
 from tests.e2e import batch_models
 from tests.e2e.peers import free_address
 from tools.repository import ROOT
-from tools.server.tritonserver import Options, Server
+from tools.serve.tritonserver import Options, Server
 
 SAMPLES = ROOT / "build" / "samples"
 MODEL, ROWS, FEWER, CHUNK = "mnist_mlp", 4000, 2000, 256

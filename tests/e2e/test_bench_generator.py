@@ -9,10 +9,10 @@ import pytest
 
 from clients.client import Client
 from clients.connection import Connection
-from tools.measuring.generators import Load, counted, write_inputs
-from tools.measuring.perf_analyzer import lasting, once
-from tools.server.instances import cpu_seconds
-from tools.server.tritonserver import Server
+from tests.generator.generators import Load, counted, write_inputs
+from tools.bench.perf_analyzer import lasting, once
+from tools.serve.instances import cpu_seconds
+from tools.serve.tritonserver import Server
 
 MODEL = "mnist_mlp"
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
 
-from tools.bench_parallel import COMMITTED, parser, settings, write_settings
+from tools.bench.parallel import COMMITTED, parser, settings, write_settings
 from tools.repository import read_config
 
 MODEL = "mnist_mlp"

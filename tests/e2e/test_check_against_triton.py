@@ -11,9 +11,9 @@ from tests.differential.judges import errors, judge
 from tests.differential.mutants import Mutant, mutants
 from tests.differential.oracle import DIED, Oracle, oracle
 from tests.differential.seeds import of_this_repository, written_by_hand
-from tools.checks.finding import Rule
-from tools.checks.rules import RULES
-from tools.checks.served import LARGEST
+from tools.check.finding import Rule
+from tools.check.rules import RULES
+from tools.check.served import LARGEST
 
 WITH_EXAMPLE = [rule for rule in RULES.values() if rule.example]
 

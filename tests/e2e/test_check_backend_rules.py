@@ -7,9 +7,9 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from tools.checks.rules import RULES
-from tools.proving import torchscript as writer
-from tools.server.tritonserver import Options, Server
+from tools import torchscript as writer
+from tools.check.rules import RULES
+from tools.serve.tritonserver import Options, Server
 
 
 class Net(nn.Module):

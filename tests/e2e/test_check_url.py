@@ -4,8 +4,8 @@ from pathlib import Path
 
 from tests.conftest import Command
 from tests.e2e.serving import CONFIG, MODEL, sleep_on
-from tools.checks.traffic import ENOUGH
-from tools.server.tritonserver import Options, Server
+from tools.check.traffic import ENOUGH
+from tools.serve.tritonserver import Options, Server
 
 
 def test_a_cache_that_never_answers_is_found_by_its_counters(tmp_path: Path, command: Command) -> None:

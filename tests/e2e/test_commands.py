@@ -18,7 +18,7 @@ from clients.connection import Connection, Protocol
 from tests.conftest import Command
 from tests.e2e.peers import free_address
 from tools.repository import ROOT, model_names, versions
-from tools.server.tritonserver import Server
+from tools.serve.tritonserver import Server
 
 SAMPLES = ROOT / "build" / "samples"
 CIFAR, DIGITS = SAMPLES / "cifar10_cnn", SAMPLES / "mnist_mlp"

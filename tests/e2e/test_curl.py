@@ -12,7 +12,7 @@ import pytest
 
 from clients.client import Client
 from clients.connection import Connection
-from tools.server.tritonserver import Server
+from tools.serve.tritonserver import Server
 
 SHAPE = (1, 3, 32, 32)
 

@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 import pytest
 
 from tools.repository import ROOT, model_names, read_config, versions
-from tools.server.tritonserver import Options, Server
+from tools.serve.tritonserver import Options, Server
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 USERS = 8

@@ -27,7 +27,7 @@ from tests.e2e.peers import (
     silence,
     together,
 )
-from tools.server.tritonserver import Options, Server
+from tools.serve.tritonserver import Options, Server
 
 in_both_styles = pytest.mark.parametrize("style", STYLES)
 

@@ -15,9 +15,9 @@ from clients.client import Client
 from clients.connection import PROTOCOLS, Protocol
 from tests.conftest import Command, connection_to
 from tests.unit import networks
-from tools.importing import designing, first_call, new_flags
-from tools.server.tritonserver import Options, Server
-from tools.train import cpu_threads
+from tools.new import designing, first_call, new_flags
+from tools.serve.tritonserver import Options, Server
+from tools.train.training import cpu_threads
 
 NETWORKS = Path(networks.__file__)
 IMAGE = "FP32[3,64,64]"

@@ -10,7 +10,7 @@ import pytest
 from loadtest.arrivals import due_times
 from loadtest.turns import LEAD_S, WORKERS_TAIL_S
 from tests.conftest import Command
-from tools.server.tritonserver import Server
+from tools.serve.tritonserver import Server
 
 MODEL = "mnist_mlp"
 INVALID = 3

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clients.classify import classify_files
+from clients.classification import classify_files
 from clients.client import Client
 from clients.connection import PROTOCOLS, Protocol
 from clients.errors import InvalidInput
 from tests.conftest import connection_to
 from tests.e2e.peers import STYLES, ask
-from tools.server.tritonserver import Options, Server
+from tools.serve.tritonserver import Options, Server
 
 Call = Callable[..., Any]
 PROGRAM = """

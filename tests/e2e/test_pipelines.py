@@ -20,9 +20,9 @@ from clients.connection import Connection, Protocol
 from clients.contract import Array
 from clients.errors import ClientError, InvalidInput, RequestRejected
 from tests.conftest import Command, connection_to
-from tools.proving import pipelines
+from tools.export import pipelines
 from tools.repository import ROOT, read_manifest, versions
-from tools.server.tritonserver import Server
+from tools.serve.tritonserver import Server
 
 PIXELS = ("digit_image", "cifar10_image")
 FILES = tuple(f"{model}_bytes" for model in PIXELS)

@@ -14,7 +14,7 @@ import pytest
 
 from tools import recipes
 from tools.repository import ROOT, model_names
-from tools.server.tritonserver import Server
+from tools.serve.tritonserver import Server
 
 README = (ROOT / "README.md").read_text()
 # The two commands of the first block are `make demo`, which has a test of its own, and the run that we are in.

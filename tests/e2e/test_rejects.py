@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Command
-from tools.server.tritonserver import Options, Server
+from tools.serve.tritonserver import Options, Server
 
 CONFIG = """
 name: "slow"

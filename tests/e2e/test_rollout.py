@@ -29,15 +29,14 @@ from tests.e2e.second_versions import (
     turned,
     worse,
 )
-from tools import rollout
-from tools.promoting import candidates
-from tools.promoting.examination import RefusedError
-from tools.promoting.promotion import promote, rollback
-from tools.promoting.router_control import Router, RouterError, router_of_its_own
 from tools.repository import MANIFEST_FILE, held_versions, version_path, versions
-from tools.server.tritonserver import Server
-from tools.verify import connections
-from tools.verifying.verification import Effort, Verifier
+from tools.serve.tritonserver import Server
+from tools.verify.server import connections
+from tools.verify.verification import Effort, Verifier
+from tools.versions import candidates, rollout
+from tools.versions.examination import RefusedError
+from tools.versions.promotion import promote, rollback
+from tools.versions.router_control import Router, RouterError, router_of_its_own
 
 
 @pytest.fixture(scope="module")

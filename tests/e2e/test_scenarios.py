@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Command
-from tools.server.tritonserver import Server
+from tools.serve.tritonserver import Server
 
 MODEL = "mnist_mlp"
 INVALID = 3

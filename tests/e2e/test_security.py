@@ -16,7 +16,7 @@ from clients.connection import Connection, Protocol, Tls
 from clients.errors import ClientError, InvalidInput, RequestRejected, ServerUnavailable, TlsFailed
 from tests.conftest import Command
 from tests.e2e.peers import STYLES, ask, certificates, tls_proxy
-from tools.server.tritonserver import Options, Server
+from tools.serve.tritonserver import Options, Server
 
 MODEL, IMAGE = "mnist_mlp", np.zeros((1, 784), np.float32)
 # Over gRPC, Triton puts a prefix in front of the header's name.

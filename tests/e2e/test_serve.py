@@ -18,7 +18,7 @@ import tritonclient.grpc as grpc
 from tests.conftest import Command
 from tests.e2e.backend_models import GOOD, write
 from tests.e2e.serving import FREE_PORTS, add_sleeper, serving, sleep_on
-from tools.server.tritonserver import Options, Server
+from tools.serve.tritonserver import Options, Server
 
 STOP_SIGNALS = [signal.SIGTERM, signal.SIGINT]
 

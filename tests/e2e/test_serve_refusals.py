@@ -14,11 +14,11 @@ from clients.client import Client
 from clients.connection import Connection
 from tests.conftest import Command
 from tests.e2e.serving import FREE_PORTS, add_sleeper, sleep_on
-from tools.server import tritonserver
-from tools.server.hardware import why_no_gpu
-from tools.server.ports import choose_ports
-from tools.server.server_error import ServerError
-from tools.server.tritonserver import Options, Server
+from tools.serve import tritonserver
+from tools.serve.hardware import why_no_gpu
+from tools.serve.ports import choose_ports
+from tools.serve.server_error import ServerError
+from tools.serve.tritonserver import Options, Server
 
 
 @pytest.fixture

@@ -11,11 +11,11 @@ from clients.client import Client
 from clients.connection import Connection
 from tests.conftest import Command
 from tests.e2e.serving import FREE_PORTS, add_sleeper, sleep_on
-from tools.promoting.promotion import beside, rollback, serving
 from tools.repository import hold
-from tools.server.tritonserver import Options, Server
-from tools.sign import new_key
-from tools.signing.signatures import SignatureError, breaches, refuse_unproven, sign
+from tools.serve.tritonserver import Options, Server
+from tools.sign.__main__ import new_key
+from tools.sign.signatures import SignatureError, breaches, refuse_unproven, sign
+from tools.versions.promotion import beside, rollback, serving
 
 
 @pytest.fixture

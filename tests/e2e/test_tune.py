@@ -9,9 +9,9 @@ from clients.client import Client
 from clients.connection import Connection
 from tests.conftest import Command
 from tools.repository import CPU_CONFIG, config_path, read_config
-from tools.server.tritonserver import Options, Server
-from tools.tuning.candidates import applied, candidate_from, candidate_of
-from tools.tuning.served import base_of
+from tools.serve.tritonserver import Options, Server
+from tools.tune.candidates import applied, candidate_from, candidate_of
+from tools.tune.served import base_of
 
 # However short the budget: the committed config and the twin's best are tried.
 BRIEF = ("--budget", "5s", "--trial", "0.4", "--warm-up", "0.1")

@@ -10,14 +10,14 @@ import pytest
 from torch import Tensor, nn
 
 from tests.untrained import MODEL, add_untrained
-from tools import verify
-from tools.proving import torchscript
+from tools import torchscript
 from tools.repository import MANIFEST_FILE, read_manifest, version_path, versions
-from tools.server.tritonserver import Server
+from tools.serve.tritonserver import Server
 from tools.steps.answer import Classification
-from tools.verify import connections
-from tools.verifying import references
-from tools.verifying.verification import Effort, Verifier
+from tools.verify import __main__ as verify
+from tools.verify import references
+from tools.verify.server import connections
+from tools.verify.verification import Effort, Verifier
 
 
 class RowsMix(nn.Module):

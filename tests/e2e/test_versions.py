@@ -7,11 +7,11 @@ import pytest
 from clients.client import Client
 from tests.conftest import connection_to
 from tests.e2e.second_versions import MODEL, add_version, alone, as_good, explicit
-from tools.promoting import candidates, promotion
-from tools.promoting.promotion import rollback
 from tools.repository import RepositoryError, held_versions, staged_version, versions
-from tools.server.tritonserver import Server
-from tools.versions import states
+from tools.serve.tritonserver import Server
+from tools.versions import candidates, promotion
+from tools.versions.__main__ import states
+from tools.versions.promotion import rollback
 
 
 @pytest.fixture

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from tools.tuning.candidates import Candidate, Deployment
-from tools.tuning.twin import Host, closed_loop, open_loop
+from tools.tune.candidates import Candidate, Deployment
+from tools.tune.twin import Host, closed_loop, open_loop
 
 CASES = 60
 REQUESTS = 300

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tools.train import cpu_threads
+from tools.train.training import cpu_threads
 
 
 @pytest.fixture

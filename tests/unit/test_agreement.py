@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tools.bench_generator import parser, show
-from tools.measuring import agreement
-from tools.measuring.agreement import OURS, THEIRS, Ratio, Row
-from tools.measuring.generators import WARM_UP, Load, Seen, options
-from tools.measuring.perf_analyzer import children_cpu_s, lasting
+from tests.generator import agreement
+from tests.generator.__main__ import parser, show
+from tests.generator.agreement import OURS, THEIRS, Ratio, Row
+from tests.generator.generators import WARM_UP, Load, Seen, options
+from tools.bench.perf_analyzer import children_cpu_s, lasting
 
 ROUND = (Seen(100.0, 2.0, 4.0, 50.0, 200.0), Seen(90.0, 2.5, 8.0, 100.0, 180.0))
 BOTTLENECK = replace(ROUND[0], rate=None, p50_ms=None, p99_ms=None)

@@ -1,84 +1,122 @@
 """The arrows between the rooms: what may import what, read from the source, not from what happens to be loaded."""
 
 import ast
+import graphlib
 import subprocess
 import sys
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from tools.repository import ROOT, model_names
 
-# A room → the top-level packages that it must not import, anywhere.
-FORBIDDEN = {
-    "clients": {"torch", "torchvision", "tools", "loadtest", "locust", "sklearn"},
-    "loadtest": {"torch", "torchvision", "tools", "sklearn"},
-    "tools": {"loadtest", "locust", "tests"},
-}
-# Tuning is measuring: it alone, among the tools, builds on the load test.
-TUNING = ("tools/tune.py", "tools/tune_together.py", "tools/bench_tune.py", "tools/tuning/")
-# Commands that must start in a moment.
-WITHOUT_TORCH = (
-    "tools.repository",
-    "tools.serve",
-    "tools.new",
-    "tools.server.tritonserver",
-    "tools.demo",
-    "tools.check",
-    "tools.sign",
-    "tools.tune",
-    "tools.tune_together",
-    "clients.classify",
-    "clients.router",
-    "loadtest.run",
-    "loadtest.peak",
-    "loadtest.diff",
+# Every room, the lowest first: a file imports its own room and rooms above it in this list, nothing else of ours.
+ROOMS = (
+    "clients",
+    "clients/batch",
+    "clients/router",
+    "loadtest/generator",
+    "loadtest",
+    "tools/backends",
+    "tools",  # the ground: files that every room of tools may use
+    "tools/compression",
+    "tools/steps",
+    "tools/recipes",
+    "tools/datasets",
+    "tools/train",
+    "tools/sign",
+    "tools/serve",
+    "tools/export",
+    "tools/check",
+    "tools/new",
+    "tools/verify",
+    "tools/versions",
+    "tools/bench",
+    "tools/compare",
+    "tools/tune",
 )
+# Only tools may import these.
+HEAVY = {"torch", "torchvision", "sklearn"}
+WITHOUT_TORCH = ("repository", "serve", "new", "demo", "check", "sign", "tune")
 
 
-def sources(room: str) -> list[Path]:
-    return sorted((ROOT / room).rglob("*.py"))
+@cache
+def sources() -> dict[str, Path]:
+    """Every module of ours by its dotted name."""
+    files = [path for room in ("clients", "loadtest", "tools") for path in sorted((ROOT / room).rglob("*.py"))]
+    return {".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): file for file in files}
 
 
-def imports(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text())):
+@cache
+def imports(module: str) -> frozenset[str]:
+    """What a module imports, anywhere in it: our modules by their dotted names, others as they stand."""
+    named = set()
+    for node in ast.walk(ast.parse(sources()[module].read_text())):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and not node.level:
-            yield node.module or ""
+            named |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            members = {f"{node.module}.{alias.name}" for alias in node.names}
+            modules = members & sources().keys()
+            named |= modules if modules == members else modules | {node.module}
+    return frozenset(named)
 
 
-@pytest.mark.parametrize("room", FORBIDDEN)
-def test_a_room_imports_only_along_the_arrows(room: str) -> None:
-    assert sources(room)
-    found = {(str(path.relative_to(ROOT)), name) for path in sources(room) for name in imports(path)}
-    allowed = {(file, name) for file, name in found if file.startswith(TUNING) and name.split(".")[0] == "loadtest"}
-    assert not {(file, name) for file, name in found - allowed if name.split(".")[0] in FORBIDDEN[room]}
+def room(module: str) -> str:
+    """The innermost room of the list that a module lies in; a demo stands on everything."""
+    folder = sources()[module].parent.relative_to(ROOT)
+    return next(str(place) for place in (folder, *folder.parents) if str(place) in ROOMS)
+
+
+def test_a_room_imports_only_rooms_below_it() -> None:
+    upward = {
+        f"{module} → {other}"
+        for module in sources().keys() - {"tools.demo"}
+        for other in imports(module) & sources().keys()
+        if ROOMS.index(room(other)) > ROOMS.index(room(module))
+    }
+    assert not upward
+
+
+def test_nobody_imports_a_command() -> None:
+    commands = {module for module, file in sources().items() if "\nif __name__ ==" in file.read_text()}
+    assert len(commands) > 12
+    assert not {f"{module} → {other}" for module in sources() for other in imports(module) & commands}
+
+
+def test_no_file_imports_itself_by_way_of_others() -> None:
+    graph = {module: imports(module) & sources().keys() for module in sources()}
+    tuple(graphlib.TopologicalSorter(graph).static_order())
+
+
+def test_clients_and_load_tests_do_without_torch() -> None:
+    users = {module for module in sources() for name in imports(module) if name.split(".")[0] in HEAVY}
+    assert users and all(module.startswith("tools.") for module in users)
 
 
 def test_what_verifies_signatures_is_loaded_only_where_there_is_a_key() -> None:
-    program = "import sys, tools.check, tools.serve, tools.sign; sys.exit('model_signing' in sys.modules)"
+    rooms = "tools.check.__main__, tools.serve.__main__, tools.sign.__main__"
+    program = f"import sys, {rooms}; sys.exit('model_signing' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT).returncode == 0
 
 
-@pytest.mark.parametrize("module", WITHOUT_TORCH)
-def test_a_command_starts_without_torch(module: str) -> None:
+@pytest.mark.parametrize("name", WITHOUT_TORCH)
+def test_a_command_starts_without_torch(name: str) -> None:
+    module = f"tools.{name}.__main__" if f"tools.{name}.__main__" in sources() else f"tools.{name}"
     program = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT).returncode == 0
 
 
 def test_every_recipe_has_a_folder_in_the_repository_and_every_folder_a_recipe() -> None:
-    recipes = {path.stem for path in sources("tools/recipes")} - {"__init__"}
+    recipes = {path.stem for path in (ROOT / "tools" / "recipes").glob("*.py")} - {"__init__"}
     assert recipes == set(model_names())
 
 
 def test_only_the_model_repository_and_its_recipes_name_a_model_in_code() -> None:
     named = {
-        path.relative_to(ROOT)
-        for room in ("tools", "loadtest")
-        for path in sources(room)
-        if path.parent.name != "recipes"
+        module
+        for module, path in sources().items()
+        if not module.startswith("clients.") and path.parent.name != "recipes"
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Constant) and node.value in model_names()
     }

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.differential.examples import GOOD, write_example, write_model
-from tools.checks.finding import Finding, Rule
-from tools.checks.page import page
-from tools.checks.rules import RULES, SUBJECTS, Scope, check
+from tools.check.finding import Finding, Rule
+from tools.check.page import page
+from tools.check.rules import RULES, SUBJECTS, Scope, check
 from tools.repository import DERIVED, ROOT
 
 

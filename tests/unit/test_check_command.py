@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tests.conftest import Command
 from tests.differential.examples import GOOD, write_example, write_model
-from tools.checks.rules import RULES
+from tools.check.rules import RULES
 
 
 def test_this_repository_has_no_finding(command: Command) -> None:

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from tests.conftest import Command
 from tests.differential.examples import write_example
-from tools.checks.fixes import apply
-from tools.checks.rules import RULES, check, check_deep
-from tools.proving import torchscript as writer
+from tools import torchscript as writer
+from tools.check.fixes import apply
+from tools.check.rules import RULES, check, check_deep
 
 SLIPS = """# A comment that stays.
 name: "modle"   # So does this one.

@@ -7,8 +7,8 @@ from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from tests.differential.seeds import of_this_repository, written_by_hand
-from tools.checks.source import read
-from tools.checks.tokens import TextSyntaxError, tokens
+from tools.check.source import read
+from tools.check.tokens import TextSyntaxError, tokens
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from tests.differential.examples import FORWARD, torchscript
+from tools import torchscript as writer
 from tools.backends.pytorch.signature import Argument, SignatureError, bind_inputs, bind_outputs
-from tools.checks import pytorch
-from tools.checks.archive import NoTorchScript, read_archive
-from tools.checks.finding import Rule
-from tools.checks.rules import check
-from tools.proving import torchscript as writer
+from tools.check import pytorch
+from tools.check.archive import NoTorchScript, read_archive
+from tools.check.finding import Rule
+from tools.check.rules import check
 from tools.repository import ROOT, as_triton_json
 
 BACKEND = ROOT / "tools" / "backends" / "pytorch" / "model.py"

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tools import torchscript
 from tools.compression import distillation, pruning, quantization
-from tools.proving import torchscript
 from tools.recipes import Change
 from tools.recipes.cifar10_cnn import SimpleCNN
 from tools.recipes.mnist_mlp import SimpleNN

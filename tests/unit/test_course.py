@@ -8,13 +8,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tools import datasets, recipes, train
-from tools.beginning import from_weights
+from tools import datasets, recipes
 from tools.datasets import ImageData
 from tools.recipes import RecipeError
 from tools.recipes.resnet18 import pretrained
-from tools.settings import Settings
 from tools.torchvision_import import load_torchvision
+from tools.train import training
+from tools.train.beginning import from_weights
+from tools.train.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 MODEL = "cifar10_cnn"
@@ -55,7 +56,7 @@ def recorded(monkeypatch: Patch, data: ImageData, **changes: object) -> Recordin
     """Train by a recipe that is changed; the network with its notes."""
     recipe = replace(recipes.trained(MODEL), network=Recording, **changes)  # type: ignore[arg-type]
     monkeypatch.setattr(recipes, "load", lambda _: recipe)
-    network = train.train(SETTINGS, data).network
+    network = training.train(SETTINGS, data).network
     assert isinstance(network, Recording)
     return network
 
@@ -70,7 +71,7 @@ def test_first_epochs_see_the_sizes_of_the_recipe_and_later_ones_the_size_served
 def test_training_computes_in_bfloat16_only_where_the_device_can(
     has: bool, monkeypatch: Patch, data: ImageData
 ) -> None:
-    monkeypatch.setattr(train, "has_bfloat16", lambda _: has)
+    monkeypatch.setattr(training, "has_bfloat16", lambda _: has)
     assert recorded(monkeypatch, data, autocast=True).dtypes == {torch.bfloat16 if has else torch.float32}
 
 
@@ -78,7 +79,7 @@ def test_no_more_images_are_used_than_the_recipe_says_and_variants_use_as_many()
     whole = datasets.load("silhouettes")
     train_images, test_images = recipes.trained("resnet18").limits or (0, 0)
     for model in ("resnet18", "resnet18_pruned50_int8"):
-        part = train.load_data(recipes.trained(model), "silhouettes")
+        part = training.load_data(recipes.trained(model), "silhouettes")
         assert len(part.train_labels) == len(part.train_images) == train_images < len(whole.train_labels)
         assert len(part.test_labels) == len(part.test_images) == test_images < len(whole.test_labels)
         assert part.sha256 == whole.sha256
@@ -120,9 +121,9 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
 
 
 def test_weights_have_a_checkpoint_of_their_own(tmp_path: Path, data: ImageData) -> None:
-    file, spec = tmp_path / "weights.pth", train.input_spec(MODEL)
-    paths = {train.checkpoint_path([SETTINGS], data, spec)}
+    file, spec = tmp_path / "weights.pth", training.input_spec(MODEL)
+    paths = {training.checkpoint_path([SETTINGS], data, spec)}
     for content in (b"some", b"others"):
         file.write_bytes(content)
-        paths.add(train.checkpoint_path([replace(SETTINGS, weights=str(file))], data, spec))
+        paths.add(training.checkpoint_path([replace(SETTINGS, weights=str(file))], data, spec))
     assert len(paths) == 3

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from clients.contract import TensorSpec
-from tools import datasets, export, recipes, train
-from tools.proving import torchscript
-from tools.proving.proof import ProofError, check_close
+from tools import datasets, recipes, torchscript
+from tools.export import __main__ as export
+from tools.export.proof import ProofError, check_close
 from tools.recipes.mnist_mlp import SimpleNN
 from tools.repository import config_path, read_config, version_path, versions, write_cpu_config
+from tools.train import training
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 MODEL = "mnist_mlp"
@@ -124,16 +125,16 @@ def test_a_proven_model_becomes_the_next_version_with_a_manifest_that_holds(
         "sha256": hashlib.sha256(file).hexdigest(),
     }
     data = datasets.load("digits")
-    accuracy = train.accuracy(
+    accuracy = training.accuracy(
         torchscript.load(folder / "model.pt"),
         data.test_images,
         data.test_labels,
-        train.input_spec(MODEL),
+        training.input_spec(MODEL),
     )
     assert manifest["accuracy"] == round(accuracy, 6) and accuracy >= 0.9
     assert (manifest["model"], manifest["version"], manifest["torch"]) == (MODEL, 2, torch.__version__)
-    training = {"epochs": 2, "batch_size": 64, "lr": 1e-3, "seed": 0, "device": "cpu", "weights": None}
-    assert manifest["training"] == training
+    expected = {"epochs": 2, "batch_size": 64, "lr": 1e-3, "seed": 0, "device": "cpu", "weights": None}
+    assert manifest["training"] == expected
     assert manifest["data"] == {"name": "digits", "title": data.title, "stand_in": True, "sha256": data.sha256}
     out = capsys.readouterr().out.splitlines()
     assert json.loads(out[-1]) == {MODEL: manifest}

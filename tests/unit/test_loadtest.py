@@ -14,9 +14,10 @@ with patch.dict(os.environ, LOCUST_SKIP_MONKEY_PATCH="1"):
     from locust.env import Environment
 
 from clients.contract import Contract, TensorSpec
-from loadtest import report, server_statistics, slo
+from loadtest import server_statistics, slo
 from loadtest.latencies import Latencies, curve, percentiles
 from loadtest.payloads import BODIES, inputs
+from loadtest.report import closed_loop as report
 
 FIGURES = {"p50_ms": 3.0, "p95_ms": 9.0, "p99_ms": 20.0, "max_ms": 30.0, "rps": 100.0, "error_share": 0.002}
 

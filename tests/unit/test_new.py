@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from tests.unit import networks
-from tools import export, new, recipes
-from tools.importing import designing, new_flags
-from tools.proving import torchscript
+from tools import recipes, torchscript
+from tools.export import __main__ as export
+from tools.new import __main__ as new
+from tools.new import designing, new_flags
 from tools.recipes import Imported, RecipeError
 from tools.repository import ROOT, read_config, read_manifest, versions
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tools.measuring.perf_analyzer import LONGEST_WINDOW, PerfAnalyzerError, longer
+from tools.bench.perf_analyzer import LONGEST_WINDOW, PerfAnalyzerError, longer
 
 
 @pytest.mark.parametrize(

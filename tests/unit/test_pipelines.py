@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tools import export, recipes, train
-from tools.proving import pipelines
-from tools.proving.proof import ProofError, prove_labels
+from tools import recipes
+from tools.export import __main__ as export
+from tools.export import pipelines
+from tools.export.proof import ProofError, prove_labels
 from tools.recipes import Pipeline, RecipeError
 from tools.repository import RepositoryError, read_manifest, version_path, versions
+from tools.train import training
 
 Printed = pytest.CaptureFixture[str]
 Export = Callable[..., int]
@@ -83,7 +85,7 @@ def test_a_member_that_is_exported_again_asks_for_its_pipelines_to_be_proven_aga
 def test_pictures_that_are_framed_already_get_the_label_that_the_bare_classifier_gives(built: Path) -> None:
     data = pipelines.data_of("digit_image", built)
     bare = pipelines.Composition("mnist_mlp", built)
-    inputs = train.inputs(data.test_images, train.input_spec("mnist_mlp", built)).numpy()
+    inputs = training.inputs(data.test_images, training.input_spec("mnist_mlp", built)).numpy()
     alone = bare({"INPUT__0": inputs})["OUTPUT__0"].argmax(1)
     assert (pipelines.predictions("digit_image", data, built) == alone).mean() > 0.98
 
@@ -91,7 +93,7 @@ def test_pictures_that_are_framed_already_get_the_label_that_the_bare_classifier
 def test_pixels_of_the_model_s_own_size_get_exactly_its_label(built: Path) -> None:
     data = pipelines.data_of("cifar10_image", built)
     bare = pipelines.Composition("cifar10_cnn", built)
-    inputs = train.inputs(data.test_images, train.input_spec("cifar10_cnn", built)).numpy()
+    inputs = training.inputs(data.test_images, training.input_spec("cifar10_cnn", built)).numpy()
     alone = bare({"INPUT__0": inputs})["OUTPUT__0"].argmax(1)
     assert np.array_equal(pipelines.predictions("cifar10_image", data, built), alone)
 

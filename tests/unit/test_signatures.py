@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 
-from tools import check, export
-from tools import sign as command
-from tools.checks import signatures as rules
+from tools.check import __main__ as check
+from tools.check import signatures as rules
+from tools.export import __main__ as export
 from tools.repository import hold, release, versions, write_cpu_config
-from tools.sign import new_key
-from tools.signing import coverage
-from tools.signing.signatures import Breach, SignatureError, breaches, refuse_unproven, sign
+from tools.sign import __main__ as command
+from tools.sign import coverage
+from tools.sign.__main__ import new_key
+from tools.sign.signatures import Breach, SignatureError, breaches, refuse_unproven, sign
 
 CONFIG = 'name: "{name}"\nbackend: "python"\nmax_batch_size: 0\ninstance_group {{ kind: KIND_GPU }}\n'
 FILES = {

@@ -13,7 +13,7 @@ from torch.nn.functional import interpolate, pad
 
 from clients.images import ImageSpec, load_image, normalise
 from tools import datasets
-from tools.proving import pipelines
+from tools.export import pipelines
 from tools.repository import ROOT
 from tools.steps.answer import Classification
 from tools.steps.colour import ColourPrepare

@@ -15,11 +15,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tools import recipes, train
+from tools import recipes
 from tools.datasets import ImageData
 from tools.recipes import RecipeError
 from tools.repository import ROOT, RepositoryError, config_path
-from tools.train import Settings
+from tools.train import training
+from tools.train.training import Settings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 MODEL = "mnist_mlp"
@@ -33,7 +34,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # A suite in the backg
 import torch
 torch.set_num_threads(1)
 checkpoints.CHECKPOINTS = Path(sys.argv.pop(1))
-sys.exit(train.main())
+sys.exit(training.main())
 """
 SETTINGS = Settings(MODEL, "random", epochs=3, batch_size=16, lr=1e-3, seed=0, device="cpu")
 Patch = pytest.MonkeyPatch
@@ -65,11 +66,11 @@ def data() -> ImageData:
     return ImageData("random", "noise", True, classes, images[:64], labels[:64], images[64:], labels[64:], "0" * 64)
 
 
-def weights(trained: train.Trained) -> dict[str, Tensor]:
+def weights(trained: training.Trained) -> dict[str, Tensor]:
     return trained.network.state_dict()
 
 
-def same(first: train.Trained, second: train.Trained) -> bool:
+def same(first: training.Trained, second: training.Trained) -> bool:
     """Whether two networks have the same weights, bit for bit."""
     return all(torch.equal(weights(first)[name], weights(second)[name]) for name in weights(first))
 
@@ -85,23 +86,23 @@ def checkpoint_in(folder: Path) -> Path:
 
 
 def test_the_same_settings_give_the_same_weights_and_another_seed_gives_others(data: ImageData) -> None:
-    first, again = (train.train(SETTINGS, data, fresh=True) for _ in range(2))
-    other = train.train(replace(SETTINGS, seed=1), data)
+    first, again = (training.train(SETTINGS, data, fresh=True) for _ in range(2))
+    other = training.train(replace(SETTINGS, seed=1), data)
     assert same(first, again) and not same(first, other)
 
 
 def test_a_finished_training_is_loaded_instead_of_repeated(data: ImageData, capsys: Printed) -> None:
-    first = train.train(SETTINGS, data)
+    first = training.train(SETTINGS, data)
     assert epochs_run(capsys.readouterr().err) == [1, 2, 3]
-    assert same(train.train(SETTINGS, data), first)
+    assert same(training.train(SETTINGS, data), first)
     assert epochs_run(capsys.readouterr().err) == []
-    assert same(train.train(SETTINGS, data, fresh=True), first)
+    assert same(training.train(SETTINGS, data, fresh=True), first)
     assert epochs_run(capsys.readouterr().err) == [1, 2, 3]
 
 
 def test_training_changes_the_weights_for_the_better(data: ImageData) -> None:
-    fit = train.train(replace(SETTINGS, epochs=30), data)
-    score = train.accuracy(fit.network, data.train_images, data.train_labels, train.input_spec(MODEL))
+    fit = training.train(replace(SETTINGS, epochs=30), data)
+    score = training.accuracy(fit.network, data.train_images, data.train_labels, training.input_spec(MODEL))
     assert score > 0.9 and not fit.network.training
 
 
@@ -125,12 +126,12 @@ def test_a_training_that_is_interrupted_goes_on_to_the_weights_of_one_that_is_no
     assert 0 < done < EPOCHS, "the process must be killed half way"
 
     parser = argparse.ArgumentParser()
-    train.add_arguments(parser)
+    training.add_arguments(parser)
     arguments = parser.parse_args(options[1:])
-    resumed = train.train_from(arguments, MODEL)
+    resumed = training.train_from(arguments, MODEL)
     assert epochs_run(capsys.readouterr().err) == list(range(done + 1, EPOCHS + 1))
     monkeypatch.setattr("tools.checkpoints.CHECKPOINTS", tmp_path / "others")
-    uninterrupted = train.train_from(arguments, MODEL)
+    uninterrupted = training.train_from(arguments, MODEL)
     assert epochs_run(capsys.readouterr().err) == list(range(1, EPOCHS + 1))
     assert same(resumed, uninterrupted) and resumed.accuracy == uninterrupted.accuracy
 
@@ -141,49 +142,49 @@ def test_a_resumed_training_draws_the_dropout_of_an_uninterrupted_one(data: Imag
 
     recipe = replace(recipes.load(MODEL), network=network)
     monkeypatch.setattr(recipes, "load", lambda _: recipe)
-    uninterrupted = train.train(SETTINGS, data, fresh=True)
-    save = train.save
+    uninterrupted = training.train(SETTINGS, data, fresh=True)
+    save = training.save
 
     def interrupted(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, epochs: int) -> None:
         save(path, network, optimizer, epochs)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train, "save", interrupted)
+    monkeypatch.setattr(training, "save", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        train.train(SETTINGS, data, fresh=True)
-    monkeypatch.setattr(train, "save", save)
+        training.train(SETTINGS, data, fresh=True)
+    monkeypatch.setattr(training, "save", save)
     torch.rand(7)  # Whatever else the resuming process has drawn must not matter.
-    assert same(train.train(SETTINGS, data), uninterrupted)
+    assert same(training.train(SETTINGS, data), uninterrupted)
 
 
 @pytest.mark.parametrize(
     "change", [{"epochs": 4}, {"batch_size": 8}, {"lr": 2e-3}, {"seed": 1}, {"device": "cuda"}, {"data": "other"}]
 )
 def test_other_settings_have_a_checkpoint_of_their_own(change: dict[str, int], data: ImageData) -> None:
-    spec = train.input_spec(MODEL)
+    spec = training.input_spec(MODEL)
     changed = replace(SETTINGS, **change)  # type: ignore[arg-type]
-    assert train.checkpoint_path([changed], data, spec) != train.checkpoint_path([SETTINGS], data, spec)
+    assert training.checkpoint_path([changed], data, spec) != training.checkpoint_path([SETTINGS], data, spec)
 
 
 def test_other_data_or_normalisation_begins_again(data: ImageData, repository: Path, capsys: Printed) -> None:
-    train.train(SETTINGS, data)
+    training.train(SETTINGS, data)
     capsys.readouterr()
-    train.train(SETTINGS, replace(data, sha256="1" * 64))
+    training.train(SETTINGS, replace(data, sha256="1" * 64))
     assert epochs_run(capsys.readouterr().err) == [1, 2, 3]
     config = repository / MODEL / "config.pbtxt"
     config.write_text(config.read_text().replace('"0.1307"', '"0.5"'))
-    train.train(SETTINGS, data, repository=repository)
+    training.train(SETTINGS, data, repository=repository)
     assert epochs_run(capsys.readouterr().err) == [1, 2, 3]
 
 
 def test_a_damaged_checkpoint_is_named_with_the_way_out(data: ImageData, checkpoints: Path) -> None:
-    first = train.train(SETTINGS, data)
+    first = training.train(SETTINGS, data)
     path = checkpoint_in(checkpoints)
     for content in (b"", b"not a checkpoint", path.read_bytes()[:-500]):
         path.write_bytes(content)
         with pytest.raises(RecipeError, match=rf"the checkpoint {path} is damaged; begin again with --fresh"):
-            train.train(SETTINGS, data)
-    assert same(train.train(SETTINGS, data, fresh=True), first)
+            training.train(SETTINGS, data)
+    assert same(training.train(SETTINGS, data, fresh=True), first)
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
@@ -191,20 +192,20 @@ def test_a_config_that_does_not_say_how_images_become_inputs_is_an_error(data: I
     config = repository / MODEL / "config.pbtxt"
     config.write_text(config.read_text().replace("IMAGE_MEAN", "IMAGE_MEEN"))
     with pytest.raises(RepositoryError, match="its config.pbtxt has no parameters IMAGE_MEAN and IMAGE_STD"):
-        train.train(SETTINGS, data, repository=repository)
+        training.train(SETTINGS, data, repository=repository)
 
 
 @pytest.mark.parametrize("arguments", [["--epochs=0"], ["--batch-size=-1"], ["--lr=nan"], ["--lr=fast"]])
 def test_numbers_that_cannot_be_are_refused_by_name(arguments: list[str], monkeypatch: Patch, capsys: Printed) -> None:
     monkeypatch.setattr(sys, "argv", ["train", MODEL, *arguments])
     with pytest.raises(SystemExit, match="2"):
-        train.main()
+        training.main()
     flag, value = arguments[0].split("=")
     assert re.search(rf"argument {flag}: expected a .*number above 0, got '{value}'", capsys.readouterr().err)
 
 
 def test_an_unknown_model_lists_those_that_have_a_recipe(monkeypatch: Patch, capsys: Printed) -> None:
     monkeypatch.setattr(sys, "argv", ["train", "minst_mlp"])
-    assert train.main() == 1
+    assert training.main() == 1
     message = f"error: no recipe tools/recipes/minst_mlp.py; there are: {', '.join(recipes.names())}\n"
     assert capsys.readouterr().err == message

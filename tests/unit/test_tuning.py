@@ -14,7 +14,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from loadtest.slo import SloError
 from tools.repository import REPOSITORY, ROOT, read_config
-from tools.tuning.candidates import (
+from tools.tune.candidates import (
     Candidate,
     Deployment,
     TuningError,
@@ -24,14 +24,14 @@ from tools.tuning.candidates import (
     deployments,
     space,
 )
-from tools.tuning.fitting import Observation, fit, simulate
-from tools.tuning.goal import Goal, goal
-from tools.tuning.prediction import arrivals, peak, rank, shortlist
-from tools.tuning.race import best_of
-from tools.tuning.record import Measured, Record, figure, taken_up
-from tools.tuning.together import Search, Tried
-from tools.tuning.trials import around
-from tools.tuning.twin import Array, Host, closed_loop, open_loop
+from tools.tune.fitting import Observation, fit, simulate
+from tools.tune.goal import Goal, goal
+from tools.tune.prediction import arrivals, peak, rank, shortlist
+from tools.tune.race import best_of
+from tools.tune.record import Measured, Record, figure, taken_up
+from tools.tune.together import Search, Tried
+from tools.tune.trials import around
+from tools.tune.twin import Array, Host, closed_loop, open_loop
 
 ONE = Deployment(1, 1)
 QUIET = Host(float("inf"), 0.0, 0.0, 0.0, 0.001, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)

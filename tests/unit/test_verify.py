@@ -9,12 +9,12 @@ import pytest
 
 from tests.untrained import MODEL, add_untrained
 from tools.repository import MANIFEST_FILE, read_manifest, version_path, versions
-from tools.verifying import references
-from tools.verifying.differences import difference
-from tools.verifying.heldout import HeldOut
-from tools.verifying.passes import Pass, Way, common_rows, rows_of, ways
-from tools.verifying.references import ChangedFileError, References, check_files
-from tools.verifying.verdict import Findings, conclude, judge
+from tools.verify import references
+from tools.verify.differences import difference
+from tools.verify.heldout import HeldOut
+from tools.verify.passes import Pass, Way, common_rows, rows_of, ways
+from tools.verify.references import ChangedFileError, References, check_files
+from tools.verify.verdict import Findings, conclude, judge
 
 SCORES = np.array([[0.0, 4.0], [3.0, 1.0]], np.float32)
 

@@ -9,7 +9,7 @@ import torch_pruning
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
-from tools.recipes import Change
+from tools.compression.change import Change
 
 
 def structured(fraction: float) -> Change:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.ao.quantization import get_default_qat_qconfig_mapping, get_default_qconfig_mapping, quantize_dynamic
 from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx, prepare_qat_fx
 
-from tools.recipes import Change
+from tools.compression.change import Change
 
 # One scale per output channel and full 8-bit activations: the x86 kernels need no reserved bit where VNNI is present.
 QCONFIG = "onednn"

@@ -16,6 +16,7 @@ from types import ModuleType
 import numpy as np
 import numpy.typing as npt
 
+from clients.errors import ToolError
 from tools.datasets.download import answers
 from tools.repository import ROOT
 
@@ -25,7 +26,7 @@ Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
 
 
-class DataError(Exception):
+class DataError(ToolError):
     """A data set cannot be had; the message names it, where it was looked for and what else there is."""
 
 

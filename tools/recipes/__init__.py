@@ -13,19 +13,20 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from clients.errors import ToolError
+from tools.compression.change import Change
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.optim import Optimizer
 
     from clients.images import ImageSpec
 
-# Turns a network into another one, given samples of its inputs, float32 [N, …]; it may change the one that it gets.
-Change = Callable[["nn.Module", "Tensor"], "nn.Module"]
 # Logits [N, classes], labels int64 [N] and the teacher's logits [N, classes] to a scalar.
 Distillation = Callable[["Tensor", "Tensor", "Tensor"], "Tensor"]
 
 
-class RecipeError(Exception):
+class RecipeError(ToolError):
     """A recipe is unknown or cannot be followed; the message names it and the remedy."""
 
 

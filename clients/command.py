@@ -1,0 +1,157 @@
+"""One way to be a command: options, exit codes, interruption, progress, tables, and JSON on the last line.
+
+Every `__main__` of this repository is a parser and a `main` with the decorator `command`:
+
+    @command(interrupted="the same command resumes after the last finished epoch")
+    def main() -> int: ...
+
+Exit codes: 0 done, 1 the answer is no, 2 it could not be run, 130 interrupted. It lives in `clients` because that is
+the one room which every command may import.
+"""
+
+import argparse
+import functools
+import json
+import math
+import re
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, TypeVar
+
+from clients.errors import ToolError
+
+Item = TypeVar("Item")
+INTERRUPTED = 130
+SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+# Wider than any table: one that is piped into a file is never wrapped.
+PIPED_WIDTH = 10_000
+
+
+def command_parser(module: str, doc: str | None, **options: Any) -> argparse.ArgumentParser:
+    """A parser for `python -m MODULE`, described by the first paragraph of the module's docstring."""
+    description = (doc or "").split("\n\n")[0]
+    return argparse.ArgumentParser(prog=f"python -m {module}", description=description, **options)
+
+
+def command(interrupted: str = "stopped") -> Callable[[Callable[[], int]], Callable[[], int]]:
+    """Turn errors and interruptions of a `main` into one line on stderr and an exit code.
+
+    Args:
+        interrupted: what Ctrl-C or SIGTERM leaves behind, and how to continue.
+    """
+
+    def decorate(main: Callable[[], int]) -> Callable[[], int]:
+        @functools.wraps(main)
+        def run() -> int:
+            try:
+                with interruptible():
+                    return main()
+            except ToolError as error:
+                say(f"error: {error}")
+                return error.exit_code
+            except BrokenPipeError:
+                sys.stdout = None  # Whoever read it is gone: nothing is left to flush.
+                return 0
+            except OSError as error:
+                say(f"error: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}")
+                return ToolError.exit_code
+            except KeyboardInterrupt:
+                say(f"interrupted; {interrupted}")
+                return INTERRUPTED
+
+        return run
+
+    return decorate
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let SIGTERM (a service manager's) unwind the program as SIGINT (Ctrl-C) does, so that children are stopped.
+
+    The first signal stops in good order, a second one at once; more are ignored, so that nothing is left behind.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    received = 0
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal received
+        received += 1
+        if received > 1:
+            for each in before:
+                signal.signal(each, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = {each: signal.signal(each, interrupt) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def say(text: str) -> None:
+    """Print progress, a notice or an error on stderr; stdout is left to results."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def print_json(document: Any) -> None:
+    """Print a document as one compact line, the last of stdout."""
+    print(json.dumps(document, separators=(",", ":"), ensure_ascii=False), flush=True)
+
+
+def text_table(rows: Sequence[Sequence[str]]) -> str:
+    """Align a header and rows for a terminal: the first column to the left, the others to the right."""
+    from rich.console import Console
+    from rich.table import Table
+
+    header, *body = rows
+    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="")
+    for column, title in enumerate(header):
+        grid.add_column(title, justify="right" if column else "left", no_wrap=True)
+    for row in body:
+        grid.add_row(*row)
+    console = Console(width=PIPED_WIDTH, highlight=False, markup=False, emoji=False, no_color=True)
+    with console.capture() as captured:
+        console.print(grid)
+    return "\n".join(line.rstrip() for line in captured.get().splitlines())
+
+
+def progress(items: Iterable[Item], title: str, total: int | None = None, hidden: bool = False) -> Iterator[Item]:
+    """Iterate with a progress bar on stderr, where that is a terminal; it disappears at the end."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    yield from track(items, title, total, console=console, transient=True, disable=hidden or not console.is_terminal)
+
+
+def positive(text: str) -> int:
+    """An option's value: a whole number above 0."""
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got '{text}'")
+    return int(text)
+
+
+def positive_float(text: str) -> float:
+    """An option's value: a finite number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got '{text}'")
+    return value
+
+
+def duration(text: str) -> float:
+    """An option's value: seconds, from 90, 90s, 5m or 1h."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
+    if not match or float(match[1]) <= 0:
+        raise argparse.ArgumentTypeError(f"expected a time as 90s, 5m or 1h, got '{text}'")
+    return float(match[1]) * SECONDS[match[2]]

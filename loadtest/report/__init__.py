@@ -1,0 +1,1 @@
+"""Reports: one page of plots, tables and notes, as HTML, Markdown and JSON."""

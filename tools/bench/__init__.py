@@ -1,0 +1,1 @@
+"""Benchmarks of the server, one file for each; `python -m tools.bench NAME` runs one."""

@@ -1,0 +1,1 @@
+"""Compare a model with its variants: accuracy, size, memory, latency and throughput."""

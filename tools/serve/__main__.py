@@ -1,0 +1,145 @@
+"""Serve the model repository with the real tritonserver, without Docker: `python -m tools.serve`.
+
+The `nvidia-pytriton` wheel carries NVIDIA's tritonserver binary and its Python backend. This module puts a backend
+directory together around them (ours stands in for libtorch), starts the server on the repository and looks after it:
+a context manager for tests and tools, a command for people.
+
+    python -m tools.serve                                  # ports 8000 (HTTP), 8001 (gRPC), 8002 (metrics)
+    python -m tools.serve --http-port 0 --grpc-port 0      # free ports, printed
+    python -m tools.serve --run 'python -m clients.status' # serve while a command runs, then stop
+    python -m tools.serve --model-control-mode=explicit    # any further tritonserver flag is passed through
+"""
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from clients.command import command, command_parser, say
+from tools.repository import REPOSITORY
+from tools.serve.hardware import HARDWARE
+from tools.serve.server_error import ServerError
+from tools.serve.tritonserver import Options, Server
+
+CHILD_SECONDS = 10  # What --run's command gets to end in when it is stopped.
+
+
+def _parser() -> argparse.ArgumentParser:
+    # What is not spelled out is tritonserver's, even where it begins like one of ours.
+    parser = command_parser("tools.serve", __doc__, allow_abbrev=False)
+    parser.epilog = "Further flags go to tritonserver as they are, for example --model-control-mode=explicit."
+    parser.add_argument("--repository", type=Path, default=REPOSITORY, help="model repository (default: %(default)s)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to bind (default: %(default)s)")
+    parser.add_argument("--http-port", type=int, default=8000, help="0 takes a free port (default: %(default)s)")
+    parser.add_argument("--grpc-port", type=int, default=8001, help="0 takes a free port (default: %(default)s)")
+    parser.add_argument("--metrics-port", type=int, default=8002, help="0 takes a free port (default: %(default)s)")
+    parser.add_argument(
+        "--hardware",
+        choices=HARDWARE,
+        default="auto",
+        help="cpu serves configs/cpu.pbtxt; auto is gpu where one is visible to torch (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--public-key",
+        type=Path,
+        metavar="PUBLIC.pem",
+        help="start only if all that is served was signed with the private key to this one (tools.sign)",
+    )
+    parser.add_argument("--ready-timeout", type=float, default=120, metavar="S", help="seconds to wait (default: 120)")
+    parser.add_argument("--verbose", action="store_true", help="show all that tritonserver logs")
+    parser.add_argument(
+        "--run",
+        metavar="COMMAND",
+        type=_words,
+        help="run a command against the server (TRITON_HTTP_URL, _GRPC_URL and _METRICS_URL set), then stop",
+    )
+    return parser
+
+
+def _words(command: str) -> list[str]:
+    try:
+        split = shlex.split(command)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{error} in {command}") from error
+    if not split:
+        raise argparse.ArgumentTypeError("the command is empty")
+    return split
+
+
+def _options(arguments: argparse.Namespace, flags: Sequence[str]) -> Options:
+    return Options(
+        repository=arguments.repository.resolve(),
+        host=arguments.host,
+        http_port=arguments.http_port,
+        grpc_port=arguments.grpc_port,
+        metrics_port=arguments.metrics_port,
+        hardware=arguments.hardware,
+        ready_timeout=arguments.ready_timeout,
+        verbose=arguments.verbose,
+        flags=flags,
+        public_key=arguments.public_key,
+        on_log=say,
+    )
+
+
+def _wait(server: Server) -> None:
+    """Stay until somebody stops us; a server that dies ends the wait with its log."""
+    print(
+        f"Serving at http://{server.http} (HTTP), {server.grpc} (gRPC), http://{server.metrics}/metrics; Ctrl-C stops"
+    )
+    sys.stdout.flush()
+    while True:
+        time.sleep(0.5)
+        server.check()
+
+
+def _run(server: Server, command: Sequence[str]) -> int:
+    """Run a command against the server and return its exit code, as a shell would give it.
+
+    Raises:
+        ServerError: the command cannot be started, or the server died under it.
+    """
+    addresses = {"HTTP": server.http, "GRPC": server.grpc, "METRICS": server.metrics}
+    env = {**os.environ, **{f"TRITON_{name}_URL": address for name, address in addresses.items()}}
+    try:
+        child = subprocess.Popen(command, env=env)
+    except OSError as error:
+        raise ServerError(f"--run: cannot start {command[0]} ({error.strerror})") from error
+    try:
+        while child.poll() is None:
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(0.2)
+            server.check()
+    finally:
+        child.terminate()
+        try:
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(CHILD_SECONDS)
+        finally:
+            child.kill()
+            child.wait()
+    code = child.returncode
+    return code if code >= 0 else 128 - code
+
+
+@command()
+def main() -> int:
+    """Serve until interrupted, or while the command of --run runs."""
+    arguments, flags = _parser().parse_known_args()
+    try:
+        with Server(_options(arguments, flags)) as server:
+            if arguments.run:
+                return _run(server, arguments.run)
+            _wait(server)
+    except KeyboardInterrupt:  # How a server is meant to end.
+        say("stopped")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

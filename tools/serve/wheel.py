@@ -1,0 +1,48 @@
+"""The `nvidia-pytriton` wheel, which carries tritonserver: every fact about how it is laid out is in this module."""
+
+import importlib.util
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from tools.serve.server_error import ServerError
+
+PYTORCH_BACKEND = Path(__file__).parent.parent / "backends" / "pytorch"
+
+
+def wheel_path(package: str) -> Path:
+    """Folder of an installed package, without importing it.
+
+    Raises:
+        ServerError: it is not installed.
+    """
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise ServerError(f"the Python package {package} is not installed; run `make setup`")
+    return Path(spec.submodule_search_locations[0])
+
+
+def assemble_backends(folder: Path) -> None:
+    """Fill a --backend-directory: the wheel's Python backend with this Python's stub, and our pytorch backend.
+
+    Copies, because Triton refuses a backend that is a link out of its folder.
+    """
+    wheel = wheel_path("pytriton") / "tritonserver"
+    stub = wheel / "python_backend_stubs" / f"{sys.version_info.major}.{sys.version_info.minor}"
+    if not stub.is_dir():
+        known = ", ".join(sorted(path.name for path in stub.parent.iterdir()))
+        raise ServerError(f"nvidia-pytriton has no stub for Python {stub.name}; it has {known}")
+    python = folder / "python"
+    python.mkdir()
+    for source in (*(wheel / "backends" / "python").glob("*.*"), stub / "triton_python_backend_stub"):
+        shutil.copy2(source, python)
+    shutil.copytree(PYTORCH_BACKEND, folder / "pytorch", ignore=shutil.ignore_patterns("__pycache__"))
+
+
+def environment() -> dict[str, str]:
+    """The server's environment: the wheel's libraries, and this Python first for the stubs."""
+    libraries = str(wheel_path("pytriton").parent / "nvidia_pytriton.libs")
+    paths = {"LD_LIBRARY_PATH": libraries, "PATH": str(Path(sys.executable).parent)}
+    joined = {name: os.pathsep.join(filter(None, (path, os.environ.get(name)))) for name, path in paths.items()}
+    return {**os.environ, **joined, "PYTHONDONTWRITEBYTECODE": "1"}

@@ -1,0 +1,1 @@
+"""Train a model by its recipe: settings, checkpoints and the training loop."""

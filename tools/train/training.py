@@ -1,0 +1,220 @@
+"""The training of a model by its recipe: data, epochs, checkpoints, distillation."""
+
+import argparse
+import math
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, interpolate
+from tqdm import tqdm
+
+from clients.errors import InvalidInput
+from clients.images import ImageSpec, image_spec, normalise
+from tools import datasets, recipes
+from tools.contract import read_contract
+from tools.datasets import ImageData, Images, Labels
+from tools.recipes import Recipe, RecipeError
+from tools.repository import REPOSITORY, RepositoryError
+from tools.torchscript import outputs
+from tools.train.beginning import begin
+from tools.train.checkpoints import checkpoint_path, resume, save
+from tools.train.settings import Settings, settings_from, settings_of_ancestor
+
+# So many training inputs are handed to a recipe's changes: enough to observe the ranges of activations.
+SAMPLES = 512
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network, before its recipe's `after`, and what it was trained on and with.
+
+    Attributes:
+        lineage: the settings of this training, then those of the parent and the teacher that it builds on.
+        checkpoint: name of the file with the weights: another one where anything that decides them has changed.
+        parent_accuracy: test accuracy of the parent's network; None without a parent.
+    """
+
+    settings: Settings
+    network: nn.Module
+    data: ImageData
+    accuracy: float
+    lineage: tuple[Settings, ...]
+    checkpoint: str
+    parent_accuracy: float | None = None
+
+
+class UnfinishedError(RecipeError):
+    """The weights that were asked for are not those of a finished training, and none is to be begun for them."""
+
+
+def load_data(recipe: Recipe, name: str) -> ImageData:
+    """The data set asked for, or for `auto` the first of the recipe's that can be had; no more of it than it uses."""
+    data = datasets.load_first(recipe.data) if name == "auto" else datasets.load(name)
+    return datasets.first(data, *recipe.limits) if recipe.limits else data
+
+
+def input_spec(model: str, repository: Path = REPOSITORY) -> ImageSpec:
+    """How the model wants its images, from its config.
+
+    Raises:
+        RepositoryError: the config cannot be read or does not say it.
+    """
+    try:
+        return image_spec(read_contract(model, repository))
+    except InvalidInput as error:
+        raise RepositoryError(str(error)) from error
+
+
+def inputs(images: Images, spec: ImageSpec, size: int | None = None) -> Tensor:
+    """Images as the model's input, by the same normalisation that clients use; scaled where they are of another size.
+
+    Args:
+        images: uint8 [N, H, W, C].
+        spec: how the model wants them.
+        size: pixels on each side, where they are not those of the spec.
+    """
+    tensor = torch.from_numpy(normalise(images, spec))
+    wanted = (size, size) if size else (spec.height, spec.width)
+    if spec.flat or tensor.shape[2:] == wanted:
+        return tensor
+    return interpolate(tensor, size=wanted, mode="bilinear", antialias=True)
+
+
+def accuracy(network: nn.Module, images: Images, labels: Labels, spec: ImageSpec, batch_size: int = 100) -> float:
+    """Share of images whose largest logit, in the network's first output, is the label's."""
+    parts = range(0, len(labels), batch_size)
+    chosen = [outputs(network, inputs(images[at : at + batch_size], spec))[0].argmax(1) for at in parts]
+    return float((torch.cat(chosen).numpy() == labels).mean())
+
+
+def samples(data: ImageData, spec: ImageSpec) -> Tensor:
+    """The training inputs that a recipe's changes get."""
+    return inputs(data.train_images[:SAMPLES], spec)
+
+
+def train(
+    settings: Settings, data: ImageData, fresh: bool = False, repository: Path = REPOSITORY, rebuild: bool = False
+) -> Trained:
+    """Follow the recipe to the end, from the last checkpoint if there is one; parent and teacher come first.
+
+    Args:
+        settings: what decides the weights, besides the recipe and the data.
+        data: what it is trained and tested on.
+        fresh: ignore an earlier checkpoint.
+        repository: where the model's config is.
+        rebuild: only put together what finished trainings have left; accuracies are not measured again (NaN).
+
+    Raises:
+        RecipeError, RepositoryError: the recipe or the model's config cannot be used.
+        UnfinishedError: `rebuild`, and an epoch is missing.
+    """
+    recipe, spec = recipes.trained(settings.model), input_spec(settings.model, repository)
+    ancestors = {
+        name: train(settings_of_ancestor(name, settings, repository), data, repository=repository, rebuild=rebuild)
+        for name in (recipe.parent, recipe.teacher)
+        if name
+    }
+    lineage = (settings, *(each for ancestor in ancestors.values() for each in ancestor.lineage))
+    parent = ancestors.get(recipe.parent or "")
+    torch.manual_seed(settings.seed)
+    network = begin(recipe, settings, parent.network if parent else None, samples(data, spec)).to(settings.device)
+    teacher = ancestors[recipe.teacher].network.to(settings.device) if recipe.teacher else None
+    path = checkpoint_path(list(lineage), data, spec)
+    with cpu_threads(recipe.threads):
+        follow(Course(recipe, settings, data, spec, network, teacher), path, fresh, rebuild)
+        network.cpu().eval()
+        score = math.nan if rebuild else accuracy(network, data.test_images, data.test_labels, spec)
+    return Trained(settings, network, data, score, lineage, path.name, parent.accuracy if parent else None)
+
+
+@contextmanager
+def cpu_threads(count: int | None) -> Iterator[None]:
+    """Let torch compute with so many threads in the block; None leaves it as it is."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@dataclass(frozen=True)
+class Course:
+    """All that the epochs of one training share."""
+
+    recipe: Recipe
+    settings: Settings
+    data: ImageData
+    spec: ImageSpec
+    network: nn.Module
+    teacher: nn.Module | None
+
+
+def follow(course: Course, path: Path, fresh: bool, rebuild: bool = False) -> None:
+    """Run the epochs that the checkpoint has not seen, and write one after each; none where it is to be there."""
+    settings = course.settings
+    optimizer = course.recipe.optimizer(course.network.parameters(), settings.lr)
+    done = 0 if fresh or not settings.epochs else resume(path, course.network, optimizer, settings)
+    if rebuild and done < settings.epochs:
+        raise UnfinishedError(f"{settings.model}: {path} has not seen all {settings.epochs} epochs")
+    for epoch in range(done, settings.epochs):
+        train_epoch(course, optimizer, epoch)
+        save(path, course.network, optimizer, epoch + 1)
+
+
+def train_epoch(course: Course, optimizer: torch.optim.Optimizer, epoch: int) -> None:
+    """One pass over the training set, with a progress bar."""
+    settings = course.settings
+    course.network.train()
+    # Seeded per epoch: a resumed training sees the order, and draws the dropout, of an uninterrupted one.
+    torch.manual_seed(settings.seed * 100_003 + epoch)
+    batches = list(torch.randperm(len(course.data.train_labels)).split(settings.batch_size))
+    title = f"{settings.model} epoch {epoch + 1}/{settings.epochs}"
+    with tqdm(batches, desc=title, unit="batch", leave=False, mininterval=0.5) as progress:
+        for indices in progress:
+            loss = loss_of(course, indices, size_in(course.recipe, epoch))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    print(f"{title}: loss {loss.item():.4f}", file=sys.stderr)
+
+
+def size_in(recipe: Recipe, epoch: int) -> int | None:
+    """Pixels on each side in an epoch, counted from 0; None for the size that is served."""
+    return recipe.sizes[epoch] if epoch < len(recipe.sizes) else None
+
+
+def loss_of(course: Course, indices: Tensor, size: int | None) -> Tensor:
+    """The loss of one batch: against the labels, and the teacher's answers where there is one."""
+    data, device = course.data, course.settings.device
+    batch = inputs(data.train_images[indices.numpy()], course.spec, size).to(device)
+    labels = torch.from_numpy(data.train_labels[indices.numpy()]).to(device)
+    with torch.autocast(device, torch.bfloat16, enabled=course.recipe.autocast and has_bfloat16(device)):
+        logits = course.network(batch)
+    logits = logits.float()
+    if course.teacher is None or course.recipe.distillation is None:
+        return cross_entropy(logits, labels)
+    with torch.no_grad():
+        answers = course.teacher(batch)
+    return course.recipe.distillation(logits, labels, answers)
+
+
+@cache
+def has_bfloat16(device: str) -> bool:
+    """Whether the device has instructions for bfloat16, without which it is slower than float32."""
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    has = torch.cpu.get_capabilities()
+    return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
+
+
+def train_from(arguments: argparse.Namespace, model: str, repository: Path = REPOSITORY) -> Trained:
+    """Train as the command line says."""
+    data = load_data(recipes.trained(model), arguments.data)
+    return train(settings_from(arguments, model, data), data, arguments.fresh, repository)
