@@ -22,13 +22,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 from tritonclient.utils import triton_to_np_dtype
 
 from clients.aio import AsyncClient
 from clients.array_source import array_source
 from clients.chunks import STAGED, Chunk, Store, open_store, publish
-from clients.command import positive
+from clients.command import positive, progress_counter
 from clients.connection import Connection, add_connection_arguments, connection_from
 from clients.contract import Array, Contract
 from clients.errors import ClientError, InvalidInput
@@ -69,15 +68,9 @@ async def ask_contract(connection: Connection, model: str) -> Contract:
 
 async def infer(connection: Connection, plan: Plan, source: Source, store: Store) -> None:
     """Put every row that is missing into the store."""
-    with progress_bar(plan.rows, finished_rows(store)) as bar:
+    with progress_counter("rows", plan.rows, finished_rows(store)) as advance:
         async with AsyncClient(connection) as client:
-            await Run(client, plan, source, store, bar.update).finish()
-
-
-def progress_bar(rows: int, done: int) -> Any:
-    """Rows and rows per second on stderr; a log file gets a line every ten seconds."""
-    seconds = 0.1 if sys.stderr.isatty() else 10.0
-    return tqdm(total=rows, initial=done, unit=" rows", mininterval=seconds, file=sys.stderr)
+            await Run(client, plan, source, store, advance).finish()
 
 
 def finished_rows(store: Store) -> int:

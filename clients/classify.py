@@ -14,11 +14,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from clients.classification import Answer, classify_files, show
 from clients.client import Client
-from clients.command import positive
+from clients.command import positive, progress
 from clients.connection import add_connection_arguments, connection_from
 from clients.errors import ClientError
 from clients.images import image_files
@@ -55,8 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     files = image_files(arguments.images)
     with Client(connection_from(arguments)) as client:
         stream = classify_files(client, files, arguments.model, arguments.top, arguments.batch_size)
-        hidden = len(files) <= arguments.batch_size or None
-        answers = list(tqdm(stream, total=len(files), unit="image", leave=False, disable=hidden))
+        answers = list(progress(stream, "classifying", len(files), hidden=len(files) <= arguments.batch_size))
     document = summary(arguments.model, answers, arguments.truth)
     if arguments.json:
         print(json.dumps(document, separators=(",", ":")))

@@ -17,6 +17,7 @@ import re
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
@@ -29,6 +30,7 @@ INTERRUPTED = 130
 SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 # Wider than any table: one that is piped into a file is never wrapped.
 PIPED_WIDTH = 10_000
+LOG_SECONDS = 10.0  # between two lines of progress where stderr is no terminal
 
 
 def command_parser(module: str, doc: str | None, **options: Any) -> argparse.ArgumentParser:
@@ -129,6 +131,31 @@ def progress(items: Iterable[Item], title: str, total: int | None = None, hidden
 
     console = Console(stderr=True)
     yield from track(items, title, total, console=console, transient=True, disable=hidden or not console.is_terminal)
+
+
+@contextmanager
+def progress_counter(unit: str, total: int, done: int = 0) -> Iterator[Callable[[int], None]]:
+    """Show how many units of a total are done; gives a function that adds to them.
+
+    A terminal gets a bar that disappears at the end, a log file a line every ten seconds and one at the end.
+    """
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress
+
+    console, logged = Console(stderr=True), time.monotonic()
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(unit, total=total, completed=done)
+
+        def advance(count: int) -> None:
+            nonlocal done, logged
+            done += count
+            bar.update(task, advance=count)
+            if not console.is_terminal and (done >= total or time.monotonic() - logged > LOG_SECONDS):
+                logged = time.monotonic()
+                say(f"{done:,} of {total:,} {unit}")
+
+        yield advance
 
 
 def positive(text: str) -> int:

@@ -25,7 +25,7 @@ Patch = pytest.MonkeyPatch
 
 @pytest.fixture(autouse=True)
 def checkpoints(tmp_path: Path, monkeypatch: Patch) -> None:
-    monkeypatch.setattr("tools.checkpoints.CHECKPOINTS", tmp_path / "checkpoints")
+    monkeypatch.setattr("tools.train.checkpoints.CHECKPOINTS", tmp_path / "checkpoints")
 
 
 @pytest.fixture

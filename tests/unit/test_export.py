@@ -49,7 +49,7 @@ def repository(tmp_path: Path) -> Path:
 @pytest.fixture
 def run(repository: Path, checkpoints: Path, tmp_path: Path, monkeypatch: Patch) -> Export:
     """Run the command on a copy of the repository with a short training; returns its exit code."""
-    monkeypatch.setattr("tools.checkpoints.CHECKPOINTS", checkpoints)
+    monkeypatch.setattr("tools.train.checkpoints.CHECKPOINTS", checkpoints)
 
     def export_model(*arguments: str) -> int:
         places = ["--repository", str(repository), "--samples", str(tmp_path / "samples")]
@@ -218,7 +218,7 @@ def test_torchscript_must_return_the_shape_and_dtype_of_eager(found: Tensor) -> 
 def test_a_version_that_exists_is_refused_before_anything_is_trained(
     run: Export, repository: Path, tmp_path: Path, monkeypatch: Patch, capsys: Printed
 ) -> None:
-    monkeypatch.setattr("tools.checkpoints.CHECKPOINTS", tmp_path / "none")
+    monkeypatch.setattr("tools.train.checkpoints.CHECKPOINTS", tmp_path / "none")
     untouched = contents(repository)
     assert run("--version=1") == 1
     assert "/mnist_mlp/1 exists and versions never change; choose another --version" in capsys.readouterr().err

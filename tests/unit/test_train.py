@@ -44,7 +44,7 @@ Printed = pytest.CaptureFixture[str]
 @pytest.fixture(autouse=True)
 def checkpoints(tmp_path: Path, monkeypatch: Patch) -> Path:
     """A folder of this test alone for checkpoints."""
-    monkeypatch.setattr("tools.checkpoints.CHECKPOINTS", tmp_path / "checkpoints")
+    monkeypatch.setattr("tools.train.checkpoints.CHECKPOINTS", tmp_path / "checkpoints")
     return tmp_path / "checkpoints"
 
 
@@ -130,7 +130,7 @@ def test_a_training_that_is_interrupted_goes_on_to_the_weights_of_one_that_is_no
     arguments = parser.parse_args(options[1:])
     resumed = training.train_from(arguments, MODEL)
     assert epochs_run(capsys.readouterr().err) == list(range(done + 1, EPOCHS + 1))
-    monkeypatch.setattr("tools.checkpoints.CHECKPOINTS", tmp_path / "others")
+    monkeypatch.setattr("tools.train.checkpoints.CHECKPOINTS", tmp_path / "others")
     uninterrupted = training.train_from(arguments, MODEL)
     assert epochs_run(capsys.readouterr().err) == list(range(1, EPOCHS + 1))
     assert same(resumed, uninterrupted) and resumed.accuracy == uninterrupted.accuracy

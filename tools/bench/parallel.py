@@ -17,10 +17,9 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from tqdm import tqdm
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from clients.command import text_table
+from clients.command import progress, text_table
 from loadtest.report import page
 from tools.bench.backend import default_models
 from tools.bench.copies import Change, write_copy
@@ -119,7 +118,7 @@ def bench(model: str, arguments: argparse.Namespace) -> Figures:
             steps = [
                 (copy, level) for _ in range(arguments.rounds) for copy in copies for level in arguments.concurrency
             ]
-            for copy, level in tqdm(steps, desc=model, unit="measurement", leave=False):
+            for copy, level in progress(steps, model):
                 one = measure(copy, url, arguments.protocol, level, arguments.seconds)
                 seen.setdefault(copies[copy], {}).setdefault(level, []).append((one.rate, one.p99_ms))
                 server.check()

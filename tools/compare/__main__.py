@@ -20,9 +20,9 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from clients.client import Client
+from clients.command import progress
 from clients.connection import Connection
 from clients.errors import ClientError
 from tools import recipes
@@ -114,7 +114,7 @@ def answers(client: Client, model: str, data: ImageData, repository: Path) -> Ri
     starts = range(0, len(data.test_labels), size)
     output = client.contract(model).outputs[0].name
     chosen = []
-    for at in tqdm(starts, desc=f"{model}: test set", unit="batch", leave=False, mininterval=0.5):
+    for at in progress(starts, f"{model}: test set"):
         images = training.inputs(data.test_images[at : at + size], spec).numpy()
         chosen.append(client.infer(model, images, [output])[output].argmax(1))
     right: Right = np.concatenate(chosen) == data.test_labels
@@ -126,7 +126,7 @@ def speeds(members: list[str], server: Server, arguments: argparse.Namespace) ->
     url = server.address(arguments.protocol)
     seen: dict[str, list[tuple[Measurement, Measurement]]] = {name: [] for name in members}
     steps = [name for _ in range(arguments.rounds) for name in members]
-    for name in tqdm(steps, desc="speed", unit="measurement", leave=False):
+    for name in progress(steps, "speed"):
         single, many = (
             measure(name, url, arguments.protocol, concurrency, arguments.seconds)
             for concurrency in (1, arguments.concurrency)

@@ -11,8 +11,8 @@ import pickle
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
+from clients.command import progress
 from tools.datasets import Split, cifar10, drawing
 from tools.datasets.files import reading, staged
 from tools.torchvision_import import load_torchvision
@@ -62,8 +62,7 @@ def write(root: Path, per_batch: int = PER_BATCH) -> None:
     """Draw all batches, with so many images each; about 12 seconds on one core for the whole set."""
     with staged(root / FOLDER) as folder:
         sums = {META: put(folder / META, {"label_names": list(CLASSES)})}
-        batches = tqdm(cifar10.BATCH_FILES, desc="drawing silhouettes", unit="batch", leave=False)
-        for number, name in enumerate(batches):
+        for number, name in enumerate(progress(cifar10.BATCH_FILES, "drawing silhouettes")):
             sums[name] = put(folder / name, batch(np.random.default_rng([SEED, number]), per_batch))
         (folder / CHECKSUMS).write_text(json.dumps(sums, indent=2))
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate
-from tqdm import tqdm
 
+from clients.command import progress
 from clients.errors import InvalidInput
 from clients.images import ImageSpec, image_spec, normalise
 from tools import datasets, recipes
@@ -176,12 +176,11 @@ def train_epoch(course: Course, optimizer: torch.optim.Optimizer, epoch: int) ->
     torch.manual_seed(settings.seed * 100_003 + epoch)
     batches = list(torch.randperm(len(course.data.train_labels)).split(settings.batch_size))
     title = f"{settings.model} epoch {epoch + 1}/{settings.epochs}"
-    with tqdm(batches, desc=title, unit="batch", leave=False, mininterval=0.5) as progress:
-        for indices in progress:
-            loss = loss_of(course, indices, size_in(course.recipe, epoch))
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+    for indices in progress(batches, title):
+        loss = loss_of(course, indices, size_in(course.recipe, epoch))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
     print(f"{title}: loss {loss.item():.4f}", file=sys.stderr)
 
 

@@ -8,9 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from clients.client import Client
+from clients.command import progress
 from clients.connection import Connection, Protocol
 from clients.contract import Contract
 from clients.errors import ModelNotFound
@@ -153,8 +152,8 @@ class Verifier:
 
     def go(self, target: Target, held: HeldOut, todo: Sequence[tuple[Way, Any]]) -> list[Pass]:
         """Go all ways, with a progress bar."""
-        with tqdm(todo, desc=target.model, unit="way", leave=False, mininterval=0.5) as progress:
-            return [go(self.reached[way.protocol], target, way, held.inputs, rows) for way, rows in progress]
+        steps = progress(todo, target.model)
+        return [go(self.reached[way.protocol], target, way, held.inputs, rows) for way, rows in steps]
 
     def served(self, model: str) -> dict[str, int]:
         """The version that a request without one goes to, of a model and of each that it needs."""
