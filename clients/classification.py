@@ -9,7 +9,7 @@ import numpy as np
 from clients.client import Client
 from clients.contract import Array, Contract
 from clients.errors import InvalidInput
-from clients.image_source import Readers, image_readers
+from clients.images import Readers, image_readers
 from clients.wire import Label
 
 

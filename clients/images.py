@@ -5,18 +5,20 @@ for a flat input, IMAGE_SHAPE) and the server passes it on.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from clients.contract import Array, Contract
-from clients.decoding import DAMAGE, MODES, decode, reason
+from clients.contract import Array, Contract, names, shape
+from clients.decoding import DAMAGE, FORMATS, MODES, check_pixels, decode, reason
 from clients.errors import InvalidInput
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+# What makes a row of a file, and a tensor of stacked rows.
+Readers = tuple[Callable[[Path], Array], Callable[[Array], Array]]
 
 
 @dataclass(frozen=True)
@@ -144,3 +146,60 @@ def image_files(paths: Iterable[Path]) -> list[Path]:
 def images_below(folder: Path) -> list[Path]:
     """All files below a folder that are called like images, sorted."""
     return sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+
+
+def image_readers(contract: Contract) -> Readers:
+    """How a file becomes a row, and stacked rows a tensor: a file's bytes, its pixels, or normalised planes."""
+    if len(contract.inputs) != 1:
+        raise InvalidInput(
+            f"{contract.model} takes {len(contract.inputs)} inputs ({names(contract.inputs)}), an image file is one; "
+            "give a .npz with an array for each"
+        )
+    (wanted,) = contract.inputs
+    if wanted.datatype == "BYTES":
+        dims = tuple(1 if dim == -1 else dim for dim in wanted.dims)
+        return lambda file: file_bytes(file).reshape(dims), np.asarray
+    if wanted.datatype == "UINT8" and len(wanted.dims) == 3:
+        return pixel_reader(contract), np.asarray
+    spec = image_spec(contract)
+    return lambda file: load_image(file, spec), lambda pixels: normalise(pixels, spec)
+
+
+def pixel_reader(contract: Contract) -> Callable[[Path], Array]:
+    """How a file becomes uint8 [H, W, C]: squeezed to the model's size, or of its own size where the model's varies."""
+    height, width, channels = contract.inputs[0].dims
+    channels = 3 if channels == -1 else channels
+    if channels not in MODES:
+        raise InvalidInput(
+            f"{contract.model}: expected an image input [height, width, channels] with 1 or 3 channels, "
+            f"got {shape(contract.inputs[0].dims)}; give a .npy of what it takes"
+        )
+    if -1 in (height, width):
+        return lambda file: own_pixels(file, channels)
+    zeros = (0.0,) * channels
+    spec = ImageSpec(channels, height, width, zeros, zeros, flat=False)
+    return lambda file: load_image(file, spec)
+
+
+def own_pixels(path: Path, channels: int) -> Array:
+    """Decode an image file as `load_image` does, at its own size: uint8 [H, W, C].
+
+    Raises:
+        InvalidInput: as `load_image`.
+    """
+    picture = open_image(path, channels)
+    return np.asarray(picture, np.uint8).reshape(picture.height, picture.width, channels)
+
+
+def file_bytes(path: Path) -> Array:
+    """An image file as it is: one object, bytes. Its head is looked at here: a server may refuse a whole batch for it.
+
+    Raises:
+        InvalidInput: as `load_image`, as far as the file's head shows it.
+    """
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            check_pixels(image)
+        return np.array([path.read_bytes()], dtype=object)
+    except DAMAGE as error:
+        raise InvalidInput(f"{path} is not an image that can be read: {reason(error)}") from error

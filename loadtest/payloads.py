@@ -14,8 +14,7 @@ from clients.client import Client
 from clients.connection import Protocol
 from clients.contract import Array, Contract, TensorSpec
 from clients.errors import InvalidInput
-from clients.image_source import image_readers
-from clients.images import image_files
+from clients.images import image_files, image_readers
 
 SAMPLES = Path("build/samples")
 BODIES = 16

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clients import chunks
-from clients.array_source import array_source
-from clients.batch import partial_folder, stop
-from clients.chunks import Chunk, open_store
+from clients.batch import chunks
+from clients.batch.__main__ import partial_folder, stop
+from clients.batch.array_source import array_source
+from clients.batch.chunks import Chunk, open_store
+from clients.batch.inflight import Answer, assembled, first_good, joined, plain
+from clients.batch.plan import IN_FLIGHT, Plan, job_of, make_plan
 from clients.contract import Contract, TensorSpec
 from clients.errors import InvalidInput
-from clients.inflight import Answer, assembled, first_good, joined, plain
-from clients.plan import IN_FLIGHT, Plan, job_of, make_plan
 from tools.repository import ROOT
 
 JOB = {"model": "m", "model_version": "1", "batch_size": 2, "input": {"sha256": "00"}}
@@ -211,7 +211,7 @@ def test_a_store_refuses_rows_that_fit_no_column(begun: Path) -> None:
 
 
 def test_it_starts_without_pyarrow() -> None:
-    program = "import sys, clients.batch; sys.exit('pyarrow' in sys.modules)"
+    program = "import sys, clients.batch.__main__; sys.exit('pyarrow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT).returncode == 0
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from clients.errors import InvalidInput
-from clients.replies import LENGTH, Reply, agree, renamed
-from clients.rollout import Terms, Trial
-from clients.sequential import SequentialTest, below
+from clients.router.replies import LENGTH, Reply, agree, renamed
+from clients.router.sequential import SequentialTest, below
+from clients.router.trial import Terms, Trial
 
 
 def decided(rate: float, seed: int) -> SequentialTest:

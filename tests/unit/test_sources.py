@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clients.array_source import array_source
-from clients.batch import open_source
+from clients.batch.__main__ import open_source
+from clients.batch.array_source import array_source
+from clients.batch.image_source import image_source
 from clients.contract import Array, Contract, TensorSpec
 from clients.errors import InvalidInput
-from clients.image_source import image_source
 
 
 def contract(*inputs: TensorSpec, most: int = 4, **parameters: str) -> Contract:

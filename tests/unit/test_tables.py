@@ -7,12 +7,12 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 
-from clients import tables
-from clients.batch import declared
-from clients.chunks import Chunk
+from clients.batch import tables
+from clients.batch.__main__ import declared
+from clients.batch.chunks import Chunk
+from clients.batch.tables import Table, check_format, write_table
 from clients.contract import Array, Contract, TensorSpec
 from clients.errors import InvalidInput
-from clients.tables import Table, check_format, write_table
 
 X = TensorSpec("X", "FP32", (3,))
 

@@ -33,8 +33,7 @@ from PIL import Image
 from clients.client import Client
 from clients.connection import Connection
 from clients.errors import ClientError
-from clients.image_source import Readers, image_readers
-from clients.images import image_files
+from clients.images import Readers, image_files, image_readers
 from tools.repository import ROOT, RepositoryError, model_names, read_config, versions
 from tools.serve.hardware import HARDWARE
 from tools.serve.server_error import ServerError

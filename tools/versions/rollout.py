@@ -24,7 +24,7 @@ from contextlib import ExitStack, contextmanager
 from clients.client import Client
 from clients.command import positive, say
 from clients.connection import Connection
-from clients.rollout import MODES, Terms
+from clients.router.trial import MODES, Terms
 from tools.verify.__main__ import UNTRIED
 from tools.verify.effort import add_effort_arguments
 from tools.verify.heldout import held_out

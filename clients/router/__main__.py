@@ -23,8 +23,8 @@ from aiohttp import web
 
 from clients.connection import ADDRESS
 from clients.errors import InvalidInput
-from clients.rollout import Terms, Trial
-from clients.routing import Router
+from clients.router.proxy import Router
+from clients.router.trial import Terms, Trial
 
 LARGEST_BODY = 256 * 2**20
 

@@ -13,11 +13,11 @@ import numpy as np
 
 from clients import retry
 from clients.aio import AsyncClient
-from clients.chunks import Chunk, Store, check_even
+from clients.batch.chunks import Chunk, Store, check_even
+from clients.batch.plan import Plan, stretches
+from clients.batch.sources import Source
 from clients.contract import Array
 from clients.errors import ClientError, ConnectionLost, ModelNotFound, RequestRejected, ServerFailed
-from clients.plan import Plan, stretches
-from clients.sources import Source
 
 # Refused stretches that wait for the end of a round; their chunks wait in memory with them.
 MOST_REFUSED = 32

@@ -25,17 +25,17 @@ import numpy as np
 from tritonclient.utils import triton_to_np_dtype
 
 from clients.aio import AsyncClient
-from clients.array_source import array_source
-from clients.chunks import STAGED, Chunk, Store, open_store, publish
+from clients.batch.array_source import array_source
+from clients.batch.chunks import STAGED, Chunk, Store, open_store, publish
+from clients.batch.image_source import image_source
+from clients.batch.inflight import Run
+from clients.batch.plan import IN_FLIGHT, Plan, job_of, make_plan
+from clients.batch.sources import Source
+from clients.batch.tables import Table, check_format, write_table
 from clients.command import positive, progress_counter
 from clients.connection import Connection, add_connection_arguments, connection_from
 from clients.contract import Array, Contract
 from clients.errors import ClientError, InvalidInput
-from clients.image_source import image_source
-from clients.inflight import Run
-from clients.plan import IN_FLIGHT, Plan, job_of, make_plan
-from clients.sources import Source
-from clients.tables import Table, check_format, write_table
 
 # Half a minute, for a server that restarts; a deadline that a slow model meets while all requests wait in its queue.
 RETRIES, TIMEOUT_S = 30, 300.0

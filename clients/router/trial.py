@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from clients.errors import InvalidInput
-from clients.replies import Reply, agree
-from clients.sequential import SequentialTest, below
+from clients.router.replies import Reply, agree
+from clients.router.sequential import SequentialTest, below
 
 Mode = Literal["shadow", "canary"]
 MODES: tuple[Mode, ...] = ("shadow", "canary")

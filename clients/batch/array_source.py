@@ -13,9 +13,9 @@ from typing import IO, Any
 import numpy as np
 from numpy.lib import format as npy
 
+from clients.batch.sources import Loaded
 from clients.contract import Array, Contract
 from clients.errors import InvalidInput
-from clients.sources import Loaded
 
 UNREADABLE = (ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.lib import format as npy
 
-from clients.chunks import Chunk
+from clients.batch.chunks import Chunk
 from clients.contract import Array
 from clients.errors import InvalidInput
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from tritonclient.utils import triton_to_np_dtype
 
+from clients.batch.sources import Source
 from clients.contract import Contract, names
 from clients.errors import InvalidInput
-from clients.sources import Source
 
 # A chunk is written in one go, and lost in one go when the process is killed.
 CHUNK_ROWS = 256

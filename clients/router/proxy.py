@@ -1,6 +1,6 @@
 """Requests on their way through the router: passed on, or answered by a model and its candidate at once.
 
-`clients.router` is the command; this is what it does with a request.
+`clients.router` is the command; this is what happens to a request.
 """
 
 import asyncio
@@ -17,8 +17,8 @@ from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector, web
 from multidict import CIMultiDict
 from yarl import URL
 
-from clients.replies import Reply, renamed
-from clients.rollout import Trial
+from clients.router.replies import Reply, renamed
+from clients.router.trial import Trial
 
 # Requests that name a version mean that one, and are left alone.
 INFER = re.compile(r"/v2/models/([^/]+)/infer")
