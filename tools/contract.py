@@ -10,7 +10,7 @@ import torch
 from tritonclient.grpc.model_config_pb2 import DataType
 
 from clients.contract import Contract, TensorSpec
-from tools.backends.pytorch.signature import TORCH_DTYPES
+from tools.backends.pytorch.binding import TORCH_DTYPES
 from tools.repository import REPOSITORY, RepositoryError, read_config
 
 VARIABLE_DIM = 8  # The size that a proof tries where the config leaves one open (-1).

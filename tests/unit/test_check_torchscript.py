@@ -12,9 +12,9 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from tests.differential.examples import FORWARD, torchscript
 from tools import torchscript as writer
-from tools.backends.pytorch.signature import Argument, SignatureError, bind_inputs, bind_outputs
+from tools.backends.pytorch.binding import Argument, BindingError, bind_inputs, bind_outputs
 from tools.check import pytorch
-from tools.check.archive import NoTorchScript, read_archive
+from tools.check.archive import ArchiveError, read_archive
 from tools.check.finding import Rule
 from tools.check.rules import check
 from tools.repository import ROOT, as_triton_json
@@ -101,7 +101,7 @@ def test_files_that_are_no_torchscript_are_told_what_they_seem_to_be(what: Any, 
         file.write_text("version https://git-lfs.github.com/spec/v1\n")
     else:
         torch.save(what, file)
-    with pytest.raises(NoTorchScript, match=message):
+    with pytest.raises(ArchiveError, match=message):
         read_archive(file)
     assert ("torchscript-file", "error") in found(model(tmp_path / "repository", file.read_bytes(), IO))
 
@@ -146,6 +146,6 @@ def test_what_the_backend_is_said_to_refuse_is_refused_by_its_own_code(rule: Rul
         # How values are refused is asked of a real server elsewhere; here, that the backend reads these names.
         assert all(f'config, "{name}"' in BACKEND.read_text() for name in config["parameters"])
         return
-    with pytest.raises(SignatureError):
+    with pytest.raises(BindingError):
         bind_outputs(config)
         bind_inputs(config, [Argument("INPUT__0", "TensorType")])

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from tools.backends.pytorch.signature import Argument
+from tools.backends.pytorch.binding import Argument
 
 OPERATOR = re.compile(r"\bops\.(\w+)\.(\w+)|\btorch\.(\w+)\(")
 # The type of an argument as it is written, up to a bracket → torch's name for its kind.
@@ -26,7 +26,7 @@ KINDS = {
 KINDS |= {"int": "IntType", "float": "FloatType", "bool": "BoolType", "Tuple": "TupleType"}
 
 
-class NoTorchScript(ValueError):
+class ArchiveError(ValueError):
     """The file is no TorchScript; the message says what it seems to be."""
 
 
@@ -51,7 +51,7 @@ def read_archive(file: Path) -> Archive:
     """Read a TorchScript file.
 
     Raises:
-        NoTorchScript: it is something else.
+        ArchiveError: it is something else.
     """
     return read_unchanged(file, file.stat().st_mtime_ns)
 
@@ -61,12 +61,12 @@ def read_unchanged(file: Path, changed: int) -> Archive:
     """Read a file that has last changed at some time; once for all config names that it is served under."""
     del changed
     if not zipfile.is_zipfile(file):
-        raise NoTorchScript("no zip archive, as every TorchScript file is")
+        raise ArchiveError("no zip archive, as every TorchScript file is")
     with zipfile.ZipFile(file) as archive:
         names = {name.partition("/")[2]: name for name in archive.namelist()}
         code = {name: archive.read(full).decode() for name, full in names.items() if name.endswith(".py")}
         if "data.pkl" not in names or not any(name.startswith("code/") for name in code):
-            raise NoTorchScript("an archive without code: weights alone, or a module that was pickled (torch.save)")
+            raise ArchiveError("an archive without code: weights alone, or a module that was pickled (torch.save)")
         head = forward_of(saved_class(archive.read(names["data.pkl"])), code)
         version = archive.read(names["version"]).decode().strip() if "version" in names else "0"
     arguments, returned = head
@@ -79,7 +79,7 @@ def saved_class(pickle: bytes) -> str:
     for operation, argument, _ in pickletools.genops(pickle):
         if operation.name == "GLOBAL" and str(argument).startswith("__torch__"):
             return str(argument).replace(" ", ".")
-    raise NoTorchScript("an archive that holds no module")
+    raise ArchiveError("an archive that holds no module")
 
 
 def forward_of(name: str, code: dict[str, str]) -> tuple[tuple[Argument, ...], str]:
@@ -89,7 +89,7 @@ def forward_of(name: str, code: dict[str, str]) -> tuple[tuple[Argument, ...], s
     match = re.search(rf"^class {re.escape(short)}\(Module\):(.*?)(?=^class |\Z)", text, re.DOTALL | re.MULTILINE)
     head = re.search(r"  def forward\((.*?)\) -> ([^\n]+):\n", match[1], re.DOTALL) if match else None
     if head is None:
-        raise NoTorchScript(f"a module ({short}) without forward")
+        raise ArchiveError(f"a module ({short}) without forward")
     _, *arguments = split(head[1])
     return tuple(argument(each) for each in arguments), head[2]
 

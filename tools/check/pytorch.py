@@ -1,17 +1,17 @@
 """What NVIDIA's pytorch backend refuses: data types, naming conventions, parameters.
 
-The conventions are those of tools/backends/pytorch/signature.py, which serves by them.
+The conventions are those of tools/backends/pytorch/binding.py, which serves by them.
 """
 
 from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import Any
 
-from tools.backends.pytorch.signature import (
+from tools.backends.pytorch.binding import (
     INDEXED,
     STRING,
     TORCH_DTYPES,
-    SignatureError,
+    BindingError,
     bind_outputs,
     check_type,
     indices,
@@ -113,7 +113,7 @@ def check_types(model: Model, config: dict[str, Any]) -> Iterator[Finding]:
         for number, tensor in enumerate(config.get(role, [])):
             try:
                 check_type(tensor, role, config)
-            except SignatureError:
+            except BindingError:
                 text = tensor["data_type"] == STRING
                 yield TYPE.at(
                     model.place(role, number, "data_type"),
@@ -128,13 +128,13 @@ def check_names(model: Model, config: dict[str, Any]) -> Iterator[Finding]:
     """Names from which arguments and results follow."""
     try:
         bind_outputs(config)
-    except SignatureError:
+    except BindingError:
         yield NO_OUTPUT.at(model.place(), found="no output", expected="at least one", remedy="add `output [ … ]`")
     names = [tensor["name"] for tensor in config.get("input", [])]
     if not model.config.HasField("sequence_batching"):
         try:
             order(names, [argument.name for argument in arguments_of(model)])
-        except SignatureError:
+        except BindingError:
             yield INDEX.at(
                 model.place("input"),
                 found=f"inputs {', '.join(names)}",

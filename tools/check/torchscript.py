@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from tritonclient.grpc.model_config_pb2 import ModelInstanceGroup
 
-from tools.backends.pytorch.signature import Argument, SignatureError, bind_inputs, bind_outputs
-from tools.check.archive import Archive, NoTorchScript, read_archive
+from tools.backends.pytorch.binding import Argument, BindingError, bind_inputs, bind_outputs
+from tools.check.archive import Archive, ArchiveError, read_archive
 from tools.check.finding import Finding, Place, Rule
 from tools.check.layout import file_name
 from tools.check.served import FILES, Model
@@ -32,7 +32,7 @@ def arguments_of(model: Model) -> tuple[Argument, ...]:
         file = model.folder / str(version) / file_name(model)
         try:
             return read_archive(file).arguments if file.is_file() else ()
-        except NoTorchScript:
+        except ArchiveError:
             return ()
     return ()
 
@@ -47,7 +47,7 @@ def check(model: Model) -> Iterator[Finding]:
             continue
         try:
             archive = read_archive(file)
-        except NoTorchScript as error:
+        except ArchiveError as error:
             remedy = "save it with torch.jit.save(torch.jit.trace(…)) or torch.jit.script"
             yield NO_ARCHIVE.at(Place(file), found=str(error), expected="TorchScript", remedy=remedy)
             continue
@@ -68,7 +68,7 @@ def check_archive(model: Model, archive: Archive, place: Place) -> Iterator[Find
     if not model.config.sequence_batching.state:
         try:
             bind_inputs(config, archive.arguments)
-        except SignatureError as error:
+        except BindingError as error:
             yield INPUTS.at(
                 model.place("input"),
                 found=str(error),

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tools.backends.pytorch import signature
+from tools.backends.pytorch import binding
 from tools.contract import Value
 from tools.export.agreement import ProofError, UnservableError
 
@@ -103,7 +103,7 @@ def calling(network: nn.Module, inputs: Sequence[str], squeezed: Sequence[str] =
     if len(inputs) > len(names):
         raise ProofError(f"forward takes {listed(names)}, which are fewer than the inputs {listed(inputs)}")
     by_name = all(name in names for name in inputs)
-    chosen = signature.order(inputs, names) if by_name else tuple(names[: len(inputs)])
+    chosen = binding.order(inputs, names) if by_name else tuple(names[: len(inputs)])
     if missing := [name for name in required if name not in chosen]:
         raise ProofError(f"forward takes {listed(names)}, but there is no input for {listed(missing)}")
     return Calling(chosen, whole=len(chosen) == len(names), squeezed=frozenset(squeezed))

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tools.backends.pytorch import signature
+from tools.backends.pytorch import binding
 from tools.contract import Value, read_contract
 from tools.export import origin, proof
 from tools.export.calling import Served, calling
@@ -44,13 +44,13 @@ def served_as(network: nn.Module, model: str, recipe: Imported, repository: Path
 def input_names(served: Served, model: str, repository: Path) -> tuple[str, ...]:
     """The inputs of config.pbtxt in the order of the served file's arguments."""
     names = [spec.name for spec in read_contract(model, repository).inputs]
-    return signature.order(names, served.call.names)
+    return binding.order(names, served.call.names)
 
 
 def output_places(model: str, repository: Path) -> dict[str, int]:
     """The outputs of config.pbtxt, and the place of each in what `forward` returns."""
     config = as_triton_json(read_config(model, repository=repository))
-    return {output.name: output.index for output in signature.bind_outputs(config)}
+    return {output.name: output.index for output in binding.bind_outputs(config)}
 
 
 def example_values(served: Served, model: str, recipe: Imported, repository: Path) -> list[Value]:

@@ -16,7 +16,7 @@ from tritonclient.grpc.model_config_pb2 import ModelInstanceGroup
 
 from clients.contract import Contract, TensorSpec
 from tools import torchscript
-from tools.backends.pytorch import signature
+from tools.backends.pytorch import binding
 from tools.contract import Value, example_value, read_contract
 from tools.export.agreement import BATCH_TOLERANCE, check_close, check_output, check_rows_apart, described
 from tools.export.agreement import TOLERANCE as TOLERANCE
@@ -40,7 +40,7 @@ def prove_scriptable(network: nn.Module, path: Path, model: str, fold: bool = Tr
 
 def prove_signature(
     module: torch.jit.ScriptModule, model: str, repository: Path = REPOSITORY
-) -> tuple[signature.Inputs, tuple[signature.Output, ...]]:
+) -> tuple[binding.Inputs, tuple[binding.Output, ...]]:
     """Inputs and outputs bind to `forward` by the rules that the server will use.
 
     Raises:
@@ -49,13 +49,13 @@ def prove_signature(
     forward: Any = module.forward  # a ScriptMethod, whatever torch's annotations say
     config = as_triton_json(read_config(model, repository=repository))
     arguments = [
-        signature.Argument(argument.name, argument.type.kind())
+        binding.Argument(argument.name, argument.type.kind())
         for argument in forward.schema.arguments
         if argument.type.kind() != "ClassType"
     ]
     try:
-        return signature.bind_inputs(config, arguments), signature.bind_outputs(config)
-    except signature.SignatureError as error:
+        return binding.bind_inputs(config, arguments), binding.bind_outputs(config)
+    except binding.BindingError as error:
         raise ProofError(f"{config_path(model, repository=repository)}: {error}") from error
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from clients.contract import TensorSpec
 from clients.errors import ToolError
-from tools.backends.pytorch.signature import TORCH_DTYPES
+from tools.backends.pytorch.binding import TORCH_DTYPES
 from tools.export.agreement import ProofError
 from tools.export.calling import Parameter, listed, parameters
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from torch import nn
 
 from clients.contract import TensorSpec
-from tools.backends.pytorch.signature import TORCH_DTYPES
+from tools.backends.pytorch.binding import TORCH_DTYPES
 from tools.contract import Value
 from tools.export.agreement import BATCH_TOLERANCE, ProofError, UnservableError, check_rows_apart, close, described
 from tools.export.calling import Served, calling, leaves

@@ -21,11 +21,11 @@ import triton_python_backend_utils as pb_utils
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from tools.backends.pytorch import signature
+    from tools.backends.pytorch import binding
 
     Array = npt.NDArray[Any]
 else:
-    import signature  # Triton puts this folder on sys.path
+    import binding  # Triton puts this folder on sys.path
 
 TRUE, FALSE = ("true", "on", "1"), ("false", "off", "0")
 
@@ -49,14 +49,14 @@ class TritonPythonModel:
         self.from_numpy = torch.from_numpy
         self.model = load(args, self.config, self.device)
         arguments = [
-            signature.Argument(argument.name, argument.type.kind())
+            binding.Argument(argument.name, argument.type.kind())
             for argument in self.model.forward.schema.arguments
             if argument.type.kind() != "ClassType"
         ]
-        self.inputs = signature.bind_inputs(self.config, arguments)
+        self.inputs = binding.bind_inputs(self.config, arguments)
         self.outputs = [
             (output.name, output.index, output.dtype and getattr(torch, output.dtype))
-            for output in signature.bind_outputs(self.config)
+            for output in binding.bind_outputs(self.config)
         ]
         # A model with one output is asked for nothing else, so its requests need not be looked at.
         self.optional = len(self.outputs) > 1

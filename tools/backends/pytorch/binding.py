@@ -28,7 +28,7 @@ STRING = "TYPE_STRING"
 INDEXED = re.compile(r".*?__(\d+)")
 
 
-class SignatureError(ValueError):
+class BindingError(ValueError):
     """The config and the TorchScript file do not fit together; Triton refuses to load the model."""
 
 
@@ -62,7 +62,7 @@ def bind_inputs(config: dict[str, Any], arguments: Sequence[Argument]) -> Inputs
     """Order the config's inputs as `forward` takes them.
 
     Raises:
-        SignatureError: counts, kinds, data types or indices do not fit.
+        BindingError: counts, kinds, data types or indices do not fit.
     """
     tensors = config.get("input", [])
     controls = control_names(config)
@@ -80,12 +80,12 @@ def check_arguments(model: str, arguments: Sequence[Argument], expected: int) ->
     """Refuse what libtorch cannot call: arguments that are no tensors, or another number of them."""
     for argument in arguments:
         if argument.kind not in ("TensorType", "ListType"):
-            raise SignatureError(
+            raise BindingError(
                 f"An input of type '{argument.kind}' was detected in the model (argument '{argument.name}'). "
                 "Only a single input of type Dict(str, Tensor) or input(s) of type Tensor are supported."
             )
     if len(arguments) != expected:
-        raise SignatureError(
+        raise BindingError(
             f"unable to load model '{model}', configuration expects {expected} inputs, model provides {len(arguments)}"
         )
 
@@ -98,7 +98,7 @@ def order(names: Sequence[str], arguments: Sequence[str]) -> tuple[str, ...]:
     if positions is None:
         return tuple(names)
     if sorted(positions) != list(range(len(names))):
-        raise SignatureError(
+        raise BindingError(
             f"inputs {', '.join(names)}: expected the indices 0 to {len(names) - 1} after '__', each once; "
             f"forward takes ({', '.join(arguments)})"
         )
@@ -115,11 +115,11 @@ def bind_outputs(config: dict[str, Any]) -> tuple[Output, ...]:
     """Find each output's place in what `forward` returns: by `__<index>`, else in the config's order.
 
     Raises:
-        SignatureError: there is no output, or its data type has no counterpart in torch.
+        BindingError: there is no output, or its data type has no counterpart in torch.
     """
     tensors = config.get("output", [])
     if not tensors:
-        raise SignatureError("model configuration must contain at least one output, none were specified.")
+        raise BindingError("model configuration must contain at least one output, none were specified.")
     for tensor in tensors:
         check_type(tensor, "output", config)
     names = [tensor["name"] for tensor in tensors]
@@ -134,13 +134,13 @@ def check_type(tensor: dict[str, Any], role: str, config: dict[str, Any]) -> Non
     """Refuse data types without a counterpart in torch, and strings of more than one dimension."""
     name, dtype = tensor["name"], tensor.get("data_type", "TYPE_INVALID")
     if dtype not in TORCH_DTYPES and dtype != STRING:
-        raise SignatureError(
+        raise BindingError(
             f"unsupported datatype {dtype} for {role} '{name}' for model '{config['name']}'; "
             f"supported: {', '.join(TORCH_DTYPES)}, {STRING}"
         )
     dims = tensor.get("reshape", {}).get("shape", tensor["dims"])
     if dtype == STRING and len(dims) + (config.get("max_batch_size", 0) > 0) > 1:
-        raise SignatureError(
+        raise BindingError(
             f"Triton only supports 1 dimensional List of String as {role} for '{name}' "
             f"for model '{config['name']}'; set max_batch_size to 0"
         )
@@ -150,17 +150,17 @@ def control_names(config: dict[str, Any]) -> list[str]:
     """Names of the sequence batcher's control tensors, which must end in `__<index>`.
 
     Raises:
-        SignatureError: a name has no index, or the config asks for implicit state, which Triton does not
+        BindingError: a name has no index, or the config asks for implicit state, which Triton does not
             keep for Python-based backends (it would hand the model the initial state for ever).
     """
     batching = config.get("sequence_batching", {})
     if batching.get("state"):
-        raise SignatureError(
+        raise BindingError(
             f"model '{config['name']}' asks for implicit state (sequence_batching.state), which the embedded "
             "server cannot keep; serve this model with NVIDIA's container"
         )
     names = [control["name"] for control in batching.get("control_input", [])]
     for name in names:
         if not INDEXED.fullmatch(name):
-            raise SignatureError(f"input '{name}' does not follow <name>__<index> naming convention.")
+            raise BindingError(f"input '{name}' does not follow <name>__<index> naming convention.")
     return names

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from tools.backends.pytorch.signature import (
+from tools.backends.pytorch.binding import (
     TORCH_DTYPES,
     Argument,
+    BindingError,
     Inputs,
     Output,
-    SignatureError,
     bind_inputs,
     bind_outputs,
 )
@@ -67,14 +67,14 @@ def test_inputs_bind_by_argument_name_else_by_index_else_in_order(
 
 @pytest.mark.parametrize("names", [("A__0", "A__2"), ("A__1", "B__1"), ("A__1", "A__2")])
 def test_indices_that_do_not_count_the_arguments_are_refused(names: tuple[str, str]) -> None:
-    with pytest.raises(SignatureError, match=rf"inputs {', '.join(names)}: expected the indices 0 to 1 .*\(x, y\)"):
+    with pytest.raises(BindingError, match=rf"inputs {', '.join(names)}: expected the indices 0 to 1 .*\(x, y\)"):
         bind_inputs(config(*names), tensors("x", "y"))
 
 
 @pytest.mark.parametrize(("expected", "provided"), [(1, 2), (2, 1), (1, 0), (0, 1)])
 def test_another_number_of_inputs_gives_both_counts(expected: int, provided: int) -> None:
     message = f"unable to load model 'model', configuration expects {expected} inputs, model provides {provided}"
-    with pytest.raises(SignatureError, match=re.escape(message)):
+    with pytest.raises(BindingError, match=re.escape(message)):
         bind_inputs(config(*"ab"[:expected]), tensors(*"xy"[:provided]))
 
 
@@ -86,7 +86,7 @@ def test_the_names_of_inputs_are_the_keys_of_one_dict_argument() -> None:
 @pytest.mark.parametrize("kind", ["DictType", "TupleType", "IntType", "FloatType", "StringType", "OptionalType"])
 def test_an_argument_that_is_no_tensor_beside_others_is_named(kind: str) -> None:
     arguments = [Argument("x", "TensorType"), Argument("odd", kind)]
-    with pytest.raises(SignatureError, match=rf"'{kind}' was detected in the model \(argument 'odd'\).*Dict\(str"):
+    with pytest.raises(BindingError, match=rf"'{kind}' was detected in the model \(argument 'odd'\).*Dict\(str"):
         bind_inputs(config("a", "b"), arguments)
 
 
@@ -103,9 +103,9 @@ def test_a_string_input_is_a_list_argument_of_a_model_without_batches() -> None:
 def test_strings_of_more_than_one_dimension_are_refused(max_batch_size: int, more: dict[str, Any]) -> None:
     text = {**tensor("TEXT", "TYPE_STRING"), **more}
     message = "Triton only supports 1 dimensional List of String as {} for 'TEXT' for model 'model'"
-    with pytest.raises(SignatureError, match=message.format("input")):
+    with pytest.raises(BindingError, match=message.format("input")):
         bind_inputs(config(max_batch_size=max_batch_size, input=[text]), [Argument("texts", "ListType")])
-    with pytest.raises(SignatureError, match=message.format("output")):
+    with pytest.raises(BindingError, match=message.format("output")):
         bind_outputs(config(max_batch_size=max_batch_size, output=[text]))
 
 
@@ -117,14 +117,14 @@ def test_a_reshape_to_one_dimension_makes_strings_acceptable() -> None:
 @pytest.mark.parametrize("data_type", ["TYPE_BF16", "TYPE_UINT16", "TYPE_UINT32", "TYPE_UINT64", "TYPE_INVALID"])
 def test_a_data_type_without_a_counterpart_is_refused_with_those_that_have_one(data_type: str) -> None:
     message = f"unsupported datatype {data_type} for {{}} 'T' for model 'model'; supported: TYPE_BOOL, .*TYPE_STRING"
-    with pytest.raises(SignatureError, match=message.format("input")):
+    with pytest.raises(BindingError, match=message.format("input")):
         bind_inputs(config(input=[tensor("T", data_type)]), tensors("x"))
-    with pytest.raises(SignatureError, match=message.format("output")):
+    with pytest.raises(BindingError, match=message.format("output")):
         bind_outputs(outputs("T", data_type=data_type))
 
 
 def test_a_tensor_whose_data_type_was_forgotten_is_refused() -> None:
-    with pytest.raises(SignatureError, match="unsupported datatype TYPE_INVALID for output 'T'"):
+    with pytest.raises(BindingError, match="unsupported datatype TYPE_INVALID for output 'T'"):
         bind_outputs({"name": "model", "output": [{"name": "T", "dims": ["4"]}]})
 
 
@@ -154,7 +154,7 @@ def test_a_string_output_has_no_torch_dtype() -> None:
 
 
 def test_a_config_without_outputs_is_refused() -> None:
-    with pytest.raises(SignatureError, match="must contain at least one output"):
+    with pytest.raises(BindingError, match="must contain at least one output"):
         bind_outputs(outputs())
 
 
@@ -165,16 +165,16 @@ def test_control_tensors_take_their_place_among_the_arguments_by_index() -> None
 
 
 def test_a_control_tensor_counts_as_an_input() -> None:
-    with pytest.raises(SignatureError, match="configuration expects 2 inputs, model provides 1"):
+    with pytest.raises(BindingError, match="configuration expects 2 inputs, model provides 1"):
         bind_inputs(config("INPUT__0", **sequence("START__1")), tensors("x"))
 
 
 def test_a_control_tensor_without_an_index_is_refused() -> None:
-    with pytest.raises(SignatureError, match="input 'START' does not follow <name>__<index> naming convention"):
+    with pytest.raises(BindingError, match="input 'START' does not follow <name>__<index> naming convention"):
         bind_inputs(config("INPUT__0", **sequence("START")), tensors("x", "start"))
 
 
 def test_implicit_state_is_refused_because_the_embedded_server_would_not_keep_it() -> None:
     stateful = config("INPUT__0", **sequence("START__1", state=[{"input_name": "S__2", "output_name": "S__1"}]))
-    with pytest.raises(SignatureError, match="model 'model' asks for implicit state.*serve this model with NVIDIA's"):
+    with pytest.raises(BindingError, match="model 'model' asks for implicit state.*serve this model with NVIDIA's"):
         bind_inputs(stateful, tensors("x", "start", "state"))
