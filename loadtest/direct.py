@@ -76,7 +76,7 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--explain", action="store_true", help="say what bounds the run, and what should help")
     add_setting_arguments(parser)
-    add_connection_arguments(parser)
+    add_connection_arguments(parser, retries=None)  # A second attempt would hide what the first one met.
     return parser
 
 
@@ -195,7 +195,6 @@ def run(words: Sequence[str]) -> tuple[argparse.Namespace, Document]:
         ClientError, SloError, GeneratorError: the test could not be run.
     """
     arguments = parser().parse_args(words)
-    arguments.retries = 0  # A second attempt would hide what the first one met.
     objectives, metrics = slo.parse(arguments.slo), metrics_address(arguments.metrics_url)
     if arguments.scenario:
         scenarios.check(given(words), objectives)

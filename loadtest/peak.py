@@ -98,7 +98,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--budget", type=float, default=120.0, metavar="S", help="seconds in all (default: 120)")
     parser.add_argument("--precision", type=float, default=0.15, help="width of the interval, relative (default: 0.15)")
     add_setting_arguments(parser)
-    add_connection_arguments(parser)
+    add_connection_arguments(parser, retries=None)
     return parser
 
 
@@ -115,7 +115,6 @@ def trial_with(client: Client, setting: Setting, objectives: list[slo.Objective]
 def main() -> int:
     """Entry point."""
     arguments = parser().parse_args()
-    arguments.retries = 0
     try:
         objectives = slo.parse(arguments.slo)
         with Client(connection_from(arguments)) as client:

@@ -164,7 +164,6 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m clients.batch",
         description=(__doc__ or "").split("\n")[0],
-        epilog=f"Large sets are patient: --retries is {RETRIES} and --timeout {TIMEOUT_S:g} s by default here.",
     )
     parser.add_argument(
         "input", type=Path, metavar="INPUT", help="a folder of images, a .npy or a .npz (by input name)"
@@ -181,8 +180,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch-size", type=positive, metavar="N", help="rows per request (default: the model's most)")
     parser.add_argument("--fresh", action="store_true", help="start again instead of resuming an earlier run")
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of a line")
-    add_connection_arguments(parser)
-    parser.set_defaults(retries=RETRIES, timeout=TIMEOUT_S)
+    add_connection_arguments(parser, TIMEOUT_S, RETRIES)
     return parser
 
 

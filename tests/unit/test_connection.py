@@ -63,6 +63,24 @@ def test_a_negative_number_of_retries_is_refused() -> None:
         parsed("--retries", "-1")
 
 
+def test_a_command_that_never_retries_does_not_offer_it(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = argparse.ArgumentParser()
+    add_connection_arguments(parser, retries=None)
+    assert connection_from(parser.parse_args([])).retries == 0
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--retries", "1"])
+    assert "unrecognized arguments: --retries 1" in capsys.readouterr().err
+
+
+def test_help_tells_the_defaults_that_hold() -> None:
+    parser = argparse.ArgumentParser()
+    add_connection_arguments(parser, timeout_s=300, retries=30)
+    chosen = connection_from(parser.parse_args([]))
+    assert (chosen.timeout_s, chosen.retries) == (300, 30)
+    shown = " ".join(parser.format_help().split())
+    assert "seconds per attempt (default: 300)" in shown and "unavailable (default: 30)" in shown
+
+
 def test_headers_come_as_names_and_values() -> None:
     headers = parsed("--header", "X-Key=se=same", "--header", "authorization=Bearer token").headers
     assert headers == {"X-Key": "se=same", "authorization": "Bearer token"}
@@ -90,7 +108,7 @@ def test_each_tls_option_asks_for_tls(arguments: tuple[str, ...], tls: Tls | Non
 
 
 def test_a_key_without_its_certificate_is_refused() -> None:
-    with pytest.raises(InvalidInput, match="key k comes without its certificate; give --cert-file"):
+    with pytest.raises(InvalidInput, match="key k comes without its certificate; add --cert-file"):
         parsed("--key-file", "k")
 
 

@@ -56,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--hardware", choices=HARDWARE, default="auto", help="as for tools.serve (default: auto)")
     parser.add_argument("--repository", type=Path, default=REPOSITORY, help="(default: %(default)s)")
     add_setting_arguments(parser)
-    add_connection_arguments(parser)
+    add_connection_arguments(parser, retries=None)
     return parser
 
 
@@ -168,7 +168,6 @@ def bench(one: Served, arguments: argparse.Namespace, wanted: Goal) -> tuple[Doc
 def main() -> int:
     """Entry point."""
     arguments = parser().parse_args()
-    arguments.retries = 0
     try:
         wanted = goal(arguments.slo, "throughput", None)
         with served([arguments.model], arguments) as (one,):

@@ -70,7 +70,7 @@ def add_tuning_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--repository", type=Path, default=REPOSITORY, help="(default: %(default)s)")
     parser.add_argument("--output", type=Path, default=PAGES, help="folder of pages and records (default: %(default)s)")
     add_setting_arguments(parser)
-    add_connection_arguments(parser)
+    add_connection_arguments(parser, retries=None)
 
 
 def tune(one: Served, arguments: argparse.Namespace, wanted: Goal) -> Document:
@@ -145,7 +145,6 @@ def carried_out(
     run: Callable[[], Document], arguments: argparse.Namespace, rows: Callable[[Document], list[list[str]]]
 ) -> int:
     """Tune, say what came out, the last line as JSON; returns the exit code, as the module's docstring has them."""
-    arguments.retries = 0
     try:
         result = run()
     except (ClientError, SloError, GeneratorError, TuningError, RepositoryError, ServerError, OSError) as error:
