@@ -93,8 +93,9 @@ def interruptible() -> Iterator[None]:
     try:
         yield
     finally:
+        # After a signal the program is ending: further ones must not disturb its last lines.
         for each, handler in before.items():
-            signal.signal(each, handler)
+            signal.signal(each, signal.SIG_IGN if received else handler)
 
 
 def say(text: str) -> None:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from tools.repository import derive_cpu_config, model_names, read_config
+from tools.cpu_config import derive_cpu_config
+from tools.repository import model_names, read_config
 
 IO = """
 input [ { name: "INPUT__0" data_type: TYPE_FP32 dims: [ 3, 4 ] } ]

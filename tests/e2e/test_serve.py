@@ -41,7 +41,7 @@ def test_it_prints_its_addresses_and_stops_on_a_signal_without_a_trace(
         assert http.startswith("http://127.0.0.1:")
         assert server.shared_memory() and server.started()
         assert server.end(number) == 0
-        assert server.stderr == "Stopped\n", "start-up noise that means nothing must not be shown"
+        assert server.stderr == "stopped\n", "start-up noise that means nothing must not be shown"
 
 
 def test_a_model_for_the_gpu_is_served_by_its_config_for_the_cpu(sleeper: Path) -> None:
@@ -71,7 +71,7 @@ def test_a_second_ctrl_c_stops_it_at_once(sleeper: Path, tmp_path: Path) -> None
         while server.process.poll() is None:
             server.process.send_signal(signal.SIGINT)
             time.sleep(0.001)
-        assert server.process.returncode == 0 and server.stderr == "Stopped\n"
+        assert server.process.returncode == 0 and server.stderr == "stopped\n"
         assert time.monotonic() - began < 3
         assert answer.exception()
 
@@ -95,7 +95,7 @@ def test_a_tritonserver_that_is_killed_is_noticed_at_once_and_its_log_shown(slee
         server.grpc()
         began = time.monotonic()
         os.kill(server.triton(), signal.SIGKILL)
-        assert server.process.wait(10) == 1
+        assert server.process.wait(10) == 2
         assert time.monotonic() - began < 3
         assert "error: tritonserver was killed by SIGKILL; its log ends:\n" in server.stderr
         assert "Started HTTPService" in server.stderr.rpartition("its log ends:")[2]
@@ -112,7 +112,7 @@ def test_run_gives_the_addresses_to_a_command_and_its_exit_code_back(sleeper: Pa
     ("run", "code", "message"),
     [
         ("sh -c 'kill -9 $$'", 137, ""),
-        ("no-such-command --flag", 1, "error: --run: cannot start no-such-command (No such file or directory)"),
+        ("no-such-command --flag", 2, "error: --run: cannot start no-such-command (No such file or directory)"),
         ("sh -c 'no end", 2, "argument --run: No closing quotation in sh -c 'no end"),
         ("", 2, "argument --run: the command is empty"),
     ],
@@ -129,7 +129,7 @@ def test_a_command_does_not_outlive_its_server(sleeper: Path, tmp_path: Path) ->
     with serving(tmp_path / "run", *arguments) as server:
         assert server.line() == "begun"
         os.kill(server.triton(), signal.SIGKILL)
-        assert server.process.wait(10) == 1
+        assert server.process.wait(10) == 2
 
 
 def test_further_flags_reach_tritonserver(sleeper: Path, tmp_path: Path) -> None:

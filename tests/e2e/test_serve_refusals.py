@@ -50,7 +50,7 @@ def refusal(command: Command, *arguments: str | Path) -> str:
     """The one line that the command says when it refuses, within seconds."""
     began = time.monotonic()
     answer = command("tools.serve", *arguments)
-    assert answer.returncode == 1 and answer.stdout == ""
+    assert answer.returncode == 2 and answer.stdout == ""
     assert answer.stderr.startswith("error: ") and "Traceback" not in answer.stderr
     assert time.monotonic() - began < 10
     return answer.stderr.removeprefix("error: ").rstrip()
@@ -63,18 +63,18 @@ def test_a_taken_port_is_refused_with_the_flag_to_change(
     ports = [flag.replace("=0", f"={foreign}") if name in flag else flag for flag in FREE_PORTS]
     assert refusal(command, "--repository", sleeper, *ports) == (
         f"cannot listen on 127.0.0.1:{foreign} (Address already in use); "
-        f"choose another with --{name}-port, 0 for any free one"
+        f"choose another with --{name}-port, or 0 for any free port"
     )
 
 
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (("--http-port=70000",), "--http-port 70000 is no port; give 1 to 65535, or 0 for any free one"),
-        (("--grpc-port=-1",), "--grpc-port -1 is no port; give 1 to 65535, or 0 for any free one"),
+        (("--http-port=70000",), "--http-port: expected 1 to 65535, or 0 for any free port; got 70000"),
+        (("--grpc-port=-1",), "--grpc-port: expected 1 to 65535, or 0 for any free port; got -1"),
         (("--http-port=18999", "--grpc-port=18999"), "--metrics-port must differ; got 18999, 18999, 0"),
         (("--host=192.0.2.1",), "(Cannot assign requested address); give an IPv4 address of this host with --host"),
-        (("--host=no-such-host.invalid",), "; give an IPv4 address of this host with --host, 0.0.0.0 for all of them"),
+        (("--host=no-such-host.invalid",), "; give an IPv4 address of this host with --host, or 0.0.0.0 for all"),
     ],
 )
 def test_addresses_that_cannot_be_are_refused(
@@ -155,7 +155,7 @@ def test_a_flag_that_tritonserver_refuses_is_said_without_pages_of_usage(
     flag: str, message: str, sleeper: Path, command: Command
 ) -> None:
     answer = command("tools.serve", "--repository", sleeper, *FREE_PORTS, flag)
-    assert answer.returncode == 1
+    assert answer.returncode == 2
     assert message in answer.stderr.partition("error: tritonserver ended with exit code 1; its log ends:")[2]
     assert len(answer.stderr.splitlines()) < 8
 

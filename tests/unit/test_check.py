@@ -11,7 +11,8 @@ from tests.differential.examples import GOOD, write_example, write_model
 from tools.check.finding import Finding, Rule
 from tools.check.page import page
 from tools.check.rules import RULES, SUBJECTS, Scope, check
-from tools.repository import DERIVED, ROOT
+from tools.cpu_config import DERIVED
+from tools.repository import ROOT
 
 
 def found(

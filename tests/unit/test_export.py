@@ -15,10 +15,11 @@ from torch import Tensor
 
 from clients.contract import TensorSpec
 from tools import datasets, recipes, torchscript
+from tools.cpu_config import write_cpu_config
 from tools.export import __main__ as export
 from tools.export.proof import ProofError, check_close
 from tools.recipes.mnist_mlp import SimpleNN
-from tools.repository import config_path, read_config, version_path, versions, write_cpu_config
+from tools.repository import config_path, read_config, version_path, versions
 from tools.train import training
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -10,7 +10,8 @@ from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 
 from tools import repository as layout
-from tools.repository import ROOT, RepositoryError, derive_cpu_config, staged_version, versions, write_cpu_config
+from tools.cpu_config import derive_cpu_config, write_cpu_config
+from tools.repository import ROOT, RepositoryError, staged_version, versions
 
 CONFIG = """
 name: "model"
@@ -102,14 +103,6 @@ def test_a_config_that_is_no_text_is_reported_with_its_path(repository: Path) ->
         layout.read_config("model", repository=repository)
 
 
-def test_a_parameter_that_is_missing_is_named_unless_there_is_a_default() -> None:
-    config = parse(CONFIG)
-    assert layout.parameter(config, "NOTE") == "kept"
-    assert layout.parameter(config, "OTHER", "default") == "default"
-    with pytest.raises(RepositoryError, match="model: config.pbtxt has no parameter OTHER"):
-        layout.parameter(config, "OTHER")
-
-
 @pytest.mark.parametrize("kind", ["KIND_GPU", "KIND_AUTO"])
 def test_the_cpu_config_has_one_cpu_instance_and_is_otherwise_the_same(kind: str) -> None:
     config = parse(CONFIG.replace("KIND_GPU", kind))
@@ -154,7 +147,7 @@ def test_a_cpu_config_of_ones_own_is_never_overwritten(repository: Path) -> None
 
 def test_a_stale_cpu_config_that_cannot_be_written_is_an_error_with_the_remedy(repository: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from tools.repository import write_cpu_config; "
+        "import sys; from pathlib import Path; from tools.cpu_config import write_cpu_config; "
         "write_cpu_config('model', Path(sys.argv[1]))"
     )
     path = write_cpu_config("model", repository)

@@ -14,8 +14,9 @@ import pytest
 
 from tools.check import __main__ as check
 from tools.check import signatures as rules
+from tools.cpu_config import write_cpu_config
 from tools.export import __main__ as export
-from tools.repository import hold, release, versions, write_cpu_config
+from tools.repository import hold, release, versions
 from tools.sign import __main__ as command
 from tools.sign import coverage
 from tools.sign.__main__ import new_key

@@ -30,7 +30,7 @@ from tools.check import (
 )
 from tools.check.finding import Finding, Rule
 from tools.check.served import Model, Served
-from tools.repository import DERIVED
+from tools.cpu_config import DERIVED
 
 # By subject, in the order of the page about them.
 SUBJECTS = {

@@ -16,19 +16,12 @@ from typing import Any
 
 from clients.command import command, command_parser, positive, print_json, say
 from tools import recipes
+from tools.cpu_config import write_cpu_config
 from tools.datasets import ImageData
 from tools.export import contents, imported, pipelines
 from tools.export.publication import Fill, publish
 from tools.recipes import AnyRecipe, Imported, Pipeline, Recipe, Step
-from tools.repository import (
-    REPOSITORY,
-    ROOT,
-    keep_versions,
-    refuse_existing,
-    refuse_unwritable,
-    versions,
-    write_cpu_config,
-)
+from tools.repository import REPOSITORY, ROOT, keep_versions, refuse_existing, refuse_unwritable, versions
 from tools.sign.signatures import signer
 from tools.train import settings, training
 

@@ -8,14 +8,8 @@ from typing import Any
 
 import torch
 
-from tools.repository import (
-    MANIFEST_FILE,
-    REPOSITORY,
-    held_versions,
-    staged_version,
-    versions,
-    write_cpu_config,
-)
+from tools.cpu_config import write_cpu_config
+from tools.repository import MANIFEST_FILE, REPOSITORY, held_versions, staged_version, versions
 from tools.sign.signatures import sign
 
 # The newest release whose libtorch backend the files are written for; docker-compose.yml pulls the same one.

@@ -1,1 +1,1 @@
-"""The embedded tritonserver: found in its wheel, put together, started, watched, measured, stopped."""
+"""The embedded tritonserver: assembled from its wheel, started, watched and stopped."""

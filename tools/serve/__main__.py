@@ -1,8 +1,7 @@
 """Serve the model repository with the real tritonserver, without Docker: `python -m tools.serve`.
 
-The `nvidia-pytriton` wheel carries NVIDIA's tritonserver binary and its Python backend. This module puts a backend
-directory together around them (ours stands in for libtorch), starts the server on the repository and looks after it:
-a context manager for tests and tools, a command for people.
+Starts the tritonserver of the `nvidia-pytriton` wheel on the repository, with a pytorch backend of ours in place of
+NVIDIA's, and runs it until Ctrl-C or SIGTERM.
 
     python -m tools.serve                                  # ports 8000 (HTTP), 8001 (gRPC), 8002 (metrics)
     python -m tools.serve --http-port 0 --grpc-port 0      # free ports, printed
@@ -26,18 +25,18 @@ from tools.serve.hardware import HARDWARE
 from tools.serve.server_error import ServerError
 from tools.serve.tritonserver import Options, Server
 
-CHILD_SECONDS = 10  # What --run's command gets to end in when it is stopped.
+_CHILD_SECONDS = 10  # for the command of --run to end in when it is stopped
 
 
 def _parser() -> argparse.ArgumentParser:
-    # What is not spelled out is tritonserver's, even where it begins like one of ours.
+    # An option that is not spelled out is tritonserver's, even if it begins like one of ours.
     parser = command_parser("tools.serve", __doc__, allow_abbrev=False)
     parser.epilog = "Further flags go to tritonserver as they are, for example --model-control-mode=explicit."
     parser.add_argument("--repository", type=Path, default=REPOSITORY, help="model repository (default: %(default)s)")
     parser.add_argument("--host", default="127.0.0.1", help="address to bind (default: %(default)s)")
-    parser.add_argument("--http-port", type=int, default=8000, help="0 takes a free port (default: %(default)s)")
-    parser.add_argument("--grpc-port", type=int, default=8001, help="0 takes a free port (default: %(default)s)")
-    parser.add_argument("--metrics-port", type=int, default=8002, help="0 takes a free port (default: %(default)s)")
+    parser.add_argument("--http-port", type=int, default=8000, help="0 for any free port (default: %(default)s)")
+    parser.add_argument("--grpc-port", type=int, default=8001, help="0 for any free port (default: %(default)s)")
+    parser.add_argument("--metrics-port", type=int, default=8002, help="0 for any free port (default: %(default)s)")
     parser.add_argument(
         "--hardware",
         choices=HARDWARE,
@@ -48,15 +47,21 @@ def _parser() -> argparse.ArgumentParser:
         "--public-key",
         type=Path,
         metavar="PUBLIC.pem",
-        help="start only if all that is served was signed with the private key to this one (tools.sign)",
+        help="start only if everything served was signed with the matching private key (tools.sign)",
     )
-    parser.add_argument("--ready-timeout", type=float, default=120, metavar="S", help="seconds to wait (default: 120)")
-    parser.add_argument("--verbose", action="store_true", help="show all that tritonserver logs")
+    parser.add_argument(
+        "--ready-timeout",
+        type=float,
+        default=120,
+        metavar="S",
+        help="seconds to wait for it to be ready (default: %(default)s)",
+    )
+    parser.add_argument("--verbose", action="store_true", help="show the whole log of tritonserver")
     parser.add_argument(
         "--run",
         metavar="COMMAND",
         type=_words,
-        help="run a command against the server (TRITON_HTTP_URL, _GRPC_URL and _METRICS_URL set), then stop",
+        help="run a command with TRITON_HTTP_URL, TRITON_GRPC_URL and TRITON_METRICS_URL set, then stop the server",
     )
     return parser
 
@@ -88,7 +93,6 @@ def _options(arguments: argparse.Namespace, flags: Sequence[str]) -> Options:
 
 
 def _wait(server: Server) -> None:
-    """Stay until somebody stops us; a server that dies ends the wait with its log."""
     print(
         f"Serving at http://{server.http} (HTTP), {server.grpc} (gRPC), http://{server.metrics}/metrics; Ctrl-C stops"
     )
@@ -99,11 +103,7 @@ def _wait(server: Server) -> None:
 
 
 def _run(server: Server, command: Sequence[str]) -> int:
-    """Run a command against the server and return its exit code, as a shell would give it.
-
-    Raises:
-        ServerError: the command cannot be started, or the server died under it.
-    """
+    """Run a command while the server runs; return its exit code as a shell would."""
     addresses = {"HTTP": server.http, "GRPC": server.grpc, "METRICS": server.metrics}
     env = {**os.environ, **{f"TRITON_{name}_URL": address for name, address in addresses.items()}}
     try:
@@ -116,15 +116,19 @@ def _run(server: Server, command: Sequence[str]) -> int:
                 child.wait(0.2)
             server.check()
     finally:
-        child.terminate()
-        try:
-            with suppress(subprocess.TimeoutExpired):
-                child.wait(CHILD_SECONDS)
-        finally:
-            child.kill()
-            child.wait()
+        _stop(child)
     code = child.returncode
     return code if code >= 0 else 128 - code
+
+
+def _stop(child: "subprocess.Popen[bytes]") -> None:
+    child.terminate()
+    try:
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(_CHILD_SECONDS)
+    finally:
+        child.kill()
+        child.wait()
 
 
 @command()
@@ -136,7 +140,7 @@ def main() -> int:
             if arguments.run:
                 return _run(server, arguments.run)
             _wait(server)
-    except KeyboardInterrupt:  # How a server is meant to end.
+    except KeyboardInterrupt:  # The normal end of a server.
         say("stopped")
     return 0
 

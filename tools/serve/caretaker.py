@@ -1,10 +1,10 @@
-"""Cleans up after an embedded server whose parent is killed and can do nothing itself (`kill -9`, out of memory).
+"""Clean up after an embedded server whose parent was killed and cannot do it (`kill -9`, out of memory).
 
     with Caretaker(backends, prefix, patience=10) as caretaker:
         caretaker.look_after(process.pid)
 
-It is a shell that waits for the end of its standard input, a pipe from us: when we are gone, however we went, the
-pipe ends. Leaving the block dismisses it, so the parent itself stops the server first.
+The caretaker is a shell that waits for the end of its standard input, a pipe from this process: however this process
+ends, the pipe closes. Leaving the block dismisses the caretaker, so the parent stops the server before that.
 """
 
 import os
@@ -14,8 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-# It reads the server's process id, which is its session's too. Arguments: the backend folder, the server's prefix in
-# /dev/shm, and the seconds that the server gets to stop in good order.
+# Reads the server's process id, which is also its session's. Arguments: the backend folder, the server's prefix in
+# /dev/shm, and the seconds that the server has to shut down.
 SCRIPT = """
 read -r server
 cat >/dev/null
@@ -30,10 +30,10 @@ rm -rf "$1" "/dev/shm/$2"*
 
 
 class Caretaker:
-    """A process that outlives this one for as long as there is something to clean up."""
+    """A process that outlives this one until it has cleaned up."""
 
     def __init__(self, folder: Path, shm_prefix: str, patience: int):
-        # In a session of its own: Ctrl-C in our terminal must not reach it.
+        # A session of its own, so that Ctrl-C in our terminal does not reach it.
         self._shell = subprocess.Popen(
             ["sh", "-c", SCRIPT, "caretaker", str(folder), shm_prefix, str(patience)],
             stdin=subprocess.PIPE,
@@ -43,7 +43,7 @@ class Caretaker:
         )
 
     def look_after(self, server: int) -> None:
-        """Say which process it is about; until then it only removes the folder."""
+        """Name the server to stop; until then the caretaker only removes the folder."""
         assert self._shell.stdin is not None
         with suppress(BrokenPipeError):
             self._shell.stdin.write(f"{server}\n".encode())
@@ -55,7 +55,7 @@ class Caretaker:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # The whole session, before its input ends: the shell and whatever it runs just now.
+        # Kill the whole session before its input ends: the shell and whatever it is running.
         with suppress(ProcessLookupError):
             os.killpg(self._shell.pid, signal.SIGKILL)
         self._shell.wait()

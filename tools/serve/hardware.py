@@ -1,4 +1,4 @@
-"""Whether models run on a GPU here, asked of the driver itself: torch would take seconds to say it."""
+"""Whether models can run on a GPU here; the driver is asked, because importing torch takes seconds."""
 
 import ctypes
 import importlib.metadata
@@ -9,10 +9,10 @@ HARDWARE = ("auto", "cpu", "gpu")
 
 
 def use_gpu(hardware: str) -> bool:
-    """Whether to serve config.pbtxt as it stands (KIND_GPU) instead of configs/cpu.pbtxt.
+    """Decide whether to serve config.pbtxt as it stands (KIND_GPU) or configs/cpu.pbtxt.
 
     Raises:
-        ServerError: a GPU is asked for and none can be used.
+        ServerError: a GPU was asked for and none can be used.
     """
     if hardware == "cpu":
         return False
@@ -23,7 +23,7 @@ def use_gpu(hardware: str) -> bool:
 
 
 def why_no_gpu() -> str | None:
-    """The reason why models cannot run on a GPU here, or None when they can; torch is not imported for it."""
+    """Explain why models cannot run on a GPU here; None if they can."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:

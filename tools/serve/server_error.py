@@ -1,7 +1,7 @@
-"""What all that puts the embedded server together raises."""
+"""The error of everything that starts the embedded server."""
 
 from clients.errors import ToolError
 
 
 class ServerError(ToolError):
-    """The embedded server cannot start, or died; the message holds the end of its log."""
+    """The embedded server cannot start, or has died; the message holds the end of its log."""

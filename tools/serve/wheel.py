@@ -1,4 +1,4 @@
-"""The `nvidia-pytriton` wheel, which carries tritonserver: every fact about how it is laid out is in this module."""
+"""The `nvidia-pytriton` wheel, which carries tritonserver; every fact about its layout is in this module."""
 
 import importlib.util
 import os
@@ -12,7 +12,7 @@ PYTORCH_BACKEND = Path(__file__).parent.parent / "backends" / "pytorch"
 
 
 def wheel_path(package: str) -> Path:
-    """Folder of an installed package, without importing it.
+    """Find the folder of an installed package without importing it.
 
     Raises:
         ServerError: it is not installed.
@@ -24,9 +24,12 @@ def wheel_path(package: str) -> Path:
 
 
 def assemble_backends(folder: Path) -> None:
-    """Fill a --backend-directory: the wheel's Python backend with this Python's stub, and our pytorch backend.
+    """Fill a --backend-directory: the wheel's Python backend with the stub for this Python, and our pytorch backend.
 
-    Copies, because Triton refuses a backend that is a link out of its folder.
+    Files are copied, because Triton refuses a backend that is a link to another folder.
+
+    Raises:
+        ServerError: the wheel has no stub for this version of Python.
     """
     wheel = wheel_path("pytriton") / "tritonserver"
     stub = wheel / "python_backend_stubs" / f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -41,7 +44,7 @@ def assemble_backends(folder: Path) -> None:
 
 
 def environment() -> dict[str, str]:
-    """The server's environment: the wheel's libraries, and this Python first for the stubs."""
+    """Build the server's environment: the wheel's libraries, and this Python first on PATH for the stubs."""
     libraries = str(wheel_path("pytriton").parent / "nvidia_pytriton.libs")
     paths = {"LD_LIBRARY_PATH": libraries, "PATH": str(Path(sys.executable).parent)}
     joined = {name: os.pathsep.join(filter(None, (path, os.environ.get(name)))) for name, path in paths.items()}

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from tools.cpu_config import cpu_config_text
 from tools.repository import (
     CPU_CONFIG,
     HELD,
@@ -26,7 +27,6 @@ from tools.repository import (
     VERIFICATION_FILE,
     RepositoryError,
     config_path,
-    cpu_config_text,
     read_config,
     selected_versions,
     version_path,

@@ -28,15 +28,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from clients.output import write_atomically
-from tools.repository import (
-    CPU_CONFIG,
-    REPOSITORY,
-    SIGNATURE_FILE,
-    RepositoryError,
-    config_path,
-    version_path,
-    write_cpu_config,
-)
+from tools.cpu_config import write_cpu_config
+from tools.repository import CPU_CONFIG, REPOSITORY, SIGNATURE_FILE, RepositoryError, config_path, version_path
 from tools.sign.coverage import CACHE, as_served, covered, remove_caches, served_versions
 
 Flaw = Literal["missing", "invalid", "altered", "cached"]

@@ -15,7 +15,8 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 
 from clients.client import Client
 from clients.connection import Connection, connection_from
-from tools.repository import as_triton_json, derive_cpu_config, read_config, versions
+from tools.cpu_config import derive_cpu_config
+from tools.repository import as_triton_json, read_config, versions
 from tools.serve.hardware import use_gpu
 from tools.serve.tritonserver import Options, Server
 from tools.tune.candidates import Candidate, TuningError, applied

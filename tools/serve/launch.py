@@ -1,0 +1,115 @@
+"""How tritonserver is launched: options, the models to load, the command line."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tools.cpu_config import write_cpu_config
+from tools.repository import CPU_CONFIG, REPOSITORY, model_names, versions
+from tools.serve.server_error import ServerError
+from tools.serve.wheel import wheel_path
+from tools.sign.signatures import refuse_unproven
+
+LOCALHOST = "127.0.0.1"
+STOP_SECONDS = 10  # for running requests, after SIGTERM
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to serve, and where.
+
+    Attributes:
+        http_port, grpc_port, metrics_port: 0 for any free port.
+        hardware: one of `HARDWARE`.
+        ready_timeout: seconds until the server must be ready.
+        verbose: pass on every line of the log.
+        flags: further flags of tritonserver.
+        public_key: serve only what was signed with the private key that belongs to it.
+        on_log: called with each line of the log.
+    """
+
+    repository: Path = REPOSITORY
+    host: str = LOCALHOST
+    http_port: int = 0
+    grpc_port: int = 0
+    metrics_port: int = 0
+    hardware: str = "auto"
+    ready_timeout: float = 120.0
+    verbose: bool = False
+    flags: Sequence[str] = ()
+    public_key: Path | None = None
+    on_log: Callable[[str], None] | None = field(default=None, compare=False)
+
+
+def prepare_repository(options: Options, gpu: bool) -> list[str]:
+    """Derive the CPU configs that will be served, and choose the models to load.
+
+    Triton exits if a model folder has no version, so only models with a version are named; the others are logged. If
+    the flags include a --model-control-mode, the caller chooses.
+
+    Returns:
+        Flags for tritonserver.
+
+    Raises:
+        ServerError: the repository is empty, or no model in it has a version.
+        SignatureError: with a public key, a version is not what was signed.
+    """
+    models = model_names(options.repository)
+    if not models:
+        raise ServerError(f"{options.repository} holds no model (no <model>/config.pbtxt); give another --repository")
+    built = [model for model in models if versions(model, options.repository)]
+    # Publishing writes this config too, so a read-only repository usually has it.
+    if not gpu:
+        for model in built:
+            write_cpu_config(model, options.repository)
+    refuse_unproven(built, options.public_key, options.repository, options.flags)
+    if any(flag.startswith("--model-control-mode") for flag in options.flags):
+        return []
+    _report_unbuilt(options, models, built)
+    return ["--model-control-mode=explicit", *(f"--load-model={model}" for model in built)]
+
+
+def _report_unbuilt(options: Options, models: Sequence[str], built: Sequence[str]) -> None:
+    unbuilt = [model for model in models if model not in built]
+    missing = f"no version of {', '.join(unbuilt)} in {options.repository}; `python -m tools.export NAME` makes one"
+    if not built:
+        raise ServerError(f"{missing}, `make build` all that are served by default")
+    if unbuilt and options.on_log:
+        options.on_log(f"not served: {missing}")
+
+
+def shm_prefix(backends: Path) -> str:
+    """Name the prefix of this server's shared-memory regions, so that it can clean up after itself."""
+    return f"{backends.name}_"
+
+
+def command_line(options: Options, backends: Path, ports: Sequence[int], gpu: bool) -> list[str]:
+    """Build the command line of tritonserver.
+
+    Args:
+        options: what to serve.
+        backends: the --backend-directory.
+        ports: of HTTP, gRPC and metrics.
+        gpu: serve config.pbtxt as it stands, not configs/cpu.pbtxt.
+    """
+    wheel = wheel_path("pytriton") / "tritonserver"
+    http, grpc, metrics = ports
+    line = [
+        str(wheel / "bin" / "tritonserver"),
+        f"--model-repository={options.repository}",
+        f"--backend-directory={backends}",
+        f"--cache-directory={wheel / 'caches'}",
+        f"--http-address={options.host}",
+        f"--http-port={http}",
+        f"--grpc-address={options.host}",
+        f"--grpc-port={grpc}",
+        f"--metrics-address={options.host}",
+        f"--metrics-port={metrics}",
+        f"--exit-timeout-secs={STOP_SECONDS}",
+        f"--backend-config=python,shm-region-prefix-name={shm_prefix(backends)}",
+        # The configs are complete; auto-complete would load every model twice.
+        "--disable-auto-complete-config",
+        f"--log-info={str(options.verbose).lower()}",
+    ]
+    cpu = [f"--model-config-name={CPU_CONFIG}", "--pinned-memory-pool-byte-size=0", "--allow-gpu-metrics=false"]
+    return line + ([] if gpu else cpu) + list(options.flags)
