@@ -1,9 +1,8 @@
 """The whole way on real parts, in one command: `make demo`, or `python -m tools.demo`.
 
-Trains and exports the models that have no version yet, serves them with the embedded tritonserver, verifies that it
-answers as the trained networks do, classifies sample images with classifiers and whole pipelines over HTTP and gRPC,
-load-tests the classifiers over both protocols and stops. Every figure printed comes from this run; the last line of
-stdout is one compact JSON document.
+Trains and exports the models that have no version yet, serves them with the embedded tritonserver, compares its
+answers with the trained networks', classifies sample images with classifiers and pipelines over HTTP and gRPC, and
+load-tests the classifiers over both protocols. Every figure comes from this run; the last line of stdout is JSON.
 """
 
 import argparse
@@ -17,107 +16,106 @@ from typing import Any
 
 from clients.classification import Answer, classify_files, show
 from clients.client import Client
+from clients.command import command, command_parser, print_json, say
 from clients.connection import PROTOCOLS, Connection, Protocol
-from clients.errors import ClientError, ToolError
+from clients.errors import ToolError
 from clients.images import image_files
-from tools.repository import ROOT, RepositoryError, model_names, read_config, read_manifest, versions
+from tools.repository import ROOT, model_names, read_config, read_manifest, versions
 from tools.serve.hardware import HARDWARE
-from tools.serve.server_error import ServerError
 from tools.serve.tritonserver import Options, Server
 
 Document = dict[str, Any]
 SAMPLES = ROOT / "build" / "samples"
-# What the last line of stdout holds of a load test's figures.
+# The figures of a load test that go into the last line of stdout.
 FIGURES = ("rps", "p50_ms", "p95_ms", "p99_ms", "mean_batch", "errors")
 
 
-class DemoError(ToolError):
-    """A step failed; what it printed says why."""
+class _StepError(ToolError):
+    """A step failed; its own output says why."""
+
+    exit_code = 1
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command's arguments."""
-    parser = argparse.ArgumentParser(prog="python -m tools.demo", description=(__doc__ or "").split("\n")[0])
+def _parser() -> argparse.ArgumentParser:
+    parser = command_parser("tools.demo", __doc__)
     parser.add_argument("--images", type=int, default=5, help="sample images per model (default: %(default)s)")
     parser.add_argument(
-        "--verify", type=int, default=200, metavar="N", help="test images per model to verify with (default: 200)"
+        "--verify",
+        type=int,
+        default=200,
+        metavar="N",
+        help="test images per model to verify with (default: %(default)s)",
     )
-    parser.add_argument("--users", type=int, default=16, help="of the load test (default: %(default)s)")
-    parser.add_argument("--run-time", type=int, default=5, metavar="S", help="seconds per protocol (default: 5)")
+    parser.add_argument("--users", type=int, default=16, help="virtual users of the load test (default: %(default)s)")
+    parser.add_argument(
+        "--run-time", type=int, default=5, metavar="S", help="seconds per protocol (default: %(default)s)"
+    )
     parser.add_argument("--hardware", choices=HARDWARE, default="auto", help="as for tools.serve (default: auto)")
     return parser
 
 
-def title(text: str) -> None:
-    """A heading between the steps."""
+def _title(text: str) -> None:
     print(f"\n== {text}", flush=True)
 
 
-def build() -> Document:
-    """Train and export what is missing; what the newest version of each classifier and pipeline is."""
-    title("Train and export what has no version yet")
-    # Its own last line is JSON too; here stdout ends with the demo's.
-    command = [sys.executable, "-m", "tools.export", "--missing"]
-    if subprocess.run(command, cwd=ROOT, stdout=sys.stderr.fileno()).returncode:
-        raise DemoError("the export failed")
+def _build() -> Document:
+    _title("Train and export the models that have no version yet")
+    # Its last line is JSON too, but stdout must end with the demo's.
+    line = [sys.executable, "-m", "tools.export", "--missing"]
+    if subprocess.run(line, cwd=ROOT, stdout=sys.stderr.fileno()).returncode:
+        raise _StepError("the export failed")
     manifests = {model: read_manifest(model, versions(model)[-1]) for model in model_names() if versions(model)}
-    # Steps of pipelines have no accuracy: they answer nobody's question.
-    return {model: told(model, manifest) for model, manifest in manifests.items() if "accuracy" in manifest}
+    # Steps of pipelines have no accuracy of their own, and are not called directly.
+    return {model: _show_manifest(model, manifest) for model, manifest in manifests.items() if "accuracy" in manifest}
 
 
-def told(model: str, manifest: Document) -> Document:
-    """Accuracy, data and version of a model's newest version, printed and returned."""
+def _show_manifest(model: str, manifest: Document) -> Document:
     data = manifest["data"]["title"]
     print(f"{model} version {manifest['version']}: test accuracy {manifest['accuracy']:.2%} on {data}", flush=True)
     return {"accuracy": manifest["accuracy"], "data": data, "version": manifest["version"]}
 
 
-def verify(server: Server, models: Sequence[str], images: int) -> Document:
-    """Compare the server's answers with the trained networks'; how far they are apart, by model."""
-    title(f"Verify: {images} test images per model, over HTTP and gRPC, compared with eager PyTorch")
+def _verify(server: Server, models: Sequence[str], images: int) -> Document:
+    _title(f"Verify: {images} test images per model, over HTTP and gRPC, compared with eager PyTorch")
     command = [sys.executable, "-m", "tools.verify", *models, "--url", server.http, "--grpc-url", server.grpc]
     command += ["--limit", str(images), "--batch-sizes", "1", "8", "--concurrency", "1", "8"]
     result = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     *lines, last = result.stdout.splitlines() or [""]
     print("\n".join(lines), flush=True)
     if result.returncode:
-        raise DemoError("the verification failed")
+        raise _StepError("the verification failed")
     found = json.loads(last)
     return {model: {key: one["findings"][key] for key in ("sent", "max_abs")} for model, one in found.items()}
 
 
-def pick(model: str, count: int) -> list[Path]:
-    """So many sample images, spread evenly over the classes."""
+def _pick(model: str, count: int) -> list[Path]:
+    # Evenly spread over the classes.
     files = image_files([SAMPLES / model])
     return files[:: max(1, len(files) // count)][:count]
 
 
-def inference(server: Server, models: Document, count: int) -> list[Document]:
-    """Classify samples of every model over both protocols; print each answer beside the truth."""
+def _inference(server: Server, models: Document, count: int) -> list[Document]:
     answers = []
     for model in models:
         for protocol in PROTOCOLS:
-            title(f"Classify with {model} over {protocol}")
-            answers += classify(connection(server, protocol), model, count)
+            _title(f"Classify with {model} over {protocol}")
+            answers += _classify(_connection(server, protocol), model, count)
     return answers
 
 
-def connection(server: Server, protocol: Protocol) -> Connection:
-    """How to reach the server over a protocol."""
+def _connection(server: Server, protocol: Protocol) -> Connection:
     return Connection(protocol, server.address(protocol))
 
 
-def classify(connection: Connection, model: str, count: int) -> list[Document]:
-    """Classify samples of one model."""
+def _classify(connection: Connection, model: str, count: int) -> list[Document]:
     with Client(connection) as client:
-        answers = list(classify_files(client, pick(model, count), model, top=3, batch_size=count))
+        answers = list(classify_files(client, _pick(model, count), model, top=3, batch_size=count))
     for answer in answers:
         print(show(answer, truth=True).removeprefix(f"{SAMPLES}/"), flush=True)
-    return [as_document(model, connection.protocol, answer) for answer in answers]
+    return [_as_document(model, connection.protocol, answer) for answer in answers]
 
 
-def as_document(model: str, protocol: Protocol, answer: Answer) -> Document:
-    """One answer for scripts."""
+def _as_document(model: str, protocol: Protocol, answer: Answer) -> Document:
     best = answer.labels[0]
     return {
         "model": model,
@@ -129,9 +127,8 @@ def as_document(model: str, protocol: Protocol, answer: Answer) -> Document:
     }
 
 
-def loadtest(server: Server, models: Sequence[str], users: int, seconds: int) -> Document:
-    """Load-test models over both protocols with Locust; their figures."""
-    title(f"Load test: {users} users, {seconds} s per protocol")
+def _loadtest(server: Server, models: Sequence[str], users: int, seconds: int) -> Document:
+    _title(f"Load test: {users} users, {seconds} s per protocol")
     command = [sys.executable, "-m", "loadtest.run", "--slo", "errors<1%", "--models", ",".join(models)]
     command += ["--users", str(users), "--run-time", str(seconds)]
     addresses = {"TRITON_HTTP_URL": server.http, "TRITON_GRPC_URL": server.grpc}
@@ -139,36 +136,28 @@ def loadtest(server: Server, models: Sequence[str], users: int, seconds: int) ->
     *lines, last = result.stdout.splitlines() or [""]
     print("\n".join(lines), flush=True)
     if result.returncode:
-        raise DemoError("the load test failed")
+        raise _StepError("the load test failed")
     return {name: {figure: run[figure] for figure in FIGURES} for name, run in json.loads(last).items()}
 
 
-def demo(arguments: argparse.Namespace) -> Document:
-    """All steps in order; the demo's last line."""
-    models = build()
-    title("Serve with the embedded tritonserver")
-    options = Options(hardware=arguments.hardware, on_log=lambda line: print(line, file=sys.stderr))
+def _demo(arguments: argparse.Namespace) -> Document:
+    models = _build()
+    _title("Serve with the embedded tritonserver")
+    options = Options(hardware=arguments.hardware, on_log=say)
     with Server(options) as server:
         print(f"Ready at http://{server.http} (HTTP) and {server.grpc} (gRPC)", flush=True)
-        verified = verify(server, list(models), arguments.verify)
-        answers = inference(server, models, arguments.images)
+        verified = _verify(server, list(models), arguments.verify)
+        answers = _inference(server, models, arguments.images)
         classifiers = [model for model in models if not read_config(model).ensemble_scheduling.step]
-        load = loadtest(server, classifiers, arguments.users, arguments.run_time)
+        load = _loadtest(server, classifiers, arguments.users, arguments.run_time)
         server.check()
     return {"models": models, "verification": verified, "inference": answers, "loadtest": load}
 
 
+@command(interrupted="the server is stopped")
 def main() -> int:
-    """Entry point."""
-    try:
-        document = demo(parser().parse_args())
-    except (DemoError, ClientError, RepositoryError, ServerError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("Interrupted; the server is stopped", file=sys.stderr)
-        return 130
-    print(json.dumps(document, separators=(",", ":")))
+    """Run all steps in order."""
+    print_json(_demo(_parser().parse_args()))
     return 0
 
 
