@@ -1,4 +1,4 @@
-"""What a recipe says about the course of a training: image sizes, how many images, weights to begin from."""
+"""What a recipe says about its training: image sizes, numbers of images, pretrained weights."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from tools.recipes import RecipeError
 from tools.recipes.resnet18 import pretrained
 from tools.torchvision_import import load_torchvision
 from tools.train import training
-from tools.train.beginning import from_weights
+from tools.train.initial_weights import pretrained_network
 from tools.train.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -71,7 +71,7 @@ def test_first_epochs_see_the_sizes_of_the_recipe_and_later_ones_the_size_served
 def test_training_computes_in_bfloat16_only_where_the_device_can(
     has: bool, monkeypatch: Patch, data: ImageData
 ) -> None:
-    monkeypatch.setattr(training, "has_bfloat16", lambda _: has)
+    monkeypatch.setattr(training, "_has_bfloat16", lambda _: has)
     assert recorded(monkeypatch, data, autocast=True).dtypes == {torch.bfloat16 if has else torch.float32}
 
 
@@ -85,7 +85,7 @@ def test_no_more_images_are_used_than_the_recipe_says_and_variants_use_as_many()
         assert part.sha256 == whole.sha256
 
 
-def test_a_network_begins_from_a_file_of_weights_but_for_its_last_layer(tmp_path: Path) -> None:
+def test_a_network_starts_from_a_file_of_weights_except_for_its_last_layer(tmp_path: Path) -> None:
     theirs = load_torchvision().models.resnet18().state_dict()
     torch.save(theirs, tmp_path / "weights.pth")
     own = pretrained(str(tmp_path / "weights.pth")).state_dict()
@@ -96,25 +96,25 @@ def test_a_network_begins_from_a_file_of_weights_but_for_its_last_layer(tmp_path
 @pytest.mark.parametrize(
     ("model", "content", "message"),
     [
-        ("mnist_mlp", b"", "mnist_mlp cannot begin from weights: its recipe has no `pretrained`; omit --weights"),
-        ("resnet18", None, "resnet18: cannot begin from the weights .*nothing.pth: "),
-        ("resnet18", b"no weights", "resnet18: cannot begin from the weights .*weights.pth: "),
+        ("mnist_mlp", b"", "mnist_mlp has no `pretrained` in its recipe, so --weights does not apply; omit it"),
+        ("resnet18", None, "resnet18: cannot load the weights .*nothing.pth: "),
+        ("resnet18", b"no weights", "resnet18: cannot load the weights .*weights.pth: "),
     ],
 )
-def test_weights_that_cannot_be_begun_from_are_named(
+def test_weights_that_cannot_be_loaded_are_named(
     model: str, content: bytes | None, message: str, tmp_path: Path
 ) -> None:
     path = tmp_path / ("nothing.pth" if content is None else "weights.pth")
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(RecipeError, match=message):
-        from_weights(recipes.trained(model), replace(SETTINGS, model=model, weights=str(path)))
+        pretrained_network(recipes.trained(model), replace(SETTINGS, model=model, weights=str(path)))
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     torch.save({"other": torch.zeros(1)}, tmp_path / "weights.pth")
-    with pytest.raises(RecipeError, match="cannot begin from the weights"):
-        from_weights(
+    with pytest.raises(RecipeError, match="cannot load the weights"):
+        pretrained_network(
             recipes.trained("resnet18"),
             replace(SETTINGS, model="resnet18", weights=str(tmp_path / "weights.pth")),
         )

@@ -25,7 +25,7 @@ import pytest
 
 from tools import datasets
 from tools.datasets import DataError, cifar10, digits, drawing, load, load_first, mnist, silhouettes
-from tools.datasets.download import answers, patience
+from tools.datasets.download import is_available, network_timeout
 from tools.datasets.files import staged
 from tools.repository import ROOT
 from tools.torchvision_import import load_torchvision
@@ -121,7 +121,7 @@ def test_a_stand_in_has_the_shapes_and_types_that_training_expects(
 
 
 def test_only_training_digits_are_varied_and_each_class_gives_a_fifth_to_the_test() -> None:
-    train, test = digits.make(copies=1)
+    train, test = digits.make_splits(copies=1)
     originals, varied = train.images[:1437], train.images[1437:]
     assert not {image.tobytes() for image in train.images} & {image.tobytes() for image in test.images}
     alike = [np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(originals, varied, strict=True)]
@@ -228,7 +228,7 @@ def test_a_damaged_stand_in_is_named_with_the_folder_to_remove(name: str, small:
 @pytest.mark.parametrize("content", [b"", b"not an IDX file at all", bytes([0, 0, 8, 3, 0, 0, 0, 1]), bytes(64)])
 def test_mnist_files_that_are_none_are_refused_and_not_replaced(content: bytes, tmp_path: Path) -> None:
     put_mnist(tmp_path, [content] * 4)
-    with pytest.raises(DataError, match=r"MNIST cannot be had from .*/MNIST/raw \(.+\); put the four"):
+    with pytest.raises(DataError, match=r"cannot read MNIST from .*/MNIST/raw \(.+\); put the four"):
         load_first(("mnist", "digits"), tmp_path)
 
 
@@ -264,7 +264,7 @@ def test_a_real_set_is_downloaded_and_read_by_the_path_of_its_stand_in(
     [("mnist", "put the four.*--data digits"), ("cifar10", "unpack cifar-10-python.*--data silhouettes")],
 )
 def test_a_failed_download_names_set_folder_and_stand_in(name: str, remedy: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=rf"cannot be had from {tmp_path}/.*[Rr]efused.*; {remedy}"):
+    with pytest.raises(DataError, match=rf"cannot read .* from {tmp_path}/.*[Rr]efused.*; {remedy}"):
         load(name, tmp_path)
 
 
@@ -279,9 +279,9 @@ def test_without_leave_to_download_the_missing_files_are_named(name: str, tmp_pa
 
 @pytest.mark.usefixtures("silent")
 def test_a_download_that_falls_silent_is_given_up(tmp_path: Path, monkeypatch: Patch) -> None:
-    monkeypatch.setattr("tools.datasets.mnist.patience", partial(patience, 0.3))
+    monkeypatch.setattr("tools.datasets.mnist.network_timeout", partial(network_timeout, 0.3))
     before = socket.getdefaulttimeout()
-    with pytest.raises(DataError, match=r"MNIST cannot be had .*timed out"):
+    with pytest.raises(DataError, match=r"cannot read MNIST from .*timed out"):
         load("mnist", tmp_path)
     assert socket.getdefaulttimeout() == before
 
@@ -310,7 +310,7 @@ def test_a_name_server_that_does_not_answer_is_not_waited_for(monkeypatch: Patch
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
     began = time.monotonic()
-    assert not answers("http://127.0.0.1/", seconds=0.2)
+    assert not is_available("http://127.0.0.1/", seconds=0.2)
     assert time.monotonic() - began < 2
 
 
@@ -320,7 +320,7 @@ def test_a_broken_download_is_reported_and_the_stand_in_used(
     shutil.copytree(small / digits.FOLDER, tmp_path / digits.FOLDER)
     (server / "t10k-labels-idx1-ubyte.gz").write_bytes(b"cut short")
     assert load_first(("mnist", "digits"), tmp_path, download=True).name == "digits"
-    assert "warning: MNIST cannot be had" in capsys.readouterr().err
+    assert "warning: cannot read MNIST from " in capsys.readouterr().err
 
 
 def test_torchvision_imports_in_a_clean_process_and_warns_of_nothing() -> None:

@@ -152,37 +152,50 @@ def test_sample_images_of_every_class_are_written(run: Export, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "message"),
+    ("before", "after", "code", "message"),
     [
-        ("dims: [ 10 ]", "dims: [ 12 ]", "OUTPUT__0: config.pbtxt says [1, 12] at batch 1, the model returns [1, 10]"),
-        ("TYPE_FP32\n    dims: [ 10 ]", "TYPE_FP16 dims: [ 10 ]", "config.pbtxt says FP16, the model returns torch.fl"),
+        (
+            "dims: [ 10 ]",
+            "dims: [ 12 ]",
+            1,
+            "OUTPUT__0: config.pbtxt says [1, 12] at batch 1, the model returns [1, 10]",
+        ),
+        (
+            "TYPE_FP32\n    dims: [ 10 ]",
+            "TYPE_FP16 dims: [ 10 ]",
+            1,
+            "config.pbtxt says FP16, the model returns torch.fl",
+        ),
         (
             "TYPE_FP32\n    dims: [ 10 ]",
             "TYPE_BF16 dims: [ 10 ]",
+            1,
             "unsupported datatype TYPE_BF16 for output 'OUTPUT__",
         ),
-        ("TYPE_FP32\n    dims: [ 784 ]", "TYPE_FP64 dims: [ 784 ]", "config.pbtxt's input [1, 784] torch.float64"),
-        ("dims: [ 784 ]\n  }\n]", "dims: [ 783 ]\n  }\n]", "dims [783], got 1x28x28; set parameter IMAGE_SHAPE"),
+        ("TYPE_FP32\n    dims: [ 784 ]", "TYPE_FP64 dims: [ 784 ]", 1, "config.pbtxt's input [1, 784] torch.float64"),
+        ("dims: [ 784 ]\n  }\n]", "dims: [ 783 ]\n  }\n]", 2, "dims [783], got 1x28x28; set parameter IMAGE_SHAPE"),
         (
             "dims: [ 784 ]\n  }\n]",
             'dims: [ 784 ]\n  },\n  { name: "INPUT__1" data_type: TYPE_FP32 dims: [ 1 ] }\n]',
+            1,
             "configuration expects 2 inputs, model provides 1",
         ),
         (
             'name: "OUTPUT__0"',
             'name: "OUTPUT__2"',
+            1,
             "returns 2 outputs, config.pbtxt has OUTPUT__2 at 2, FEATURES__1 at 1, counted from 0",
         ),
-        ("IMAGE_STD", "IMAGE_STT", "its config.pbtxt has no parameters IMAGE_MEAN and IMAGE_STD"),
-        ('name: "mnist_mlp"', "nome: 3", "config.pbtxt:2:1 : "),
+        ("IMAGE_STD", "IMAGE_STT", 2, "its config.pbtxt has no parameters IMAGE_MEAN and IMAGE_STD"),
+        ('name: "mnist_mlp"', "nome: 3", 2, "config.pbtxt:2:1 : "),
     ],
 )
 def test_a_config_that_the_model_does_not_fit_is_refused(
-    before: str, after: str, message: str, run: Export, repository: Path, capsys: Printed
+    before: str, after: str, code: int, message: str, run: Export, repository: Path, capsys: Printed
 ) -> None:
     change_config(repository, before, after)
     untouched = contents(repository)
-    assert run() == 1
+    assert run() == code
     assert contents(repository) == untouched
     out, err = capsys.readouterr()
     assert out == "" and message in err.splitlines()[-1] and err.splitlines()[-1].startswith("error: ")
@@ -221,7 +234,7 @@ def test_a_version_that_exists_is_refused_before_anything_is_trained(
 ) -> None:
     monkeypatch.setattr("tools.train.checkpoints.CHECKPOINTS", tmp_path / "none")
     untouched = contents(repository)
-    assert run("--version=1") == 1
+    assert run("--version=1") == 2
     assert "/mnist_mlp/1 exists and versions never change; choose another --version" in capsys.readouterr().err
     assert contents(repository) == untouched and not (tmp_path / "none").exists()
 
@@ -257,9 +270,9 @@ def test_the_config_for_the_cpu_follows_with_the_version(run: Export, repository
 def test_an_unknown_model_and_an_unknown_repository_are_named(
     run: Export, tmp_path: Path, monkeypatch: Patch, capsys: Printed
 ) -> None:
-    assert run("no_such_model") == 1
+    assert run("no_such_model") == 2
     assert "error: no recipe tools/recipes/no_such_model.py" in capsys.readouterr().err
-    assert run(f"--repository={tmp_path}") == 1
+    assert run(f"--repository={tmp_path}") == 2
     assert f"error: {tmp_path}/mnist_mlp/config.pbtxt does not exist; models in {tmp_path}: none" in (
         capsys.readouterr().err
     )

@@ -17,7 +17,7 @@ from tools.export import pipelines
 from tools.repository import ROOT
 from tools.steps.answer import Classification
 from tools.steps.colour import ColourPrepare
-from tools.steps.digit import DigitPrepare, framed, without_specks
+from tools.steps.digit import DigitPrepare, frame_digit, remove_specks
 
 GREY = ImageSpec(1, 28, 28, (0.1307,), (0.3081,), flat=True)
 COLOUR = ImageSpec(3, 32, 32, (0.5, 0.4, 0.3), (0.5, 0.2, 0.1), flat=False)
@@ -80,7 +80,7 @@ def test_whatever_is_done_to_a_digit_the_model_sees_nearly_the_same(digits: Tens
 def test_a_digit_fits_20_pixels_and_its_centre_of_mass_is_in_the_middle(digits: Tensor) -> None:
     places = torch.arange(28.0)
     for digit in shifted(scaled(digits, 90))[..., 0].float():
-        frame = framed(digit)
+        frame = frame_digit(digit)
         rows, columns = frame.amax(1).nonzero(), frame.amax(0).nonzero()
         assert max(len(rows), len(columns)) <= 20 <= max(int(each[-1] - each[0]) for each in (rows, columns)) + 3
         for axis in (0, 1):
@@ -90,21 +90,21 @@ def test_a_digit_fits_20_pixels_and_its_centre_of_mass_is_in_the_middle(digits: 
 
 def test_what_the_stand_in_holds_is_in_the_frame_already(digits: Tensor) -> None:
     assert closeness(digits, lambda same: same) == pytest.approx(1)
-    again = torch.stack([framed(framed(digit)) for digit in digits[..., 0].float()])
-    once = torch.stack([framed(digit) for digit in digits[..., 0].float()])
+    again = torch.stack([frame_digit(frame_digit(digit)) for digit in digits[..., 0].float()])
+    once = torch.stack([frame_digit(digit) for digit in digits[..., 0].float()])
     assert (again - once).abs().amax((1, 2)).lt(1).float().mean() > 0.9
 
 
 def test_specks_go_and_strokes_stay_and_thin_lines_lose_but_their_ends() -> None:
     stroke = torch.zeros(1, 20, 20)
     stroke[:, 8:11, 3:17] = 255
-    assert torch.equal(without_specks(stroke), stroke)
+    assert torch.equal(remove_specks(stroke), stroke)
     speckled = stroke.clone()
     speckled[:, 2, 2], speckled[:, 15, 15], speckled[:, 15, 16], speckled[:, 9, 9] = 255, 255, 255, 0
-    assert torch.equal(without_specks(speckled), stroke)
+    assert torch.equal(remove_specks(speckled), stroke)
     line = torch.zeros(1, 20, 20)
     line[:, 10, 3:17] = 255
-    assert int(without_specks(line).sum()) == (14 - 4) * 255
+    assert int(remove_specks(line).sum()) == (14 - 4) * 255
 
 
 @pytest.mark.parametrize("grey", [0, 255, 128])

@@ -1,13 +1,11 @@
 """The data that models are trained and tested on, one data set per file.
 
-Real sets come from torchvision's own loaders. Each has an offline stand-in, made here and written in the
-same file format, so that the same loader reads it; a stand-in is named as such wherever a number made with
-it appears.
+Real sets come from torchvision's loaders. Each has an offline stand-in, generated here in the same file format, so
+that the same loader reads it; every figure measured on a stand-in says so.
 """
 
 import hashlib
 import importlib
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,8 +14,9 @@ from types import ModuleType
 import numpy as np
 import numpy.typing as npt
 
+from clients.command import say
 from clients.errors import ToolError
-from tools.datasets.download import answers
+from tools.datasets.download import is_available
 from tools.repository import ROOT
 
 DATA = ROOT / "data"
@@ -27,7 +26,7 @@ Labels = npt.NDArray[np.int64]
 
 
 class DataError(ToolError):
-    """A data set cannot be had; the message names it, where it was looked for and what else there is."""
+    """A data set is not available; the message names it, where it was looked for and the alternative."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +35,12 @@ class ImageData:
 
     Attributes:
         name: what `--data` calls it.
-        title: what people read; says so when it is a stand-in.
+        title: its name for people, which says whether it is a stand-in.
+        stand_in: whether it is an offline stand-in.
         classes: names of the classes, by label.
         train_images, test_images: uint8 [N, H, W, C].
         train_labels, test_labels: int64 [N].
-        sha256: of the files, so that a figure can be traced to the data it was taken on.
+        sha256: of the files, so that a figure can be traced to the data it was measured on.
     """
 
     name: str
@@ -56,17 +56,17 @@ class ImageData:
 
 @dataclass(frozen=True)
 class Split:
-    """Images and labels of a training or a test set, as `ImageData` has them."""
+    """Images and labels of a training or a test set, with the shapes and dtypes of `ImageData`."""
 
     images: Images
     labels: Labels
 
 
 def load(name: str, root: Path = DATA, download: bool = True) -> ImageData:
-    """Read a data set; a stand-in is made the first time, a real one downloaded if allowed.
+    """Read a data set; generate a stand-in the first time, download a real set if allowed.
 
     Raises:
-        DataError: there is no such set, or its files are missing or damaged.
+        DataError: the name is unknown, or its files are missing or damaged.
     """
     module = module_of(name)
     train, test = module.splits(root, download)
@@ -79,40 +79,39 @@ def load(name: str, root: Path = DATA, download: bool = True) -> ImageData:
         train_labels=train.labels,
         test_images=test.images,
         test_labels=test.labels,
-        sha256=digest(module.files(root)),
+        sha256=_digest(module.files(root)),
     )
 
 
 def load_first(names: Sequence[str], root: Path = DATA, download: bool = False) -> ImageData:
-    """The real set, named first, if it can be had; else its stand-in, named second, and a notice on stderr.
+    """Load the real set if it is available, else its stand-in, with a notice on stderr.
 
     Args:
         names: a real set and its stand-in.
         root: folder of all data sets.
-        download: whether to try, once and for a few seconds, to reach the real set's server. Off by default,
-            so that nothing is downloaded unasked: `load` does that for a set that somebody named.
+        download: whether to download the real set if its server answers within seconds. Off by default, so that
+            nothing is downloaded unasked; `load` downloads a set that the user has named.
 
     Raises:
-        DataError: the real set's files are there but damaged, or it has no stand-in and cannot be had.
+        DataError: the real set's files are damaged, or it is not available and has no stand-in.
     """
     real, *stand_ins = names
     module = module_of(real)
     there = all(path.is_file() for path in module.files(root))
     if there or not stand_ins:
         return load(real, root, download=not there)
-    if download and answers(module.source()):
+    if download and is_available(module.source()):
         try:
             return load(real, root)
         except DataError as error:
-            print(f"warning: {error}", file=sys.stderr)
+            say(f"warning: {error}")
     data = load(stand_ins[0], root)
-    remedy = f"--data {real} downloads the real one"
-    print(f"notice: {module.TITLE} is not in {root}: using {data.title} ({remedy})", file=sys.stderr)
+    say(f"notice: {module.TITLE} is not in {root}: using {data.title} (--data {real} downloads the real one)")
     return data
 
 
 def first(data: ImageData, train: int, test: int) -> ImageData:
-    """The first images of a data set; the SHA-256 remains that of the files."""
+    """Keep only the first images of a data set; its SHA-256 remains that of the files."""
     return replace(
         data,
         train_images=data.train_images[:train],
@@ -123,18 +122,17 @@ def first(data: ImageData, train: int, test: int) -> ImageData:
 
 
 def module_of(name: str) -> ModuleType:
-    """The module of a data set.
+    """Import the module of a data set.
 
     Raises:
-        DataError: there is none of this name.
+        DataError: the name is unknown.
     """
     if name not in NAMES:
         raise DataError(f"no data set '{name}'; there are: {', '.join(NAMES)}")
     return importlib.import_module(f"{__name__}.{name}")
 
 
-def digest(files: Iterable[Path]) -> str:
-    """SHA-256 over the files in the order in which they are given."""
+def _digest(files: Iterable[Path]) -> str:
     total = hashlib.sha256()
     for file in files:
         total.update(file.read_bytes())

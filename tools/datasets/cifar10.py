@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from tools.datasets import Split
-from tools.datasets.download import patience
+from tools.datasets.download import network_timeout
 from tools.datasets.files import reading, require
 from tools.torchvision_import import load_torchvision
 
@@ -18,34 +18,33 @@ BATCH_FILES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"
 
 
 def files(root: Path) -> list[Path]:
-    """The batch files that torchvision looks for."""
+    """List the batch files that torchvision looks for."""
     return [root / FOLDER / name for name in BATCH_FILES]
 
 
 def source() -> str:
-    """Address of the archive that a download fetches."""
+    """URL of the archive to download."""
     return str(load_torchvision().datasets.CIFAR10.url)
 
 
 def splits(root: Path, download: bool) -> tuple[Split, Split]:
-    """Training and test set.
+    """Read the training and the test set.
 
     Raises:
-        DataError: the files are damaged, or missing and not to be downloaded.
+        DataError: the files are damaged, or missing and `download` is false.
     """
-    remedy = f"unpack cifar-10-python.tar.gz in {root}, or take the stand-in: --data silhouettes"
-    with reading(TITLE, root / FOLDER, remedy), patience():
+    remedy = f"unpack cifar-10-python.tar.gz in {root}, or use the stand-in: --data silhouettes"
+    with reading(TITLE, root / FOLDER, remedy), network_timeout():
         if not download:
             require(files(root))
         return read(load_torchvision().datasets.CIFAR10, root, download)
 
 
 def read(loader: Any, root: Path, download: bool) -> tuple[Split, Split]:
-    """Both splits by torchvision's CIFAR10 class or a subclass of it."""
+    """Read both splits with torchvision's CIFAR10 class or a subclass of it."""
     train, test = (loader(str(root), train=train, download=download) for train in (True, False))
-    return split(train), split(test)
+    return _split(train), _split(test)
 
 
-def split(dataset: Any) -> Split:
-    """A torchvision CIFAR10 data set as arrays."""
+def _split(dataset: Any) -> Split:
     return Split(np.ascontiguousarray(dataset.data), np.asarray(dataset.targets, np.int64))

@@ -1,4 +1,4 @@
-"""Limits for downloads: torchvision sets none, and a network that swallows packets holds it for minutes."""
+"""Timeouts for downloads: torchvision sets none, and a network that drops packets blocks it for minutes."""
 
 import socket
 import threading
@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.client import HTTPException
 
-# Enough for a slow link to answer, short enough to wait for on a host without a network.
+# Enough for a slow link, and a short wait on a host without a network.
 ANSWER_SECONDS = 3.0
-# The longest silence within a download that has begun.
+# The longest pause in a running download.
 SILENCE_SECONDS = 20.0
 
 
 @contextmanager
-def patience(seconds: float = SILENCE_SECONDS) -> Iterator[None]:
-    """Let no network operation in the block wait longer than this for a byte; it raises TimeoutError then."""
+def network_timeout(seconds: float = SILENCE_SECONDS) -> Iterator[None]:
+    """Let network operations in the block raise TimeoutError when they have waited this long for a byte."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)
     try:
@@ -24,17 +24,17 @@ def patience(seconds: float = SILENCE_SECONDS) -> Iterator[None]:
         socket.setdefaulttimeout(before)
 
 
-def answers(url: str, seconds: float = ANSWER_SECONDS) -> bool:
-    """Whether a server offers this URL; one request for its headers, given up after `seconds`."""
-    offered = threading.Event()
+def is_available(url: str, seconds: float = ANSWER_SECONDS) -> bool:
+    """Whether a HEAD request for this URL succeeds within `seconds`."""
+    available = threading.Event()
 
     def ask() -> None:
         request = urllib.request.Request(url, method="HEAD")
         with suppress(OSError, HTTPException), urllib.request.urlopen(request, timeout=seconds):
-            offered.set()
+            available.set()
 
-    # In a thread, because looking up the host's name ignores the timeout and may take longer.
+    # In a thread, because name resolution ignores the timeout.
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(seconds)
-    return offered.is_set()
+    return available.is_set()

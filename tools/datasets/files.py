@@ -1,4 +1,4 @@
-"""Files of data sets: read with an error that says what to do, written so that half a set is never found."""
+"""Files of data sets: read with an error that names the remedy, written so that no incomplete set is ever found."""
 
 import errno
 import os
@@ -10,28 +10,28 @@ from pathlib import Path
 
 from tools.datasets import DataError
 
-# torchvision has no error of its own: it raises RuntimeError for what is missing or has the wrong checksum,
-# and meets damaged contents with whatever its assertions, conversions and look-ups happen to raise.
-UNREADABLE = (OSError, RuntimeError, ValueError, AssertionError, LookupError)
+# torchvision has no error class: it raises RuntimeError for missing files and wrong checksums, and whatever its
+# assertions, conversions and look-ups happen to raise for damaged contents.
+_UNREADABLE = (OSError, RuntimeError, ValueError, AssertionError, LookupError)
 
 
 @contextmanager
 def reading(title: str, folder: Path, remedy: str) -> Iterator[None]:
-    """Turn what a loader raises in the block into an error that names data set, folder and remedy.
+    """Turn errors of a loader in the block into a DataError that names data set, folder and remedy.
 
     Raises:
         DataError: the block failed to read the files or to download them.
     """
     try:
         yield
-    except UNREADABLE as error:
-        # The last line, because torchvision lists every mirror that it tried.
+    except _UNREADABLE as error:
+        # The last line: torchvision lists every mirror that it has tried.
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise DataError(f"{title} cannot be had from {folder} ({lines[-1]}); {remedy}") from error
+        raise DataError(f"cannot read {title} from {folder} ({lines[-1]}); {remedy}") from error
 
 
 def require(files: Iterable[Path]) -> None:
-    """Check that files are there.
+    """Check that files exist.
 
     Raises:
         FileNotFoundError: some are missing; the message names them.
@@ -43,10 +43,10 @@ def require(files: Iterable[Path]) -> None:
 
 @contextmanager
 def staged(target: Path) -> Iterator[Path]:
-    """A folder to fill beside `target`, renamed to it when the block ends well and removed when it does not.
+    """Give a folder to fill, renamed to `target` after the block and removed if the block raises.
 
-    An incomplete `target` of an earlier version is removed first. If another process finishes the same folder
-    meanwhile, its files stay and these are dropped: what is written here is the same every time.
+    An incomplete `target` of an earlier release is removed first. If another process finishes the same folder
+    meanwhile, its files stay and these are dropped: the content is the same every time.
 
     Raises:
         DataError: the folder cannot be written.
@@ -59,13 +59,12 @@ def staged(target: Path) -> Iterator[Path]:
             folder = Path(scratch) / target.name
             folder.mkdir()
             yield folder
-            move(folder, target)
+            _move(folder, target)
     except OSError as error:
-        raise DataError(f"cannot write {target} ({error.strerror}); make room or permit writing there") from error
+        raise DataError(f"cannot write {target} ({error.strerror}); free some space, or allow writing there") from error
 
 
-def move(folder: Path, target: Path) -> None:
-    """Rename a finished folder, unless the target is there by now."""
+def _move(folder: Path, target: Path) -> None:
     try:
         os.rename(folder, target)
     except OSError as error:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from tools.datasets import Split
-from tools.datasets.download import patience
+from tools.datasets.download import network_timeout
 from tools.datasets.files import reading, require
 from tools.torchvision_import import load_torchvision
 
@@ -22,42 +22,38 @@ IDX_FILES = (
 
 
 def files(root: Path) -> list[Path]:
-    """The four uncompressed files that torchvision looks for."""
+    """List the four uncompressed files that torchvision looks for."""
     return [root / "MNIST" / "raw" / name for name in IDX_FILES]
 
 
 def source() -> str:
-    """Address of the first file that a download fetches."""
+    """URL of the first file to download."""
     loader = load_torchvision().datasets.MNIST
     return f"{loader.mirrors[0]}{loader.resources[0][0]}"
 
 
 def splits(root: Path, download: bool) -> tuple[Split, Split]:
-    """Training and test set.
+    """Read the training and the test set.
 
     Raises:
-        DataError: the files are damaged, or missing and not to be downloaded.
+        DataError: the files are damaged, or missing and `download` is false.
     """
     folder = root / "MNIST" / "raw"
-    remedy = f"put the four uncompressed files {', '.join(IDX_FILES)} there, or take the stand-in: --data digits"
-    with reading(TITLE, folder, remedy), patience():
+    remedy = f"put the four uncompressed files {', '.join(IDX_FILES)} there, or use the stand-in: --data digits"
+    with reading(TITLE, folder, remedy), network_timeout():
         if not download:
             require(files(root))
         return read(load_torchvision().datasets.MNIST, root, download)
 
 
 def read(loader: Any, root: Path, download: bool) -> tuple[Split, Split]:
-    """Both splits by torchvision's MNIST class or a subclass of it."""
+    """Read both splits with torchvision's MNIST class or a subclass of it."""
     train, test = (loader(str(root), train=train, download=download) for train in (True, False))
-    return split(train), split(test)
+    return _split(train), _split(test)
 
 
-def split(dataset: Any) -> Split:
-    """A torchvision MNIST data set as arrays.
-
-    Raises:
-        ValueError: the images are not 28x28, or there are not as many labels; torchvision compares neither.
-    """
+def _split(dataset: Any) -> Split:
+    # torchvision checks neither the size of the images nor the number of labels.
     images, labels = dataset.data.numpy()[..., np.newaxis], dataset.targets.numpy().astype(np.int64)
     if images.shape != (len(labels), 28, 28, 1):
         raise ValueError(f"expected {len(labels)} images of 28x28 for as many labels, got {images.shape[:3]}")

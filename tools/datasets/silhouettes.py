@@ -1,8 +1,8 @@
-"""The offline stand-in for CIFAR-10: silhouettes of its ten classes, drawn here, 32x32 pixels, RGB.
+"""The offline stand-in for CIFAR-10: drawn silhouettes of its ten classes, 32x32 pixels, RGB.
 
-Every image varies the class's shape, its size, angle, place and colours, and adds clutter, something in the
-way, and noise. Written as CIFAR-10 batch files that torchvision's CIFAR10 class reads, in a folder of their
-own. Drawn once: remove the folder after changing anything here or in `tools.datasets.drawing`.
+Every image varies the shape, size, angle, position and colours of its class, and adds clutter, occlusion and noise.
+They are written as CIFAR-10 batch files that torchvision's CIFAR10 class reads, in their own folder. Drawn once:
+remove the folder after changing this file or `tools.datasets.drawing`.
 """
 
 import hashlib
@@ -22,19 +22,19 @@ STAND_IN = True
 CLASSES = cifar10.CLASSES
 FOLDER = "silhouettes-batches-py"
 META = "batches.meta"
-# torchvision compares MD5 sums: the real CIFAR-10's are in its source, these are written beside the data.
+# torchvision compares MD5 sums: those of CIFAR-10 are in its source, these are written next to the data.
 CHECKSUMS = "checksums.json"
 PER_BATCH = 4_000
 SEED = 10
 
 
 def files(root: Path) -> list[Path]:
-    """The six batch files."""
+    """List the six batch files."""
     return [root / FOLDER / name for name in cifar10.BATCH_FILES]
 
 
 def splits(root: Path, download: bool) -> tuple[Split, Split]:
-    """Training and test set, drawn the first time; `download` has nothing to do.
+    """Read the training and the test set, drawn the first time; `download` has no effect.
 
     Raises:
         DataError: the files are damaged or cannot be written.
@@ -46,7 +46,7 @@ def splits(root: Path, download: bool) -> tuple[Split, Split]:
 
 
 def loader(root: Path) -> type:
-    """The CIFAR10 of torchvision, told to read our folder and to expect our checksums."""
+    """Subclass torchvision's CIFAR10 so that it reads our folder and expects our checksums."""
     sums = json.loads((root / FOLDER / CHECKSUMS).read_text())
     entries = [[name, sums[name]] for name in cifar10.BATCH_FILES]
     differences = {
@@ -59,23 +59,23 @@ def loader(root: Path) -> type:
 
 
 def write(root: Path, per_batch: int = PER_BATCH) -> None:
-    """Draw all batches, with so many images each; about 12 seconds on one core for the whole set."""
+    """Draw all batches, with this many images each; the whole set takes about 12 seconds on one core."""
     with staged(root / FOLDER) as folder:
-        sums = {META: put(folder / META, {"label_names": list(CLASSES)})}
+        sums = {META: _put(folder / META, {"label_names": list(CLASSES)})}
         for number, name in enumerate(progress(cifar10.BATCH_FILES, "drawing silhouettes")):
-            sums[name] = put(folder / name, batch(np.random.default_rng([SEED, number]), per_batch))
+            sums[name] = _put(folder / name, _batch(np.random.default_rng([SEED, number]), per_batch))
         (folder / CHECKSUMS).write_text(json.dumps(sums, indent=2))
 
 
-def batch(random: np.random.Generator, count: int) -> dict[str, object]:
-    """One batch as CIFAR-10 has it: rows of 3,072 bytes, red plane first, and a list of labels."""
+def _batch(random: np.random.Generator, count: int) -> dict[str, object]:
+    # As in CIFAR-10: rows of 3,072 bytes, red plane first, and a list of labels.
     labels = random.permutation(np.arange(count) % len(CLASSES))
     images = np.stack([drawing.draw(CLASSES[label], random) for label in labels])
     return {"data": images.transpose(0, 3, 1, 2).reshape(count, -1), "labels": labels.tolist()}
 
 
-def put(path: Path, content: dict[str, object]) -> str:
-    """Pickle a dictionary in the protocol of CIFAR-10's own files; returns its MD5 for torchvision."""
+def _put(path: Path, content: dict[str, object]) -> str:
+    # Pickle with the protocol of CIFAR-10's own files, and return the MD5 sum for torchvision.
     data = pickle.dumps(content, protocol=2)
     path.write_bytes(data)
     return hashlib.md5(data, usedforsecurity=False).hexdigest()

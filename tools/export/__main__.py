@@ -43,7 +43,7 @@ def _prepare(arguments: argparse.Namespace, model: str, recipe: AnyRecipe) -> tu
     """What a model is tested on, if it is, and how its folder is filled; a training happens here."""
     repository = arguments.repository
     if isinstance(recipe, Recipe):
-        trained = training.train_from(arguments, model, repository)
+        trained = training.train_model(model, settings.options_from(arguments), repository)
         return trained.data, partial(contents.fill_trained, trained, repository)
     if isinstance(recipe, Pipeline):
         data = pipelines.data_of(model, repository)
@@ -135,7 +135,7 @@ def main() -> int:
     manifests = [_export(arguments, model) for model in _chosen_models(arguments)]
     if outdated := pipelines.outdated(arguments.repository):
         names = " ".join(outdated)
-        say(f"notice: newer versions of their members exist: {names}; run `python -m tools.export {names}`")
+        say(f"notice: {names}: proven with older versions of their members; run `python -m tools.export {names}`")
     print_json({manifest["model"]: manifest for manifest in manifests})
     return 0
 

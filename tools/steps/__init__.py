@@ -1,4 +1,4 @@
-"""Networks that learn nothing: what happens to a picture before a classifier sees it, and to its answer afterwards.
+"""Networks without training: pre- and post-processing around a classifier.
 
-Pure torch operations that TorchScript can express, so that they run wherever the classifiers do.
+They consist of torch operations that TorchScript can express, so they run wherever the classifiers do.
 """

@@ -1,4 +1,4 @@
-"""From a colour picture of any size to the input of a classifier of small images."""
+"""Preparation of a colour picture of any size for a classifier of small images."""
 
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
@@ -8,7 +8,7 @@ from tools.steps.picture import Normalise, Planes
 
 
 class ColourPrepare(nn.Module):
-    """Pictures [N, H, W, 3], squeezed to the classifier's size with antialias as training and clients do it."""
+    """Resize pictures [N, H, W, 3] to the classifier's size, antialiased as in training and clients, and normalise."""
 
     def __init__(self, spec: ImageSpec) -> None:
         super().__init__()
@@ -17,7 +17,7 @@ class ColourPrepare(nn.Module):
         self.height, self.width = spec.height, spec.width
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Float32 [N, 3, height, width]."""
+        """Return float32 [N, 3, height, width]."""
         planes = self.planes(pictures)
         if planes.size(2) != self.height or planes.size(3) != self.width:
             size = [self.height, self.width]

@@ -1,4 +1,4 @@
-"""What every step that takes pictures begins and ends with: bounds, pixels as numbers, normalisation."""
+"""The first and last operations of every step that takes pictures: size limits, conversion, normalisation."""
 
 import torch
 from torch import Tensor, nn
@@ -7,14 +7,14 @@ from clients.images import ImageSpec, scale_and_offset
 
 
 class Planes(nn.Module):
-    """Pictures [N, H, W, C], uint8 or floats of 0 to 255, as float32 planes [N, C, H, W] of 0 to 255.
+    """Convert pictures [N, H, W, C], uint8 or floats of 0 to 255, to float32 planes [N, C, H, W] of 0 to 255.
 
-    Floats may hold anything: what is no number becomes black, what lies outside is clipped.
+    Floats may hold anything: NaN becomes black, values out of range are clipped.
 
     Args:
-        channels: the numbers of channels that may come.
-        least, most: bounds of both sides. Below 8 pixels there is nothing to see in a picture; with 1024 a batch of
-            64 takes 200 MB, and no classifier here sees more of it.
+        channels: the numbers of channels to accept.
+        least, most: limits of both sides, in pixels. Below 8 there is nothing to recognise; at 1024 a batch of 64
+            takes 200 MB, and no classifier here uses more.
     """
 
     def __init__(self, channels: list[int], least: int = 8, most: int = 1024) -> None:
@@ -22,7 +22,7 @@ class Planes(nn.Module):
         self.channels, self.least, self.most = channels, least, most
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Raises ValueError, whose message Triton hands to the caller, for pictures out of bounds."""
+        """Raise ValueError, whose message Triton passes to the caller, for pictures beyond the limits."""
         height, width, channels = pictures.size(1), pictures.size(2), pictures.size(3)
         if min(height, width) < self.least or max(height, width) > self.most or channels not in self.channels:
             raise ValueError(
@@ -36,19 +36,19 @@ class Planes(nn.Module):
 
 
 class Normalise(nn.Module):
-    """Planes of 0 to 255 as a model's input, by the very numbers that `clients.images.normalise` uses."""
+    """Normalise planes of 0 to 255 to a model's input, with the numbers that `clients.images.normalise` uses."""
 
     scale: Tensor
     offset: Tensor
 
     def __init__(self, spec: ImageSpec) -> None:
         super().__init__()
-        scale, offset = (torch.from_numpy(each).view(1, -1, 1, 1) for each in scale_and_offset(spec))
+        scale, offset = (torch.from_numpy(values).view(1, -1, 1, 1) for values in scale_and_offset(spec))
         self.register_buffer("scale", scale)
         self.register_buffer("offset", offset)
         self.flat = spec.flat
 
     def forward(self, planes: Tensor) -> Tensor:
-        """Float32 [N, C, H, W] to the same shape, or to [N, C*H*W] for a model with a flat input."""
+        """Map float32 [N, C, H, W] to the same shape, or to [N, C*H*W] for a model with a flat input."""
         tensor = planes * self.scale + self.offset
         return tensor.flatten(1) if self.flat else tensor

@@ -1,1 +1,1 @@
-"""Train a model by its recipe: settings, checkpoints and the training loop."""
+"""Training a model by its recipe: settings, initial weights, checkpoints and the training loop."""

@@ -1,8 +1,8 @@
 """Train a model by its recipe: `python -m tools.train mnist_mlp`.
 
-Writes a checkpoint at the end of every epoch to build/checkpoints/, so that an interrupted training goes on where
-it stopped and a finished one costs nothing the next time. The same settings give the same weights on the same
-machine. `python -m tools.export` calls this when it needs weights, so you rarely run it yourself.
+Writes a checkpoint to build/checkpoints/ after every epoch: an interrupted training resumes from it, and a finished
+one is loaded instead of repeated. The same settings give the same weights on the same machine. `python -m tools.export`
+trains when it needs weights, so you rarely run this yourself.
 
     python -m tools.train cifar10_cnn --data cifar10 --epochs 20
 """
@@ -13,8 +13,8 @@ from dataclasses import asdict
 
 from clients.command import command, command_parser, print_json
 from tools import recipes
-from tools.train.settings import add_arguments
-from tools.train.training import train_from
+from tools.train.settings import add_arguments, options_from
+from tools.train.training import train_model
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -28,9 +28,9 @@ def _parser() -> argparse.ArgumentParser:
 def main() -> int:
     """Train a model and print its test accuracy."""
     arguments = _parser().parse_args()
-    trained = train_from(arguments, arguments.model)
+    trained = train_model(arguments.model, options_from(arguments))
     count = len(trained.data.test_labels)
-    print(f"{arguments.model}: test accuracy {trained.accuracy:.2%} of {count} images of {trained.data.title}")
+    print(f"{arguments.model}: test accuracy {trained.accuracy:.2%} on {count} images of {trained.data.title}")
     print_json({"model": arguments.model, "accuracy": trained.accuracy, **asdict(trained.settings)})
     return 0
 

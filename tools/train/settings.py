@@ -26,48 +26,78 @@ class Settings:
     weights: str | None = None
 
 
+@dataclass(frozen=True)
+class TrainOptions:
+    """What a command line says about training; None leaves a value to the recipe.
+
+    Attributes:
+        data: a data set's name; "auto" is the recipe's real one if its files are there, else its stand-in.
+        device: "cpu", "cuda", or "auto" for CUDA where there is any.
+        weights: pretrained weights to start from: a name of torchvision's, or a file.
+        fresh: ignore an earlier checkpoint.
+    """
+
+    data: str = "auto"
+    epochs: int | None = None
+    batch_size: int | None = None
+    lr: float | None = None
+    seed: int = 0
+    device: str = "auto"
+    weights: str | None = None
+    fresh: bool = False
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options that training and everything that may train share."""
+    """Add the options of `TrainOptions` to a command."""
+    default = "(default: %(default)s)"
     parser.add_argument(
         "--data",
-        default="auto",
-        help="data set, e.g. mnist, digits, cifar10, silhouettes; auto is the "
-        "real one if it is there, else its stand-in (default: %(default)s)",
+        default=TrainOptions.data,
+        help="data set: mnist, digits, cifar10 or silhouettes; auto is the real one if its files are there, else its "
+        f"stand-in {default}",
     )
     parser.add_argument("--epochs", type=positive, help="passes over the training set (default: the recipe's)")
     parser.add_argument("--batch-size", type=positive, help="images per step (default: the recipe's)")
     parser.add_argument("--lr", type=positive_float, help="learning rate (default: the recipe's)")
-    parser.add_argument("--seed", type=int, default=0, help="of weights and of the order (default: %(default)s)")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=TrainOptions.seed, help=f"of weights and data order {default}")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default=TrainOptions.device, help=default)
     parser.add_argument(
         "--weights",
         metavar="NAME|FILE",
-        help="begin from weights that exist, where the recipe knows how: a name of torchvision's, which is downloaded, "
-        "or a file of them; a variant begins as its parent (default: from scratch)",
+        help="start from pretrained weights, if the recipe supports it: a name of torchvision's, which is downloaded, "
+        "or a file; a variant starts from its parent (default: train from scratch)",
     )
-    parser.add_argument("--fresh", action="store_true", help="ignore an earlier checkpoint and begin again")
+    parser.add_argument("--fresh", action="store_true", help="ignore an earlier checkpoint and start over")
 
 
-def settings_from(arguments: argparse.Namespace, model: str, data: ImageData) -> Settings:
-    """Fill in what the command line leaves to the recipe."""
-    recipe = recipes.trained(model)
-    device = arguments.device
+def options_from(arguments: argparse.Namespace) -> TrainOptions:
+    """Read the options that `add_arguments` has added."""
+    return TrainOptions(**{field.name: getattr(arguments, field.name) for field in fields(TrainOptions)})
+
+
+def settings_for(model: str, options: TrainOptions, data: ImageData) -> Settings:
+    """Fill in from the recipe what the options leave open.
+
+    Raises:
+        RecipeError: the model is unknown or is not trained.
+    """
+    recipe, device = recipes.trained(model), options.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     return Settings(
         model,
         data.name,
-        arguments.epochs or recipe.epochs,
-        arguments.batch_size or recipe.batch_size,
-        arguments.lr or recipe.lr,
-        arguments.seed,
+        options.epochs or recipe.epochs,
+        options.batch_size or recipe.batch_size,
+        options.lr or recipe.lr,
+        options.seed,
         device,
-        None if recipe.parent else arguments.weights,
+        None if recipe.parent else options.weights,
     )
 
 
 def settings_of_ancestor(model: str, settings: Settings, repository: Path = REPOSITORY) -> Settings:
-    """How a variant's parent or teacher was trained: as its newest version says, else as its recipe does."""
+    """Settings of a variant's parent or teacher: those of its newest version on the same data, else its recipe's."""
     recipe = recipes.trained(model)
     published = versions(model, repository)
     manifest = read_manifest(model, published[-1], repository) if published else {}

@@ -1,8 +1,6 @@
 """The training of a model by its recipe: data, epochs, checkpoints, distillation."""
 
-import argparse
 import math
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate
 
-from clients.command import progress
+from clients.command import progress, say
 from clients.errors import InvalidInput
 from clients.images import ImageSpec, image_spec, normalise
 from tools import datasets, recipes
@@ -22,11 +20,11 @@ from tools.datasets import ImageData, Images, Labels
 from tools.recipes import Recipe, RecipeError
 from tools.repository import REPOSITORY, RepositoryError
 from tools.torchscript import outputs
-from tools.train.beginning import begin
 from tools.train.checkpoints import checkpoint_path, resume, save
-from tools.train.settings import Settings, settings_from, settings_of_ancestor
+from tools.train.initial_weights import initial_network
+from tools.train.settings import Settings, TrainOptions, settings_for, settings_of_ancestor
 
-# So many training inputs are handed to a recipe's changes: enough to observe the ranges of activations.
+# Training inputs that a recipe's changes get: enough to observe the ranges of activations.
 SAMPLES = 512
 
 
@@ -36,7 +34,7 @@ class Trained:
 
     Attributes:
         lineage: the settings of this training, then those of the parent and the teacher that it builds on.
-        checkpoint: name of the file with the weights: another one where anything that decides them has changed.
+        checkpoint: name of the file with the weights; it changes with anything that decides them.
         parent_accuracy: test accuracy of the parent's network; None without a parent.
     """
 
@@ -50,17 +48,17 @@ class Trained:
 
 
 class UnfinishedError(RecipeError):
-    """The weights that were asked for are not those of a finished training, and none is to be begun for them."""
+    """The training has not finished, and the caller wanted finished weights only."""
 
 
 def load_data(recipe: Recipe, name: str) -> ImageData:
-    """The data set asked for, or for `auto` the first of the recipe's that can be had; no more of it than it uses."""
+    """Load a data set by name, or for `auto` the first of the recipe's that is available; no more than it uses."""
     data = datasets.load_first(recipe.data) if name == "auto" else datasets.load(name)
     return datasets.first(data, *recipe.limits) if recipe.limits else data
 
 
 def input_spec(model: str, repository: Path = REPOSITORY) -> ImageSpec:
-    """How the model wants its images, from its config.
+    """Read from a model's config how images become its input.
 
     Raises:
         RepositoryError: the config cannot be read or does not say it.
@@ -72,12 +70,15 @@ def input_spec(model: str, repository: Path = REPOSITORY) -> ImageSpec:
 
 
 def inputs(images: Images, spec: ImageSpec, size: int | None = None) -> Tensor:
-    """Images as the model's input, by the same normalisation that clients use; scaled where they are of another size.
+    """Turn images into the model's input, with the normalisation that clients use; resize where sizes differ.
 
     Args:
         images: uint8 [N, H, W, C].
         spec: how the model wants them.
-        size: pixels on each side, where they are not those of the spec.
+        size: pixels on each side, if not those of the spec.
+
+    Returns:
+        float32 [N, C, H, W], or [N, C*H*W] for a flat input.
     """
     tensor = torch.from_numpy(normalise(images, spec))
     wanted = (size, size) if size else (spec.height, spec.width)
@@ -87,15 +88,26 @@ def inputs(images: Images, spec: ImageSpec, size: int | None = None) -> Tensor:
 
 
 def accuracy(network: nn.Module, images: Images, labels: Labels, spec: ImageSpec, batch_size: int = 100) -> float:
-    """Share of images whose largest logit, in the network's first output, is the label's."""
-    parts = range(0, len(labels), batch_size)
-    chosen = [outputs(network, inputs(images[at : at + batch_size], spec))[0].argmax(1) for at in parts]
+    """Share of images for which the label has the largest logit in the network's first output."""
+    starts = range(0, len(labels), batch_size)
+    chosen = [outputs(network, inputs(images[at : at + batch_size], spec))[0].argmax(1) for at in starts]
     return float((torch.cat(chosen).numpy() == labels).mean())
 
 
 def samples(data: ImageData, spec: ImageSpec) -> Tensor:
-    """The training inputs that a recipe's changes get."""
+    """The training inputs that a recipe's `before` and `after` get."""
     return inputs(data.train_images[:SAMPLES], spec)
+
+
+def train_model(model: str, options: TrainOptions, repository: Path = REPOSITORY) -> Trained:
+    """Load the data and train a model as a command line asks.
+
+    Raises:
+        DataError: the data set is unknown or not available.
+        RecipeError, RepositoryError: see `train`.
+    """
+    data = load_data(recipes.trained(model), options.data)
+    return train(settings_for(model, options, data), data, options.fresh, repository)
 
 
 def train(
@@ -108,7 +120,7 @@ def train(
         data: what it is trained and tested on.
         fresh: ignore an earlier checkpoint.
         repository: where the model's config is.
-        rebuild: only put together what finished trainings have left; accuracies are not measured again (NaN).
+        rebuild: only load the weights of finished trainings; accuracies are not measured (NaN).
 
     Raises:
         RecipeError, RepositoryError: the recipe or the model's config cannot be used.
@@ -120,14 +132,15 @@ def train(
         for name in (recipe.parent, recipe.teacher)
         if name
     }
-    lineage = (settings, *(each for ancestor in ancestors.values() for each in ancestor.lineage))
+    lineage = (settings, *(ancestral for ancestor in ancestors.values() for ancestral in ancestor.lineage))
     parent = ancestors.get(recipe.parent or "")
     torch.manual_seed(settings.seed)
-    network = begin(recipe, settings, parent.network if parent else None, samples(data, spec)).to(settings.device)
+    parent_network = parent.network if parent else None
+    network = initial_network(recipe, settings, parent_network, samples(data, spec)).to(settings.device)
     teacher = ancestors[recipe.teacher].network.to(settings.device) if recipe.teacher else None
     path = checkpoint_path(list(lineage), data, spec)
     with cpu_threads(recipe.threads):
-        follow(Course(recipe, settings, data, spec, network, teacher), path, fresh, rebuild)
+        _run_epochs(_Course(recipe, settings, data, spec, network, teacher), path, fresh, rebuild)
         network.cpu().eval()
         score = math.nan if rebuild else accuracy(network, data.test_images, data.test_labels, spec)
     return Trained(settings, network, data, score, lineage, path.name, parent.accuracy if parent else None)
@@ -135,7 +148,7 @@ def train(
 
 @contextmanager
 def cpu_threads(count: int | None) -> Iterator[None]:
-    """Let torch compute with so many threads in the block; None leaves it as it is."""
+    """Limit torch to this many CPU threads in the block; None leaves its setting alone."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
     try:
@@ -145,8 +158,8 @@ def cpu_threads(count: int | None) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class Course:
-    """All that the epochs of one training share."""
+class _Course:
+    """What all epochs of one training share."""
 
     recipe: Recipe
     settings: Settings
@@ -156,20 +169,18 @@ class Course:
     teacher: nn.Module | None
 
 
-def follow(course: Course, path: Path, fresh: bool, rebuild: bool = False) -> None:
-    """Run the epochs that the checkpoint has not seen, and write one after each; none where it is to be there."""
+def _run_epochs(course: _Course, path: Path, fresh: bool, rebuild: bool) -> None:
     settings = course.settings
     optimizer = course.recipe.optimizer(course.network.parameters(), settings.lr)
     done = 0 if fresh or not settings.epochs else resume(path, course.network, optimizer, settings)
     if rebuild and done < settings.epochs:
-        raise UnfinishedError(f"{settings.model}: {path} has not seen all {settings.epochs} epochs")
+        raise UnfinishedError(f"{settings.model}: expected {settings.epochs} epochs in {path}, found {done}")
     for epoch in range(done, settings.epochs):
-        train_epoch(course, optimizer, epoch)
+        _run_epoch(course, optimizer, epoch)
         save(path, course.network, optimizer, epoch + 1)
 
 
-def train_epoch(course: Course, optimizer: torch.optim.Optimizer, epoch: int) -> None:
-    """One pass over the training set, with a progress bar."""
+def _run_epoch(course: _Course, optimizer: torch.optim.Optimizer, epoch: int) -> None:
     settings = course.settings
     course.network.train()
     # Seeded per epoch: a resumed training sees the order, and draws the dropout, of an uninterrupted one.
@@ -177,43 +188,35 @@ def train_epoch(course: Course, optimizer: torch.optim.Optimizer, epoch: int) ->
     batches = list(torch.randperm(len(course.data.train_labels)).split(settings.batch_size))
     title = f"{settings.model} epoch {epoch + 1}/{settings.epochs}"
     for indices in progress(batches, title):
-        loss = loss_of(course, indices, size_in(course.recipe, epoch))
+        loss = _loss(course, indices, _image_size(course.recipe, epoch))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    print(f"{title}: loss {loss.item():.4f}", file=sys.stderr)
+    say(f"{title}: loss {loss.item():.4f}")
 
 
-def size_in(recipe: Recipe, epoch: int) -> int | None:
-    """Pixels on each side in an epoch, counted from 0; None for the size that is served."""
+def _image_size(recipe: Recipe, epoch: int) -> int | None:
     return recipe.sizes[epoch] if epoch < len(recipe.sizes) else None
 
 
-def loss_of(course: Course, indices: Tensor, size: int | None) -> Tensor:
-    """The loss of one batch: against the labels, and the teacher's answers where there is one."""
+def _loss(course: _Course, indices: Tensor, size: int | None) -> Tensor:
     data, device = course.data, course.settings.device
     batch = inputs(data.train_images[indices.numpy()], course.spec, size).to(device)
     labels = torch.from_numpy(data.train_labels[indices.numpy()]).to(device)
-    with torch.autocast(device, torch.bfloat16, enabled=course.recipe.autocast and has_bfloat16(device)):
+    with torch.autocast(device, torch.bfloat16, enabled=course.recipe.autocast and _has_bfloat16(device)):
         logits = course.network(batch)
     logits = logits.float()
     if course.teacher is None or course.recipe.distillation is None:
         return cross_entropy(logits, labels)
     with torch.no_grad():
-        answers = course.teacher(batch)
-    return course.recipe.distillation(logits, labels, answers)
+        teacher_logits = course.teacher(batch)
+    return course.recipe.distillation(logits, labels, teacher_logits)
 
 
 @cache
-def has_bfloat16(device: str) -> bool:
-    """Whether the device has instructions for bfloat16, without which it is slower than float32."""
+def _has_bfloat16(device: str) -> bool:
+    # Without such instructions bfloat16 is emulated, and slower than float32.
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     has = torch.cpu.get_capabilities()
     return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
-
-
-def train_from(arguments: argparse.Namespace, model: str, repository: Path = REPOSITORY) -> Trained:
-    """Train as the command line says."""
-    data = load_data(recipes.trained(model), arguments.data)
-    return train(settings_from(arguments, model, data), data, arguments.fresh, repository)
