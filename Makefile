@@ -1,12 +1,12 @@
-# The verbs of this repository. `make` alone lists them; each sets up all that it needs.
+# The tasks of this repository. `make` alone lists them; each installs what it needs first.
 
 PYTHON ?= python3.11
-# Where pip takes torch from besides its usual index: the wheel index that pytorch.org's install selector prints,
-# for a CPU build (…/whl/cpu) or one for a CUDA release (…/whl/cu130). Empty: whatever pip offers by itself.
+# An additional wheel index for torch, as printed by pytorch.org's install selector: for a CPU build (…/whl/cpu) or
+# a CUDA release (…/whl/cu130). Empty: pip's own choice.
 TORCH_INDEX ?=
-# Further arguments for the command behind a target, for example: make loadtest ARGS='--users 64'
+# Arguments for the command behind a target, for example: make loadtest ARGS='--users 64'
 ARGS ?=
-# Docker's compose plugin where it is installed, else the docker-compose program (1.29 or later).
+# Docker's compose plugin if it is installed, else the docker-compose program (1.29 or later).
 COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
 VENV := .venv
@@ -20,35 +20,35 @@ PIP_OPTIONS := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --constrain
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# pip 25.1 is the first that installs dependency groups; the stamp makes set-up a matter of milliseconds afterwards.
+# pip 25.1 is the first to install dependency groups. With the stamp file, later runs take milliseconds.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check 'pip>=25.1'
 	$(PY) -m pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) --group dev
 	@touch $@
 
-setup: $(READY) ## make .venv with all pinned dependencies
+setup: $(READY) ## create .venv with all pinned dependencies
 
 build: $(READY) ## train, prove and publish the models that have no version yet
 	$(PY) -m tools.export --missing $(ARGS)
 
-# What other targets need of it: ARGS is theirs then.
+# For other targets, whose ARGS are not meant for the export.
 models: $(READY)
 	@$(PY) -m tools.export --missing
 
-demo: $(READY) ## the whole way: train, export, serve, classify, load-test; last line is JSON
+demo: $(READY) ## train, export, serve, verify, classify and load-test; the last line is JSON
 	@$(PY) -m tools.demo $(ARGS)
 
 serve: models ## serve the repository on 127.0.0.1:8000 (HTTP), 8001 (gRPC), 8002 (metrics)
 	@$(PY) -m tools.serve $(ARGS)
 
-loadtest: models ## load-test every model over HTTP and gRPC; report in build/loadtest
+loadtest: models ## load-test every classifier over HTTP and gRPC; report in build/loadtest
 	@$(PY) -m tools.serve --http-port 0 --grpc-port 0 --metrics-port 0 --run "$(PY) -m loadtest.run $(ARGS)"
 
 bench: build ## served inferences per second beside the in-process limit
 	@$(PY) -m tools.bench_backend $(ARGS)
 
-# The long files first, as they are listed: at the end many short ones keep both processes busy.
+# In the order listed, long files first: at the end many short ones keep both processes busy.
 test: models ## run the whole suite against a real tritonserver
 	$(PY) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
@@ -57,22 +57,22 @@ lint: $(READY) ## ruff format, ruff, mypy --strict
 	$(PY) -m ruff check .
 	$(PY) -m mypy
 
-check: $(READY) ## find what is wrong with the model repository, without a server
+check: $(READY) ## check the model repository, without a server
 	@$(PY) -m tools.check $(ARGS)
 
-format: $(READY) ## let ruff rewrite what it can
+format: $(READY) ## format and fix the code with ruff
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
 
-up: ## docker compose: build, serve, prometheus, grafana
+up: ## docker compose: build, serve, Prometheus, Grafana
 	PUID=$${PUID:-$$(id -u)} PGID=$${PGID:-$$(id -g)} $(COMPOSE) up --build --detach $(ARGS)
 
-# All profiles, or a server that `make up` did not choose would stay behind.
+# All profiles: otherwise a server that `make up` did not choose would keep running.
 down: ## stop what `make up` started; the models stay
 	COMPOSE_PROFILES=cpu,gpu,locust,router $(COMPOSE) down --remove-orphans $(ARGS)
 
-test-compose: $(READY) ## bring the compose stack up, try it over both protocols, bring it down
+test-compose: $(READY) ## start the compose stack, test it over both protocols, stop it
 	COMPOSE='$(COMPOSE)' $(PY) -m pytest tests/compose $(ARGS)
 
-clean: ## remove what was built: models, checkpoints, data, the environment
+clean: ## remove everything built: models, checkpoints, data, the environment
 	rm -rf build data $(VENV) model_repository/*/[0-9]* model_repository/*/.held model_repository/*/configs/cpu.pbtxt
