@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ import requests
 from clients.client import Client
 from clients.connection import Connection
 from clients.errors import ModelNotFound, ServerUnavailable
+from clients.router.trial import Mode, Terms
 from tests.conftest import connection_to
 from tests.e2e.second_versions import (
     MODEL,
@@ -31,12 +31,13 @@ from tests.e2e.second_versions import (
 )
 from tools.repository import MANIFEST_FILE, held_versions, version_path, versions
 from tools.serve.tritonserver import Server
-from tools.verify.server import connections
-from tools.verify.verification import Effort, Verifier
-from tools.versions import candidates, rollout
-from tools.versions.examination import RefusedError
+from tools.verify.passes import Effort
+from tools.verify.verifier import Verifier, connections
+from tools.versions import candidates
+from tools.versions.candidates import RefusedError, candidate_name
 from tools.versions.promotion import promote, rollback
-from tools.versions.router_control import Router, RouterError, router_of_its_own
+from tools.versions.rollout import Plan, Rollout, roll_out
+from tools.versions.router_control import Router, RouterError, started_router
 
 
 @pytest.fixture(scope="module")
@@ -55,14 +56,14 @@ def running(models: Path) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def router(running: Server) -> Iterator[Router]:
     """A router in front of it."""
-    with router_of_its_own(running.http, "127.0.0.1:0") as started:
+    with started_router(running.http, "127.0.0.1:0") as started:
         yield started
 
 
 def verifier(server: Server, repository: Path) -> Verifier:
     """What verifies on a server, with little effort."""
     effort = Effort(sizes=(16,), concurrencies=(8,))
-    return Verifier(connections(server.http, server.grpc), "remote", repository, effort, lambda line: None)
+    return Verifier(connections(server.http, server.grpc), "remote", repository, effort)
 
 
 def spoil(folder: Path) -> None:
@@ -73,17 +74,13 @@ def spoil(folder: Path) -> None:
     (folder / MANIFEST_FILE).write_text(json.dumps(manifest))
 
 
-def tried(change: Change, mode: str, running: Server, router: Router, models: Path) -> tuple[dict[str, Any], Seen]:
+def tried(change: Change, mode: Mode, running: Server, router: Router, models: Path) -> tuple[Rollout, Seen]:
     """Roll a version out under constant load through the router; what came of it, and what callers saw."""
-    add_version(models, change)
-    options = ["--no-verify", "--mode", mode, "--share", "0.5", "--min-agreement", "0.9", "--max-errors", "0.05"]
-    arguments = rollout.parser().parse_args([MODEL, *options, "--slower", "5", "--timeout", "60"])
-    verifies = verifier(running, models)
-    with (
-        constant_load([Connection("http", str(router.listen))], callers=4) as seen,
-        verifies.client(timeout_s=60) as client,
-    ):
-        return rollout.roll_out(arguments, verifies, client, router), seen
+    version = add_version(models, change)
+    terms = Terms(MODEL, candidate_name(MODEL, version), mode, 0.5, 0.9, 0.05, slower=5)
+    plan = Plan(version, terms, verify=False, timeout=60, router=router.control)
+    with constant_load([Connection("http", str(router.listen))], callers=4) as seen:
+        return roll_out(verifier(running, models), plan), seen
 
 
 def apart(seen: Seen, answer: float) -> int:
@@ -99,20 +96,20 @@ def test_under_load_a_good_version_takes_over_a_worse_one_does_not_and_no_reques
     before = first_logit(direct)
     with constant_load(both(running)) as seen, Client(connection_to(running, "http")) as client:
         two = add_version(models, as_good)
-        done = promote(verifier(running, models), MODEL, two, models)
+        done = promote(verifier(running, models), MODEL, two)
         assert (done.version, done.before, done.difference) == (two, one, 0)
         after = first_logit(direct)
         assert after != pytest.approx(before, abs=0.01)
         three = add_version(models, worse, held=False)
         with pytest.raises(RefusedError, match=rf"version {three} (is .* less accurate than version {two}|failed)"):
-            promote(verifier(running, models), MODEL, three, models)
+            promote(verifier(running, models), MODEL, three)
         assert held_versions(MODEL, models) == [three] and versions(MODEL, models) == [one, two]
         assert first_logit(direct) == pytest.approx(after, abs=1e-4)
         # One that cannot even be loaded leaves no mark: the server would say for ever that it is not ready.
         four = add_version(models, as_good)
         spoil(version_path(MODEL, four, models))
         with pytest.raises(RefusedError, match="cannot be loaded, and is held: .*model.pt"):
-            promote(verifier(running, models), MODEL, four, models)
+            promote(verifier(running, models), MODEL, four)
         assert candidates.served_version(client, MODEL) == two
         assert rollback(client, MODEL, models).version == one
         candidates.settle(client)  # Load goes on for a while on what was rolled back to.
@@ -131,21 +128,21 @@ def test_a_broken_candidate_is_rolled_back_and_its_callers_are_answered_all_the_
     running: Server, router: Router, models: Path
 ) -> None:
     served, before = versions(MODEL, models), first_logit(connection_to(running, "http"))
-    document, seen = tried(Broken, "canary", running, router, models)
-    trial = document["trial"]
+    rollout, seen = tried(Broken, "canary", running, router, models)
+    trial = rollout.trial
     assert trial["decision"] == "roll back" and trial["reason"].startswith("errors in ")
     assert trial["rescued"] > 0 and trial["under_way"] == 0
     assert not seen.failures and seen.answers and not apart(seen, before)
-    assert versions(MODEL, models) == served and document["candidate"] in held_versions(MODEL, models)
+    assert versions(MODEL, models) == served and rollout.candidate in held_versions(MODEL, models)
 
 
 def test_a_worse_candidate_is_rolled_back_from_a_shadow_that_no_caller_sees(
     running: Server, router: Router, models: Path
 ) -> None:
     served, before = versions(MODEL, models), first_logit(connection_to(running, "http"))
-    document, seen = tried(turned, "shadow", running, router, models)
-    assert document["trial"]["decision"] == "roll back"
-    assert document["trial"]["reason"].startswith("disagreement in ")
+    rollout, seen = tried(turned, "shadow", running, router, models)
+    assert rollout.trial["decision"] == "roll back" and not rollout.promoted
+    assert rollout.trial["reason"].startswith("disagreement in ")
     assert not seen.failures and seen.answers and not apart(seen, before)
     assert versions(MODEL, models) == served
 
@@ -153,14 +150,14 @@ def test_a_worse_candidate_is_rolled_back_from_a_shadow_that_no_caller_sees(
 def test_a_good_candidate_answers_its_share_and_takes_over(running: Server, router: Router, models: Path) -> None:
     direct = connection_to(running, "http")
     before = first_logit(direct)
-    document, seen = tried(as_good, "canary", running, router, models)
-    assert document["trial"]["decision"] == "promote", document
+    rollout, seen = tried(as_good, "canary", running, router, models)
+    assert rollout.trial["decision"] == "promote" and rollout.promoted, rollout
     after = first_logit(direct)
     assert not seen.failures and abs(after - before) > 0.01
     assert {abs(one - before) < 1e-3 or abs(one - after) < 1e-3 for one in seen.answers} == {True}
     assert apart(seen, before) > 50 and apart(seen, after) > 50
     with Client(direct) as client:
-        assert candidates.served_version(client, MODEL) == document["candidate"] == versions(MODEL, models)[-1]
+        assert candidates.served_version(client, MODEL) == rollout.candidate == versions(MODEL, models)[-1]
         # Through the router the model answers under its own name, whoever computed the answer.
         assert {one["name"] for one in client.models() if one.get("state") == "READY"} == {MODEL}
 
@@ -183,11 +180,11 @@ def test_whatever_is_no_part_of_a_trial_passes_the_router_as_it_is(running: Serv
 
 
 def test_a_router_without_a_server_says_so_and_a_trial_that_cannot_be_is_refused() -> None:
-    with router_of_its_own("127.0.0.1:9", "127.0.0.1:0") as lonely:
+    with started_router("127.0.0.1:9", "127.0.0.1:0") as lonely:
         routed = Connection("http", str(lonely.listen), retries=0)
         with Client(routed) as client, pytest.raises(ServerUnavailable, match="gets no answer from 127.0.0.1:9"):
             client.server()
         with pytest.raises(RouterError, match="expected a share of more than 0 and at most 1, got 2"):
-            lonely.ask("PUT", MODEL, {"candidate": "other", "share": 2})
+            lonely.begin(MODEL, {"candidate": "other", "share": 2})
         with pytest.raises(RouterError, match="no such trial"):
-            lonely.ask("DELETE", MODEL)
+            lonely.end(MODEL)

@@ -15,7 +15,9 @@ from tools.repository import hold
 from tools.serve.tritonserver import Options, Server
 from tools.sign.__main__ import new_key
 from tools.sign.signatures import SignatureError, breaches, refuse_unproven, sign
-from tools.versions.promotion import beside, rollback, serving
+from tools.versions.candidates import beside
+from tools.versions.promotion import rollback
+from tools.versions.states import serving
 
 
 @pytest.fixture
@@ -103,5 +105,5 @@ def test_a_candidate_that_is_not_what_was_signed_never_gets_to_the_server(sleepe
             pass
         assert [one["name"] for one in client.models()] == ["sleeper"]
         sign("sleeper", 2, keys / "private.pem", sleeper)
-        with beside(client, "sleeper", 2, sleeper, public) as (name, before):
-            assert (name, before) == ("sleeper.v2", 1)
+        with beside(client, "sleeper", 2, sleeper, public) as candidate:
+            assert (candidate.name, candidate.before) == ("sleeper.v2", 1)

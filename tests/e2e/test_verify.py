@@ -1,4 +1,4 @@
-"""The accuracy gate at the wire: what the server answers is what the trained network answers, or it is told apart."""
+"""The accuracy gate at the wire: what the server answers is what the trained network answers, or it fails."""
 
 import hashlib
 import json
@@ -16,8 +16,9 @@ from tools.serve.tritonserver import Server
 from tools.steps.answer import Classification
 from tools.verify import __main__ as verify
 from tools.verify import references
-from tools.verify.server import connections
-from tools.verify.verification import Effort, Verifier
+from tools.verify.passes import Effort
+from tools.verify.verification import recorded_verdict
+from tools.verify.verifier import Verifier, connections
 
 
 class RowsMix(nn.Module):
@@ -54,26 +55,24 @@ def test_every_kind_of_model_answers_over_both_protocols_as_it_does_without_a_se
     server: Server, repository: Path
 ) -> None:
     effort = Effort(sizes=(1, 5), concurrencies=(1, 8))
-    said: list[str] = []
-    verifier = Verifier(connections(server.http, server.grpc), "remote", repository, effort, said.append)
-    found = {model: verifier.verify(model) for model in ("mnist_mlp", "digit_image_bytes", "classification")}
-    for one in found.values():
-        assert one.passed, one.findings.failures
-        assert one.protocols == ("http", "grpc") and one.concurrencies == (1, 8)
-        assert one.findings.sent > 2 * one.rows and one.server["version"] == "2.51.0"
-    classifier, pipeline = found["mnist_mlp"], found["digit_image_bytes"]
+    verifier = Verifier(connections(server.http, server.grpc), "remote", repository, effort)
+    classifier, pipeline, step = map(verifier.verify, ("mnist_mlp", "digit_image_bytes", "classification"))
+    for verification in (classifier, pipeline, step):
+        assert verification.passed, verification.findings.failures
+        assert verification.protocols == ("http", "grpc") and verification.concurrencies == (1, 8)
+        assert verification.findings.sent > 2 * verification.rows and verification.server["version"] == "2.51.0"
     assert classifier.sizes == (1, 5) and pipeline.sizes == (1,)
-    for one in (classifier, pipeline):
-        manifest = read_manifest(one.model, one.version, repository)
-        assert one.rows == manifest["test_images"]
-        for accuracy in one.findings.accuracies.values():
+    for verification in (classifier, pipeline):
+        manifest = read_manifest(verification.model, verification.version, repository)
+        assert verification.rows == manifest["test_images"]
+        for accuracy in verification.findings.accuracies.values():
             assert round(accuracy.served, 6) == manifest["accuracy"] == round(accuracy.expected, 6)
             assert accuracy.low < accuracy.served < accuracy.high
     # Eight callers that send one row each are computed together, or nothing is known about their company.
     assert (classifier.findings.batch or 0) > 1.2
 
 
-def test_a_server_that_answers_otherwise_fails_with_the_worst_answers_shown(
+def test_a_server_that_answers_differently_fails_and_its_worst_answers_are_shown(
     two_models: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     replace_file(two_models, "classification", RowsMix(Classification()))
@@ -95,8 +94,10 @@ def test_a_server_that_answers_otherwise_fails_with_the_worst_answers_shown(
     assert (eager["version"], eager["reference"], eager["passed"]) == (untrained, references.EAGER, False)
     assert eager["findings"]["too_far"] == {"eager": 0, "alone": 0} and 0 < eager["findings"]["max_abs"] < 1e-4
     assert all("is below the recipe's floor" in failure for failure in eager["findings"]["failures"])
-    for model, one in document.items():
-        kept = json.loads((version_path(model, one["version"], two_models) / "verification.json").read_text())
-        manifest = read_manifest(model, one["version"], two_models)
-        assert kept["passed"] == one["passed"] and kept["sha256"] == {"model.pt": manifest["file"]["sha256"]}
-        assert kept["server"] == {"name": "triton", "version": "2.51.0", "kind": "embedded"}
+    for model, printed in document.items():
+        version = printed["version"]
+        recorded = json.loads((version_path(model, version, two_models) / "verification.json").read_text())
+        manifest = read_manifest(model, version, two_models)
+        assert recorded["passed"] == printed["passed"] == recorded_verdict(model, version, two_models)
+        assert recorded["sha256"] == {"model.pt": manifest["file"]["sha256"]}
+        assert recorded["server"] == {"name": "triton", "version": "2.51.0", "kind": "embedded"}

@@ -10,8 +10,8 @@ from tests.e2e.second_versions import MODEL, add_version, alone, as_good, explic
 from tools.repository import RepositoryError, held_versions, staged_version, versions
 from tools.serve.tritonserver import Server
 from tools.versions import candidates, promotion
-from tools.versions.__main__ import states
 from tools.versions.promotion import rollback
+from tools.versions.states import states
 
 
 @pytest.fixture
@@ -29,8 +29,8 @@ def test_a_choice_is_in_the_repository_and_outlives_the_server(models: Path) -> 
         rollback(None, MODEL, models)
     with Server(explicit(models)) as server, Client(connection_to(server, "http")) as client:
         assert candidates.served_version(client, MODEL) == one
-        found = states(MODEL, models, client)
-    assert [(version["version"], version["state"], version["server"]) for version in found] == [
+        described = states(MODEL, models, client)
+    assert [(version.version, version.state, version.server) for version in described] == [
         (one, "served", "READY"),
         (two, "held", None),
         (two + 1, "held", None),

@@ -12,9 +12,10 @@ from tools.repository import MANIFEST_FILE, read_manifest, version_path, version
 from tools.verify import references
 from tools.verify.differences import difference
 from tools.verify.heldout import HeldOut
-from tools.verify.passes import Pass, Way, common_rows, rows_of, ways
+from tools.verify.passes import Effort, Pass, Way, assign_rows, common_rows, ways
 from tools.verify.references import ChangedFileError, References, check_files
-from tools.verify.verdict import Findings, conclude, judge
+from tools.verify.verdict import Budget, conclude, judge
+from tools.verify.verification import Findings
 
 SCORES = np.array([[0.0, 4.0], [3.0, 1.0]], np.float32)
 
@@ -37,8 +38,7 @@ SCORES = np.array([[0.0, 4.0], [3.0, 1.0]], np.float32)
     ],
 )
 def test_answers_are_compared_by_what_they_are(expected: np.ndarray, served: np.ndarray, excess: float) -> None:
-    found = difference({"Y": expected}, {"Y": served}, 0.01).excess[0]
-    assert found == pytest.approx(excess, rel=1e-4)
+    assert difference({"Y": expected}, {"Y": served}, 0.01).excess[0] == pytest.approx(excess, rel=1e-4)
 
 
 def test_a_class_may_change_only_where_two_scores_are_as_close_as_the_tolerance() -> None:
@@ -49,11 +49,11 @@ def test_a_class_may_change_only_where_two_scores_are_as_close_as_the_tolerance(
 
 @pytest.mark.parametrize("rows", [7, 360, 4000])
 def test_the_whole_set_goes_over_each_protocol_and_some_rows_go_every_way(rows: int) -> None:
-    planned = ways(("http", "grpc"), (1, 5, 64), (1, 32), most=16)
+    planned = ways(Effort(("http", "grpc"), (1, 5, 64), (1, 32)), max_batch_size=16)
     assert [str(way) for way in planned[:6]] == [
         f"http, batch {size}, {many} at once" for size in (1, 5, 16) for many in (1, 32)
     ]
-    sent = rows_of(planned, rows)
+    sent = assign_rows(planned, rows)
     for protocol in ("http", "grpc"):
         own = [chosen for way, chosen in zip(planned, sent, strict=True) if way.protocol == protocol]
         assert set(np.concatenate(own).tolist()) == set(range(rows))
@@ -68,7 +68,7 @@ def judged(served: np.ndarray, alone: np.ndarray | None = None) -> Findings:
     rows, findings = np.arange(2), Findings()
     first = Pass(Way("http", 1, 1), rows, {"Y": SCORES if alone is None else alone}, None)
     judge(findings, held, {"Y": SCORES}, first, [Pass(Way("grpc", 2, 8), rows, {"Y": served}, 2.0)], 0.01)
-    conclude(findings, 0.01, 0.9, ("parent", 1.0, 0.01))
+    conclude(findings, 0.01, 0.9, Budget("parent", 1.0, 0.01))
     return findings
 
 

@@ -1,1 +1,1 @@
-"""What a server answers, compared with what the network says: held-out rows, references, differences, verdicts."""
+"""What a server answers, compared with what the network answers: held-out rows, references, differences, verdicts."""

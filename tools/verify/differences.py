@@ -1,4 +1,4 @@
-"""How far served answers are from those that were expected: within a tolerance, or which rows are worst, and why."""
+"""How far served answers are from the expected ones, row by row, and which output is worst."""
 
 import json
 from collections.abc import Mapping
@@ -15,15 +15,17 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Difference:
-    """Two sets of answers, row by row.
+    """Two sets of answers to the same rows.
 
     Attributes:
         absolute: the largest difference of a number in each row, [rows].
         relative: the same as a share of the row's largest expected number in that output, [rows].
-        excess: how many times the limit that is, [rows]; above 1 is too far.
-        output: which output of each row is worst.
+        excess: the same in multiples of the limit, [rows]; above 1 is too far.
+        output: the worst output of each row.
     """
 
+    expected: Mapping[str, Array]
+    served: Mapping[str, Array]
     absolute: Floats
     relative: Floats
     excess: Floats
@@ -31,82 +33,76 @@ class Difference:
 
 
 def difference(expected: Mapping[str, Array], served: Mapping[str, Array], tolerance: float) -> Difference:
-    """Compare answers of the same rows; the limit is the tolerance, absolute plus relative to the expected number.
+    """Compare answers to the same rows.
 
     Args:
         expected: arrays [rows, …] by output name.
         served: the same outputs.
-        tolerance: as in numpy's allclose, for both.
+        tolerance: absolute, and relative to the expected number, as in numpy's allclose.
     """
-    close = close_calls(expected, tolerance)
-    by_output = {name: one_output(array, served[name], tolerance, close) for name, array in expected.items()}
-    excess = np.stack([three[2] for three in by_output.values()])
-    names = list(by_output)
-    return Difference(
-        np.stack([three[0] for three in by_output.values()]).max(0),
-        np.stack([three[1] for three in by_output.values()]).max(0),
-        excess.max(0),
-        tuple(names[index] for index in excess.argmax(0)),
-    )
+    names, ambiguous = list(expected), _is_ambiguous(expected, tolerance)
+    outputs = [_output_difference(expected[name], served[name], tolerance, ambiguous) for name in names]
+    absolute, relative, excess = np.stack(outputs, axis=1)  # each [outputs, rows]
+    worst = tuple(names[index] for index in excess.argmax(0))
+    return Difference(expected, served, absolute.max(0), relative.max(0), excess.max(0), worst)
 
 
-def one_output(expected: Array, served: Array, tolerance: float, close: Floats) -> tuple[Floats, Floats, Floats]:
-    """Absolute and relative difference and excess of each row of one output."""
+def _output_difference(expected: Array, served: Array, tolerance: float, ambiguous: npt.NDArray[np.bool_]) -> Floats:
+    """Absolute and relative difference and excess of each row of one output: [3, rows]."""
+    rows = len(expected)
     if expected.shape != served.shape:
         # Rows are compared, so a wrong shape is as wrong as can be in each of them.
-        return (np.full(len(expected), np.inf),) * 3
-    if expected.dtype == object:
-        pairs = zip(expected.reshape(len(expected), -1), served.reshape(len(served), -1), strict=True)
-        excess = np.array([max(text_excess(*one, tolerance) for one in zip(*row, strict=True)) for row in pairs])
-        return np.zeros(len(expected)), np.zeros(len(expected)), np.where(close > 0, 0.0, excess)
-    wanted, found = (array.reshape(len(array), -1).astype(np.float64) for array in (expected, served))
-    with np.errstate(invalid="ignore"):  # infinity minus infinity
-        apart = np.nan_to_num(np.abs(wanted - found), nan=np.inf, posinf=np.inf)
-    apart[(np.isnan(wanted) & np.isnan(found)) | (wanted == found)] = 0.0
+        return np.full((3, rows), np.inf)
+    before, after = expected.reshape(rows, -1), served.reshape(rows, -1)
     if np.issubdtype(expected.dtype, np.floating):
-        limit = tolerance + tolerance * np.abs(np.nan_to_num(wanted))
-        largest = np.abs(np.nan_to_num(wanted)).max(1) + np.finfo(np.float64).tiny
-        return apart.max(1), apart.max(1) / largest, (apart / limit).max(1)
-    wrong = np.where(apart.any(1) & (close == 0), np.inf, 0.0)
-    return np.zeros(len(wanted)), np.zeros(len(wanted)), wrong
+        return _float_difference(before.astype(np.float64), after.astype(np.float64), tolerance)
+    if expected.dtype == object:
+        pairs = (zip(*row, strict=True) for row in zip(before, after, strict=True))
+        wrong = np.array([max(_text_excess(*texts, tolerance) for texts in row) for row in pairs])
+    else:
+        wrong = np.where((before != after).any(1), np.inf, 0.0)
+    return np.stack([np.zeros(rows), np.zeros(rows), np.where(ambiguous, 0.0, wrong)])
 
 
-def text_excess(expected: bytes | str, served: bytes | str, tolerance: float) -> float:
+def _float_difference(expected: Floats, served: Floats, tolerance: float) -> Floats:
+    with np.errstate(invalid="ignore"):  # infinity minus infinity
+        apart = np.nan_to_num(np.abs(expected - served), nan=np.inf, posinf=np.inf)
+    apart[(np.isnan(expected) & np.isnan(served)) | (expected == served)] = 0.0
+    size = np.abs(np.nan_to_num(expected))
+    largest = size.max(1) + np.finfo(np.float64).tiny
+    excess = apart / (tolerance + tolerance * size)
+    return np.stack([apart.max(1), apart.max(1) / largest, excess.max(1)])
+
+
+def _text_excess(expected: bytes | str, served: bytes | str, tolerance: float) -> float:
     """0 for equal texts, the excess of their numbers for JSON that is equal otherwise, else infinity."""
     if expected == served:
         return 0.0
     try:
-        wanted, found = flat(json.loads(expected)), flat(json.loads(served))
+        return _json_excess(json.loads(expected), json.loads(served), tolerance)
     except ValueError:
         return float("inf")
-    numbers = [one for one in wanted if isinstance(wanted[one], float) and isinstance(found.get(one), float)]
-    if {**wanted, **dict.fromkeys(numbers)} != {**found, **dict.fromkeys(numbers)}:
-        return float("inf")
-    return max(
-        (abs(float(wanted[one] - found[one])) / (tolerance + tolerance * abs(wanted[one])) for one in numbers),
-        default=0.0,
-    )
 
 
-def flat(document: Any, path: str = "") -> dict[str, Any]:
-    """A JSON document's values by their paths."""
-    if isinstance(document, dict):
-        return {key: one for name, part in document.items() for key, one in flat(part, f"{path}/{name}").items()}
-    if isinstance(document, list):
-        return {key: one for at, part in enumerate(document) for key, one in flat(part, f"{path}/{at}").items()}
-    return {path: document}
+def _json_excess(expected: Any, served: Any, tolerance: float) -> float:
+    if isinstance(expected, float) and isinstance(served, float):
+        return abs(expected - served) / (tolerance + tolerance * abs(expected))
+    if isinstance(expected, dict) and isinstance(served, dict) and expected.keys() == served.keys():
+        return max((_json_excess(part, served[key], tolerance) for key, part in expected.items()), default=0.0)
+    if isinstance(expected, list) and isinstance(served, list) and len(expected) == len(served):
+        return max((_json_excess(*parts, tolerance) for parts in zip(expected, served, strict=True)), default=0.0)
+    return 0.0 if expected == served else float("inf")
 
 
-def close_calls(expected: Mapping[str, Array], tolerance: float) -> Floats:
-    """1 for rows whose two best scores are so close that the tolerance may change the class, else 0: [rows]."""
-    rows = len(next(iter(expected.values())))
-    scores = next((one for one in expected.values() if is_scores(one)), None)
+def _is_ambiguous(expected: Mapping[str, Array], tolerance: float) -> npt.NDArray[np.bool_]:
+    """Whether a row's two best scores are so close that the tolerance may change its class: [rows]."""
+    scores = next((array for array in expected.values() if _is_scores(array)), None)
     if scores is None:
-        return np.zeros(rows)
-    best = np.sort(scores, axis=1)[:, -2:].astype(np.float64)
-    return np.where(best[:, 1] - best[:, 0] <= 2 * tolerance * (1 + np.abs(best[:, 1])), 1.0, 0.0)
+        return np.zeros(len(next(iter(expected.values()))), np.bool_)
+    second, best = np.sort(scores, axis=1)[:, -2:].astype(np.float64).T
+    return np.asarray(best - second <= 2 * tolerance * (1 + np.abs(best)), np.bool_)
 
 
-def is_scores(array: Array) -> bool:
+def _is_scores(array: Array) -> bool:
     """Whether an output can be scores of classes: [rows, two or more] floating-point numbers."""
     return array.ndim == 2 and array.shape[1] > 1 and bool(np.issubdtype(array.dtype, np.floating))

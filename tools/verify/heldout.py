@@ -1,7 +1,7 @@
-"""What a served model is verified with: the held-out set of its data, or examples for a step that learns nothing."""
+"""What a served model is verified with: the test set of its data, or random inputs for a step that learns nothing."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +18,9 @@ from tools.repository import REPOSITORY, read_manifest
 from tools.train import training
 from tools.verify.references import test_data
 
-# A step is shown so many random inputs of each shape; a picture file is as large as this.
-EXAMPLES, FILE_SIDE = 64, 24
-SEED = 7
+# How many random inputs of each shape a step gets, and the height and width of a random picture file.
+_EXAMPLES, _FILE_SIDE = 64, 24
+_SEED = 7
 
 
 @dataclass(frozen=True)
@@ -41,16 +41,16 @@ class HeldOut:
 
     @property
     def rows(self) -> int:
-        """How many."""
+        """How many rows there are."""
         return len(next(iter(self.inputs.values())))
 
     def first(self, limit: int | None) -> "HeldOut":
-        """The same with so many rows at most, spread evenly over the set."""
+        """The same set with at most `limit` rows, spread evenly over it."""
         if limit is None or limit >= self.rows:
             return self
-        kept = np.linspace(0, self.rows - 1, limit).astype(np.int64)
-        inputs = {name: array[kept] for name, array in self.inputs.items()}
-        return HeldOut(inputs, None if self.labels is None else self.labels[kept], self.classes, self.title)
+        chosen = np.linspace(0, self.rows - 1, limit).astype(np.int64)
+        inputs = {name: array[chosen] for name, array in self.inputs.items()}
+        return replace(self, inputs=inputs, labels=None if self.labels is None else self.labels[chosen])
 
 
 def held_out(model: str, version: int, repository: Path = REPOSITORY) -> list[HeldOut]:
@@ -60,52 +60,45 @@ def held_out(model: str, version: int, repository: Path = REPOSITORY) -> list[He
         RepositoryError: the data is no longer what the version was tested on.
     """
     recipe, contract = recipes.load(model), read_contract(model, repository)
-    if isinstance(recipe, Recipe | Pipeline):
-        data = test_data(read_manifest(model, version, repository))
-        inputs = (
-            pictures(contract, data) if isinstance(recipe, Pipeline) else tensors(model, contract, data, repository)
-        )
-        return [HeldOut(inputs, data.test_labels, data.classes, f"test set of {data.title}")]
-    return [
-        examples(list(specs.values()), contract.batched) for specs in shaped(contract.inputs, dims_of(recipe, contract))
-    ]
+    if not isinstance(recipe, Recipe | Pipeline):
+        shapes = shaped(contract.inputs, _dims(recipe, contract))
+        return [_examples(list(specs.values())) for specs in shapes]
+    data = test_data(read_manifest(model, version, repository))
+    if isinstance(recipe, Pipeline):
+        array = _pictures(contract, data)
+    else:
+        array = training.inputs(data.test_images, training.input_spec(model, repository)).numpy()
+    inputs = {contract.inputs[0].name: array}
+    return [HeldOut(inputs, data.test_labels, data.classes, f"test set of {data.title}")]
 
 
-def dims_of(recipe: AnyRecipe, contract: Contract) -> list[Mapping[str, tuple[int, ...]]]:
+def _dims(recipe: AnyRecipe, contract: Contract) -> list[Mapping[str, tuple[int, ...]]]:
     """Shapes by input for a model whose config leaves dims open."""
     if isinstance(recipe, Imported):
         return list(recipe.dims)
     return [{contract.inputs[0].name: shape} for shape in recipe.dims] if isinstance(recipe, Step) else []
 
 
-def tensors(model: str, contract: Contract, data: ImageData, repository: Path) -> dict[str, Array]:
-    """Test images as a classifier takes them."""
-    return {contract.inputs[0].name: training.inputs(data.test_images, training.input_spec(model, repository)).numpy()}
-
-
-def pictures(contract: Contract, data: ImageData) -> dict[str, Array]:
+def _pictures(contract: Contract, data: ImageData) -> Array:
     """Test images as a pipeline takes them: pixels, or files."""
-    (wanted,) = contract.inputs
-    if wanted.datatype != "STRING":
-        return {wanted.name: data.test_images}
-    return {wanted.name: np.array([[pipelines.png(each)] for each in data.test_images], np.object_)}
+    (spec,) = contract.inputs
+    return _as_files(data.test_images) if spec.datatype == "STRING" else data.test_images
 
 
-def examples(inputs: list[TensorSpec], batched: bool) -> HeldOut:
+def _as_files(images: Array) -> Array:
+    """PNG files of images: object [images, 1]."""
+    return np.array([[pipelines.png(pixels)] for pixels in images], np.object_)
+
+
+def _examples(inputs: Sequence[TensorSpec]) -> HeldOut:
     """Random inputs of one shape; a text is a picture file, the only kind that steps here read."""
-    generator = torch.Generator().manual_seed(SEED)
-    arrays = {spec.name: files() if spec.datatype == "STRING" else values(spec, generator) for spec in inputs}
+    generator = torch.Generator().manual_seed(_SEED)
+    size = (_EXAMPLES, _FILE_SIDE, _FILE_SIDE, 3)
+    arrays: dict[str, Array] = {}
+    for spec in inputs:
+        if spec.datatype == "STRING":
+            arrays[spec.name] = _as_files(np.random.default_rng(_SEED).integers(0, 256, size, np.uint8))
+        else:
+            arrays[spec.name] = example(spec, _EXAMPLES, generator).numpy()
     shapes = ", ".join(f"{list(spec.dims)}" for spec in inputs)
-    return HeldOut(arrays, None, (), f"{EXAMPLES} random inputs {shapes}")
-
-
-def values(spec: TensorSpec, generator: torch.Generator) -> Array:
-    """Random numbers that the contract admits, [examples, …]."""
-    array: Array = example(spec, EXAMPLES, generator).numpy()
-    return array
-
-
-def files() -> Array:
-    """Picture files of random pixels: object [examples, 1]."""
-    pixels = np.random.default_rng(SEED).integers(0, 256, (EXAMPLES, FILE_SIDE, FILE_SIDE, 3), np.uint8)
-    return np.array([[pipelines.png(each)] for each in pixels], np.object_)
+    return HeldOut(arrays, None, (), f"{_EXAMPLES} random inputs {shapes}")

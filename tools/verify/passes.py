@@ -1,7 +1,7 @@
-"""Held-out rows sent through a server in many ways: each protocol, several batch sizes and requests at once.
+"""Held-out rows sent through a server in many ways: each protocol, several batch sizes and levels of concurrency.
 
-Every way takes its own stretch of the rows, so that all of them go over each protocol, and besides it the same few
-rows as every other way: those are seen alone, among other rows of their request, and among other callers' requests.
+Each way sends a stretch of the rows of its own, so that every protocol carries the whole set, and besides it the same
+few common rows: those are seen alone, among other rows of their request, and among other callers' requests.
 """
 
 import asyncio
@@ -13,18 +13,33 @@ import numpy as np
 import numpy.typing as npt
 
 from clients.aio import AsyncClient
-from clients.connection import Connection, Protocol
+from clients.connection import PROTOCOLS, Connection, Protocol
 from clients.contract import Array
 from clients.statistics import figures
 
 Rows = npt.NDArray[np.int64]
-# So many rows are sent in every way.
-COMMON = 32
+_COMMON = 32  # rows
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is sent, and how.
+
+    Attributes:
+        sizes: batch sizes; one above the model's max_batch_size becomes that.
+        concurrencies: requests in flight at once.
+        limit: rows of the held-out set at most; None for all.
+    """
+
+    protocols: Sequence[Protocol] = PROTOCOLS
+    sizes: Sequence[int] = (1, 5, 16)
+    concurrencies: Sequence[int] = (1, 8, 32)
+    limit: int | None = None
 
 
 @dataclass(frozen=True)
 class Way:
-    """How rows are sent: `size` in a request (0: a bare row, for a model without batches), `concurrency` requests."""
+    """How rows are sent: `size` of them per request (0: a bare row, for a model that takes no batches)."""
 
     protocol: Protocol
     size: int
@@ -36,12 +51,12 @@ class Way:
 
 @dataclass(frozen=True)
 class Pass:
-    """One way, gone.
+    """Rows sent one way, and their answers.
 
     Attributes:
-        rows: which of the held-out rows were sent, int64 [sent].
+        rows: indices into the held-out set, int64 [sent].
         outputs: the answers, [sent, …] by output name.
-        batch: rows that the server computed together, on average; None where it does not say.
+        batch: rows that the server computed together, on average; None where it does not count them.
     """
 
     way: Way
@@ -50,98 +65,89 @@ class Pass:
     batch: float | None
 
 
-def ways(protocols: Sequence[Protocol], sizes: Sequence[int], concurrencies: Sequence[int], most: int) -> list[Way]:
-    """All combinations, without batches that the model does not take.
-
-    Args:
-        protocols: in the order in which they are gone.
-        sizes: wanted batch sizes; those above `most` become `most`.
-        concurrencies: requests at once.
-        most: the model's max_batch_size.
-    """
-    possible = sorted({min(size, most) for size in sizes}) if most else [0]
-    return [Way(protocol, size, many) for protocol in protocols for size in possible for many in sorted(concurrencies)]
+def ways(effort: Effort, max_batch_size: int) -> list[Way]:
+    """List all combinations of protocol, batch size and concurrency that a model takes."""
+    sizes = sorted({min(size, max_batch_size) for size in effort.sizes}) if max_batch_size else [0]
+    return [
+        Way(protocol, size, concurrency)
+        for protocol in effort.protocols
+        for size in sizes
+        for concurrency in sorted(effort.concurrencies)
+    ]
 
 
-def common_rows(rows: int) -> Rows:
-    """The rows that are sent in every way, spread over the set."""
-    return np.unique(np.linspace(0, rows - 1, min(COMMON, rows)).astype(np.int64))
+def common_rows(count: int) -> Rows:
+    """Choose the rows that are sent in every way, spread evenly over a set of `count`."""
+    return np.unique(np.linspace(0, count - 1, min(_COMMON, count)).astype(np.int64))
 
 
-def rows_of(ways: Sequence[Way], rows: int) -> list[Rows]:
-    """What each way sends: the ways of a protocol share the set between them, and a small set is gone through again.
+def assign_rows(ways: Sequence[Way], count: int) -> list[Rows]:
+    """Choose what each way sends: the ways of a protocol share the set, and repeat one that is too small for them.
 
     The common rows stand at random places among the others.
     """
     random = np.random.default_rng(0)
-    at: dict[Protocol, int] = {}
-    found = []
+    starts: dict[Protocol, int] = {}
+    assigned = []
     for way in ways:
-        share = math.ceil(rows / sum(one.protocol == way.protocol for one in ways))
-        # At the least all of its requests are under way at once.
-        count = max(share, max(way.size, 1) * way.concurrency)
-        start = at.get(way.protocol, 0)
-        at[way.protocol] = start + share
-        own = np.arange(start, start + count) % rows
-        found.append(random.permutation(np.concatenate([own, common_rows(rows)])))
-    return found
+        share = math.ceil(count / sum(other.protocol == way.protocol for other in ways))
+        start = starts.get(way.protocol, 0)
+        starts[way.protocol] = start + share
+        # At least as many as can be in flight at once.
+        own = np.arange(start, start + max(share, max(way.size, 1) * way.concurrency)) % count
+        assigned.append(random.permutation(np.concatenate([own, common_rows(count)])))
+    return assigned
 
 
-@dataclass(frozen=True)
-class Target:
-    """A model on a server: its name and version there, and the model whose batches are counted.
+def send(
+    connection: Connection,
+    model: str,
+    way: Way,
+    inputs: Mapping[str, Array],
+    rows: Rows,
+    batching: str | None = None,
+) -> Pass:
+    """Send rows one way and gather the answers in their order.
 
-    An ensemble forms no batches; its classifier does.
-    """
-
-    model: str
-    version: str
-    batching: str
-
-
-async def send(client: AsyncClient, target: Target, way: Way, inputs: Mapping[str, Array], rows: Rows) -> Pass:
-    """Send rows and gather the answers in their order.
+    Args:
+        connection: over the protocol of the way.
+        model: its name on the server.
+        way: batch size and concurrency.
+        inputs: the held-out set, [rows, …] by input name.
+        rows: which of it to send.
+        batching: another model whose batches are counted; an ensemble forms none, its classifier does.
 
     Raises:
         ClientError: a request failed.
     """
-    # Asked for before all at once need it.
-    await client.contract(target.model, target.version)
-    step = max(way.size, 1)
-    parts: dict[int, dict[str, Array]] = {}
-    before = await counted(client, target.batching)
+    return asyncio.run(_send(connection, model, way, inputs, rows, batching or model))
 
-    async def work(starts: Iterator[int]) -> None:
+
+async def _send(
+    connection: Connection, model: str, way: Way, inputs: Mapping[str, Array], rows: Rows, batching: str
+) -> Pass:
+    parts: dict[int, dict[str, Array]] = {}
+    step = max(way.size, 1)
+    starts = iter(range(0, len(rows), step))
+
+    async def work(client: AsyncClient, starts: Iterator[int]) -> None:
         for start in starts:
             chosen = rows[start : start + step]
             request = {name: array[chosen] if way.size else array[chosen[0]] for name, array in inputs.items()}
-            outputs = await client.infer(target.model, request, version=target.version)
+            outputs = await client.infer(model, request)
             parts[start] = outputs if way.size else {name: array[None] for name, array in outputs.items()}
 
-    starts = iter(range(0, len(rows), step))
-    await asyncio.gather(*(work(starts) for _ in range(way.concurrency)))
-    after = await counted(client, target.batching)
-    inferences, executions = after[0] - before[0], after[1] - before[1]
+    async with AsyncClient(connection) as client:
+        await client.contract(model)  # Fetched once, before all workers need it.
+        before = await _counters(client, batching)
+        await asyncio.gather(*(work(client, starts) for _ in range(way.concurrency)))
+        inferences, executions = await _counters(client, batching) - before
     ordered = [parts[start] for start in sorted(parts)]
     outputs = {name: np.concatenate([part[name] for part in ordered]) for name in ordered[0]}
-    return Pass(way, rows, outputs, inferences / executions if executions else None)
+    return Pass(way, rows, outputs, float(inferences / executions) if executions else None)
 
 
-async def counted(client: AsyncClient, model: str) -> tuple[int, int]:
-    """Inferences and executions that the server has counted for the versions of a model."""
-    found = [figures(one) for one in await client.statistics(model)]
-    return sum(one["inferences"] for one in found), sum(one["executions"] for one in found)
-
-
-def go(connection: Connection, target: Target, way: Way, inputs: Mapping[str, Array], rows: Rows) -> Pass:
-    """Send rows one way.
-
-    Raises:
-        ClientError: a request failed.
-    """
-
-    async def ask() -> Pass:
-        async with AsyncClient(connection) as client:
-            return await send(client, target, way, inputs, rows)
-
-    return asyncio.run(ask())
+async def _counters(client: AsyncClient, model: str) -> Rows:
+    """Inferences and executions of all versions of a model so far."""
+    counted = [figures(version) for version in await client.statistics(model)]
+    return np.array([sum(version[name] for version in counted) for name in ("inferences", "executions")], np.int64)

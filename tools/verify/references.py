@@ -1,8 +1,8 @@
-"""What a version should answer, computed here without a server: the eager network that it was exported from.
+"""What a version should answer, computed without a server by the eager network that it was exported from.
 
-A classifier's network is put together again from the checkpoints of its finished training. Where they are gone, or
-belong to a recipe that has changed since, the version's own TorchScript file stands in, which its export has proven
-against that network; whoever reads a verification is told which of the two it was.
+A classifier's network is rebuilt from the checkpoints of its finished training. Where they are gone, or belong to a
+recipe that has changed since, the version's own TorchScript file stands in, which its export has proven against that
+network. A verification says which of the two it was.
 """
 
 import functools
@@ -17,11 +17,13 @@ import torch
 from torch import nn
 
 from clients.contract import Array
+from clients.errors import ToolError
 from tools import datasets, recipes, torchscript
 from tools.contract import read_contract
 from tools.datasets import ImageData
 from tools.export import contents, imported, origin, pipelines
 from tools.export.pipelines import Arrays, Composition, Run
+from tools.export.proof import ProofError
 from tools.recipes import Imported, PythonStep, Recipe, RecipeError, Step
 from tools.repository import MODEL_FILE, REPOSITORY, RepositoryError, read_manifest, version_path
 from tools.train import training
@@ -29,167 +31,171 @@ from tools.train.settings import Settings
 from tools.train.training import UnfinishedError
 
 EAGER, FILE, STEP = "eager network", "TorchScript file", "step in this process"
-CHUNK = 64
+_CHUNK = 64  # rows
 
 
-@dataclass
-class References:
-    """What answers for the models of a repository; `kinds` says for each how, and `notes` why not eagerly.
-
-    Attributes:
-        chosen: versions by model where they are not the newest.
-    """
-
-    repository: Path = REPOSITORY
-    chosen: Mapping[str, int] = field(default_factory=dict)
-    kinds: dict[str, str] = field(default_factory=dict)
-    notes: dict[str, str] = field(default_factory=dict)
-    _made: dict[str, Run] = field(default_factory=dict)
-
-    def version(self, model: str) -> int:
-        """The version of a model that is meant."""
-        return self.chosen.get(model) or pipelines.newest(model, self.repository)
-
-    def run(self, model: str) -> Run:
-        """A model as a function of arrays by name, an ensemble with all its members."""
-        return Composition(model, self.repository, self._alone)
-
-    def kind(self, model: str) -> str:
-        """What answered for a model or for the members of an ensemble, once it has been run."""
-        names = [model, *pipelines.all_members(model, self.repository)]
-        kinds = {self.kinds[name] for name in names if name in self.kinds}
-        return ", ".join(kind for kind in (EAGER, FILE, STEP) if kind in kinds)
-
-    def _alone(self, model: str, repository: Path) -> Run:
-        if model not in self._made:
-            recipe, folder = recipes.load(model), version_path(model, self.version(model), repository)
-            check_files(model, self.version(model), repository)
-            if isinstance(recipe, PythonStep):
-                self.kinds[model] = STEP
-                self._made[model] = row_by_row(pipelines.python_step(folder).run, model, repository)
-            else:
-                self._made[model] = self._network(model, recipe, folder)
-        return self._made[model]
-
-    def _network(self, model: str, recipe: Any, folder: Path) -> Run:
-        module = torchscript.load(folder / MODEL_FILE)
-        network: nn.Module = module
-        self.kinds[model] = FILE
-        try:
-            network = self._eager(model, recipe).eval()
-            self.kinds[model] = EAGER
-        except (UnfinishedError, NotRebuiltError) as error:
-            self.notes[model] = f"its own TorchScript file answers for {model}: {error}"
-        return pipelines.bound(network, module, model, self.repository)
-
-    def _eager(self, model: str, recipe: Any) -> nn.Module:
-        if isinstance(recipe, Step):
-            return contents.step_network(recipe, self.repository)
-        if isinstance(recipe, Imported):
-            return imported_again(
-                model, recipe, read_manifest(model, self.version(model), self.repository), self.repository
-            )
-        if not isinstance(recipe, Recipe):
-            raise RecipeError(f"{model} has a model.pt, but its recipe makes none")
-        return rebuilt(model, read_manifest(model, self.version(model), self.repository), self.repository)
-
-
-class NotRebuiltError(Exception):
-    """The eager network of a version cannot be put together again; the message says why."""
+class NoReferenceError(ToolError):
+    """What a version should answer cannot be computed here: its files do not fit its config, or lack something."""
 
 
 class ChangedFileError(RepositoryError):
     """A version's file is not the one that its manifest describes."""
 
 
-def imported_again(model: str, recipe: Imported, manifest: dict[str, Any], repository: Path) -> nn.Module:
-    """The network of a published version that was made elsewhere, called as its file is.
+class _NotRebuiltError(ToolError):
+    """The eager network of a version cannot be rebuilt; the message says why."""
 
-    Raises:
-        NotRebuiltError: what it was made from has changed.
+
+@dataclass
+class References:
+    """What answers for the models of a repository.
+
+    Attributes:
+        chosen: versions by model where they are not the newest.
+        kinds: how each model that was run is answered for: EAGER, FILE or STEP.
+        notes: why a file answers for a model and not its eager network.
     """
-    if origin.sources(recipe) != manifest.get("imported"):
-        raise NotRebuiltError("what it was made from has changed since it was exported")
-    return imported.served_as(origin.network(recipe), model, recipe, repository)
+
+    repository: Path = REPOSITORY
+    chosen: Mapping[str, int] = field(default_factory=dict)
+    kinds: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
+    _cache: dict[str, Run] = field(default_factory=dict)
+
+    def run(self, model: str) -> Run:
+        """Load a model as a function of arrays by name, an ensemble with all its members.
+
+        Raises:
+            NoReferenceError: a version's file does not fit its config, or does not load by itself.
+            ChangedFileError: a version's file is not the one that was published.
+        """
+        try:
+            return Composition(model, self.repository, self._load)
+        except ProofError as error:
+            raise NoReferenceError(str(error)) from error
+
+    def kind(self, model: str) -> str:
+        """How a model that was run, or the members of an ensemble, were answered for."""
+        names = [model, *pipelines.all_members(model, self.repository)]
+        kinds = {self.kinds[name] for name in names if name in self.kinds}
+        return ", ".join(kind for kind in (EAGER, FILE, STEP) if kind in kinds)
+
+    def _load(self, model: str, repository: Path) -> Run:
+        if model not in self._cache:
+            version = self.chosen.get(model) or pipelines.newest(model, repository)
+            check_files(model, version, repository)
+            folder = version_path(model, version, repository)
+            if isinstance(recipes.load(model), PythonStep):
+                self.kinds[model] = STEP
+                self._cache[model] = _batched(pipelines.python_step(folder).run, model, repository)
+            else:
+                self._cache[model] = self._network(model, version, folder)
+        return self._cache[model]
+
+    def _network(self, model: str, version: int, folder: Path) -> Run:
+        module = torchscript.load(folder / MODEL_FILE)
+        network: nn.Module = module
+        self.kinds[model] = FILE
+        try:
+            network = _eager(model, version, self.repository).eval()
+            self.kinds[model] = EAGER
+        except (UnfinishedError, _NotRebuiltError) as error:
+            self.notes[model] = f"its own TorchScript file answers for {model}: {error}"
+        return pipelines.bound(network, module, model, self.repository)
 
 
-def rebuilt(model: str, manifest: dict[str, Any], repository: Path) -> nn.Module:
-    """The eager network of a published version, from checkpoints.
+def _eager(model: str, version: int, repository: Path) -> nn.Module:
+    recipe = recipes.load(model)
+    if isinstance(recipe, Step):
+        return contents.step_network(recipe, repository)
+    manifest = read_manifest(model, version, repository)
+    if isinstance(recipe, Imported):
+        if origin.sources(recipe) != manifest.get("imported"):
+            raise _NotRebuiltError("what it was made from has changed since it was exported")
+        return imported.served_as(origin.network(recipe), model, recipe, repository)
+    if not isinstance(recipe, Recipe):
+        raise RecipeError(f"{model} has a {MODEL_FILE}, but its recipe makes none")
+    return _rebuilt(model, manifest, repository)
 
-    Raises:
-        NotRebuiltError, UnfinishedError: nothing here is known to give the weights of this very version.
-    """
+
+def _rebuilt(model: str, manifest: dict[str, Any], repository: Path) -> nn.Module:
+    """The eager network of a published version, from checkpoints that are known to give its very weights."""
     settings = Settings(model, manifest["data"]["name"], **manifest["training"])
     if settings.device == "cuda" and not torch.cuda.is_available():
-        raise NotRebuiltError("it was trained on a GPU, and there is none here")
+        raise _NotRebuiltError("it was trained on a GPU, and there is none here")
     trained = training.train(settings, test_data(manifest), repository=repository, rebuild=True)
     # Versions that were published before manifests named their checkpoint are taken at their settings' word.
     if trained.checkpoint != manifest.get("checkpoint", trained.checkpoint):
-        raise NotRebuiltError("its recipe, config or parent has changed since it was exported")
+        raise _NotRebuiltError("its recipe, config or parent has changed since it was exported")
     return contents.finished(trained, repository)
 
 
 def test_data(manifest: Mapping[str, Any]) -> ImageData:
-    """The data that a version was tested on.
+    """Load the data that a version was tested on.
 
     Raises:
-        ChangedFileError: its files are others by now, so that accuracies would not compare.
+        ChangedFileError: its files have changed, so that accuracies would not compare.
     """
-    about = manifest["data"]
+    stated = manifest["data"]
     recipe = recipes.load(manifest["model"])
-    data = read_once(about["name"])
+    data = _data_set(stated["name"])
     if isinstance(recipe, Recipe) and recipe.limits:
         data = datasets.first(data, *recipe.limits)
-    if data.sha256 != about["sha256"]:
+    if data.sha256 != stated["sha256"]:
         raise ChangedFileError(
-            f"{manifest['model']} version {manifest['version']} was tested on {about['title']} with SHA-256 "
-            f"{about['sha256'][:12]}, data/ has {data.sha256[:12]}; restore that data, or export the model again"
+            f"{manifest['model']} version {manifest['version']} was tested on {stated['title']} with SHA-256 "
+            f"{stated['sha256'][:12]}, data/ has {data.sha256[:12]}; restore that data, or export the model again"
         )
     return data
 
 
-@functools.cache
-def read_once(name: str) -> ImageData:
-    """A data set, kept: many models share one, and reading it takes longer than many a verification."""
-    return datasets.load(name)
+# Many models share a data set, and reading it takes longer than many a verification.
+_data_set = functools.cache(datasets.load)
 
 
 def check_files(model: str, version: int, repository: Path) -> None:
-    """See that a version's files are those that were published.
+    """Check that a version's files are those that were published.
 
     Raises:
         ChangedFileError: one is missing or has another content; it is named.
     """
-    manifest, folder = read_manifest(model, version, repository), version_path(model, version, repository)
-    for file in manifest.get("files", [manifest["file"]] if "file" in manifest else []):
-        path = folder / file["name"]
-        found = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "missing"
-        if found != file["sha256"]:
+    folder = version_path(model, version, repository)
+    for name, expected in published_files(model, version, repository).items():
+        path = folder / name
+        actual = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "missing"
+        if actual != expected:
             raise ChangedFileError(
-                f"{path} is not what was published: expected SHA-256 {file['sha256'][:12]}, got {found[:12]}; "
+                f"{path} is not what was published: expected SHA-256 {expected[:12]}, got {actual[:12]}; "
                 f"export {model} again"
             )
 
 
-def row_by_row(run: Run, model: str, repository: Path) -> Run:
+def published_files(model: str, version: int, repository: Path) -> dict[str, str]:
+    """The SHA-256 of each file of a version by its name, as its manifest has them."""
+    manifest = read_manifest(model, version, repository)
+    files = manifest.get("files", [manifest["file"]] if "file" in manifest else [])
+    return {file["name"]: file["sha256"] for file in files}
+
+
+def _batched(run: Run, model: str, repository: Path) -> Run:
     """A Python step whose model takes one row at a time, as a function of many rows of one shape."""
     if read_contract(model, repository).max_batch_size != 1:
         return run
 
-    def each(arrays: Arrays) -> Arrays:
+    def run_rows(arrays: Arrays) -> Arrays:
         count = len(next(iter(arrays.values())))
         rows = [run({name: array[row : row + 1] for name, array in arrays.items()}) for row in range(count)]
         return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
-    return each
+    return run_rows
 
 
 def answers(run: Run, inputs: Arrays, batched: bool = True) -> dict[str, Array]:
-    """What it answers to all rows, a chunk at a time: arrays [rows, …] by output name."""
+    """Answer all rows, a chunk at a time, or row by row for a model without batches: [rows, …] by output name."""
     rows = len(next(iter(inputs.values())))
     if batched:
-        starts = range(0, rows, CHUNK)
-        parts = [run({name: array[at : at + CHUNK] for name, array in inputs.items()}) for at in starts]
+        starts = range(0, rows, _CHUNK)
+        parts = [run({name: array[at : at + _CHUNK] for name, array in inputs.items()}) for at in starts]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     singles = [run({name: array[row] for name, array in inputs.items()}) for row in range(rows)]
     return {name: np.stack([single[name] for single in singles]) for name in singles[0]}

@@ -1,1 +1,1 @@
-"""Which version is served: candidates beside it, what they have to stand, routers and callers to try them with."""
+"""Which version of a model is served: candidates loaded beside it, what they must pass, promotion and rollback."""

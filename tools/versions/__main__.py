@@ -1,210 +1,176 @@
-"""Which version of a model is served: `python -m tools.versions NAME list|promote|rollback|prune`.
+"""Choose which version of a model is served: `python -m tools.versions NAME list|promote|rollback|prune|rollout`.
 
-A new version is loaded beside the one that is served, warmed, verified (`tools.verify`) and compared with it on the
-same held-out rows; only then it takes over, and not one request fails on the way. A version that does not stand the
-test is held: it lies in `<model>/.held/`, where Triton does not look, and what was served before still is.
+`promote` loads a new version beside the one that is served, warms and verifies it (`tools.verify`) and compares both
+on the same held-out rows; only then the new one takes over, and not one request fails on the way. `rollout` also tries
+it on a share of live traffic, through the router (`clients.router`). A version that fails is held: it lies in
+`<model>/.held/`, where Triton does not look, and what was served before still is.
 
     python -m tools.export mnist_mlp --seed 1 --hold                  # a new version that no server finds by itself
     python -m tools.versions mnist_mlp list --url 127.0.0.1:8000
     python -m tools.versions mnist_mlp promote --url 127.0.0.1:8000   # the newest; a number names another
     python -m tools.versions mnist_mlp rollback --url 127.0.0.1:8000  # back to the one before, in a second
     python -m tools.versions mnist_mlp prune --keep 3
+    python -m tools.versions mnist_mlp rollout --callers 4            # a server, router and callers of its own
+    python -m tools.versions mnist_mlp rollout --url 127.0.0.1:8000 --router 127.0.0.1:8081 --mode shadow --share 0.05
 
 Without --url a server of its own verifies, and a running one serves the choice from its next load or start on; the
-choice is where the folders lie, so it outlives every server. Exit code 1: refused, nothing has changed for callers.
+choice is where the folders lie, so it outlives every server. Exit code 0: done; 1: refused or rolled back, nothing has
+changed for callers; 2: it could not be tried.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from clients.client import Client
-from clients.command import positive, say, text_table
-from clients.connection import Connection, default_url
-from clients.errors import ClientError
-from tools.datasets import DataError
-from tools.export.proof import ProofError
-from tools.recipes import RecipeError
-from tools.repository import (
-    MANIFEST_FILE,
-    REPOSITORY,
-    VERIFICATION_FILE,
-    RepositoryError,
-    held_versions,
-    read_manifest,
-    version_path,
-)
-from tools.serve.hardware import HARDWARE
-from tools.serve.server_error import ServerError
-from tools.serve.tritonserver import Server
-from tools.verify.effort import add_effort_arguments, effort_from
-from tools.verify.server import connections, embedded
-from tools.verify.verification import Verifier
-from tools.verify.verification_table import report
-from tools.versions import promotion
-from tools.versions.candidates import settle
-from tools.versions.examination import RefusedError
-from tools.versions.promotion import Promoted
+from clients.command import command, command_parser, positive, positive_float, print_json, say
+from clients.connection import Connection
+from clients.router.trial import MODES, Terms
+from tools.verify.options import add_repository_argument, add_verifier_arguments, effort_from, target_from
+from tools.verify.table import report
+from tools.verify.verifier import verifier_of
+from tools.versions import promotion, rollout
+from tools.versions.candidates import RefusedError, candidate_name
+from tools.versions.promotion import LOAD_SECONDS, Promoted
+from tools.versions.rollout import Plan
+from tools.versions.states import every_version, states, table
 
-ACTIONS = ("list", "promote", "rollback", "prune")
-Document = dict[str, Any]
+_TERMS = {
+    "share": "share of requests that take part",
+    "min_agreement": "share of requests in which both must say the same",
+    "max_errors": "share of requests that may go unanswered",
+    "slower": "times as long that the candidate may take for half of the requests",
+    "error": "how often the decision may be wrong",
+}
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command's arguments."""
-    parser = argparse.ArgumentParser(prog="python -m tools.versions", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("model", metavar="NAME")
-    parser.add_argument("action", choices=ACTIONS)
-    parser.add_argument("version", nargs="?", type=positive, help="to promote (default: the newest, served or held)")
-    add_server_arguments(parser)
-    parser.add_argument("--keep", type=positive, default=3, metavar="K", help="for prune (default: 3)")
-    parser.add_argument("--allow-worse", action="store_true", help="promote a version that is less accurate")
-    add_effort_arguments(parser)
+def _parser() -> argparse.ArgumentParser:
+    parser = command_parser("tools.versions", __doc__)
+    parser.add_argument("model", metavar="NAME", help="the model")
+    actions = parser.add_subparsers(metavar="ACTION", required=True)
+    described = actions.add_parser("list", help="show all versions")
+    back = actions.add_parser("rollback", help="serve the version before the newest one again")
+    for action, run in ((described, _list), (back, _rollback)):
+        action.set_defaults(run=run)
+        action.add_argument("--url", metavar="HOST:PORT", help="HTTP address of a running server (default: none)")
+        add_repository_argument(action)
+    pruned = actions.add_parser("prune", help="remove old versions")
+    pruned.set_defaults(run=_prune)
+    pruned.add_argument("--keep", type=positive, default=3, metavar="K", help="newest versions (default: %(default)s)")
+    add_repository_argument(pruned)
+    promoted = actions.add_parser("promote", help="verify a version, and serve it")
+    tried = actions.add_parser("rollout", help="try a version on live traffic, and serve it or not")
+    for action, run in ((promoted, _promote), (tried, _roll_out)):
+        action.set_defaults(run=run)
+        action.add_argument("version", nargs="?", type=positive, help="(default: the newest, served or held)")
+        action.add_argument("--allow-worse", action="store_true", help="even if it is significantly less accurate")
+        add_verifier_arguments(action)
+    for action in (back, promoted, tried):
+        action.add_argument("--public-key", type=Path, metavar="PUBLIC.pem", help="only what was signed (tools.sign)")
+    _add_trial_arguments(tried)
     return parser
 
 
-def add_server_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options that say which server, and which repository it serves."""
-    parser.add_argument("--url", metavar="HOST:PORT", help="HTTP address of a running server")
-    parser.add_argument("--grpc-url", metavar="HOST:PORT", help="its gRPC address (default: as for tools.verify)")
-    parser.add_argument("--repository", type=Path, default=REPOSITORY, help="(default: %(default)s)")
-    parser.add_argument("--hardware", choices=HARDWARE, default="auto", help="of a server of its own (default: auto)")
-    parser.add_argument("--public-key", type=Path, metavar="PUBLIC.pem", help="serve only what was signed (tools.sign)")
+def _add_trial_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("the trial")
+    group.add_argument("--no-verify", action="store_true", help="let live traffic alone decide")
+    group.add_argument("--router", metavar="HOST:PORT", help="control address of a running router (default: its own)")
+    group.add_argument("--listen", metavar="HOST:PORT", help="its own router's, for callers (default: a free port)")
+    group.add_argument("--callers", type=positive, metavar="N", help="constant load of its own (default: none)")
+    group.add_argument("--mode", choices=MODES, default=Terms.mode, help="(default: %(default)s)")
+    for name, words in _TERMS.items():
+        option, default = f"--{name.replace('_', '-')}", getattr(Terms, name)
+        group.add_argument(option, type=float, default=default, metavar="X", help=f"{words} (default: %(default)s)")
+    group.add_argument("--most", type=positive, default=Terms.most, metavar="N", help="pairs (default: %(default)s)")
+    seconds = "seconds for a decision (default: %(default)g)"
+    group.add_argument("--timeout", type=positive_float, default=Plan.timeout, metavar="S", help=seconds)
 
 
 @contextmanager
-def verifier(arguments: argparse.Namespace, repository: Path) -> Iterator[Verifier]:
-    """What verifies: on the running server, or on one of its own that serves what is served now."""
-    effort = effort_from(arguments)
-    if arguments.url:
-        reached = connections(arguments.url, arguments.grpc_url or default_url("grpc"))
-        yield Verifier(reached, "remote", repository, effort, say)
-        return
-    options = embedded([arguments.model], repository, arguments.hardware, arguments.public_key)
-    with Server(options) as server:
-        yield Verifier(connections(server.http, server.grpc), "embedded", repository, effort, say)
-
-
-@contextmanager
-def running(url: str | None) -> Iterator[Client | None]:
+def _running(url: str | None) -> Iterator[Client | None]:
     """A client of the running server, if there is one."""
     if not url:
         yield None
         return
-    with Client(Connection("http", url, timeout_s=promotion.LOAD_SECONDS)) as client:
+    with Client(Connection("http", url, timeout_s=LOAD_SECONDS)) as client:
         yield client
 
 
-def states(model: str, repository: Path, client: Client | None) -> list[Document]:
-    """All versions with what is known about each, oldest first."""
-    loaded = (
-        {str(one.get("version")): one.get("state") for one in client.models() if one["name"] == model} if client else {}
-    )
-    return [
-        {"version": version, "state": state(model, version, repository), "server": loaded.get(str(version)), **about}
-        for version in promotion.every_version(model, repository)
-        for about in [known(model, version, repository)]
-    ]
-
-
-def state(model: str, version: int, repository: Path) -> str:
-    """What a version is in the repository: served, kept for a rollback, or held."""
-    if version in held_versions(model, repository):
-        return "held"
-    return "served" if version == promotion.serving(model, repository) else "kept"
-
-
-def known(model: str, version: int, repository: Path) -> Document:
-    """Accuracy and verification of a version, where it has them."""
-    folder = version_path(model, version, repository)
-    manifest = read_manifest(model, version, repository) if (folder / MANIFEST_FILE).is_file() else {}
-    path = folder / VERIFICATION_FILE
-    verified = json.loads(path.read_text())["passed"] if path.is_file() else None
-    return {"accuracy": manifest.get("accuracy"), "verified": verified}
-
-
-def listing(found: list[Document]) -> str:
-    """The versions for people."""
-    words = {None: "-", True: "yes", False: "FAILED"}
-    rows = [
-        [
-            str(one["version"]),
-            one["state"],
-            "-" if one["accuracy"] is None else f"{one['accuracy']:.2%}",
-            words[one["verified"]],
-            one["server"] or "-",
-        ]
-        for one in found
-    ]
-    return text_table([["version", "state", "accuracy", "verified", "on the server"], *rows])
-
-
-def told(one: Promoted) -> Document:
-    """What has changed, printed and as JSON."""
-    instead = f" instead of version {one.before}" if one.before else ""
-    gain = "" if one.difference is None else f"; accuracy {100 * one.difference:+.2f} points on the same rows"
-    print(f"{one.model}: version {one.version} is served{instead}{gain}")
-    return {**asdict(one), "verification": one.verification.document() if one.verification else None}
-
-
-def promoted(verifier: Verifier, version: int, arguments: argparse.Namespace) -> Promoted:
-    """Promote, and wait until the server has put away what it no longer serves, also where it was refused."""
-    try:
-        return promotion.promote(
-            verifier, arguments.model, version, verifier.repository, arguments.allow_worse, arguments.public_key
-        )
-    finally:
-        with verifier.client() as client:
-            settle(client)
-
-
-def run(arguments: argparse.Namespace) -> Document:
-    """Do what the command line says; the last line of stdout."""
-    model, repository = arguments.model, arguments.repository.resolve()
-    if not promotion.every_version(model, repository):
-        raise RepositoryError(f"{model} has no version; run `python -m tools.export {model}`")
-    if arguments.action == "promote":
-        version = arguments.version or promotion.every_version(model, repository)[-1]
-        with verifier(arguments, repository) as verifies:
-            return told(promoted(verifies, version, arguments))
-    if arguments.action == "prune":
-        removed = promotion.prune(model, arguments.keep, repository)
-        print(f"{model}: removed {', '.join(map(str, removed)) or 'none'}")
-        return {"model": model, "removed": removed}
-    with running(arguments.url) as client:
-        if arguments.action == "rollback":
-            done = promotion.rollback(client, model, repository, arguments.public_key)
-            if client:
-                settle(client)
-            return told(done)
-        found = states(model, repository, client)
-    print(listing(found))
-    return {"model": model, "versions": found}
-
-
-def main() -> int:
-    """Entry point."""
-    arguments = parser().parse_args()
-    try:
-        document = run(arguments)
-    except RefusedError as error:
-        if error.verification and not error.verification.passed:
-            print(report([error.verification]), file=sys.stderr)
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except (ClientError, DataError, ProofError, RecipeError, RepositoryError, ServerError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("Interrupted", file=sys.stderr)
-        return 130
-    print(json.dumps(document, separators=(",", ":")))
+def _list(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
+    with _running(arguments.url) as client:
+        versions = states(arguments.model, arguments.repository.resolve(), client)
+    print(table(versions))
+    print_json({"model": arguments.model, "versions": [asdict(version) for version in versions]})
     return 0
+
+
+def _rollback(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
+    with _running(arguments.url) as client:
+        repository = arguments.repository.resolve()
+        return _show(promotion.rollback(client, arguments.model, repository, arguments.public_key))
+
+
+def _prune(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
+    removed = promotion.prune(arguments.model, arguments.keep, arguments.repository.resolve())
+    print(f"{arguments.model}: removed {', '.join(map(str, removed)) or 'none'}")
+    print_json({"model": arguments.model, "removed": removed})
+    return 0
+
+
+def _promote(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
+    model, target = arguments.model, target_from(parser, arguments)
+    version = arguments.version or every_version(model, target.repository)[-1]
+    with verifier_of(target, [model], effort_from(arguments)) as verifier:
+        return _show(promotion.promote(verifier, model, version, arguments.allow_worse, target.public_key))
+
+
+def _show(promoted: Promoted) -> int:
+    instead = f" instead of version {promoted.before}" if promoted.before else ""
+    gain = "" if promoted.difference is None else f"; accuracy {100 * promoted.difference:+.2f} points on the same rows"
+    print(f"{promoted.model}: version {promoted.version} is served{instead}{gain}")
+    print_json(promoted.document())
+    return 0
+
+
+def _roll_out(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
+    if arguments.router and (arguments.callers or arguments.listen):
+        parser.error("--callers and --listen are of its own router: leave --router out, or send the load yourself")
+    model, target = arguments.model, target_from(parser, arguments)
+    version = arguments.version or every_version(model, target.repository)[-1]
+    terms = {name: getattr(arguments, name) for name in ("mode", *_TERMS, "most")}
+    plan = Plan(
+        version,
+        Terms(model, candidate_name(model, version), **terms),
+        verify=not arguments.no_verify,
+        allow_worse=arguments.allow_worse,
+        public_key=target.public_key,
+        timeout=arguments.timeout,
+        router=arguments.router,
+        listen=arguments.listen or Plan.listen,
+        callers=arguments.callers or 0,
+    )
+    with verifier_of(target, [model], effort_from(arguments)) as verifier:
+        result = rollout.roll_out(verifier, plan)
+    print(result)
+    print_json(result.document())
+    return 0 if result.promoted else 1
+
+
+@command(interrupted="a candidate is off the server, and what was served still is")
+def main() -> int:
+    """Do one action on the versions of a model."""
+    parser = _parser()
+    arguments = parser.parse_args()
+    try:
+        code: int = arguments.run(parser, arguments)
+    except RefusedError as error:
+        if error.verification:
+            say(report([error.verification]))
+        raise
+    return code
 
 
 if __name__ == "__main__":

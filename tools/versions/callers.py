@@ -1,4 +1,4 @@
-"""Callers that never stop asking: constant load while something happens to a server, and a count of what failed."""
+"""Constant load on a server while something happens to it, and a count of the requests that failed."""
 
 import asyncio
 import itertools
@@ -21,41 +21,34 @@ class Calls:
     failures: list[str] = field(default_factory=list)
 
 
-async def call(
-    connection: Connection, model: str, rows: Iterator[dict[str, Array]], stop: threading.Event, calls: Calls
-) -> None:
-    """Ask with one row after the other until told to stop."""
-    async with AsyncClient(connection) as client:
-        for row in rows:
-            if stop.is_set():
-                return
-            try:
-                await client.infer(model, row)
-            except ClientError as error:
-                calls.failures.append(str(error))
-                await asyncio.sleep(0.01)
-            else:
-                calls.answered += 1
-
-
 @contextmanager
-def calling(connection: Connection, model: str, inputs: Mapping[str, Array], count: int) -> Iterator[Calls]:
-    """So many callers, each with one request under way, for as long as the block lasts.
+def constant_load(connection: Connection, model: str, inputs: Mapping[str, Array], callers: int) -> Iterator[Calls]:
+    """Keep one request of each caller in flight for as long as the block lasts.
 
     Args:
         connection: without retries, or a failed request would not be seen.
         model: what they ask for.
-        inputs: rows to ask with, [rows, …] by input name, again and again.
-        count: 0 for none.
+        inputs: rows to send one at a time, over and over, [rows, …] by input name.
+        callers: how many there are.
     """
     calls, stop = Calls(), threading.Event()
-    total = len(next(iter(inputs.values())))
-    rows = ({name: array[at : at + 1] for name, array in inputs.items()} for at in itertools.cycle(range(total)))
+    places = itertools.cycle(range(len(next(iter(inputs.values())))))
+    rows = ({name: array[place : place + 1] for name, array in inputs.items()} for place in places)
 
-    async def everybody() -> None:
-        await asyncio.gather(*(call(connection, model, rows, stop, calls) for _ in range(count)))
+    async def call() -> None:
+        async with AsyncClient(connection) as client:
+            while not stop.is_set():
+                try:
+                    await client.infer(model, next(rows))
+                    calls.answered += 1
+                except ClientError as error:
+                    calls.failures.append(str(error))
+                    await asyncio.sleep(0.01)
 
-    thread = threading.Thread(target=lambda: asyncio.run(everybody()))
+    async def call_all() -> None:
+        await asyncio.gather(*(call() for _ in range(callers)))
+
+    thread = threading.Thread(target=lambda: asyncio.run(call_all()))
     thread.start()
     try:
         yield calls

@@ -1,24 +1,66 @@
-"""A version on a server beside the one that is served: loaded, warmed and asked under a name of its own.
+"""A version on a server beside the one that is served: loaded, warmed and queried under a name of its own.
 
-Triton gives a request that names no version the greatest one that is loaded. A candidate that were loaded beside the
+Triton gives a request that names no version the greatest one that is loaded. A candidate that was loaded beside the
 others as a version would therefore get all traffic before anybody has seen it answer. So it is sent to the server with
-a load request that carries config and files, as a model `<name>.v<version>`, which nobody but us asks for.
+a load request that carries config and files, as a model `<name>.v<version>` that no caller asks for.
 https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/protocol/extension_model_repository.html
 """
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from google.protobuf.json_format import MessageToDict
 
 from clients.client import Client
-from clients.errors import ModelNotFound, RequestRejected, ServerFailed
-from tools.repository import CPU_CONFIG, REPOSITORY, config_path, read_config, version_path
+from clients.errors import ModelNotFound, RequestRejected, ServerFailed, ToolError
+from tools.repository import (
+    CPU_CONFIG,
+    REPOSITORY,
+    RepositoryError,
+    config_path,
+    hold,
+    read_config,
+    version_path,
+    versions,
+)
+from tools.sign.signatures import refuse_breached
+from tools.verify.references import check_files
+from tools.verify.verification import Verification
+from tools.versions.states import every_version, serving
 
-SETTLE_SECONDS = 30.0
+_SETTLE_SECONDS = 30.0
+_NOT_EXPLICIT = "a server takes load requests with --model-control-mode=explicit, as tools.versions starts it"
+
+
+class RefusedError(ToolError):
+    """A version was not promoted, and what was served before still is; the message says why.
+
+    Attributes:
+        verification: the one that it failed, if it did.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, verification: Verification | None = None):
+        super().__init__(message)
+        self.verification = verification
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A version on a server; `name` is what it is called there, `before` the version that it may replace."""
+
+    model: str
+    version: int
+    name: str
+    before: int | None
+
+    def __str__(self) -> str:
+        return f"{self.model} version {self.version}"
 
 
 def candidate_name(model: str, version: int) -> str:
@@ -27,81 +69,120 @@ def candidate_name(model: str, version: int) -> str:
 
 
 @contextmanager
-def candidate(client: Client, model: str, version: int, repository: Path = REPOSITORY) -> Iterator[str]:
-    """Have a version on a server beside what it serves, under the name that the block gets.
+def beside(
+    client: Client, model: str, version: int, repository: Path = REPOSITORY, public_key: Path | None = None
+) -> Iterator[Candidate]:
+    """Have a version on a server beside the one that is served, for as long as the block lasts.
+
+    It is held from here on, so that a server that starts does not find it by itself.
+
+    Args:
+        client: of the server; its timeout must allow a load.
+        model: its name.
+        version: one that lies in the repository, held or not.
+        repository: the one that the server serves.
+        public_key: take the version only if it was signed with the private key to this one.
 
     Raises:
-        RequestRejected, ServerFailed: the server cannot load it, or takes no load requests.
+        RepositoryError: there is no such version, it is served already, or it is not what was signed.
+        RefusedError: the server cannot load it.
     """
-    name = candidate_name(model, version)
+    check_policy(model, repository)
+    if version not in every_version(model, repository):
+        numbers = ", ".join(map(str, every_version(model, repository)))
+        raise RepositoryError(f"{model} has no version {version}; there are: {numbers}")
+    before = served_version(client, model)
+    if version == before == serving(model, repository):
+        raise RepositoryError(f"{model} version {version} is served already")
+    # Before the server gets them: what it once failed to load is hard to make it forget.
+    check_files(model, version, repository)
+    if public_key:
+        refuse_breached(model, version, public_key, repository)
+    if version != before and version in versions(model, repository):
+        hold(model, version, repository)
+    candidate = Candidate(model, version, candidate_name(model, version), before)
+    _load_candidate(client, candidate, repository)
     try:
-        load(client, model, name, files_of(model, version, repository), repository)
-    except (RequestRejected, ServerFailed):
-        mend(client, model, version, repository)
-        raise
-    try:
-        yield name
+        yield candidate
     finally:
-        client.unload(name)
+        client.unload(candidate.name)
 
 
-def mend(client: Client, model: str, version: int, repository: Path) -> None:
-    """Let a server forget that a candidate could not be loaded: have it load the served version under that name.
+def check_policy(model: str, repository: Path) -> None:
+    """Refuse a model whose config chooses versions by number: where folders lie then decides nothing.
 
-    Until then tritonserver would say that it is not ready, for ever and whatever is unloaded (seen in 2.51), and
-    whoever asks for that would take it out of service.
+    Raises:
+        RepositoryError: its version_policy is `specific`.
     """
-    served = served_version(client, model)
-    if served is None or not (version_path(model, served, repository)).is_dir():
-        return
-    name, files = candidate_name(model, version), files_of(model, served, repository)
-    own = {path.replace(f"{served}/", f"{version}/", 1): content for path, content in files.items()}
-    with suppress(RequestRejected, ServerFailed):
-        load(client, model, name, own, repository)
-        client.unload(name)
+    if read_config(model, repository=repository).version_policy.HasField("specific"):
+        raise RepositoryError(
+            f"{model}/config.pbtxt names versions in version_policy; change it to `latest` to promote any"
+        )
 
 
 def served_version(client: Client, model: str) -> int | None:
     """The version that a request without one goes to; None where the server has none ready."""
-    states = [one for one in client.models() if one["name"] == model and one.get("state") == "READY"]
-    return max((int(one["version"]) for one in states), default=None)
+    ready = [entry for entry in client.models() if entry["name"] == model and entry.get("state") == "READY"]
+    return max((int(entry["version"]) for entry in ready), default=None)
 
 
 def settle(client: Client) -> None:
-    """Wait until the server says that it is ready, which it does not while a model's process ends: some seconds.
+    """Wait until the server says that it is ready, which it does not for some seconds while a model's process ends.
 
-    The models that go on are served all the while, and say that they are ready at /v2/models/NAME/ready.
+    The other models are served all the while, and say that they are ready at /v2/models/NAME/ready.
     """
-    deadline = time.monotonic() + SETTLE_SECONDS
+    deadline = time.monotonic() + _SETTLE_SECONDS
     while not client.is_ready() and time.monotonic() < deadline:
         time.sleep(0.1)
 
 
-def load(client: Client, model: str, name: str, files: dict[str, bytes], repository: Path) -> None:
-    """Load files under a name, with the config that the server uses for the model, or one from the repository."""
-    failure: Exception | None = None
-    for config in configs(client, model, repository):
+def _load_candidate(client: Client, candidate: Candidate, repository: Path) -> None:
+    files = _files(candidate.model, candidate.version, repository)
+    try:
+        _load(client, candidate, files, repository)
+    except (RequestRejected, ServerFailed) as error:
+        _clear_failure(client, candidate, repository)
+        raise RefusedError(f"{candidate} cannot be loaded, and is held: {error} ({_NOT_EXPLICIT})") from error
+
+
+def _clear_failure(client: Client, candidate: Candidate, repository: Path) -> None:
+    """Make a server forget that a candidate failed to load: have it load the served version under that name.
+
+    Until then tritonserver would say that it is not ready, for ever and whatever is unloaded (seen in 2.51), and a
+    load balancer that asks for that would take it out of service.
+    """
+    served = candidate.before
+    if served is None or not version_path(candidate.model, served, repository).is_dir():
+        return
+    files = _files(candidate.model, served, repository)
+    moved = {path.replace(f"{served}/", f"{candidate.version}/", 1): content for path, content in files.items()}
+    with suppress(RequestRejected, ServerFailed):
+        _load(client, candidate, moved, repository)
+        client.unload(candidate.name)
+
+
+def _load(client: Client, candidate: Candidate, files: dict[str, bytes], repository: Path) -> None:
+    """Load files as a candidate, with the first config that the server takes."""
+    failures: list[RequestRejected | ServerFailed] = []
+    for config in _configs(client, candidate.model, repository):
         try:
-            client.load(name, {**config, "name": name}, files)
+            return client.load(candidate.name, {**config, "name": candidate.name}, files)
         except (RequestRejected, ServerFailed) as error:
-            failure = failure or error
-        else:
-            return
-    assert failure is not None
-    raise failure
+            failures.append(error)
+    raise failures[0]
 
 
-def configs(client: Client, model: str, repository: Path) -> list[dict[str, Any]]:
+def _configs(client: Client, model: str, repository: Path) -> list[dict[str, Any]]:
     """The config that the server uses for a model; those that it may be meant to use where it has none loaded."""
     try:
         return [client.config(model)]
     except (ModelNotFound, RequestRejected):
         names = [name for name in (None, CPU_CONFIG) if config_path(model, name, repository).is_file()]
-    read = (read_config(model, name, repository) for name in names)
-    return [MessageToDict(config, preserving_proto_field_name=True) for config in read]
+    configs = (read_config(model, name, repository) for name in names)
+    return [MessageToDict(config, preserving_proto_field_name=True) for config in configs]
 
 
-def files_of(model: str, version: int, repository: Path) -> dict[str, bytes]:
+def _files(model: str, version: int, repository: Path) -> dict[str, bytes]:
     """A version's files, and the labels beside it, by their paths within the model's folder."""
     folder = version_path(model, version, repository)
     own = {f"{version}/{path.name}": path.read_bytes() for path in folder.iterdir() if path.is_file()}

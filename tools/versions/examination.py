@@ -1,75 +1,65 @@
-"""What a candidate has to stand before any caller sees an answer of it: its verification, and the served version.
+"""What a candidate must pass before any caller sees its answers: verification, and comparison with the served version.
 
-It is asked under its own name beside the served version (`tools.promoting.candidates`): both answer on one machine.
+It is queried under a name of its own beside the served version (`tools.versions.candidates`): both run on one machine.
 """
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
-from clients.errors import ToolError
 from tools.export.pipelines import classes_of
 from tools.significance import Right, paired_p_value
 from tools.verify.heldout import HeldOut, held_out
-from tools.verify.passes import Target, Way, go
-from tools.verify.verification import Verification, Verifier, record
+from tools.verify.passes import Way, send
+from tools.verify.verification import Verification
+from tools.verify.verifier import Verifier
+from tools.versions.candidates import Candidate, RefusedError
 
 # A candidate is worse when chance would show such a loss less often than this.
-SIGNIFICANCE = 0.05
-# How the two versions are asked for a comparison.
-BATCH, CALLERS = 16, 8
+_SIGNIFICANCE = 0.05
+# How both versions are queried for the comparison.
+_BATCH, _CONCURRENCY = 16, 8
 
 
-class RefusedError(ToolError):
-    """A version was not promoted; what was served before still is. The message says why."""
+def examine(verifier: Verifier, candidate: Candidate, allow_worse: bool = False) -> tuple[Verification, float | None]:
+    """Verify a candidate, record that, and compare its accuracy with the served version's.
 
-    exit_code = 1
+    Args:
+        verifier: with the server that both are on.
+        candidate: what is examined.
+        allow_worse: pass it even if it is significantly less accurate than the served version.
 
-    def __init__(self, message: str, verification: Verification | None = None):
-        super().__init__(message)
-        self.verification = verification
-
-
-def examine(
-    verifier: Verifier, model: str, name: str, version: int, before: int | None, repository: Path
-) -> tuple[Verification, tuple[float, float] | None]:
-    """Verify a candidate, and compare it with the served version; returns its gain in accuracy, and how sure it is.
+    Returns:
+        The verification, and the gain in accuracy; None where nothing is served, or the model names no classes.
 
     Raises:
-        RefusedError: it answers otherwise than it should.
+        RefusedError: it failed its verification, or is less accurate.
     """
-    verification = replace(verifier, names={model: name}).verify(model)
-    if verifier.effort.limit is None:
-        # The server was sent these very files, so that there is no doubt what was verified.
-        record(verification, repository)
+    model, version, before = candidate.model, candidate.version, candidate.before
+    verification = replace(verifier, names={model: candidate.name}).verify(model)
+    # Even a remote server was sent these very files, so there is no doubt what was verified.
+    verifier.record(verification)
     if not verification.passed:
         reasons = "; ".join(verification.findings.failures)
-        raise RefusedError(f"{model} version {version} failed, and is held: {reasons}", verification)
-    held = held_out(model, version, repository)[0].first(verifier.effort.limit)
+        raise RefusedError(f"{candidate} failed its verification, and is held: {reasons}", verification)
+    held = held_out(model, version, verifier.repository)[0].first(verifier.effort.limit)
     if before is None or held.labels is None:
         return verification, None
-    own, served = (right(verifier, each, held) for each in (name, model))
-    return verification, (float(own.mean() - served.mean()), paired_p_value(own, served))
-
-
-def refuse_worse(
-    model: str, version: int, before: int | None, verification: Verification, gain: tuple[float, float] | None
-) -> None:
-    """Raise RefusedError for a version that is significantly less accurate than the one that it would replace."""
-    if gain and gain[0] < 0 and gain[1] < SIGNIFICANCE:
+    own, served = (_right(verifier, name, held) for name in (candidate.name, model))
+    gain, p_value = float(own.mean() - served.mean()), paired_p_value(own, served)
+    if gain < 0 and p_value < _SIGNIFICANCE and not allow_worse:
         raise RefusedError(
-            f"{model} version {version} is {-gain[0]:.2%} less accurate than version {before} on the same rows "
-            f"(p {gain[1]:.1g}); it is held, version {before} is served. --allow-worse promotes it all the same",
-            verification,
+            f"{candidate} is {-gain:.2%} less accurate than version {before} on the same rows (p {p_value:.1g}); it "
+            f"is held, version {before} is served. --allow-worse promotes it anyway"
         )
+    return verification, gain
 
 
-def right(verifier: Verifier, name: str, held: HeldOut) -> Right:
-    """Which rows a model on the server answers rightly."""
+def _right(verifier: Verifier, name: str, held: HeldOut) -> Right:
+    """Which rows a model on the server answers correctly."""
     with verifier.client() as client:
-        size = min(BATCH, client.contract(name).max_batch_size)
-    way = Way(verifier.effort.protocols[0], size, CALLERS)
-    one = go(verifier.reached[way.protocol], Target(name, "", name), way, held.inputs, np.arange(held.rows))
-    answer: Right = classes_of(one.outputs, held.classes) == held.labels
-    return answer
+        size = min(_BATCH, client.contract(name).max_batch_size)
+    way = Way(verifier.effort.protocols[0], size, _CONCURRENCY)
+    answered = send(verifier.connections[way.protocol], name, way, held.inputs, np.arange(held.rows))
+    right: Right = classes_of(answered.outputs, held.classes) == held.labels
+    return right

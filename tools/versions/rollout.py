@@ -1,204 +1,158 @@
-"""Try a new version on live traffic, and let it take over or not: `python -m tools.rollout NAME`.
+"""A new version tried on live traffic, and promoted or rolled back by what a share of it shows.
 
-The candidate is loaded beside the served version, verified and compared with it, as `tools.versions` does. Then a share
-of the requests that come through the router (`clients.router`) is answered by both: in a canary callers get the
-candidate's answers, in a shadow they are only compared. Sequential tests watch errors, agreement and latency; as soon
-as they are sure, the version is promoted, or taken off the server and held. No request fails for it: where the
-candidate leaves one unanswered, the served version answers.
-
-    python -m tools.export mnist_mlp --seed 1 --hold
-    python -m tools.rollout mnist_mlp --callers 4          # on a server, a router and with callers of its own
-    python -m tools.rollout mnist_mlp --url 127.0.0.1:8000 --router 127.0.0.1:8081 --mode shadow --share 0.05
-
---router is the control address of a running router, whose callers decide; without it one is started at --listen for
-as long as this lasts. Exit code 0: promoted; 1: rolled back or refused; 2: it could not be tried.
+The candidate is loaded beside the served version and examined, as for a promotion. Then a share of the requests that
+come through the router (`clients.router`) is answered by both: in a canary callers get the candidate's answers, in a
+shadow they are only compared. Sequential tests watch errors, agreement and latency; as soon as they are sure, the
+version is promoted, or taken off the server and held. No request fails because of it: where the candidate leaves one
+unanswered, the served version answers.
 """
 
-import argparse
-import json
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
-from clients.client import Client
-from clients.command import positive, say
+from clients.command import say
 from clients.connection import Connection
-from clients.router.trial import MODES, Terms
-from tools.verify.__main__ import UNTRIED
-from tools.verify.effort import add_effort_arguments
+from clients.router.trial import Terms
 from tools.verify.heldout import held_out
-from tools.verify.verification import Verifier
-from tools.verify.verification_table import report
-from tools.versions import __main__ as versions
-from tools.versions import candidates, promotion
-from tools.versions.callers import Calls, calling
-from tools.versions.examination import RefusedError, examine, refuse_worse
-from tools.versions.router_control import Document, Router, RouterError, router_of_its_own
+from tools.verify.verifier import Verifier
+from tools.versions.callers import Calls, constant_load
+from tools.versions.candidates import beside, served_version, settle
+from tools.versions.examination import examine
+from tools.versions.promotion import LOAD_SECONDS, switch
+from tools.versions.router_control import Router, RouterError, Trial, started_router
+from tools.versions.states import serving
 
-POLL_SECONDS = 0.1
+_POLL_SECONDS = 0.1
 # Callers of our own stay for so long before and after, so that both ends of the rollout are seen under load.
-LINGER_SECONDS = 0.5
+_LINGER_SECONDS = 0.5
+_FIRST_REPORT = 100  # pairs; the next reports come when they have doubled
+_SHOWN = 3  # failures
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command's arguments."""
-    parser = argparse.ArgumentParser(prog="python -m tools.rollout", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("model", metavar="NAME")
-    parser.add_argument("--candidate", type=positive, metavar="VERSION", help="(default: the newest, served or held)")
-    versions.add_server_arguments(parser)
-    parser.add_argument("--router", metavar="HOST:PORT", help="control address of a running router (default: its own)")
-    parser.add_argument("--listen", default="127.0.0.1:0", help="of its own router, for callers (default: a free port)")
-    parser.add_argument("--callers", type=int, default=0, metavar="N", help="constant load of our own (default: none)")
-    parser.add_argument("--no-verify", action="store_true", help="let live traffic alone decide")
-    parser.add_argument(
-        "--allow-worse", action="store_true", help="try a version that is less accurate on held-out rows"
-    )
-    parser.add_argument("--timeout", type=float, default=600, metavar="S", help="for a decision (default: 600)")
-    add_terms(parser.add_argument_group("the trial"))
-    add_effort_arguments(parser)
-    return parser
+@dataclass(frozen=True)
+class Plan:
+    """How a candidate is tried.
+
+    Attributes:
+        version: the candidate.
+        terms: what it has to pass on live traffic.
+        verify: examine it first; otherwise live traffic alone decides.
+        allow_worse: try it even if it is significantly less accurate on held-out rows.
+        public_key: try it only if it was signed with the private key to this one.
+        timeout: seconds for a decision.
+        router: control address of a running router; None starts one that listens at `listen`.
+        callers: constant load of our own through a router that was started; 0 for none.
+    """
+
+    version: int
+    terms: Terms
+    verify: bool = True
+    allow_worse: bool = False
+    public_key: Path | None = None
+    timeout: float = 600.0
+    router: str | None = None
+    listen: str = "127.0.0.1:0"
+    callers: int = 0
 
 
-def add_terms(group: argparse._ArgumentGroup) -> None:
-    """The options that say what a candidate has to stand."""
-    group.add_argument("--mode", choices=MODES, default=Terms.mode, help="(default: %(default)s)")
-    for name, words in (
-        ("share", "of the requests that take part"),
-        ("min-agreement", "share of requests in which both must say the same"),
-        ("max-errors", "share of requests that may go unanswered"),
-        ("slower", "times as long that the candidate may take for half of the requests"),
-        ("error", "how often the decision may be wrong"),
-    ):
-        default = getattr(Terms, name.replace("-", "_"))
-        group.add_argument(
-            f"--{name}", type=float, default=default, metavar="X", help=f"{words} (default: {default:g})"
-        )
-    group.add_argument("--most", type=positive, default=Terms.most, metavar="N", help="pairs (default: %(default)s)")
+@dataclass(frozen=True)
+class Rollout:
+    """What came of a rollout: the versions before and after it, the trial's evidence, and what our own callers saw."""
+
+    model: str
+    candidate: int
+    before: int | None
+    trial: Trial
+    served: int | None
+    calls: Calls | None
+
+    @property
+    def promoted(self) -> bool:
+        """Whether the candidate took over."""
+        return self.trial["decision"] == "promote"
+
+    def document(self) -> dict[str, Any]:
+        """The rollout as JSON."""
+        document = {name: value for name, value in vars(self).items() if name != "calls"}
+        if self.calls:
+            failures = self.calls.failures
+            counts = {"answered": self.calls.answered, "failed": len(failures), "why": failures[:_SHOWN]}
+            document["callers"] = counts
+        return document
+
+    def __str__(self) -> str:
+        verdict = "promoted" if self.promoted else "rolled back and held"
+        lines = [f"{self.model} version {self.candidate} {verdict}: {self.trial['reason']} ({_rates(self.trial)})"]
+        lines.append(f"served now: version {self.served}")
+        if self.calls:
+            lines.append(f"callers: {self.calls.answered:,} requests answered, {len(self.calls.failures)} failed")
+        return "\n".join(lines)
 
 
-def terms_from(arguments: argparse.Namespace, candidate: str) -> Document:
-    """What the router is told."""
-    names = ("mode", "share", "min_agreement", "max_errors", "slower", "error", "most")
-    return {"candidate": candidate, **{name: getattr(arguments, name) for name in names}}
+def roll_out(verifier: Verifier, plan: Plan) -> Rollout:
+    """Load and examine a version, try it on live traffic, and promote it or roll it back.
 
-
-def decided(router: Router, model: str, terms: Document, timeout: float) -> Document:
-    """Have a trial and wait for its decision; the trial with its evidence, over in any case.
+    Args:
+        verifier: with the server, and the repository that it serves.
+        plan: how the version is tried.
 
     Raises:
-        RouterError: the router went away.
+        RefusedError: it failed its examination or to load; what was served still is.
+        RouterError: the router does not start, refuses the trial, or went away.
     """
-    router.ask("PUT", model, terms)
-    deadline = time.monotonic() + timeout
-    shown = 0
-    try:
-        while (trial := router.ask("GET").get(model, {})).get("decision") is None and time.monotonic() < deadline:
-            if trial and trial["pairs"] >= 2 * shown + 100:
-                shown = trial["pairs"]
-                say(f"{model}: {shown} requests answered by both; {rates(trial)}")
-            time.sleep(POLL_SECONDS)
-    finally:
-        # Only when no request is under way may the candidate be unloaded.
-        over = router.ask("DELETE", model)
-    return over if over["decision"] else {**over, "decision": "roll back", "reason": f"no decision in {timeout:g} s"}
-
-
-def rates(trial: Document) -> str:
-    """How often something failed, in words."""
-    return ", ".join(f"{name} {test['failures']}/{test['observations']}" for name, test in trial["tests"].items())
-
-
-def roll_out(arguments: argparse.Namespace, verifier: Verifier, client: Client, router: Router) -> Document:
-    """Load, verify, try, and promote or roll back.
-
-    Raises:
-        RefusedError: it failed its verification, or could not take over; what was served still is.
-    """
-    model, repository = arguments.model, verifier.repository
-    version = arguments.candidate or promotion.every_version(model, repository)[-1]
-    with promotion.beside(client, model, version, repository, arguments.public_key) as (name, before):
-        if not arguments.no_verify:
-            verification, gain = examine(verifier, model, name, version, before, repository)
-            if not arguments.allow_worse:
-                refuse_worse(model, version, before, verification, gain)
-        say(f"{model} version {version} stands beside version {before}: {arguments.mode}, share {arguments.share:g}")
-        trial = decided(router, model, terms_from(arguments, name), arguments.timeout)
-    if trial["decision"] == "promote":
-        promotion.switch(client, model, version, repository)
-    return {"model": model, "candidate": version, "before": before, "trial": trial}
-
-
-def served(arguments: argparse.Namespace, verifier: Verifier) -> Document:
-    """The rollout with a router, and with callers where they are asked for; what it led to."""
-    upstream = verifier.reached["http"].url
+    model, version = plan.terms.model, plan.version
     with ExitStack() as stack:
-        own = router_of_its_own(upstream, arguments.listen)
-        router = Router(arguments.router) if arguments.router else stack.enter_context(own)
-        client = stack.enter_context(verifier.client(timeout_s=promotion.LOAD_SECONDS))
+        upstream = verifier.connections["http"].url
+        router = Router(plan.router) if plan.router else stack.enter_context(started_router(upstream, plan.listen))
+        client = stack.enter_context(verifier.client(timeout_s=LOAD_SECONDS))
         if router.listen:
             say(f"callers go to http://{router.listen}")
-        calls = stack.enter_context(own_callers(arguments, verifier, router))
-        document = roll_out(arguments, verifier, client, router)
-        time.sleep(LINGER_SECONDS if arguments.callers else 0)
-        document["served"] = candidates.served_version(client, arguments.model)
-        candidates.settle(client)
-    if arguments.callers:
-        document["callers"] = {"answered": calls.answered, "failed": len(calls.failures), "why": calls.failures[:3]}
-    return document
+        calls = stack.enter_context(_own_callers(plan, verifier, router)) if plan.callers else None
+        with beside(client, model, version, verifier.repository, plan.public_key) as candidate:
+            if plan.verify:
+                examine(verifier, candidate, plan.allow_worse)
+            say(f"{candidate} runs beside version {candidate.before}: {plan.terms.mode}, share {plan.terms.share:g}")
+            trial = _try(router, plan)
+        if trial["decision"] == "promote":
+            switch(client, model, version, verifier.repository)
+        time.sleep(_LINGER_SECONDS if plan.callers else 0)
+        served = served_version(client, model)
+        settle(client)
+    return Rollout(model, version, candidate.before, trial, served, calls)
 
 
 @contextmanager
-def own_callers(arguments: argparse.Namespace, verifier: Verifier, router: Router) -> Iterator[Calls]:
-    """Callers with the held-out rows, where they are asked for."""
-    if not arguments.callers:
-        yield Calls()
-        return
-    if not router.listen:
-        raise RouterError("--callers need a router of our own; leave --router out, or send the load yourself")
-    version = promotion.serving(arguments.model, verifier.repository)
-    assert version is not None
-    held = held_out(arguments.model, version, verifier.repository)[0]
-    connection = Connection("http", router.listen, retries=0)
-    with calling(connection, arguments.model, held.inputs, arguments.callers) as calls:
-        time.sleep(LINGER_SECONDS)
+def _own_callers(plan: Plan, verifier: Verifier, router: Router) -> Iterator[Calls]:
+    model, version = plan.terms.model, serving(plan.terms.model, verifier.repository)
+    if not router.listen or version is None:
+        raise RouterError("callers of our own need a router of our own and a version that is served")
+    inputs = held_out(model, version, verifier.repository)[0].inputs
+    with constant_load(Connection("http", router.listen, retries=0), model, inputs, plan.callers) as calls:
+        time.sleep(_LINGER_SECONDS)
         yield calls
 
 
-def main() -> int:
-    """Entry point."""
-    arguments = parser().parse_args()
-    repository = arguments.repository.resolve()
+def _try(router: Router, plan: Plan) -> Trial:
+    """Hold a trial until there is a decision, or no time left; it is over in any case."""
+    model, deadline, next_report = plan.terms.model, time.monotonic() + plan.timeout, _FIRST_REPORT
+    router.begin(model, asdict(plan.terms))
     try:
-        with versions.verifier(arguments, repository) as verifier:
-            document = served(arguments, verifier)
-    except RefusedError as error:
-        if error.verification and not error.verification.passed:
-            print(report([error.verification]), file=sys.stderr)
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except (*UNTRIED, RouterError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("Interrupted; the candidate is off the server", file=sys.stderr)
-        return 130
-    print(summary(document))
-    print(json.dumps(document, separators=(",", ":")))
-    return 0 if document["trial"]["decision"] == "promote" else 1
+        while (trial := router.trial(model)) and not trial["decision"] and time.monotonic() < deadline:
+            if trial["pairs"] >= next_report:
+                next_report = 2 * trial["pairs"]
+                say(f"{model}: {trial['pairs']} requests answered by both; {_rates(trial)}")
+            time.sleep(_POLL_SECONDS)
+    finally:
+        # Only when no request is in flight may the candidate be unloaded.
+        trial = router.end(model)
+    if not trial["decision"]:
+        trial |= {"decision": "roll back", "reason": f"no decision in {plan.timeout:g} s"}
+    return trial
 
 
-def summary(document: Document) -> str:
-    """What came of it, for people."""
-    trial = document["trial"]
-    what = "promoted" if trial["decision"] == "promote" else "rolled back and held"
-    lines = [f"{document['model']} version {document['candidate']} {what}: {trial['reason']} ({rates(trial)})"]
-    lines.append(f"served now: version {document['served']}")
-    if "callers" in document:
-        calls = document["callers"]
-        lines.append(f"callers: {calls['answered']:,} requests answered, {calls['failed']} failed")
-    return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def _rates(trial: Trial) -> str:
+    return ", ".join(f"{name} {test['failures']}/{test['observations']}" for name, test in trial["tests"].items())

@@ -1,12 +1,12 @@
-"""A running router and its control address: begin a trial, read its evidence, end it; or a router of one's own."""
+"""The control address of a router (`clients.router`): begin a trial, read its evidence, end it; or start a router."""
 
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 from urllib.error import HTTPError
 from urllib.request import ProxyHandler, Request, build_opener
 
@@ -14,55 +14,74 @@ from clients.errors import ToolError
 from tools.repository import ROOT
 
 # The environment's proxy is not for addresses of our own.
-OPENER = build_opener(ProxyHandler({}))
-Document = dict[str, Any]
+_OPENER = build_opener(ProxyHandler({}))
+_TIMEOUT_SECONDS = 60
 
 
 class RouterError(ToolError):
     """The router does not answer, or refuses a trial; its own words say why."""
 
 
+class Trial(TypedDict):
+    """A trial as the router describes it; it has further keys, which are passed on."""
+
+    pairs: int
+    rescued: int
+    under_way: int
+    decision: str | None
+    reason: str
+    tests: dict[str, dict[str, Any]]
+
+
 @dataclass(frozen=True)
 class Router:
-    """A running router: its control address, and the callers' where it is known."""
+    """A running router: its control address, and its callers' where that is known; methods raise RouterError."""
 
     control: str
     listen: str | None = None
 
-    def ask(self, method: str, model: str = "", body: Document | None = None) -> Document:
-        """One request to its control address.
+    def begin(self, model: str, terms: Mapping[str, Any]) -> None:
+        """Begin a trial on a model's traffic; `clients.router.trial.Terms` lists the terms."""
+        self._ask("PUT", model, terms)
 
-        Raises:
-            RouterError: it refuses, or nothing answers.
-        """
+    def trial(self, model: str) -> Trial | None:
+        """Read the evidence so far; None where there is no trial."""
+        trials: dict[str, Trial] = self._ask("GET")
+        return trials.get(model)
+
+    def end(self, model: str) -> Trial:
+        """End a trial once none of its requests is in flight; returns its evidence."""
+        trial: Trial = self._ask("DELETE", model)
+        return trial
+
+    def _ask(self, method: str, model: str = "", body: Mapping[str, Any] | None = None) -> Any:
         url = f"http://{self.control}/trials{'/' * bool(model)}{model}"
         content = json.dumps(body).encode() if body else None
         request = Request(url, content, {"Content-Type": "application/json"}, method=method)
         try:
-            with OPENER.open(request, timeout=60) as answer:
-                document: Document = json.load(answer)
+            with _OPENER.open(request, timeout=_TIMEOUT_SECONDS) as response:
+                return json.load(response)
         except HTTPError as error:
-            raise RouterError(f"the router at {self.control} refuses: {error.read().decode()}") from error
+            raise RouterError(f"the router at {self.control} refused: {error.read().decode()}") from error
         except OSError as error:
-            raise RouterError(
-                f"no router answers at {self.control} ({error}); start one with `python -m clients.router`"
-            ) from error
-        return document
+            remedy = "start one with `python -m clients.router`"
+            raise RouterError(f"no router answers at {self.control} ({error}); {remedy}") from error
 
 
 @contextmanager
-def router_of_its_own(upstream: str, listen: str) -> Iterator[Router]:
-    """A router in front of a server for as long as the block lasts."""
+def started_router(upstream: str, listen: str) -> Iterator[Router]:
+    """Run a router in front of a server, given its HTTP address, for as long as the block lasts.
+
+    Raises:
+        RouterError: it does not start.
+    """
     command = [sys.executable, "-m", "clients.router", "--upstream", upstream, "--listen", listen]
-    process = subprocess.Popen([*command, "--control", "127.0.0.1:0"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        if not line:
-            raise RouterError("the router does not start; see its message above")
-        yield Router(**json.loads(line))
-    finally:
-        process.terminate()
-        process.wait()
-        if process.stdout:
-            process.stdout.close()
+    with subprocess.Popen([*command, "--control", "127.0.0.1:0"], cwd=ROOT, stdout=subprocess.PIPE, text=True) as child:
+        try:
+            assert child.stdout is not None
+            line = child.stdout.readline()
+            if not line:
+                raise RouterError("the router did not start; its message is above")
+            yield Router(**json.loads(line))
+        finally:
+            child.terminate()

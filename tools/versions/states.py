@@ -1,0 +1,92 @@
+"""The versions of a model: where they lie, what is recorded about them, and what a server says of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from clients.client import Client
+from clients.command import text_table
+from tools.repository import MANIFEST_FILE, RepositoryError, held_versions, read_manifest, version_path, versions
+from tools.verify.verification import recorded_verdict
+
+State = Literal["served", "kept", "held"]
+
+
+@dataclass(frozen=True)
+class VersionState:
+    """One version of a model.
+
+    Attributes:
+        state: in the repository: served, kept for a rollback, or held, where Triton does not look.
+        server: what the running server says, such as READY; None where it does not know the version.
+        accuracy: on the test set, as its manifest has it.
+        verified: whether it passed when it was last verified; None for never.
+    """
+
+    version: int
+    state: State
+    server: str | None
+    accuracy: float | None
+    verified: bool | None
+
+
+def every_version(model: str, repository: Path) -> list[int]:
+    """List served, kept and held versions, oldest first.
+
+    Raises:
+        RepositoryError: there is none.
+    """
+    everything = sorted(versions(model, repository) + held_versions(model, repository))
+    if not everything:
+        raise RepositoryError(f"{model} has no version; run `python -m tools.export {model}`")
+    return everything
+
+
+def serving(model: str, repository: Path) -> int | None:
+    """The version that a server would serve that starts now."""
+    return max(versions(model, repository), default=None)
+
+
+def states(model: str, repository: Path, client: Client | None = None) -> list[VersionState]:
+    """Describe all versions of a model, oldest first; with a client, also what its server says."""
+    index = client.models() if client else []
+    loaded = {str(entry.get("version")): entry.get("state") for entry in index if entry["name"] == model}
+    return [
+        VersionState(
+            version,
+            _state(model, version, repository),
+            loaded.get(str(version)),
+            _accuracy(model, version, repository),
+            recorded_verdict(model, version, repository),
+        )
+        for version in every_version(model, repository)
+    ]
+
+
+def _state(model: str, version: int, repository: Path) -> State:
+    if version in held_versions(model, repository):
+        return "held"
+    return "served" if version == serving(model, repository) else "kept"
+
+
+def _accuracy(model: str, version: int, repository: Path) -> float | None:
+    if not (version_path(model, version, repository) / MANIFEST_FILE).is_file():
+        return None
+    return read_manifest(model, version, repository).get("accuracy")
+
+
+def table(states: Sequence[VersionState]) -> str:
+    """The versions for a terminal."""
+    verdicts = {None: "-", True: "yes", False: "FAILED"}
+    rows = [
+        [
+            str(state.version),
+            state.state,
+            "-" if state.accuracy is None else f"{state.accuracy:.2%}",
+            verdicts[state.verified],
+            state.server or "-",
+        ]
+        for state in states
+    ]
+    return text_table([["version", "state", "accuracy", "verified", "on the server"], *rows])
