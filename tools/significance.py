@@ -1,4 +1,4 @@
-"""How sure an accuracy is, and a difference between two models on the same images."""
+"""How sure an accuracy is, and a difference in accuracy between two models on the same images."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,34 +7,20 @@ Right = npt.NDArray[np.bool_]  # [images]: whether the answer was right
 
 
 def accuracy_interval(right: Right) -> tuple[float, float]:
-    """The 95 % interval of an accuracy (Wilson's score interval, which holds near 0 and 1 too)."""
+    """The 95 % interval of an accuracy: Wilson's score interval, which holds near 0 and 1 too."""
     from scipy.stats import binomtest
 
     interval = binomtest(int(right.sum()), len(right)).proportion_ci(0.95, method="wilson")
     return float(interval.low), float(interval.high)
 
 
-def paired_p_value(right: Right, parents: Right) -> float:
-    """How likely so large a difference is by chance if both models are equally good: McNemar's test, exact.
+def paired_p_value(right: Right, other: Right) -> float:
+    """How likely so large a difference is by chance if both models are equally good: McNemar's exact test.
 
-    Only images that one of them gets right and the other wrong count, so it sees differences that two separate
+    Only images that one model gets right and the other wrong count, so it sees differences that two separate
     intervals would hide.
     """
     from scipy.stats import binomtest
 
-    won, lost = int((right & ~parents).sum()), int((~right & parents).sum())
+    won, lost = int((right & ~other).sum()), int((~right & other).sum())
     return float(binomtest(won, won + lost).pvalue) if won + lost else 1.0
-
-
-def front(points: dict[str, tuple[float, float]]) -> list[str]:
-    """The Pareto front: names of the points that no other one equals or beats in both values, best first value first.
-
-    Of equal points the first one stays.
-    """
-    names = sorted(points, key=lambda name: points[name], reverse=True)
-    best, kept = float("-inf"), []
-    for name in names:
-        if points[name][1] > best:
-            kept.append(name)
-            best = points[name][1]
-    return kept

@@ -34,9 +34,9 @@ def test_a_variant_knows_its_parent_and_is_compared_with_it_on_the_same_images(
     assert variant["accuracy"] == pytest.approx(manifest["accuracy"], abs=0.003)
     assert root["low"] <= root["accuracy"] <= root["high"] and root["difference"] == 0
     assert variant["file_bytes"] < 0.5 * root["file_bytes"]
-    for one in (root, variant):
-        assert 20e6 < one["memory_bytes"] < 1e9
-        assert one["rate"] > 100 and 0 < one["latency_ms"] < 100
+    for member in (root, variant):
+        assert 20e6 < member["memory_bytes"] < 1e9
+        assert member["rate"] > 100 and 0 < member["latency_ms"] < 100
     assert set(document["front"]) <= {"mnist_mlp", "mnist_mlp_int8"}
     assert "<svg" in (tmp_path / "mnist_mlp.html").read_text()
 
@@ -60,6 +60,6 @@ def test_a_family_that_is_not_built_names_the_command_that_builds_it(
     for version in versions("mnist_mlp_int8", scratch_repository):
         (scratch_repository / "mnist_mlp_int8" / str(version)).rename(scratch_repository / f".gone-{version}")
     result = command("tools.compare", "mnist_mlp", "--repository", scratch_repository)
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert "run `python -m tools.export mnist_mlp_int8`" in result.stderr
     assert "error: nothing to compare" in result.stderr

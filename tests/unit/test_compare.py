@@ -10,10 +10,11 @@ from scipy.stats import norm
 
 from tools import recipes
 from tools.compare import comparison
-from tools.compare.__main__ import Member
+from tools.compare.comparison import front
 from tools.compare.family import family, root
+from tools.compare.measurement import Member
 from tools.recipes import Recipe, RecipeError
-from tools.significance import accuracy_interval, front, paired_p_value
+from tools.significance import accuracy_interval, paired_p_value
 
 MEMBER = Member("base", 1, 0.9, 0.88, 0.92, 0.0, 1.0, 200_000, 60_000, 150_000_000, 0.5, 4000.0)
 

@@ -5,7 +5,7 @@ from tools.recipes import Recipe, RecipeError
 
 
 def root(model: str) -> str:
-    """The model that a variant, a variant of a variant … began as; a model without a parent is its own."""
+    """The model that a variant, a variant of a variant … began as; a model without a parent is its own root."""
     parent = recipes.trained(model).parent
     return root(parent) if parent else model
 
@@ -18,8 +18,8 @@ def family(model: str) -> list[str]:
     """
     top = root(model)
     trained = [name for name in recipes.names() if isinstance(recipes.load(name), Recipe)]
-    variants = [name for name in trained if root(name) == top]
-    teachers = {recipes.trained(name).teacher for name in variants} - {None, *variants}
-    if len(variants) + len(teachers) < 2:
+    variants = {name for name in trained if root(name) == top}
+    teachers = {teacher for name in variants if (teacher := recipes.trained(name).teacher)}
+    if len(variants | teachers) < 2:
         raise RecipeError(f'{model} has no variants to compare with; a recipe with parent="{model}" makes one')
-    return [top, *sorted((set(variants) | {name for name in teachers if name}) - {top})]
+    return [top, *sorted((variants | teachers) - {top})]

@@ -1,0 +1,164 @@
+"""A family of models measured through one server: accuracy, size, memory, latency and throughput of each member."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from clients.client import Client
+from clients.command import progress, say
+from clients.connection import Connection, Protocol
+from tools import recipes
+from tools.bench.copies import write_copies
+from tools.bench.perf_analyzer import measure
+from tools.compare.family import family
+from tools.datasets import ImageData
+from tools.repository import REPOSITORY, RepositoryError, read_manifest, version_path, versions
+from tools.serve.instances import instances, private_bytes
+from tools.serve.tritonserver import Options, Server
+from tools.significance import Right, accuracy_interval, paired_p_value
+from tools.train import training
+
+_READY_SECONDS = 300.0
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How speed is measured.
+
+    Attributes:
+        rounds: through all members, so that a machine that slows down slows all of them.
+        seconds: of each of three windows.
+        concurrency: that saturates the server.
+    """
+
+    rounds: int = 3
+    seconds: float = 1.0
+    concurrency: int = 32
+    protocol: Protocol = "http"
+
+    def __str__(self) -> str:
+        return f"{self.protocol}, concurrency 1 and {self.concurrency}, {self.rounds} rounds"
+
+
+@dataclass(frozen=True)
+class Member:
+    """One model of a family, measured.
+
+    Attributes:
+        low, high: the 95 % interval of its accuracy.
+        difference: accuracy minus the root's on the same images; p_value says how likely it is by chance.
+        memory_bytes: private memory of one loaded instance; None where the server runs models in its own process.
+        latency_ms: median of single requests.
+        rate: inferences per second at the concurrency that saturates the server.
+    """
+
+    name: str
+    version: int
+    accuracy: float
+    low: float
+    high: float
+    difference: float
+    p_value: float
+    file_bytes: int
+    parameters: int
+    memory_bytes: int | None
+    latency_ms: float
+    rate: float
+
+
+def measure_family(
+    model: str, effort: Effort, hardware: str = "auto", repository: Path = REPOSITORY
+) -> tuple[list[Member], ImageData]:
+    """Serve a model's family and measure its members.
+
+    Returns:
+        The members, the root first, and the data that they were tested on.
+
+    Raises:
+        RepositoryError: fewer than two members have a version, or they were trained on different data.
+    """
+    members = _built(model, repository)
+    root = members[0]
+    data = training.load_data(recipes.trained(root), _manifest(root, repository)["data"]["name"])
+    with tempfile.TemporaryDirectory() as scratch:
+        copies = write_copies(members, Path(scratch), repository)
+        with Server(Options(copies, hardware=hardware, ready_timeout=_READY_SECONDS)) as server:
+            with Client(Connection("grpc", server.grpc)) as client:
+                right = {name: _right(client, name, data, repository) for name in members}
+            memory = {name: private_bytes(pid) for pid, name in instances(server.pid).items()}
+            speeds = _speeds(members, server, effort)
+    measured = [
+        _member(name, repository, right[name], right[root], memory.get(name), *speeds[name]) for name in members
+    ]
+    return measured, data
+
+
+def _built(model: str, repository: Path) -> list[str]:
+    """The members of the family that have a version; says which command makes the others."""
+    members = family(model)
+    built = [name for name in members if versions(name, repository)]
+    missing = [name for name in members if name not in built]
+    if missing:
+        say(f"not compared, no version: run `python -m tools.export {' '.join(missing)}`")
+    if len(built) < 2 or built[0] != members[0]:
+        names = ", ".join(built) or "none"
+        raise RepositoryError(f"nothing to compare: of the family of {model}, only {names} is built")
+    data = {name: _manifest(name, repository)["data"]["name"] for name in built}
+    if len(set(data.values())) > 1:
+        raise RepositoryError(f"the family of {model} was trained on different data: {data}; export it on one of them")
+    return built
+
+
+def _manifest(model: str, repository: Path) -> dict[str, Any]:
+    return read_manifest(model, versions(model, repository)[-1], repository)
+
+
+def _right(client: Client, model: str, data: ImageData, repository: Path) -> Right:
+    """Which test images the server classifies correctly."""
+    spec, contract = training.input_spec(model, repository), client.contract(model)
+    size, output = contract.max_batch_size, contract.outputs[0].name
+    predicted = []
+    for start in progress(range(0, len(data.test_labels), size), f"{model}: test set"):
+        images = training.inputs(data.test_images[start : start + size], spec).numpy()
+        predicted.append(client.infer(model, images, [output])[output].argmax(1))
+    right: Right = np.concatenate(predicted) == data.test_labels
+    return right
+
+
+def _speeds(members: Sequence[str], server: Server, effort: Effort) -> dict[str, tuple[float, float]]:
+    """Median latency of single requests in ms, and saturated rate, each the median of the rounds."""
+    url = server.address(effort.protocol)
+    latencies: dict[str, list[float]] = {name: [] for name in members}
+    rates: dict[str, list[float]] = {name: [] for name in members}
+    for name in progress([*members] * effort.rounds, "speed"):
+        latencies[name].append(measure(name, url, effort.protocol, 1, effort.seconds).p50_ms)
+        rates[name].append(measure(name, url, effort.protocol, effort.concurrency, effort.seconds).rate)
+        server.check()
+    return {name: (median(latencies[name]), median(rates[name])) for name in members}
+
+
+def _member(
+    name: str, repository: Path, right: Right, root: Right, memory: int | None, latency_ms: float, rate: float
+) -> Member:
+    manifest = _manifest(name, repository)
+    low, high = accuracy_interval(right)
+    path = version_path(name, manifest["version"], repository) / manifest["file"]["name"]
+    return Member(
+        name=name,
+        version=manifest["version"],
+        accuracy=float(right.mean()),
+        low=low,
+        high=high,
+        difference=float(right.mean() - root.mean()),
+        p_value=paired_p_value(right, root),
+        file_bytes=path.stat().st_size,
+        parameters=manifest.get("parameters", 0),
+        memory_bytes=memory,
+        latency_ms=latency_ms,
+        rate=rate,
+    )
