@@ -1,4 +1,4 @@
-"""README.md and docs/*.md as tests read them: blocks of code, commands, links and the files that they name.
+"""README.md, CONTRIBUTING.md and docs/*.md as tests read them: blocks of code, commands, links and named files.
 
 Blocks marked `bash` and `python` are executed. Blocks marked `console` need a free standard port, a GPU, Docker or many
 minutes: their commands are only parsed, so that no page names an option which does not exist.
@@ -65,7 +65,7 @@ class Page:
 
 
 def pages() -> list[Page]:
-    return [Page(README), *map(Page, sorted((ROOT / "docs").glob("*.md")))]
+    return [Page(README), Page(ROOT / "CONTRIBUTING.md"), *map(Page, sorted((ROOT / "docs").glob("*.md")))]
 
 
 def anchor(heading: str) -> str:
