@@ -43,7 +43,7 @@ serve: models ## serve the repository on 127.0.0.1:8000 (HTTP), 8001 (gRPC), 800
 	@$(PY) -m tools.serve $(ARGS)
 
 loadtest: models ## load-test every classifier over HTTP and gRPC; report in build/loadtest
-	@$(PY) -m tools.serve --http-port 0 --grpc-port 0 --metrics-port 0 --run "$(PY) -m loadtest.run $(ARGS)"
+	@$(PY) -m tools.serve --http-port 0 --grpc-port 0 --metrics-port 0 --run "$(PY) -m loadtest.swarm $(ARGS)"
 
 bench: build ## served inferences per second beside the in-process limit
 	@$(PY) -m tools.bench_backend $(ARGS)

@@ -1,1 +1,1 @@
-"""Everything about measuring: Locust users, the server's own statistics, and reports that show both."""
+"""Load tests: a generator that sends on schedule, Locust users, the analysis of what came back, and reports."""

@@ -1,18 +1,17 @@
-"""What is asked of a server: requests by a schedule (open loop) or so many callers who wait (closed loop)."""
+"""The load that is sent: requests on a schedule (open loop), or a number of callers who wait (closed loop)."""
 
-import argparse
 from dataclasses import dataclass
 
 from clients.errors import InvalidInput
 from loadtest.arrivals import SCHEDULES, Times, due_times
-from loadtest.scenarios import SCENARIOS
 
-DURATION_S = 10.0
+DEFAULT_ARRIVALS = "poisson"
+DEFAULT_DURATION_S = 10.0
 
 
 @dataclass(frozen=True)
 class Load:
-    """A schedule, or so many callers.
+    """A schedule, or a number of callers.
 
     Attributes:
         arrivals: name of the schedule, or path of a trace; None for a closed loop.
@@ -28,52 +27,65 @@ class Load:
     callers: int
     duration: float
 
-
-def add_load_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options that say what is sent when."""
-    how = parser.add_argument_group("load")
-    how.add_argument("--rate", type=float, metavar="N", help="requests per second (open loop)")
-    how.add_argument(
-        "--arrivals", default="poisson", help=f"{', '.join(SCHEDULES)}, or a file of times (default: %(default)s)"
-    )
-    how.add_argument("--concurrency", type=int, metavar="N", help="callers who wait for their answers (closed loop)")
-    how.add_argument("--duration", type=float, metavar="S", help=f"seconds (default: {DURATION_S:g}; trace: its own)")
-    how.add_argument("--slo", default="", help="e.g. 'p99<20ms,errors<0.1%%'; the exit code is 1 when missed")
-    how.add_argument(
-        "--scenario",
-        choices=SCENARIOS,
-        help="a preset after MLPerf Inference and its figure: single-stream (one caller; p90), multi-stream (one "
-        "caller, 8 inferences per request; p99), server (Poisson arrivals at --rate; whether it meets --slo, "
-        "loadtest.peak searches for the rate), offline (full batches; inferences per second)",
-    )
+    @property
+    def rate_varies(self) -> bool:
+        """Whether the rate changes during the run, and with it the server's state."""
+        return self.arrivals not in ("constant", "poisson", None)
 
 
-def load_of(arguments: argparse.Namespace) -> Load:
-    """What the arguments ask for.
+def closed_loop(callers: int, duration: float) -> Load:
+    """A number of callers, each of whom waits for an answer before sending the next request.
 
     Raises:
-        InvalidInput: they do not fit together, or a trace cannot be read.
+        InvalidInput: there is no caller, or no time.
     """
-    trace = arguments.arrivals not in SCHEDULES
-    if arguments.concurrency is not None:
-        if arguments.rate is not None or trace:
-            raise InvalidInput("--concurrency is a closed loop, --rate and --arrivals an open one; choose")
-        return closed(arguments.concurrency, DURATION_S if arguments.duration is None else arguments.duration)
-    if arguments.rate is None and not trace:
-        raise InvalidInput("expected --rate N (open loop) or --concurrency N (closed loop)")
-    duration = DURATION_S if arguments.duration is None and not trace else arguments.duration
-    return scheduled(arguments.arrivals, arguments.rate, duration, arguments.seed)
-
-
-def closed(callers: int, duration: float) -> Load:
-    """A closed loop."""
     if callers < 1 or not 0 < duration < float("inf"):
         raise InvalidInput(f"expected --concurrency of at least 1 and --duration above 0, got {callers} and {duration}")
     return Load(None, None, None, callers, duration)
 
 
-def scheduled(arrivals: str, rate: float | None, duration: float | None, seed: int) -> Load:
-    """An open loop; a trace without a duration lasts until its last request."""
+def open_loop(arrivals: str, rate: float | None, duration: float | None, seed: int) -> Load:
+    """Requests on a schedule; a trace without a duration lasts until its last request.
+
+    Raises:
+        InvalidInput: see `due_times`.
+    """
     due = due_times(arrivals, rate, duration, seed)
     length = duration if duration is not None else float(due[-1]) + (float(due[-1]) / max(1, len(due) - 1) or 1.0)
     return Load(arrivals, rate, due, 0, length)
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """The load that a command line asks for; None where an option was not given.
+
+    Attributes:
+        rate: requests per second (open loop).
+        arrivals: name of a schedule, or path of a trace.
+        concurrency: callers (closed loop).
+        duration: seconds.
+        client_batch: inferences per request.
+    """
+
+    rate: float | None = None
+    arrivals: str | None = None
+    concurrency: int | None = None
+    duration: float | None = None
+    client_batch: int | None = None
+
+    def load(self, seed: int) -> Load:
+        """Make the load.
+
+        Raises:
+            InvalidInput: the options contradict each other, or a trace cannot be read.
+        """
+        arrivals = self.arrivals or DEFAULT_ARRIVALS
+        is_trace = arrivals not in SCHEDULES
+        duration = self.duration if self.duration is not None or is_trace else DEFAULT_DURATION_S
+        if self.concurrency is None:
+            if self.rate is None and not is_trace:
+                raise InvalidInput("expected --rate N (open loop) or --concurrency N (closed loop)")
+            return open_loop(arrivals, self.rate, duration, seed)
+        if self.rate is not None or is_trace:
+            raise InvalidInput("--concurrency is a closed loop, --rate and --arrivals an open one; choose")
+        return closed_loop(self.concurrency, DEFAULT_DURATION_S if duration is None else duration)

@@ -1,7 +1,7 @@
-"""What a load test sends: request bodies made from real samples, each encoded once before the test begins.
+"""Request bodies of a load test: made from real samples, each encoded once before the test begins.
 
-Encoding on every request would measure the generator; several different samples keep a response cache honest. Asked
-for is the first output alone, as a classifier's callers do: what a model gives besides is not what they pay for.
+Encoding every request anew would measure the generator. Several different samples keep a response cache honest. Only
+the first output is requested, as callers of a classifier do.
 """
 
 from dataclasses import dataclass
@@ -16,20 +16,20 @@ from clients.contract import Array, Contract, TensorSpec
 from clients.errors import InvalidInput
 from clients.images import image_files, image_readers
 
-SAMPLES = Path("build/samples")
 BODIES = 16
-OPEN_DIM = 8  # The size of a dimension that the contract leaves open (-1).
-PICTURE = (32, 32, 3)  # The same for one that takes pictures: UINT8 [height, width, channels].
+# Sizes of dimensions that the contract leaves open (-1): in general, and of UINT8 images [height, width, channels].
+_OPEN_DIM = 8
+_IMAGE = (32, 32, 3)
 
 
 @dataclass(frozen=True)
 class Payload:
-    """The encoded requests for one model.
+    """Encoded requests for one model.
 
     Attributes:
         source: "samples" or "synthetic" (random values: the model has no sample images).
         headers: HTTP headers that the bodies need.
-        answer_bytes: what the output of one answer takes at the least; less of it is a wrong answer.
+        answer_bytes: least size of a complete answer.
     """
 
     model: str
@@ -43,24 +43,24 @@ def payload(client: Client, model: str, samples: Path, batch: int) -> Payload:
     """Encode requests for one model in the client's protocol.
 
     Raises:
-        InvalidInput: the batch is larger than the model's maximum, or an input is of a kind that is not made here.
+        InvalidInput: the batch is larger than the model's maximum, or an input has a datatype without random values.
         ClientError: the server has no such model.
     """
     contract = client.contract(model)
     source, batches = inputs(contract, samples, batch)
-    for one in batches:
-        contract.check(one)
-    bodies, headers = encode(client.connection.protocol, contract, batches)
-    return Payload(model, source, bodies, headers, answer_bytes(contract, batch))
+    for arrays in batches:
+        contract.check(arrays)
+    bodies, headers = _encode(client.connection.protocol, contract, batches)
+    return Payload(model, source, bodies, headers, _answer_bytes(contract, batch))
 
 
 def inputs(contract: Contract, samples: Path, batch: int) -> tuple[str, list[dict[str, Array]]]:
-    """Batches of inputs by name, and where they come from."""
+    """Make BODIES batches of inputs by name; returns their source (see `Payload`) and the batches."""
     folder = samples / contract.model
     if not folder.is_dir():
-        random = np.random.default_rng(0)
+        generator = np.random.default_rng(0)
         return "synthetic", [
-            {spec.name: synthetic(contract, spec, batch, random) for spec in contract.inputs} for _ in range(BODIES)
+            {spec.name: _random(contract, spec, batch, generator) for spec in contract.inputs} for _ in range(BODIES)
         ]
     read, finish = image_readers(contract)
     images = [finish(read(path)[None])[0] for path in image_files([folder])]
@@ -68,35 +68,33 @@ def inputs(contract: Contract, samples: Path, batch: int) -> tuple[str, list[dic
     return "samples", [{contract.inputs[0].name: np.stack([images[row] for row in rows])} for rows in picks]
 
 
-def synthetic(contract: Contract, spec: TensorSpec, batch: int, random: np.random.Generator) -> Array:
-    """Random values for one input."""
+def _random(contract: Contract, spec: TensorSpec, batch: int, generator: np.random.Generator) -> Array:
     dtype = triton_to_np_dtype(spec.datatype)
     if spec.datatype == "BYTES" or dtype is None:
         raise InvalidInput(f"{contract.model}: no random values for {spec.name} of type {spec.datatype}")
-    is_picture = spec.datatype == "UINT8" and len(spec.dims) == len(PICTURE)
-    sizes = PICTURE if is_picture else (OPEN_DIM,) * len(spec.dims)
+    is_image = spec.datatype == "UINT8" and len(spec.dims) == len(_IMAGE)
+    sizes = _IMAGE if is_image else (_OPEN_DIM,) * len(spec.dims)
     dims = [size if dim < 0 else dim for dim, size in zip(spec.dims, sizes, strict=True)]
     shape = ([batch] if contract.batched else []) + dims
-    whole = np.issubdtype(dtype, np.integer) or dtype is bool
-    values = random.integers(0, 256 if is_picture else 2, shape) if whole else random.standard_normal(shape)
-    return np.asarray(values).astype(dtype)
+    if np.issubdtype(dtype, np.integer) or dtype is bool:
+        return np.asarray(generator.integers(0, 256 if is_image else 2, shape)).astype(dtype)
+    return np.asarray(generator.standard_normal(shape)).astype(dtype)
 
 
-def encode(
+def _encode(
     protocol: Protocol, contract: Contract, batches: list[dict[str, Array]]
 ) -> tuple[tuple[bytes, ...], dict[str, str]]:
-    """Request bodies and the HTTP headers that go with them."""
     if protocol == "grpc":
-        return tuple(grpc_body(contract, one) for one in batches), {}
-    encoded = [http_body(contract, one) for one in batches]
-    # One header for all: where the JSON in front of the tensors says larger sizes it is longer, so all are filled up.
+        return tuple(_grpc_body(contract, arrays) for arrays in batches), {}
+    encoded = [_http_body(contract, arrays) for arrays in batches]
+    # One header for all: the JSON in front of the tensors is padded to the longest.
     longest = max(length for _, length in encoded)
     bodies = tuple(body[:length].ljust(longest) + body[length:] for body, length in encoded)
     return bodies, {"Inference-Header-Content-Length": str(longest)}
 
 
-def http_body(contract: Contract, arrays: dict[str, Array]) -> tuple[bytes, int]:
-    """An HTTP body in Triton's binary tensor format, and the length of the JSON that it begins with."""
+def _http_body(contract: Contract, arrays: dict[str, Array]) -> tuple[bytes, int]:
+    """A body in Triton's binary tensor format, and the length of the JSON at its start."""
     from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
 
     tensors = [
@@ -108,27 +106,25 @@ def http_body(contract: Contract, arrays: dict[str, Array]) -> tuple[bytes, int]
     return bytes(body), int(length)
 
 
-def grpc_body(contract: Contract, arrays: dict[str, Array]) -> bytes:
-    """A serialised ModelInferRequest with raw tensor contents."""
+def _grpc_body(contract: Contract, arrays: dict[str, Array]) -> bytes:
     from tritonclient.grpc.service_pb2 import ModelInferRequest
 
     request = ModelInferRequest(model_name=contract.model)
     for spec in contract.inputs:
         request.inputs.add(name=spec.name, datatype=spec.datatype, shape=arrays[spec.name].shape)
-        request.raw_input_contents.append(raw(arrays[spec.name]))
+        request.raw_input_contents.append(_raw(arrays[spec.name]))
     request.outputs.add(name=contract.outputs[0].name)
     return bytes(request.SerializeToString())
 
 
-def raw(array: Array) -> bytes:
-    """A tensor's contents on the wire."""
+def _raw(array: Array) -> bytes:
     if array.dtype == np.object_:
         return bytes(serialize_byte_tensor(array).item())
     return array.tobytes()
 
 
-def answer_bytes(contract: Contract, batch: int) -> int:
-    """The least that the raw output of an answer can take; open dimensions and texts count as nothing."""
+def _answer_bytes(contract: Contract, batch: int) -> int:
+    """The size of the raw output; 0 where open dimensions or strings leave it unknown."""
     spec = contract.outputs[0]
     dtype = triton_to_np_dtype(spec.datatype)
     if spec.datatype == "BYTES" or dtype is None or min(spec.dims, default=1) <= 0:

@@ -1,136 +1,171 @@
-"""The highest rate that a model sustains under an objective: `python -m loadtest.peak mnist_mlp --slo 'p99<20ms'`.
+"""Find the highest rate that a model sustains under an objective.
 
-Each trial is an open loop with Poisson arrivals at the rate that halves what is believed so far (`loadtest.belief`). A
-rate is sustained when its trial meets the objective and the server keeps up. Trials of which the generator was the
-bottleneck say nothing of the server and shift no belief. The last line of stdout is one JSON document. The exit code is
-0 when the interval is as narrow as wanted, 1 when the budget ran out before or no rate is sustained, 2 when the search
-could not be run, 3 when the generator cannot send as much as the server takes.
+Each trial is an open loop with Poisson arrivals at the median of the current belief (`loadtest.analysis.peak_search`).
+A rate is sustained when its trial meets the objective and the server keeps up. Trials in which the generator was the
+bottleneck are ignored. The last line of stdout is one JSON document. The exit code is 0 when the interval is within
+--precision, 1 when the budget ran out before or no rate was sustained, 2 when the search could not be run, 3 when the
+generator cannot send as much as the server takes.
 
     python -m loadtest.peak mnist_mlp --slo 'p99<20ms' --protocol grpc --budget 120
 """
 
 import argparse
-import json
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from clients.client import Client
+from clients.command import command, command_parser, positive_float, print_json, say
 from clients.connection import add_connection_arguments, connection_from
-from clients.errors import ClientError, InvalidInput
+from clients.errors import InvalidInput
 from loadtest import slo
-from loadtest.belief import unknown
-from loadtest.direct import Setting, add_setting_arguments, measure, setting_of
-from loadtest.explain import words
-from loadtest.generator.fleet import GeneratorError
-from loadtest.load import Load, closed, scheduled
-from loadtest.measurement import Document
-from loadtest.peak_search import CALLERS, LONGEST_TRIAL_S, MOST_INVALID, SPAN, Search, Trial, trial_seconds
-from loadtest.validity import INVALID
+from loadtest.analysis.audit import INVALID
+from loadtest.analysis.measurement import measure, setting_of
+from loadtest.analysis.peak_search import Search, trial_seconds, uniform_belief
+from loadtest.analysis.result import RunResult
+from loadtest.load import Load, closed_loop, open_loop
+from loadtest.options import add_generator_arguments, generator_options
+
+_CALLERS, _LOOP_S = 64, 3.0  # of the closed loop that finds the order of magnitude
+_SPAN = (1 / 50, 2.0)  # multiples of its throughput between which the peak is searched
+_MOST_INVALID = 3  # consecutive trials in which the generator was the bottleneck
+_LONGEST_TRIAL_S = 60.0
+_KEPT = ("rate", "requests", "p50_ms", "p99_ms", "rps", "goodput_rps")
+
+Trial = Callable[[Load], RunResult]
 
 
-def search(trial: Trial, objectives: list[slo.Objective], arguments: argparse.Namespace) -> Search:
+@dataclass(frozen=True)
+class Limits:
+    """When a search ends: seconds of a trial, seconds in all, and the relative width of the interval."""
+
+    trial_s: float
+    budget_s: float
+    precision: float
+
+
+@dataclass(frozen=True)
+class Peak:
+    """The outcome of a search; `trials` are the valid ones."""
+
+    search: Search
+    trials: list[RunResult]
+    limits: Limits
+
+    @property
+    def generator_bound(self) -> bool:
+        """Whether the generator could not send as much as the server takes."""
+        return self.search.invalid >= _MOST_INVALID
+
+    @property
+    def exit_code(self) -> int:
+        """See the module's docstring."""
+        if self.generator_bound:
+            return INVALID
+        is_answered = self.search.is_narrow(self.limits.precision) and any(trial.sustained for trial in self.trials)
+        return 0 if is_answered else 1
+
+    def document(self) -> dict[str, Any]:
+        """As JSON; rates in requests per second, the peak with its 90 % interval."""
+        belief = self.search.belief
+        low, high = belief.interval()
+        sustained = [round(trial.load.rate or 0.0, 1) for trial in self.trials if trial.sustained]
+        failed = [trial for trial in self.trials if not trial.sustained]
+        return {
+            "peak_rps": round(belief.quantile(0.5), 1),
+            "low_rps": round(low, 1),
+            "high_rps": round(high, 1),
+            "narrow": self.search.is_narrow(self.limits.precision),
+            "at_least": bool(high >= belief.rates[-2]),
+            "sustained_rps": max(sustained, default=None),
+            "generator_bound": self.generator_bound,
+            "trials": [_trial_document(trial) for trial in self.trials],
+            "bound": [str(min(failed, key=lambda trial: trial.load.rate or 0.0).explanation[0])] if failed else [],
+        }
+
+
+def _trial_document(trial: RunResult) -> dict[str, Any]:
+    document = trial.document()
+    return {**{name: document[name] for name in _KEPT}, "sustained": trial.sustained}
+
+
+def find_peak(trial: Trial, objectives: list[slo.Objective], limits: Limits, seed: int) -> Peak:
     """Try rates until the interval is narrow or the time is spent.
 
+    Args:
+        trial: sends a load to the server.
+        objectives: what a sustained rate must meet.
+        limits: when the search ends.
+        seed: of the first schedule.
+
     Raises:
-        InvalidInput: the model answers so slowly that no trial has enough requests for the percentile.
+        InvalidInput: the model is so slow that no trial has enough requests for the percentile.
     """
-    began = time.monotonic()
-    highest = trial(closed(CALLERS, min(arguments.trial, 3.0)))["server_rps"]
-    found = Search(unknown(highest * SPAN[0], highest * SPAN[1]))
-    while not found.narrow(arguments.precision) and found.invalid < MOST_INVALID:
-        rate = found.belief.at(0.5)
-        seconds = trial_seconds(rate, arguments.trial, objectives)
-        if seconds > LONGEST_TRIAL_S:
-            raise InvalidInput(
-                f"at {rate:.2g} requests per second a trial would take {seconds:,.0f} s; ask for p50 or p90"
-            )
-        if time.monotonic() - began + seconds > arguments.budget:
+    start, loop = time.monotonic(), closed_loop(_CALLERS, min(limits.trial_s, _LOOP_S))
+    # The server's own count holds even where the generator was the bottleneck.
+    highest = max(1.0, trial(loop).server.counted.requests / loop.duration)
+    peak = Peak(Search(uniform_belief(highest * _SPAN[0], highest * _SPAN[1])), [], limits)
+    number = 0
+    while not peak.search.is_narrow(limits.precision) and not peak.generator_bound:
+        rate = peak.search.belief.quantile(0.5)
+        seconds = trial_seconds(rate, limits.trial_s, objectives)
+        if seconds > _LONGEST_TRIAL_S:
+            raise InvalidInput(f"at {rate:.2g} requests per second a trial takes {seconds:,.0f} s; ask for p50 or p90")
+        if time.monotonic() - start + seconds > limits.budget_s:
             break
-        # Another schedule each time: the same bursts would make the same mistake again.
-        found.note(trial(scheduled("poisson", rate, seconds, arguments.seed + len(found.tried) + found.invalid)))
-        report(found)
-    return found
+        # A new schedule each time: the same bursts would repeat the same mistake.
+        _note(peak, trial(open_loop("poisson", rate, seconds, seed + number)), rate)
+        number += 1
+    return peak
 
 
-def report(found: Search) -> None:
-    """Progress on stderr: the early answer, which improves."""
-    low, high = found.belief.interval()
-    last = found.tried[-1] if found.tried and not found.invalid else None
-    said = f"{last['rate']:,.0f}/s {'sustained' if last['sustained'] else 'not sustained'}" if last else "invalid trial"
-    print(f"{said}; peak about {found.belief.at(0.5):,.0f}/s ({low:,.0f} to {high:,.0f})", file=sys.stderr, flush=True)
+def _note(peak: Peak, trial: RunResult, rate: float) -> None:
+    peak.search.note(rate, trial.sustained if trial.valid else None)
+    outcome = "invalid trial"
+    if trial.valid:
+        peak.trials.append(trial)
+        outcome = f"{rate:,.0f}/s {'sustained' if trial.sustained else 'not sustained'}"
+    low, high = peak.search.belief.interval()
+    say(f"{outcome}; peak about {peak.search.belief.quantile(0.5):,.0f}/s ({low:,.0f} to {high:,.0f})")
 
 
-def document_of(found: Search, arguments: argparse.Namespace) -> Document:
-    """The outcome; rates in requests per second, the interval holds the peak with 90 % probability."""
-    low, high = found.belief.interval()
-    kept = ("rate", "requests", "p50_ms", "p99_ms", "rps", "goodput_rps", "sustained")
-    failed = [one for one in found.tried if not one["sustained"]]
-    return {
-        "model": arguments.model,
-        "protocol": arguments.protocol,
-        "slo": arguments.slo,
-        "peak_rps": round(found.belief.at(0.5), 1),
-        "low_rps": round(low, 1),
-        "high_rps": round(high, 1),
-        "narrow": found.narrow(arguments.precision),
-        "at_least": bool(high >= found.belief.rates[-2]),
-        "sustained_rps": max((round(one["rate"], 1) for one in found.tried if one["sustained"]), default=None),
-        "generator_bound": found.invalid >= MOST_INVALID,
-        "trials": [{name: one[name] for name in kept} for one in found.tried],
-        "bound": words(min(failed, key=lambda one: one["rate"])["explanation"])[:1] if failed else [],
-    }
-
-
-def exit_code(document: Document) -> int:
-    """See the module's docstring."""
-    if document["generator_bound"]:
-        return INVALID
-    return 0 if document["narrow"] and document["sustained_rps"] is not None else 1
-
-
-def parser() -> argparse.ArgumentParser:
-    """The command's arguments."""
-    parser = argparse.ArgumentParser(prog="python -m loadtest.peak", description=(__doc__ or "").split("\n")[0])
+def _parser() -> argparse.ArgumentParser:
+    parser = command_parser("loadtest.peak", __doc__)
     parser.add_argument("model", metavar="MODEL")
     parser.add_argument("--slo", required=True, help="what a sustained rate must meet, e.g. 'p99<20ms,errors<0.1%%'")
-    parser.add_argument("--trial", type=float, default=5.0, metavar="S", help="seconds of a trial (default: 5)")
-    parser.add_argument("--budget", type=float, default=120.0, metavar="S", help="seconds in all (default: 120)")
-    parser.add_argument("--precision", type=float, default=0.15, help="width of the interval, relative (default: 0.15)")
-    add_setting_arguments(parser)
+    for flag, default, text in (
+        ("--trial", 5.0, "seconds of a trial"),
+        ("--budget", 120.0, "seconds in all"),
+        ("--precision", 0.15, "relative width of the interval at which the search ends"),
+    ):
+        parser.add_argument(
+            flag, type=positive_float, default=default, metavar="N", help=f"{text} (default: %(default)g)"
+        )
+    add_generator_arguments(parser)
     add_connection_arguments(parser, retries=None)
     return parser
 
 
-def trial_with(client: Client, setting: Setting, objectives: list[slo.Objective]) -> Trial:
-    """A trial against the server; a closed loop's throughput is the server's own count, whatever the generator was."""
-
-    def trial(load: Load) -> Document:
-        document: dict[str, Any] = measure(client, setting, load, objectives)
-        return {**document, "server_rps": max(1.0, document["server"]["requests"] / load.duration)}
-
-    return trial
-
-
+@command()
 def main() -> int:
-    """Entry point."""
-    arguments = parser().parse_args()
-    try:
-        objectives = slo.parse(arguments.slo)
-        with Client(connection_from(arguments)) as client:
-            found = search(trial_with(client, setting_of(client, arguments), objectives), objectives, arguments)
-    except (ClientError, slo.SloError, GeneratorError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    document = document_of(found, arguments)
+    """Search for the peak."""
+    arguments = _parser().parse_args()
+    objectives, options = slo.parse(arguments.slo), generator_options(arguments)
+    limits = Limits(arguments.trial, arguments.budget, arguments.precision)
+    with Client(connection_from(arguments)) as client:
+        setting = setting_of(client, arguments.model, options)
+        peak = find_peak(lambda load: measure(client, setting, load, objectives), objectives, limits, options.seed)
+    document = peak.document()
     least = "at least " if document["at_least"] else ""
     print(
-        f"{document['model']}: {least}{document['peak_rps']:,.0f} requests per second under {document['slo']}, "
-        f"90 % interval {document['low_rps']:,.0f} to {document['high_rps']:,.0f}, {len(found.tried)} trials"
+        f"{arguments.model}: {least}{document['peak_rps']:,.0f} requests per second under {arguments.slo}, "
+        f"90 % interval {document['low_rps']:,.0f} to {document['high_rps']:,.0f}, {len(peak.trials)} trials"
     )
     print(*document["bound"], sep="\n")
-    print(json.dumps(document, separators=(",", ":")))
-    return exit_code(document)
+    print_json({"model": arguments.model, "protocol": arguments.protocol, "slo": arguments.slo, **document})
+    return peak.exit_code
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""What became of every request of a test: arrays that a process fills, sends to its parent, and that are merged there.
+"""The outcome of every request: arrays that each sending process fills, and that are merged in the parent.
 
-All of it is kept, not a summary: what is warm-up can only be told at the end, and intervals need the order of events.
-Thirty bytes a request are little: a minute at 5,000 requests per second takes 9 MB.
+Every request is kept, not a summary: warm-up can be judged only at the end, and intervals need the order of events.
+At thirty bytes per request, a minute at 5,000 requests per second takes 9 MB.
 """
 
 from collections.abc import Sequence
@@ -13,10 +13,10 @@ import numpy.typing as npt
 Seconds = npt.NDArray[np.float64]
 
 ANSWERED = "answered"
-# Given up after the timeout. It has waited for all that time, so its latency counts: without the slowest requests
-# every percentile would be too good.
+# Given up after the timeout. Its latency counts as the time it waited: without the slowest requests every percentile
+# would look too good.
 TIMED_OUT = "timeout"
-# The generator itself was so late that the request's time was over before it could be sent.
+# The generator itself was so late that the request had expired before it could be sent.
 UNSENT = "unsent"
 
 
@@ -29,8 +29,8 @@ class Records:
         lag: [requests] seconds by which the generator itself was late.
         latency: [requests] seconds from the due time to the last byte of the answer, or to the failure.
         outcome: [requests] int16 index into `kinds`.
-        held: [requests] whether it waited here for a connection because the server still owed answers on all.
-        kinds: ANSWERED first, then the kinds of failures.
+        held: [requests] whether it waited for a connection because the server owed answers on all of them.
+        kinds: ANSWERED first, then the kinds of failure.
     """
 
     due: Seconds
@@ -44,29 +44,29 @@ class Records:
         return len(self.due)
 
     def where(self, rows: npt.NDArray[np.bool_]) -> "Records":
-        """The rows that are True in a mask."""
+        """Select rows by a mask."""
         return Records(
             self.due[rows], self.lag[rows], self.latency[rows], self.outcome[rows], self.held[rows], self.kinds
         )
 
     def of(self, kind: str) -> npt.NDArray[np.bool_]:
-        """Which rows ended so."""
-        number = self.kinds.index(kind) if kind in self.kinds else -1
-        return np.asarray(self.outcome == number, np.bool_)
+        """[requests] mask of the rows with an outcome."""
+        index = self.kinds.index(kind) if kind in self.kinds else -1
+        return np.asarray(self.outcome == index, np.bool_)
 
     def timed(self) -> "Records":
-        """The rows whose latency counts: the answered ones, and those given up after the whole timeout."""
+        """The rows whose latency counts: answered, or given up after the whole timeout."""
         return self.where(self.of(ANSWERED) | self.of(TIMED_OUT))
 
     def failures(self) -> dict[str, int]:
-        """How many requests failed, by kind, the most frequent first."""
-        counts = np.bincount(self.outcome, minlength=len(self.kinds))
-        found = {kind: int(count) for kind, count in zip(self.kinds, counts, strict=True) if kind != ANSWERED and count}
-        return dict(sorted(found.items(), key=lambda one: -one[1]))
+        """Number of failed requests by kind, the most frequent first."""
+        counts = np.bincount(self.outcome, minlength=len(self.kinds)).tolist()
+        failed = {kind: count for kind, count in zip(self.kinds, counts, strict=True) if kind != ANSWERED and count}
+        return dict(sorted(failed.items(), key=lambda item: -item[1]))
 
 
 def merge(parts: Sequence[Records]) -> Records:
-    """The records of several processes as if one had made them."""
+    """Merge the records of several processes in order of due time."""
     kinds = tuple(dict.fromkeys([ANSWERED, *(kind for part in parts for kind in part.kinds)]))
     outcomes = [np.array([kinds.index(kind) for kind in part.kinds], np.int16)[part.outcome] for part in parts]
     due = np.concatenate([part.due for part in parts])

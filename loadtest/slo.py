@@ -8,15 +8,17 @@ from clients.errors import ToolError
 
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p99.9": 0.999}
 LATENCIES = {name: f"{name}_ms" for name in (*PERCENTILES, "max")}
-METRICS = {**LATENCIES, "rps": "rps", "errors": "error_share"}
-PATTERN = re.compile(r"\s*([\w.]+)\s*([<>])\s*(\d+(?:\.\d+)?)\s*(us|ms|s|%)?\s*")
-# What a unit multiplies a limit by; None is no unit.
-MILLISECONDS: dict[str | None, float] = {"us": 0.001, "ms": 1.0, "s": 1000.0}
-UNITS: dict[str, dict[str | None, float]] = {"rps": {None: 1.0}, "errors": {"%": 0.01}}
+_METRICS = {**LATENCIES, "rps": "rps", "errors": "error_share"}
+_PATTERN = re.compile(r"\s*([\w.]+)\s*([<>])\s*(\d+(?:\.\d+)?)\s*(us|ms|s|%)?\s*")
+# Factors by unit; None is no unit.
+_MILLISECONDS: dict[str | None, float] = {"us": 0.001, "ms": 1.0, "s": 1000.0}
+_UNITS: dict[str, dict[str | None, float]] = {"rps": {None: 1.0}, "errors": {"%": 0.01}}
+
+Values = Mapping[str, float | None]  # figures of a run by name
 
 
 class SloError(ToolError):
-    """An objective cannot be read; the message shows the form."""
+    """An objective cannot be parsed; the message shows the form."""
 
 
 @dataclass(frozen=True)
@@ -28,58 +30,51 @@ class Objective:
     below: bool
     limit: float
 
-    def met(self, figures: Mapping[str, float | None]) -> bool:
-        """Whether a run's figure keeps to the limit; a figure that does not exist does not."""
-        value = figures.get(self.figure)
+    def is_met(self, values: Values) -> bool:
+        """Whether a run meets the limit; a figure that was not measured does not."""
+        value = values.get(self.figure)
         return value is not None and (value < self.limit if self.below else value > self.limit)
 
 
 def parse(text: str) -> list[Objective]:
-    """Read objectives separated by commas.
+    """Parse objectives separated by commas.
 
     Raises:
-        SloError: one has not the form METRIC<LIMIT, or its unit does not fit.
+        SloError: one is not of the form METRIC<LIMIT, or its unit does not fit.
     """
-    return [objective(part) for part in text.split(",") if part.strip()]
+    return [_objective(part) for part in text.split(",") if part.strip()]
 
 
-def objective(text: str) -> Objective:
-    """Read one objective."""
-    match = PATTERN.fullmatch(text)
-    if not match or match[1] not in METRICS:
+def _objective(text: str) -> Objective:
+    match = _PATTERN.fullmatch(text)
+    if not match or match[1] not in _METRICS:
         raise SloError(
-            f"cannot read the objective '{text}'; expected {', '.join(METRICS)} < or > a limit, "
+            f"cannot parse the objective '{text}'; expected {', '.join(_METRICS)} < or > a limit, "
             "for example p99<50ms, errors<0.1%, rps>100"
         )
     metric, sign, number, unit = match.groups()
-    return Objective(text.strip(), METRICS[metric], sign == "<", float(number) * factor(metric, unit, text))
-
-
-def factor(metric: str, unit: str | None, text: str) -> float:
-    """What a unit multiplies a limit by."""
-    units = UNITS.get(metric, MILLISECONDS)
+    units = _UNITS.get(metric, _MILLISECONDS)
     if unit not in units:
-        expected = " or ".join(str(one) for one in units if one) or "no unit"
+        expected = " or ".join(known for known in units if known) or "no unit"
         raise SloError(f"objective '{text.strip()}': expected {expected}, got {unit or 'no unit'}")
-    return units[unit]
+    return Objective(text.strip(), _METRICS[metric], sign == "<", float(number) * units[unit])
 
 
-def missed(objectives: list[Objective], figures: Mapping[str, float | None]) -> list[str]:
-    """The objectives that a run did not meet, with what it reached."""
-    return [f"{one.text} (was {shown(one, figures.get(one.figure))})" for one in objectives if not one.met(figures)]
+def missed(objectives: list[Objective], values: Values) -> list[str]:
+    """The objectives that a run missed, each with the value that it reached."""
+    return [f"{limit.text} (was {_reached(limit, values)})" for limit in objectives if not limit.is_met(values)]
 
 
-def shown(objective: Objective, value: float | None) -> str:
-    """A figure in the unit that people expect of it."""
+def _reached(objective: Objective, values: Values) -> str:
+    value = values.get(objective.figure)
     if value is None:
-        return "not measured: too little was answered"
+        return "not measured: too few answers"
     if objective.figure == "error_share":
         return f"{value:.3%}"
     return f"{value:,.1f}" if objective.figure == "rps" else f"{value:.4g} ms"
 
 
-def patience_ms(objectives: list[Objective]) -> float | None:
-    """How long an answer may take to be of use: the limit for the highest percentile that has one, in milliseconds."""
-    limits = {one.figure: one.limit for one in objectives if one.below}
-    named = [limits[figure] for figure in LATENCIES.values() if figure in limits]
-    return named[-1] if named else None
+def goodput_limit_ms(objectives: list[Objective]) -> float | None:
+    """The latency up to which an answer is useful: the limit of the highest percentile that has one."""
+    limits = {objective.figure: objective.limit for objective in objectives if objective.below}
+    return next((limits[figure] for figure in reversed(LATENCIES.values()) if figure in limits), None)

@@ -129,7 +129,7 @@ def _as_document(model: str, protocol: Protocol, answer: Answer) -> Document:
 
 def _loadtest(server: Server, models: Sequence[str], users: int, seconds: int) -> Document:
     _title(f"Load test: {users} users, {seconds} s per protocol")
-    command = [sys.executable, "-m", "loadtest.run", "--slo", "errors<1%", "--models", ",".join(models)]
+    command = [sys.executable, "-m", "loadtest.swarm", "--slo", "errors<1%", "--models", ",".join(models)]
     command += ["--users", str(users), "--run-time", str(seconds)]
     addresses = {"TRITON_HTTP_URL": server.http, "TRITON_GRPC_URL": server.grpc}
     result = subprocess.run(command, cwd=ROOT, env={**os.environ, **addresses}, stdout=subprocess.PIPE, text=True)

@@ -1,7 +1,7 @@
-"""An event loop that wakes within microseconds of the wanted time.
+"""An event loop with timers of microsecond resolution.
 
-asyncio's usual loop hands its timeouts to epoll in whole milliseconds, rounded up: half a millisecond of every latency
-that counts from a due time would be the generator's own.
+asyncio's own loop passes timeouts to epoll in whole milliseconds, rounded up, which would add half a millisecond to
+every latency that is counted from a due time.
 """
 
 import asyncio
@@ -9,11 +9,10 @@ import select
 import selectors
 
 
-class PreciseSelector(selectors.EpollSelector):
-    """Waits for the epoll descriptor, which is one like any other, with select(), which takes microseconds."""
+class _PreciseSelector(selectors.EpollSelector):
+    """Waits for the epoll descriptor with select(), whose timeout has microseconds."""
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Descriptors that are ready, after `timeout` seconds at the latest; None waits for ever."""
         if timeout is not None and timeout > 0:
             select.select([self.fileno()], [], [], timeout)
             timeout = 0
@@ -21,5 +20,5 @@ class PreciseSelector(selectors.EpollSelector):
 
 
 def precise_loop() -> asyncio.AbstractEventLoop:
-    """A new event loop of that kind; its time() is CLOCK_MONOTONIC, the same in every process of this host."""
-    return asyncio.SelectorEventLoop(PreciseSelector())
+    """Make an event loop whose time() is CLOCK_MONOTONIC, the same clock in every process of this host."""
+    return asyncio.SelectorEventLoop(_PreciseSelector())

@@ -1,4 +1,4 @@
-"""Several sending processes as one generator: a common start, a part of the schedule for each, merged records."""
+"""Several sending processes as one generator: a part of the schedule for each, a common start, merged records."""
 
 import multiprocessing
 import time
@@ -14,21 +14,21 @@ from loadtest.arrivals import part_of
 from loadtest.generator.process import Order, Outcome, work
 from loadtest.records import Records, merge
 
-# From the word to the start: by then every process has heard it.
-LEAD_S = 0.2
-TICK_S = 1.0
+# From the signal to the start: by then every process has received it.
+_LEAD_S = 0.2
+_TICK_S = 1.0
 
 
 @dataclass(frozen=True)
 class Sent:
-    """What all processes did together.
+    """What all processes sent.
 
     Attributes:
         records: of all requests.
-        started: the start as a moment of CLOCK_MONOTONIC, in seconds.
-        cpu_s: processor seconds of all processes.
-        busiest: share of one core that the busiest process took in its busiest second.
-        processes: how many there were.
+        started: the start on CLOCK_MONOTONIC, in seconds.
+        cpu_s: CPU seconds of all processes.
+        busiest: share of one core that the busiest process used in its busiest second.
+        processes: number of processes.
     """
 
     records: Records
@@ -39,11 +39,10 @@ class Sent:
 
 
 class GeneratorError(ToolError):
-    """A sending process died; the message says which and how."""
+    """A sending process died."""
 
 
-def shares(order: Order, processes: int) -> list[Order]:
-    """An order for each process; none gets less than one caller."""
+def _split(order: Order, processes: int) -> list[Order]:
     connections = max(1, order.connections // processes)
     if order.due is not None:
         return [
@@ -52,27 +51,27 @@ def shares(order: Order, processes: int) -> list[Order]:
         ]
     count = min(processes, order.callers)
     callers = [order.callers // count + (index < order.callers % count) for index in range(count)]
-    return [replace(order, callers=one, connections=one) for one in callers]
+    return [replace(order, callers=number, connections=number) for number in callers]
 
 
 def send_all(order: Order, processes: int, tick: Callable[[], None] = lambda: None) -> Sent:
-    """Carry out an order with so many processes; `tick` is called about once a second meanwhile.
+    """Carry out an order with a number of processes; `tick` is called about once a second.
 
     Raises:
         ServerUnavailable: nothing answers at the address.
         GeneratorError: a process died.
     """
-    # Fresh processes: a fork would take over threads and sockets of gRPC's and gevent's in an unknown state.
+    # Spawned: a fork would inherit threads and sockets of gRPC and gevent in an unknown state.
     context = multiprocessing.get_context("spawn")
     workers: list[tuple[SpawnProcess, Pipe]] = []
     try:
-        for share in shares(order, processes):
+        for part in _split(order, processes):
             ours, theirs = context.Pipe()
-            worker = context.Process(target=work, args=(share, theirs), daemon=True)
+            worker = context.Process(target=work, args=(part, theirs), daemon=True)
             worker.start()
             theirs.close()
             workers.append((worker, ours))
-        return run(workers, order.target.connection.url, tick)
+        return _run(workers, order.target.connection.url, tick)
     finally:
         for worker, pipe in workers:
             worker.terminate()
@@ -80,41 +79,38 @@ def send_all(order: Order, processes: int, tick: Callable[[], None] = lambda: No
             pipe.close()
 
 
-def run(workers: Sequence[tuple[SpawnProcess, Pipe]], url: str, tick: Callable[[], None]) -> Sent:
-    """Wait until all are ready, give the word, collect."""
+def _run(workers: Sequence[tuple[SpawnProcess, Pipe]], url: str, tick: Callable[[], None]) -> Sent:
     for _, pipe in workers:
-        said = receive(pipe)
-        if said != "ready":
-            raise ServerUnavailable(f"no server answers at {url}: {said}")
-    started = time.monotonic() + LEAD_S
+        reply = _receive(pipe)
+        if reply != "ready":
+            raise ServerUnavailable(f"no server answers at {url}: {reply}")
+    started = time.monotonic() + _LEAD_S
     for _, pipe in workers:
         pipe.send(started)
-    outcomes = collect([pipe for _, pipe in workers], tick)
+    outcomes = _collect([pipe for _, pipe in workers], tick)
     return Sent(
-        merge([one.records for one in outcomes]),
+        merge([outcome.records for outcome in outcomes]),
         started,
-        sum(one.cpu_s for one in outcomes),
-        max(one.busiest for one in outcomes),
+        sum(outcome.cpu_s for outcome in outcomes),
+        max(outcome.busiest for outcome in outcomes),
         len(outcomes),
     )
 
 
-def collect(pipes: Sequence[Pipe], tick: Callable[[], None]) -> list[Outcome]:
-    """The outcome of every process, in whatever order they end."""
-    found: dict[Any, Outcome] = {}
-    while len(found) < len(pipes):
-        ready = wait([pipe for pipe in pipes if pipe not in found], TICK_S)
+def _collect(pipes: Sequence[Pipe], tick: Callable[[], None]) -> list[Outcome]:
+    outcomes: dict[Any, Outcome] = {}
+    while len(outcomes) < len(pipes):
+        ready = wait([pipe for pipe in pipes if pipe not in outcomes], _TICK_S)
         for pipe in ready:
             assert isinstance(pipe, Pipe)
-            found[pipe] = receive(pipe)
+            outcomes[pipe] = _receive(pipe)
         if not ready:
             tick()
-    return [found[pipe] for pipe in pipes]
+    return [outcomes[pipe] for pipe in pipes]
 
 
-def receive(pipe: Pipe) -> Any:
-    """What a process says next."""
+def _receive(pipe: Pipe) -> Any:
     try:
         return pipe.recv()
     except EOFError as error:
-        raise GeneratorError("a sending process died; its traceback stands above") from error
+        raise GeneratorError("a sending process died; its traceback is above") from error

@@ -1,22 +1,23 @@
-"""Calls on shared gRPC channels, each a stream of its own, with requests that are serialised already."""
+"""Calls on shared gRPC channels, with requests that are serialized beforehand."""
 
 import asyncio
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from clients.connection import Connection
 from clients.wire import GRPC_CHANNEL
-from loadtest.generator.lane import Finished, check_size, kind_of
+from loadtest.generator.lane import Finished, failure_kind, size_outcome
 from loadtest.payloads import Payload
 
-METHOD = "/inference.GRPCInferenceService/ModelInfer"
-# Connections per process: one would make all calls wait for each other's bytes, one per call is what nobody has.
+_METHOD = "/inference.GRPCInferenceService/ModelInfer"
+# Connections per process: on one, calls would wait for each other's bytes; one per call is what no client has.
 CHANNELS = 4
 
 
 @dataclass(frozen=True)
 class GrpcTarget:
-    """Where to and what: serialised ModelInferRequests."""
+    """Serialized ModelInferRequests, and where to send them."""
 
     connection: Connection
     requests: tuple[bytes, ...]
@@ -24,35 +25,26 @@ class GrpcTarget:
 
 
 def grpc_target(connection: Connection, payload: Payload) -> GrpcTarget:
-    """A payload's bodies are the requests."""
+    """Make a target of a payload."""
     return GrpcTarget(connection, payload.bodies, payload.answer_bytes)
 
 
 def open_channel(connection: Connection) -> Any:
-    """A channel of its own, encrypted where the connection says so."""
+    """Open a channel of its own, encrypted where the connection has TLS."""
     import grpc.aio
 
     if connection.tls is None:
         return grpc.aio.insecure_channel(connection.url, options=GRPC_CHANNEL)
-    return grpc.aio.secure_channel(connection.url, credentials(connection), options=GRPC_CHANNEL)
+    return grpc.aio.secure_channel(connection.url, _credentials(connection), options=GRPC_CHANNEL)
 
 
-def credentials(connection: Connection) -> Any:
-    """What gRPC takes of the connection's certificates."""
+def _credentials(connection: Connection) -> Any:
     import grpc
 
     tls = connection.tls
     assert tls is not None
     files = (tls.ca_file, tls.key_file or tls.cert_file, tls.cert_file)
-    return grpc.ssl_channel_credentials(*(read(file) for file in files))
-
-
-def read(file: str | None) -> bytes | None:
-    """The contents of a PEM file, where one is given."""
-    if file is None:
-        return None
-    with open(file, "rb") as stream:
-        return stream.read()
+    return grpc.ssl_channel_credentials(*(Path(file).read_bytes() if file else None for file in files))
 
 
 class GrpcLane:
@@ -62,19 +54,19 @@ class GrpcLane:
         self.target = target
         self.channel = channel
         self.finished = finished
-        self.call = channel.unary_unary(METHOD)
+        self.call = channel.unary_unary(_METHOD)
         self.metadata = tuple((name.lower(), value) for name, value in target.connection.headers.items())
         self.task: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Wait until the channel is connected; raises OSError when nothing answers."""
+        """Wait until the channel is connected. Raises OSError when nothing answers."""
         try:
             await asyncio.wait_for(self.channel.channel_ready(), self.target.connection.timeout_s)
         except TimeoutError as error:
             raise OSError(f"nothing answers at {self.target.connection.url}") from error
 
     def send(self, number: int) -> None:
-        """Begin a call."""
+        """Start a call."""
         self.task = asyncio.get_running_loop().create_task(self._carry(number))
 
     async def _carry(self, number: int) -> None:
@@ -82,9 +74,9 @@ class GrpcLane:
 
         try:
             answer = await self.call(self.target.requests[number % len(self.target.requests)], metadata=self.metadata)
-            kind = check_size(len(answer), self.target.answer_bytes)
+            kind = size_outcome(len(answer), self.target.answer_bytes)
         except grpc.aio.AioRpcError as error:
-            kind = kind_of(error.code().name, error.details() or "")
+            kind = failure_kind(error.code().name, error.details() or "")
         self.finished(self, number, kind)
 
     def give_up(self) -> None:
@@ -93,5 +85,5 @@ class GrpcLane:
             self.task.cancel()
 
     async def close(self) -> None:
-        """Close the channel; once more does no harm."""
+        """Close the channel; closing it again is harmless."""
         await self.channel.close()

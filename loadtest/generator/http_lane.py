@@ -1,7 +1,7 @@
-"""One kept-open HTTP connection that sends requests which are bytes already and reads no more of answers than it must.
+"""A persistent HTTP connection that writes prepared requests and reads no more of answers than it must.
 
-General HTTP clients spend most of their time on what never changes during a test: building headers, parsing them into
-dictionaries. Here a request is one write, and of an answer the status and the length are read.
+General HTTP clients spend most of their time building headers and parsing them into dictionaries. Here a request is
+one write, and only status and length of an answer are read.
 """
 
 import asyncio
@@ -11,17 +11,17 @@ import ssl
 from dataclasses import dataclass
 
 from clients.connection import Connection
-from loadtest.generator.lane import Finished, check_size, kind_of
+from loadtest.generator.lane import Finished, failure_kind, size_outcome
 from loadtest.payloads import Payload
 
-CONTENT_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)", re.IGNORECASE)
-CLOSES = re.compile(rb"\r\nconnection:[ \t]*close", re.IGNORECASE)
-HEAD_END = b"\r\n\r\n"
+_CONTENT_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)", re.IGNORECASE)
+_CLOSES = re.compile(rb"\r\nconnection:[ \t]*close", re.IGNORECASE)
+_HEAD_END = b"\r\n\r\n"
 
 
 @dataclass(frozen=True)
 class HttpTarget:
-    """Where to and what: complete requests, head and body; `tls` says whether and how `connection` is encrypted."""
+    """Complete requests, head and body, and where to send them."""
 
     connection: Connection
     requests: tuple[bytes, ...]
@@ -35,7 +35,7 @@ class HttpTarget:
 
 
 def http_target(connection: Connection, payload: Payload) -> HttpTarget:
-    """Put a head before every body, once."""
+    """Make a target of a payload: put a head before every body."""
     server, _, prefix = connection.url.partition("/")
     path = f"{'/' if prefix else ''}{prefix.rstrip('/')}/v2/models/{payload.model}/infer"
     headers = {"Host": server, **connection.headers, **payload.headers}
@@ -60,7 +60,7 @@ class HttpLane(asyncio.Protocol):
         self.expected = 0  # bytes of the answer with its head; 0: not known yet
 
     async def open(self) -> None:
-        """Connect; raises OSError when nothing answers."""
+        """Connect. Raises OSError when nothing answers."""
         await asyncio.get_running_loop().create_connection(lambda: self, *self.target.address, ssl=self.tls)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -69,7 +69,7 @@ class HttpLane(asyncio.Protocol):
         self.transport = transport
 
     def send(self, number: int) -> None:
-        """Write a request; connect first where there is no connection."""
+        """Write a request, after connecting where there is no connection."""
         self.number = number
         if self.transport is None:
             self.connecting = asyncio.get_running_loop().create_task(self._connect_and_write())
@@ -84,12 +84,12 @@ class HttpLane(asyncio.Protocol):
         try:
             await self.open()
         except OSError as error:
-            self._finish(kind_of("no connection", error.strerror or str(error)))
+            self._finish(failure_kind("no connection", error.strerror or str(error)))
         else:
             self._write()
 
     def data_received(self, data: bytes) -> None:
-        """Read on; the answer is complete when it is as long as its head says."""
+        """Read until the answer is as long as its head says."""
         self.received += data
         if not self.expected:
             self._read_head()
@@ -97,36 +97,36 @@ class HttpLane(asyncio.Protocol):
             self._read_answer()
 
     def _read_head(self) -> None:
-        end = self.received.find(HEAD_END)
+        end = self.received.find(_HEAD_END)
         if end < 0:
             return
-        length = CONTENT_LENGTH.search(self.received, 0, end)
+        length = _CONTENT_LENGTH.search(self.received, 0, end)
         if length is None:
             self._break("an answer without Content-Length")
         else:
-            self.expected = end + len(HEAD_END) + int(length[1])
+            self.expected = end + len(_HEAD_END) + int(length[1])
 
     def _read_answer(self) -> None:
-        end = self.received.find(HEAD_END)
-        status, size = bytes(self.received[9:12]), self.expected - end - len(HEAD_END)
+        end = self.received.find(_HEAD_END)
+        status, size = bytes(self.received[9:12]), self.expected - end - len(_HEAD_END)
         if status == b"200":
-            kind = check_size(size, self.target.answer_bytes)
+            kind = size_outcome(size, self.target.answer_bytes)
         else:
-            kind = kind_of(f"HTTP {status.decode()}", message(bytes(self.received[-size:]) if size else b""))
-        if CLOSES.search(self.received, 0, end):
+            kind = failure_kind(f"HTTP {status.decode()}", _message(bytes(self.received[-size:]) if size else b""))
+        if _CLOSES.search(self.received, 0, end):
             self._drop()
         self._clear()
         self._finish(kind)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """The server closed: a failure only where it owed an answer."""
+        """The server closed the connection: a failure only where it owed an answer."""
         self.transport = None
         self._clear()
         if self.number >= 0:
             self._finish("the connection broke")
 
     def give_up(self) -> None:
-        """Close the connection: what still comes on it is the answer to a request that nobody waits for."""
+        """Close the connection: the next bytes on it would be the answer to a request that was given up."""
         self.number = -1
         if self.connecting:
             self.connecting.cancel()
@@ -158,8 +158,8 @@ class HttpLane(asyncio.Protocol):
         self._drop()
 
 
-def message(body: bytes) -> str:
-    """Triton's words in the body of a failure, else the body itself."""
+def _message(body: bytes) -> str:
+    """Triton's error message, else the body itself."""
     try:
         return str(json.loads(body)["error"])
     except (ValueError, KeyError, TypeError):

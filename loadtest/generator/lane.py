@@ -1,11 +1,11 @@
-"""What carries one request at a time: an HTTP connection, or a call on a gRPC channel."""
+"""A lane carries one request at a time: an HTTP connection, or a call on a gRPC channel."""
 
 from collections.abc import Callable
 from typing import Protocol
 
 from loadtest.records import ANSWERED
 
-# Called once per request with the lane that carried it, its number and what became of it (ANSWERED or a failure).
+# Called once per request with the lane that carried it, its number and its outcome (ANSWERED or a kind of failure).
 Finished = Callable[["Lane", int, str], None]
 
 
@@ -16,20 +16,25 @@ class Lane(Protocol):
         """Connect before the test begins. Raises OSError when nothing answers."""
 
     def send(self, number: int) -> None:
-        """Send the body whose turn it is; comes back at once."""
+        """Start a request and return at once; its number selects the body."""
 
     def give_up(self) -> None:
-        """Forget the request under way; `finished` is not called for it."""
+        """Abandon the request under way; `finished` is not called for it."""
 
     async def close(self) -> None:
         """Close the connection."""
 
 
-def kind_of(status: str, message: str) -> str:
-    """A failure's name in the report."""
+def failure_kind(status: str, message: str) -> str:
+    """The name of a failure in the report."""
     return f"{status}: {message:.200}".strip().rstrip(":")
 
 
-def check_size(size: int, least: int) -> str:
-    """What an answer of `size` bytes is when at least so many were expected."""
-    return ANSWERED if size >= least else f"{size} bytes are too few for the outputs"
+def size_outcome(size: int, least: int) -> str:
+    """The outcome of a successful answer of `size` bytes: ANSWERED, or truncated."""
+    return ANSWERED if size >= least else truncated(size, least)
+
+
+def truncated(size: int, least: int) -> str:
+    """The failure of an answer that is too short for the requested output."""
+    return f"truncated answer: {size} bytes, expected at least {least}"

@@ -1,41 +1,40 @@
-"""What sending costs: the processor time of this process, and its share of a core in the busiest second."""
+"""The cost of sending: this process's CPU time, and its share of a core in the busiest second."""
 
 import asyncio
 import time
 
-SECOND = 1.0
+_SECOND = 1.0
 
 
 class Meter:
-    """Runs from construction within an event loop to `stop`.
+    """Measures from construction, within an event loop, to `stop`.
 
     Attributes:
-        cpu_s: processor seconds of all threads of this process.
+        cpu_s: CPU seconds of all threads of this process.
         wall_s: seconds in which they were used.
-        busiest: share of one core in the busiest second, or in all of a shorter run.
+        busiest: share of one core in the busiest second, or over the whole of a shorter run.
     """
 
     def __init__(self) -> None:
         self.cpu_s = self.wall_s = self.busiest = 0.0
         self._cpu, self._wall = time.process_time(), time.monotonic()
-        self._timer = asyncio.get_running_loop().call_later(SECOND, self._read)
+        self._timer = asyncio.get_running_loop().call_later(_SECOND, self._read)
 
     def _read(self) -> None:
-        """Close a second and begin the next."""
         self._add()
-        self._timer = asyncio.get_running_loop().call_later(SECOND, self._read)
+        self._timer = asyncio.get_running_loop().call_later(_SECOND, self._read)
 
     def _add(self) -> None:
         cpu, wall = time.process_time(), time.monotonic()
         used, passed = cpu - self._cpu, wall - self._wall
-        # The rest of a second at the end is too short to say anything, unless it is all there is.
-        if passed >= SECOND / 2 or not self.wall_s:
+        # A fraction of a second at the end is too short to judge, unless it is the whole run.
+        if passed >= _SECOND / 2 or not self.wall_s:
             self.busiest = max(self.busiest, used / max(passed, 1e-9))
         self.cpu_s += used
         self.wall_s += passed
         self._cpu, self._wall = cpu, wall
 
     def stop(self) -> None:
-        """Close the last second."""
+        """Add what was used since the last full second."""
         self._timer.cancel()
         self._add()

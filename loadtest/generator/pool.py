@@ -1,4 +1,4 @@
-"""The lanes of one process: which are free, which carry a request, and which have carried it for too long."""
+"""The lanes of one process: which are free, which are busy, and which have exceeded the timeout."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,52 +7,52 @@ from loadtest.generator.lane import Finished, Lane
 from loadtest.generator.tally import Tally
 from loadtest.records import TIMED_OUT
 
-SWEEP_S = 0.05
+_SWEEP_S = 0.05
 
 
 class Pool:
     """Lends lanes; from construction within a running event loop to `close`.
 
     Args:
-        make: makes a lane that reports to the given function.
-        most: how many lanes there may be.
+        make: makes a lane that reports to a function.
+        most: the most lanes.
         tally: where requests are noted.
-        timeout: seconds after its due time at which a request is given up.
+        timeout: seconds after its due time when a request is given up.
     """
 
     def __init__(self, make: Callable[[Finished], Lane], most: int, tally: Tally, timeout: float):
-        self.make = make
-        self.most = most
+        self._make = make
+        self._most = most
         self.tally = tally
         self.timeout = timeout
         self.loop = asyncio.get_running_loop()
-        self.lanes: list[Lane] = []
-        self.free: list[Lane] = []
+        self._lanes: list[Lane] = []
+        self._free: list[Lane] = []
         self.busy: dict[Lane, int] = {}
         self.on_free: Callable[[], None] = lambda: None
-        self.sweeper = self.loop.call_later(SWEEP_S, self.sweep)
+        self._sweeper = self.loop.call_later(_SWEEP_S, self._sweep)
 
     async def open(self, count: int) -> None:
-        """Connect so many lanes before the test begins.
+        """Connect a number of lanes before the test begins.
 
         Raises:
             OSError: nothing answers.
         """
-        self.free = [self._add() for _ in range(min(count, self.most))]
-        for lane in self.free:
+        self._free = [self._add() for _ in range(min(count, self._most))]
+        for lane in self._free:
             await lane.open()
 
     def _add(self) -> Lane:
-        lane = self.make(self.finished)
-        self.lanes.append(lane)
+        lane = self._make(self._finished)
+        self._lanes.append(lane)
         return lane
 
     def begin(self, due: float, lag: float, held: bool = False) -> bool:
-        """Send a request; False when all lanes are busy and there may be no more."""
-        if self.free:
-            # The lane that came back last: few connections stay warm instead of many lukewarm.
-            lane = self.free.pop()
-        elif len(self.lanes) < self.most:
+        """Send a request; returns False when all lanes are busy and there can be no more."""
+        if self._free:
+            # The lane that was freed last: the fewest connections stay in use, and those stay warm.
+            lane = self._free.pop()
+        elif len(self._lanes) < self._most:
             lane = self._add()
         else:
             return False
@@ -60,25 +60,23 @@ class Pool:
         lane.send(number)
         return True
 
-    def finished(self, lane: Lane, number: int, kind: str) -> None:
-        """Note an answer or a failure, and hand the lane on."""
+    def _finished(self, lane: Lane, number: int, kind: str) -> None:
         self.tally.end(number, self.loop.time(), kind)
         del self.busy[lane]
-        self.free.append(lane)
+        self._free.append(lane)
         self.on_free()
 
-    def sweep(self) -> None:
-        """Give up what has waited for the whole timeout; the oldest come first."""
+    def _sweep(self) -> None:
         now = self.loop.time()
         late = [(lane, number) for lane, number in self.busy.items() if now - self.tally.due[number] >= self.timeout]
         for lane, number in late:
             lane.give_up()
-            self.finished(lane, number, TIMED_OUT)
+            self._finished(lane, number, TIMED_OUT)
         self.on_free()
-        self.sweeper = self.loop.call_later(SWEEP_S, self.sweep)
+        self._sweeper = self.loop.call_later(_SWEEP_S, self._sweep)
 
     async def close(self) -> None:
         """Close all connections."""
-        self.sweeper.cancel()
-        for lane in self.lanes:
+        self._sweeper.cancel()
+        for lane in self._lanes:
             await lane.close()

@@ -1,19 +1,19 @@
-"""What one process notes of its requests while it sends: plain lists, which are quicker to fill than arrays."""
+"""Notes on the requests of one process while it sends: plain lists, which are faster to fill than arrays."""
 
 import numpy as np
 
 from loadtest.records import ANSWERED, UNSENT, Records
 
-# A server may put something different into every message: beyond so many kinds all further ones are one.
-MOST_KINDS = 100
-OTHER = "other failures"
+# A server may put something different into every message: further kinds of failure are counted as one.
+_MOST_KINDS = 100
+_OTHER = "other failures"
 
 
 class Tally:
-    """Fills up while a process sends; `records` turns it into arrays. All times are seconds of the event loop's clock.
+    """Fills up while a process sends; all times are seconds of the event loop's clock.
 
     Attributes:
-        open: how many requests have been begun and not ended.
+        open: number of requests that have begun and not ended.
     """
 
     def __init__(self, start: float):
@@ -27,7 +27,7 @@ class Tally:
         self.open = 0
 
     def begin(self, due: float, lag: float, held: bool) -> int:
-        """Note a request that was due; returns its number."""
+        """Note the start of a request; returns its number."""
         self.due.append(due)
         self.lag.append(lag)
         self.latency.append(float("nan"))
@@ -37,9 +37,9 @@ class Tally:
         return len(self.due) - 1
 
     def end(self, number: int, moment: float, kind: str = ANSWERED) -> None:
-        """Note what became of a request."""
+        """Note the outcome of a request."""
         self.latency[number] = moment - self.due[number]
-        kind = kind if kind in self.kinds or len(self.kinds) < MOST_KINDS else OTHER
+        kind = kind if kind in self.kinds or len(self.kinds) < _MOST_KINDS else _OTHER
         self.outcome[number] = self.kinds.setdefault(kind, len(self.kinds))
         self.open -= 1
 
@@ -48,7 +48,7 @@ class Tally:
         self.end(self.begin(due, moment - due, False), moment, UNSENT)
 
     def records(self) -> Records:
-        """Everything that was noted."""
+        """Convert the notes to arrays."""
         return Records(
             np.array(self.due, np.float64) - self.start,
             np.array(self.lag, np.float64),

@@ -1,1 +1,1 @@
-"""Reports: one page of plots, tables and notes, as HTML, Markdown and JSON."""
+"""Reports: one kind of page with plots, tables and notes, as HTML, Markdown and JSON."""

@@ -1,37 +1,74 @@
-"""One self-contained HTML page: a heading, a plot, a table, notes; for reports that tools write."""
+"""One page of plots, tables and notes, as self-contained HTML and as Markdown."""
 
 import io
-from collections.abc import Sequence
-from html import escape
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from clients.output import write_atomically
 
 if TYPE_CHECKING:
+    from markupsafe import Markup
     from matplotlib.figure import Figure
 
-TEMPLATE = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<title>{title}</title>
-<style>
-  body {{ font: 14px/1.5 system-ui, sans-serif; color: #1d232b; max-width: 1250px; margin: 2rem auto; padding: 1rem; }}
-  table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
-  th, td {{ padding: .35rem .7rem; text-align: right; border-bottom: 1px solid #e3e7ec; white-space: nowrap; }}
-  th:first-child, td:first-child {{ text-align: left; }}
-  .marked td {{ font-weight: 600; }}
-  svg {{ max-width: 100%; height: auto; }}
-</style>
-<h1>{title}</h1>
-<p>{setting}</p>
-{plot}
-<table>
-{rows}
-</table>
-<p>{notes}</p>
-</html>
-"""
+Table = Sequence[Sequence[str]]  # a header and rows of cells; the first cell of a row is its name
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a page; every field may be left out.
+
+    Attributes:
+        marked: names of rows to emphasize.
+        notes: below the table.
+    """
+
+    title: str = ""
+    plot: "Figure | None" = None
+    table: Table = ()
+    marked: frozenset[str] = frozenset()
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Page:
+    """A report.
+
+    Attributes:
+        title: the heading.
+        setting: what was measured, on what, how.
+        sections: in order.
+        verdict: passed, failed, invalid; empty for none.
+        notes: what a reader must know first.
+    """
+
+    title: str
+    setting: str
+    sections: Sequence[Section]
+    verdict: str = ""
+    notes: Sequence[str] = ()
+
+    def html(self) -> str:
+        """As one HTML file that needs no other."""
+        from jinja2 import Environment, PackageLoader
+
+        loader = PackageLoader("loadtest", "report")
+        environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+        return environment.get_template("page.html").render(page=self, svg=_svg)
+
+    def markdown(self) -> str:
+        """As Markdown, without the plots."""
+        verdict = f" ({self.verdict})" if self.verdict else ""
+        lines = [f"# {self.title}{verdict}", "", self.setting, "", *(f"- {note}" for note in self.notes)]
+        for section in self.sections:
+            if section.table or section.notes:
+                lines += ["", f"## {section.title}"] if section.title else []
+                lines += ["", *_markdown_table(section.table)] if section.table else []
+                lines += ["", *(f"- {note}" for note in section.notes)] if section.notes else []
+        return "\n".join([*lines, ""])
 
 
 def write(
@@ -39,38 +76,42 @@ def write(
     title: str,
     setting: str,
     plot: "Figure",
-    table: Sequence[Sequence[str]],
+    table: Table,
     notes: str,
     marked: frozenset[str] = frozenset(),
 ) -> Path:
-    """Write a page in one rename; returns its path.
-
-    Args:
-        path: where; its folder is made.
-        title: the heading.
-        setting: what was measured, on what, how.
-        plot: drawn as SVG within the page.
-        table: a header and rows of cells; the first cell of a row is its name.
-        notes: what a reader must know about the columns.
-        marked: names of rows to set in bold.
-    """
+    """Write a page of one plot and one table; returns its path, whose folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    header, *body = table
-    rows = [line("th", header), *(line("td", row, "marked" if row[0] in marked else "") for row in body)]
-    texts = {"title": escape(title), "setting": escape(setting), "notes": escape(notes)}
-    write_atomically(path, TEMPLATE.format(plot=svg(plot), rows="\n".join(rows), **texts))
+    write_atomically(path, Page(title, setting, [Section("", plot, table, marked, (notes,))]).html())
     return path
 
 
-def line(tag: str, cells: Sequence[str], kind: str = "") -> str:
-    """One row of a table."""
-    inner = "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells)
-    return f'<tr class="{kind}">{inner}</tr>' if kind else f"<tr>{inner}</tr>"
+def publish(page: Page, document: dict[str, Any], folder: Path, stem: str) -> Path:
+    """Write STEM.json with a document, and STEM.md and STEM.html with a page; returns the path of the last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    contents = {"json": json.dumps(document, indent=2), "md": page.markdown(), "html": page.html()}
+    for suffix, content in contents.items():
+        write_atomically(folder / f"{stem}.{suffix}", content)
+    return folder / f"{stem}.html"
 
 
-def svg(figure: "Figure") -> str:
-    """A figure as an SVG element, without the XML declaration that has no place within HTML."""
+def _markdown_table(table: Table) -> Iterator[str]:
+    header, *rows = ([cell.replace("|", r"\|") for cell in row] for row in table)
+    yield f"| {' | '.join(header)} |"
+    yield "|---" + "|---:" * (len(header) - 1) + "|"
+    for row in rows:
+        yield f"| {' | '.join(row)} |"
+
+
+def _svg(figure: "Figure") -> "Markup":
+    """An SVG element to put into HTML: its text stays text, and its ids are those that it refers to alone."""
+    import matplotlib
+    from markupsafe import Markup
+
     drawing = io.StringIO()
-    figure.savefig(drawing, format="svg", metadata={"Date": None})
+    with matplotlib.rc_context({"svg.fonttype": "none", "font.family": "sans-serif"}):
+        figure.savefig(drawing, format="svg", metadata={"Date": None})
     text = drawing.getvalue()
-    return text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
+    text = re.sub(r'<g id="[^"]*">', "<g>", text)
+    return Markup(re.sub(r"(?<=font: )(\S+) [^;\"]*", r"\1 system-ui, sans-serif", text))

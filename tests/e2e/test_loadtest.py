@@ -37,7 +37,7 @@ def assert_complete(run: dict[str, Any]) -> None:
 
 
 def classifiers() -> set[str]:
-    """What is tested unasked: the models with sample images that are no pipelines."""
+    """What is tested by default: the models with sample images that are no pipelines."""
     return {
         model
         for model in model_names()
@@ -47,7 +47,7 @@ def classifiers() -> set[str]:
 
 def test_both_protocols_are_measured_and_both_sides_agree(command: Command, server: Server, tmp_path: Path) -> None:
     result = command(
-        "loadtest.run",
+        "loadtest.swarm",
         "--users",
         str(USERS),
         "--run-time",
@@ -71,9 +71,9 @@ def test_both_protocols_are_measured_and_both_sides_agree(command: Command, serv
         assert {f"{protocol}.{suffix}" for suffix in ("html", "json", "md")} <= {p.name for p in tmp_path.iterdir()}
 
 
-def test_a_pipeline_is_tested_when_it_is_named(command: Command, server: Server, tmp_path: Path) -> None:
+def test_a_pipeline_is_tested_on_request(command: Command, server: Server, tmp_path: Path) -> None:
     options = ("--users", "4", "--run-time", "1", "--report", tmp_path, "--models", "digit_image,cifar10_image_bytes")
-    result = command("loadtest.run", *options, server=server)
+    result = command("loadtest.swarm", *options, server=server)
     assert result.returncode == 0, result.stderr
     for run in figures(result).values():
         assert run["errors"] == 0
@@ -81,17 +81,17 @@ def test_a_pipeline_is_tested_when_it_is_named(command: Command, server: Server,
         assert all(model["requests"] > 0 for model in run["models"].values())
 
 
-def test_steps_and_pipelines_that_are_passed_over_are_named(command: Command, server: Server, tmp_path: Path) -> None:
+def test_steps_and_pipelines_that_are_left_out_are_named(command: Command, server: Server, tmp_path: Path) -> None:
     options = ("--protocols", "http", "--users", "1", "--run-time", "1", "--report", tmp_path)
-    result = command("loadtest.run", *options, server=server)
-    (told,) = [line for line in result.stderr.splitlines() if line.startswith("not tested unless --models names them")]
-    assert {"digit_image", "digit_prepare", "image_decode"} <= set(told.partition(": ")[2].split(", "))
+    result = command("loadtest.swarm", *options, server=server)
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("not tested unless --models names them")]
+    assert {"digit_image", "digit_prepare", "image_decode"} <= set(line.partition(": ")[2].split(", "))
 
 
 def test_workers_figures_are_complete(command: Command, server: Server, tmp_path: Path) -> None:
     options = ("--protocols", "grpc", "--processes", "2", "--models", "mnist_mlp", "--client-batch", "4")
     result = command(
-        "loadtest.run", *options, "--users", str(USERS), "--run-time", "2", "--report", tmp_path, server=server
+        "loadtest.swarm", *options, "--users", str(USERS), "--run-time", "2", "--report", tmp_path, server=server
     )
     assert result.returncode == 0, result.stderr
     assert_complete(figures(result)["grpc"])
@@ -99,7 +99,7 @@ def test_workers_figures_are_complete(command: Command, server: Server, tmp_path
 
 def test_a_missed_objective_is_exit_code_1(command: Command, server: Server, tmp_path: Path) -> None:
     options = ("--protocols", "http", "--users", "1", "--run-time", "1", "--report", tmp_path, "--slo", "p99<1us")
-    result = command("loadtest.run", *options, server=server)
+    result = command("loadtest.swarm", *options, server=server)
     assert result.returncode == 1
     assert "SLO missed: p99<1us (was " in result.stdout
 
@@ -110,7 +110,7 @@ def test_a_missed_objective_is_exit_code_1(command: Command, server: Server, tmp
         (("--models", "nope"), "unknown model: 'nope'"),
         (("--models", "mnist_mlp=0"), "expected NAME or NAME=WEIGHT"),
         (("--client-batch", "65"), "expected a batch of 1 to 64, got 65"),
-        (("--slo", "p12<1ms"), "cannot read the objective 'p12<1ms'"),
+        (("--slo", "p12<1ms"), "cannot parse the objective 'p12<1ms'"),
         (("--host", "127.0.0.1:1"), "no server answers at"),
         (("--processes", "2", "--models", "nope"), "unknown model: 'nope'"),
     ],
@@ -119,7 +119,7 @@ def test_a_test_that_cannot_be_run_is_exit_code_2_and_says_why(
     options: tuple[str, ...], words: str, command: Command, server: Server, tmp_path: Path
 ) -> None:
     always = ("--protocols", "http", "--users", "1", "--run-time", "1", "--report", tmp_path)
-    result = command("loadtest.run", *always, *options, server=server)
+    result = command("loadtest.swarm", *always, *options, server=server)
     assert result.returncode == 2, result.stderr
     assert "error: " in result.stderr and words in result.stderr
     assert "Traceback" not in result.stderr
@@ -131,7 +131,7 @@ def test_a_server_that_dies_is_counted_in_errors(command: Command, repository: P
     with Server(Options(repository)) as doomed:
         timer = threading.Timer(3.0, os.kill, (doomed.pid, 9))
         timer.start()
-        result = command("loadtest.run", *options, server=doomed)
+        result = command("loadtest.swarm", *options, server=doomed)
         timer.join()
     run = figures(result)["http"]
     assert result.returncode == 1

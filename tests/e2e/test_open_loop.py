@@ -1,4 +1,4 @@
-"""Direct runs against a real server, over both protocols."""
+"""Runs of the generator against a real server, over both protocols."""
 
 import json
 import subprocess
@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from loadtest.arrivals import due_times
-from loadtest.turns import LEAD_S, WORKERS_TAIL_S
 from tests.conftest import Command
 from tools.serve.tritonserver import Server
 
@@ -52,18 +51,6 @@ def test_every_request_of_the_schedule_reaches_the_server(command: Command, serv
     assert seen["valid"] is False or 0 < seen["p50_ms"] <= seen["p90_ms"] <= seen["max_ms"]
 
 
-def test_locusts_workers_send_the_schedule_together(command: Command, server: Server, tmp_path: Path) -> None:
-    options = ("--protocols", "grpc", "--models", MODEL, "--processes", "2", "--report", tmp_path)
-    schedule = ("--rate", "200", "--users", "32", "--run-time", "7")
-    result = command("loadtest.run", *options, *schedule, server=server)
-    assert result.returncode in (0, INVALID), result.stderr  # Others may use the host.
-    seen = figures(result)["grpc"]
-    assert seen["loop"] == "open" and seen["errors"] == 0
-    assert seen["due"] == len(due_times("poisson", 200, 7 - LEAD_S - WORKERS_TAIL_S, 0))
-    assert seen["models"][MODEL]["server"]["requests"] == seen["requests"] == seen["due"]
-    assert "poisson arrivals at 200" in result.stdout and "lag_p99_ms" in seen
-
-
 def test_the_peak_under_an_objective_is_found(command: Command, server: Server) -> None:
     options = ("--slo", "p50<1s", "--trial", "0.5", "--budget", "6", "--precision", "20", "--processes", "1")
     result = command("loadtest.peak", MODEL, *options, server=server)
@@ -79,7 +66,7 @@ def test_the_peak_under_an_objective_is_found(command: Command, server: Server) 
     [
         (("nope", "--rate", "9"), "unknown model: 'nope'"),
         ((MODEL,), "expected --rate N (open loop) or --concurrency N (closed loop)"),
-        ((MODEL, "--rate", "9", "--slo", "p12<1ms"), "cannot read the objective 'p12<1ms'"),
+        ((MODEL, "--rate", "9", "--slo", "p12<1ms"), "cannot parse the objective 'p12<1ms'"),
         (
             (MODEL, "--rate", "9", "--warm-up", "10"),
             "expected --warm-up of 0 to less than",
@@ -87,7 +74,7 @@ def test_the_peak_under_an_objective_is_found(command: Command, server: Server) 
         ((MODEL, "--rate", "9", "--url", "127.0.0.1:1"), "no server answers at"),
     ],
 )
-def test_a_run_that_cannot_be_is_exit_code_2_and_says_why(
+def test_a_run_that_cannot_start_is_exit_code_2_and_says_why(
     options: tuple[str, ...], words: str, command: Command, server: Server
 ) -> None:
     result = command("loadtest.run", *options, server=server)

@@ -51,7 +51,7 @@ def test_requests_that_the_queue_refuses_are_errors_of_their_kind(
         result = command("loadtest.run", "slow", *load, *places)
     assert result.returncode == 0, result.stderr
     document = json.loads(result.stdout.splitlines()[-1])
-    (said, refused) = max(document["error_kinds"].items(), key=lambda one: one[1])
-    assert kind in said
+    message, refused = max(document["error_kinds"].items(), key=lambda item: item[1])
+    assert kind in message
     assert refused > 30
     assert document["server"]["rejects"]["failed"] == ({"slow": {"REJECTED": refused}} if counted else {})

@@ -1,10 +1,10 @@
-"""The load test's own arithmetic: objectives, histograms that merge, the server's counters, the report."""
+"""Load tests with Locust without a server: objectives, histograms that merge, the server's counters, the report."""
 
 import json
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -13,11 +13,15 @@ import pytest
 with patch.dict(os.environ, LOCUST_SKIP_MONKEY_PATCH="1"):
     from locust.env import Environment
 
+
 from clients.contract import Contract, TensorSpec
-from loadtest import server_statistics, slo
-from loadtest.latencies import Latencies, curve, percentiles
+from loadtest import slo
+from loadtest.analysis import counters
+from loadtest.analysis.histograms import curve
 from loadtest.payloads import BODIES, inputs
-from loadtest.report import closed_loop as report
+from loadtest.swarm import report
+from loadtest.swarm.latencies import Latencies, percentiles
+from loadtest.swarm.results import ModelResult, Seen, SwarmResult
 
 FIGURES = {"p50_ms": 3.0, "p95_ms": 9.0, "p99_ms": 20.0, "max_ms": 30.0, "rps": 100.0, "error_share": 0.002}
 
@@ -49,7 +53,7 @@ def test_an_objective_is_met_or_missed(text: str, met: bool) -> None:
 
 
 @pytest.mark.parametrize("text", ["p98<1ms", "p99<1", "p99<1%", "errors<1", "errors<1ms", "rps>5ms", "p99", "p99=1ms"])
-def test_an_objective_that_cannot_be_read_shows_the_form(text: str) -> None:
+def test_an_objective_that_cannot_be_parsed_shows_the_form(text: str) -> None:
     with pytest.raises(slo.SloError, match="expected"):
         slo.parse(text)
 
@@ -63,14 +67,14 @@ def test_a_missed_objective_says_what_was_reached() -> None:
 
 
 def test_an_objective_is_missed_when_nothing_was_answered() -> None:
-    assert slo.missed(slo.parse("p99<1ms"), {"p99_ms": None}) == ["p99<1ms (was not measured: too little was answered)"]
+    assert slo.missed(slo.parse("p99<1ms"), {"p99_ms": None}) == ["p99<1ms (was not measured: too few answers)"]
 
 
 def test_percentiles_keep_microseconds_where_locusts_are_rounded() -> None:
-    found = percentiles(histogram_of([1.234] * 98 + [250.7] * 2).histogram("model"))
-    assert found["p50_ms"] == pytest.approx(1.234, rel=1e-3)
-    assert found["p99_ms"] == pytest.approx(250.7, rel=1e-3)
-    assert found["mean_ms"] == pytest.approx(0.98 * 1.234 + 0.02 * 250.7, rel=1e-2)
+    levels = percentiles(histogram_of([1.234] * 98 + [250.7] * 2).histogram("model"))
+    assert levels["p50_ms"] == pytest.approx(1.234, rel=1e-3)
+    assert levels["p99_ms"] == pytest.approx(250.7, rel=1e-3)
+    assert levels["mean_ms"] == pytest.approx(0.98 * 1.234 + 0.02 * 250.7, rel=1e-2)
 
 
 def test_workers_histograms_merge_into_what_one_process_would_have_seen() -> None:
@@ -109,7 +113,7 @@ def test_counters_are_subtracted_through_all_levels() -> None:
         "a": {"inference_count": 9, "name": "a", "inference_stats": {"queue": {"count": 5, "ns": 40}}},
         "new": {"inference_count": 3},
     }
-    assert server_statistics.difference(before, after) == {
+    assert counters.difference(before, after) == {
         "a": {"inference_count": 4, "inference_stats": {"queue": {"count": 3, "ns": 30}}},
         "new": {"inference_count": 3},
     }
@@ -118,7 +122,7 @@ def test_counters_are_subtracted_through_all_levels() -> None:
 def test_counters_that_were_zero_before_and_left_out_are_counted() -> None:
     before = {"a": {"inference_count": 0, "batch_stats": {"1": {"count": 2}}}}
     after = {"a": {"inference_count": 9, "queue": {"ns": 7}, "batch_stats": {"1": {"count": 3}, "8": {"count": 4}}}}
-    assert server_statistics.difference(before, after)["a"] == {
+    assert counters.difference(before, after)["a"] == {
         "inference_count": 9,
         "queue": {"ns": 7},
         "batch_stats": {"1": {"count": 1}, "8": {"count": 4}},
@@ -138,55 +142,58 @@ def test_a_model_without_samples_gets_random_inputs_that_it_accepts_and_says_so(
         model.check(batch)
 
 
-def result(**changes: Any) -> dict[str, Any]:
-    """A run of one model, as `results.result_of` gives it."""
-    figures = {"requests": 1000, "errors": 2, "mean_ms": 4.0, **FIGURES}
-    stages = {"queue_us": 500.0, "compute_input_us": 10.0, "compute_infer_us": 1000.0, "compute_output_us": 90.0}
-    server = {"requests": 1000, "mean_batch": 2.5, **stages}
-    return {
-        **figures,
-        "protocol": "http",
-        "loop": "closed",
-        "invalid_because": [],
-        "host": "http://127.0.0.1:8000",
-        "users": 8,
-        "client_batch": 1,
-        "duration_s": 10.0,
-        "mean_batch": 2.5,
-        "error_kinds": {"HTTP 500: <b>oops</b>": 2},
-        "slo": [],
-        "slo_missed": [],
-        "passed": True,
-        "models": {"model": {**figures, "payload": "samples", "server": server}},
-        "curve": [(0, 1.0), (50, 3.0), (99, 20.0)],
-        **changes,
-    }
+COUNTED = counters.Counted(1000, 0, 1000, 400, 2.5, 500.0, 10.0, 1000.0, 90.0)
+SEEN = Seen(1000, 2, 100.0, {"mean_ms": 4.0, "p50_ms": 3.0, "p95_ms": 9.0, "p99_ms": 20.0, "max_ms": 30.0})
+
+
+def result(slo_text: str = "", payload: str = "samples", server_requests: int = 1000) -> SwarmResult:
+    """A test of one model."""
+    server = replace(COUNTED, requests=server_requests)
+    return SwarmResult(
+        protocol="http",
+        host="http://127.0.0.1:8000",
+        users=8,
+        client_batch=1,
+        duration_s=10.0,
+        seen=SEEN,
+        models={"model": ModelResult(SEEN, server, payload)},
+        error_kinds={"HTTP 500: <b>oops</b>": 2},
+        objectives=tuple(slo.parse(slo_text)),
+        curve=[(0, 1.0), (50, 3.0), (99, 20.0)],
+    )
 
 
 def test_the_page_stands_alone_and_escapes_what_servers_say(tmp_path: Path) -> None:
     page = report.write(result(), tmp_path).read_text()
     assert "&lt;b&gt;oops" in page and "<b>oops" not in page
-    assert not re.search(r"(?:src|href)=|@import|url\(", page)
+    # References within the page are not to other files.
+    assert not re.search(r"""(?:src|href)=["']?[^"'#]|@import|url\((?!#)""", page)
+    assert page.count("<svg") == 2
     assert {path.suffix for path in tmp_path.iterdir()} == {".html", ".md", ".json"}
     assert json.loads((tmp_path / "http.json").read_text())["requests"] == 1000
 
 
 def test_the_stages_and_what_is_left_make_up_the_clients_mean() -> None:
-    (bar,) = report.bars(result())
-    parts = {part["name"]: part["us"] for part in bar["parts"]}
-    assert parts["network and client"] == pytest.approx(4000 - 1600)
-    assert sum(part["share"] for part in bar["parts"]) == pytest.approx(100)
+    stages = report.mean_stages(result())["model"]
+    assert stages["network_and_client"] == pytest.approx(4000 - 1600)
+    assert sum(stages.values()) == pytest.approx(4000)
 
 
-def test_requests_of_others_on_the_server_are_told() -> None:
-    crowded = result()
-    crowded["models"]["model"]["server"]["requests"] = 2000
-    assert not any("others use the server" in note for note in report.notes(result()))
-    assert any("counted 2,000 requests, this test sent 1,000" in note for note in report.notes(crowded))
+def test_a_model_without_answers_or_counters_has_its_row_and_no_stages() -> None:
+    silent = Seen(3, 3, 0.0, dict.fromkeys(SEEN.latencies))
+    broken = replace(result(), seen=silent, models={"model": ModelResult(silent, None, "samples")}, curve=[])
+    assert report.mean_stages(broken) == {} and not broken.passed
+    assert re.search(r"model +3 +3 +0 +- +- +- +- +- +-", report.text(broken))
+    assert report.page_of(broken).html().count("<svg") == 1
+
+
+def test_requests_of_others_on_the_server_are_reported() -> None:
+    crowded = report.notes(result(server_requests=2000))
+    assert not any("other clients use the server" in note for note in report.notes(result()))
+    assert any("counted 2,000 requests, this test sent 1,000" in note for note in crowded)
 
 
 def test_random_inputs_and_missed_objectives_stand_beside_the_figures() -> None:
-    made_up = result(slo_missed=["p99<1ms (was 20 ms)"])
-    made_up["models"]["model"]["payload"] = "synthetic"
-    text = report.text(made_up)
+    text = report.text(result("p99<1ms", payload="synthetic"))
     assert "SLO missed: p99<1ms" in text and "Random inputs, not samples: model" in text
+    assert "SLO met: p99<1s" in report.text(result("p99<1s"))

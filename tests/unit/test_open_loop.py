@@ -1,22 +1,24 @@
-"""The arithmetic of a direct run: schedules, intervals, warm-up, the generator's audit, the verdict."""
+"""The arithmetic of a run: schedules, intervals, warm-up, the generator's audit, the verdict."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from clients.errors import InvalidInput
-from loadtest import direct, slo
+from loadtest import slo
+from loadtest.analysis.audit import audit
+from loadtest.analysis.figures import Figures, figures, window
+from loadtest.analysis.histograms import histogram_of
+from loadtest.analysis.intervals import bounds, percentile, samples_required, wilson_interval
+from loadtest.analysis.warmup import warm_up
 from loadtest.arrivals import SCHEDULES, Times, due_times, part_of
-from loadtest.audit import audit
 from loadtest.generator.fleet import Sent
-from loadtest.intervals import bounds, needed, percentile
-from loadtest.latencies import histogram_of
-from loadtest.load import load_of
-from loadtest.measurement import figures, verdict, window
 from loadtest.records import ANSWERED, TIMED_OUT, UNSENT, Records, merge
-from loadtest.warmup import warm_up
+from loadtest.run import options_from
+from tests.unit.results import result
 
 RATE, DURATION = 1000.0, 20.0
 
@@ -28,6 +30,10 @@ def records(latency: Times, lag: float = 0.0, gap: float = 0.01, outcome: int = 
 
 
 KINDS = (ANSWERED, TIMED_OUT, UNSENT)
+
+
+def summary(whole: Records, seconds: float, objectives: str = "") -> Figures:
+    return figures(whole, window(whole, seconds, 0.0), slo.parse(objectives))
 
 
 def counts(times: Times, pieces: int) -> Times:
@@ -83,7 +89,7 @@ def test_a_trace_is_replayed_as_it_was_or_at_another_rate(tmp_path: Path) -> Non
         ("constant", 1.0, float("nan"), "expected --duration of more than 0"),
         ("constant", 1e6, 1e3, "shorten the test"),
         ("nope.txt", None, None, "expected constant, poisson"),
-        ("broken", None, None, "at the beginning of each line"),
+        ("broken", None, None, "at the start of each line"),
     ],
 )
 def test_a_schedule_that_cannot_be_is_refused(
@@ -99,19 +105,20 @@ def test_a_schedule_that_cannot_be_is_refused(
 )
 def test_arguments_that_do_not_make_a_load_are_refused(words: str) -> None:
     with pytest.raises(InvalidInput, match="expected|choose"):
-        load_of(direct.parser().parse_args(["model", *words.split()]))
+        options_from(["model", *words.split()]).load.load(seed=0)
 
 
 def test_bounds_are_those_of_published_tables() -> None:
     assert bounds(100, 0.5) == (0.40, 0.61)  # Hahn and Meeker, table A.15: ranks 40 and 61 of 100
-    assert (needed(0.99), needed(0.999), needed(0.5)) == (368, 3688, 6)
+    assert (samples_required(0.99), samples_required(0.999), samples_required(0.5)) == (368, 3688, 6)
     assert bounds(367, 0.99)[1] is None and bounds(368, 0.99)[1] == 1.0
+    assert wilson_interval(0, 20) == pytest.approx((0.0, 0.1611), abs=1e-4)
 
 
 def coverage(draw: Callable[[np.random.Generator], Times], truth: float, share: float, runs: int) -> float:
     random = np.random.default_rng(0)
-    found = [percentile(draw(random), share) for _ in range(runs)]
-    return float(np.mean([(one.low or 0.0) <= truth <= (one.high or np.inf) for one in found]))
+    estimates = [percentile(draw(random), share) for _ in range(runs)]
+    return float(np.mean([(one.low or 0.0) <= truth <= (one.high or np.inf) for one in estimates]))
 
 
 def test_intervals_of_independent_values_hold_the_truth_as_often_as_they_say() -> None:
@@ -127,16 +134,16 @@ def waits(random: np.random.Generator) -> Times:
     return np.asarray(wait[:-1] + random.exponential(size=6000), np.float64)[1000:]
 
 
-def test_intervals_hold_the_truth_in_a_queue_too_where_neighbours_are_alike() -> None:
+def test_intervals_hold_the_truth_in_a_queue_too_where_latencies_are_autocorrelated() -> None:
     draws = np.random.default_rng(1)
     truth = float(np.mean([np.quantile(waits(draws), 0.95) for _ in range(400)]))
     assert coverage(waits, truth, 0.95, 150) >= 0.85
 
 
 def test_a_percentile_of_too_few_requests_is_refused_and_fails_its_objective() -> None:
-    seen = figures(records(np.full(100, 0.001)), window(records(np.full(100, 0.001)), 1.0, 0.0), [])
+    seen = summary(records(np.full(100, 0.001)), 1.0).values()
     assert seen["p50_ms"] == 1.0 and seen["p99.9_ms"] is None
-    assert slo.missed(slo.parse("p99.9<1s"), seen) == ["p99.9<1s (was not measured: too little was answered)"]
+    assert slo.missed(slo.parse("p99.9<1s"), seen) == ["p99.9<1s (was not measured: too few answers)"]
 
 
 def test_a_slow_beginning_is_left_out_and_a_stall_near_it_is_not() -> None:
@@ -169,9 +176,9 @@ def test_goodput_counts_answers_within_the_limit_and_requests_given_up_are_among
     latency = np.concatenate([np.full(60, 0.010), np.full(20, 0.030), np.full(20, 2.0)])
     mixed = records(latency)
     mixed.outcome[80:] = 1
-    seen = figures(mixed, window(mixed, 1.0, 0.0), slo.parse("p50<5ms,p99<20ms,errors<1%"))
-    assert (seen["goodput_limit_ms"], seen["goodput_rps"], seen["goodput_share"]) == (20, 60, 0.6)
-    assert seen["error_kinds"] == {"timeout": 20} and seen["max_ms"] == 2000 and seen["p90_ms"] == 2000
+    seen = summary(mixed, 1.0, "p50<5ms,p99<20ms,errors<1%")
+    assert (seen.goodput_limit_ms, seen.goodput_rps, seen.goodput_share) == (20, 60, 0.6)
+    assert seen.error_kinds == {"timeout": 20} and seen.max_ms == 2000 and seen.percentiles["p90"].value == 2000
 
 
 def sent(latency: Times, lag: float, busiest: float = 0.2, outcome: int = 0) -> Sent:
@@ -189,8 +196,8 @@ def sent(latency: Times, lag: float, busiest: float = 0.2, outcome: int = 0) -> 
     ],
 )
 def test_a_run_is_invalid_when_its_figures_are_the_generators(run: Sent, words: str | None) -> None:
-    found = audit(run)
-    document = verdict(figures(run.records, window(run.records, 5.0, 0.0), []), found, [])
+    measured = replace(result(), figures=summary(run.records, 5.0), generator=audit(run))
+    document = measured.document()
     assert document["valid"] is (words is None)
     assert words is None or words in document["invalid_because"][0]
     assert (document["p50_ms"] is None) is (words is not None)
@@ -199,7 +206,7 @@ def test_a_run_is_invalid_when_its_figures_are_the_generators(run: Sent, words: 
 def test_the_histogram_agrees_with_the_exact_percentiles_and_adds_up() -> None:
     values = np.random.default_rng(3).lognormal(size=5000) * 0.01
     whole = histogram_of(values)
-    exact = figures(records(values), window(records(values), 50.0, 0.0), [])
+    exact = summary(records(values), 50.0).values()
     assert whole.get_value_at_percentile(99) / 1000 == pytest.approx(exact["p99_ms"], rel=0.002)
     parts = histogram_of(values[:2000])
     parts.decode_and_add(histogram_of(values[2000:]).encode())

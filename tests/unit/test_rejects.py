@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from clients.errors import InvalidInput
-from loadtest.rejects import Scrape, metrics_address, parsed, rejects, scrape, sentences
+from loadtest.analysis.rejects import Rejects, Scrape, metrics_address, parse, rejects, scrape
 
 TEXT = """\
 # HELP nv_inference_request_failure Number of failed inference requests
@@ -50,18 +50,18 @@ def endpoint(text: str, status: int = 200) -> Iterator[str]:
 
 
 def test_failures_are_summed_over_versions_by_model_and_reason() -> None:
-    found = parsed(TEXT)
+    found = parse(TEXT)
     assert found.failed == {"a": {"REJECTED": 7, "BACKEND": 12}, "b": {"OTHER": 5}}
     assert found.pending == {"a": 3} and not found.problem
 
 
 def test_an_endpoint_is_asked_for_its_metrics() -> None:
     with endpoint(TEXT) as address:
-        assert scrape(address) == parsed(TEXT)
+        assert scrape(address) == parse(TEXT)
 
 
 @pytest.mark.parametrize(("text", "status"), [("up 1\n", 200), (TEXT, 503)])
-def test_an_endpoint_that_is_not_tritons_is_a_problem(text: str, status: int) -> None:
+def test_an_endpoint_other_than_tritons_is_a_problem(text: str, status: int) -> None:
     with endpoint(text, status) as address:
         found = scrape(address)
     assert found.problem.startswith(f"no metrics at {address}: HTTP {status}") and not found.failed
@@ -76,33 +76,33 @@ def test_only_what_changed_during_the_run_counts_and_only_for_its_models() -> No
     before = Scrape({"a": {"REJECTED": 7}, "b": {"OTHER": 1}}, {"a": 1, "b": 5})
     after = Scrape({"a": {"REJECTED": 7, "CANCELED": 2}, "b": {"OTHER": 1}, "c": {"OTHER": 9}}, {"a": 4, "b": 2})
     found = rejects(before, after, {"a", "b"})
-    assert found == {"failed": {"a": {"CANCELED": 2}}, "pending": {"a": 3, "b": -3}, "problem": None}
-    assert sentences({"rejects": found}) == [
+    assert found == Rejects({"a": {"CANCELED": 2}}, {"a": 3, "b": -3}, None)
+    assert found.sentences() == [
         "a: Triton counted failed requests: 2 CANCELED",
         "a: 3 more requests wait in Triton than before the run",
         "b: 3 fewer requests wait in Triton than before the run",
     ]
 
 
-def test_nothing_is_said_where_nothing_was_rejected_or_no_endpoint_was_asked() -> None:
-    same = parsed(TEXT)
-    assert rejects(same, same, {"a"}) == {"failed": {}, "pending": {}, "problem": None}
-    assert sentences({"rejects": rejects(same, same, {"a"})}) == []
-    assert rejects(None, None, {"a"}) is None and sentences({"rejects": None}) == []
+def test_nothing_is_reported_where_nothing_was_rejected_or_no_endpoint_was_asked() -> None:
+    same = parse(TEXT)
+    unchanged = rejects(same, same, {"a"})
+    assert unchanged == Rejects({}, {}, None) and unchanged.sentences() == []
+    assert rejects(None, None, {"a"}) is None
 
 
 @pytest.mark.parametrize(
     ("before", "after", "words"),
     [
-        (Scrape(problem="gone"), parsed(TEXT), "gone"),
-        (parsed(TEXT), Scrape(problem="gone"), "gone"),
-        (parsed(TEXT), Scrape({"a": {"REJECTED": 1}}), "count anew"),
+        (Scrape(problem="gone"), parse(TEXT), "gone"),
+        (parse(TEXT), Scrape(problem="gone"), "gone"),
+        (parse(TEXT), Scrape({"a": {"REJECTED": 1}}), "were reset"),
     ],
 )
-def test_without_counts_the_problem_is_said_and_no_number_is_made_up(before: Scrape, after: Scrape, words: str) -> None:
+def test_without_counts_the_problem_is_reported_and_no_number(before: Scrape, after: Scrape, words: str) -> None:
     found = rejects(before, after, {"a"})
-    assert found and found["failed"] is None and found["pending"] is None
-    (line,) = sentences({"rejects": found})
+    assert found and found.failed is None and found.pending is None
+    (line,) = found.sentences()
     assert line.startswith("Requests that Triton rejected are not counted: ") and words in line
 
 
@@ -114,7 +114,7 @@ def test_the_address_is_the_options_else_the_environments(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("address", ["http://here:8002", "here", "here:8002/metrics", "here:65536", "here:" + "9" * 30])
-def test_an_address_that_is_none_is_refused_with_its_source(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_address_is_refused_with_its_source(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InvalidInput, match="expected --metrics-url HOST:PORT.*got"):
         metrics_address(address)
     monkeypatch.setenv("TRITON_METRICS_URL", address)

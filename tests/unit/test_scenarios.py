@@ -1,14 +1,19 @@
 """Scenarios without a server: what they set, what they refuse, and the figure that comes of a run."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from clients.client import Client
 from clients.errors import InvalidInput
-from loadtest import scenarios, slo
-from loadtest.direct import given, parser
-from loadtest.load import load_of
+from loadtest import slo
+from loadtest.analysis.result import RunResult
+from loadtest.analysis.scenarios import apply_scenario, scenario_figure
+from loadtest.load import Load, LoadOptions
+from loadtest.report.run_report import scenario_sentence
+from loadtest.run import options_from
+from tests.unit.results import percentiles, result, with_problem
 
 PLAIN = {"name": "plain", "max_batch_size": 16, "instance_group": [{"count": 3}]}
 SMALL = {"name": "small", "max_batch_size": 4, "instance_group": [{"count": 1, "gpus": [0, 1]}]}
@@ -28,38 +33,36 @@ class Configs(Client):
         return CONFIGS[model]  # type: ignore[return-value]
 
 
-def check(words: str) -> None:
-    arguments = given(["plain", *words.split()])
-    scenarios.check(arguments, slo.parse(arguments.slo))
-
-
-def filled(model: str, words: str) -> Any:
-    return scenarios.filled(parser().parse_args([model, *words.split()]), Configs())
+def apply(model: str, words: str) -> LoadOptions:
+    scenario, *options = words.split()
+    slo_option = ["--slo", "p99<1s"] if scenario == "server" else []
+    given = options_from([model, "--scenario", scenario, *options, *slo_option])
+    return apply_scenario(scenario, model, given.load, Configs())
 
 
 @pytest.mark.parametrize(
     ("model", "words", "callers", "batch"),
     [
-        ("plain", "--scenario single-stream", 1, 1),
-        ("alone", "--scenario single-stream", 1, 1),
-        ("plain", "--scenario multi-stream", 1, 8),
-        ("plain", "--scenario offline", 6, 16),
-        ("small", "--scenario offline", 4, 4),
-        ("alone", "--scenario offline", 2, 1),
-        ("whole", "--scenario offline", 10, 4),
-        ("plain", "--scenario server --rate 50", 0, 1),
+        ("plain", "single-stream", 1, 1),
+        ("alone", "single-stream", 1, 1),
+        ("plain", "multi-stream", 1, 8),
+        ("plain", "offline", 6, 16),
+        ("small", "offline", 4, 4),
+        ("alone", "offline", 2, 1),
+        ("whole", "offline", 10, 4),
+        ("plain", "server --rate 50", 0, 1),
     ],
 )
 def test_a_scenario_sets_callers_and_batch_by_the_model(model: str, words: str, callers: int, batch: int) -> None:
-    arguments = filled(model, f"{words} --duration 2")
-    load = load_of(arguments)
-    assert (load.callers, arguments.client_batch) == (callers, batch)
+    options = apply(model, f"{words} --duration 2")
+    load = options.load(seed=0)
+    assert (load.callers, options.client_batch) == (callers, batch)
     assert (load.arrivals, load.rate) == ((None, None) if callers else ("poisson", 50))
 
 
 def test_a_scenario_with_larger_batches_than_the_model_takes_is_refused() -> None:
     with pytest.raises(InvalidInput, match=r"sends 8 inferences per request, small takes 4 .*single-stream"):
-        filled("small", "--scenario multi-stream")
+        apply("small", "multi-stream")
 
 
 @pytest.mark.parametrize(
@@ -80,7 +83,7 @@ def test_a_scenario_with_larger_batches_than_the_model_takes_is_refused() -> Non
 )
 def test_options_that_contradict_a_scenario_are_refused_by_name(words: str, named: str) -> None:
     with pytest.raises(InvalidInput, match=f"--scenario {words.split()[0]} .*{named}"):
-        check(f"--scenario {words}")
+        options_from(["plain", "--scenario", *words.split()])
 
 
 @pytest.mark.parametrize(
@@ -94,41 +97,44 @@ def test_options_that_contradict_a_scenario_are_refused_by_name(words: str, name
     ],
 )
 def test_options_that_agree_with_a_scenario_may_be_given(words: str) -> None:
-    check(f"--scenario {words}")
+    assert options_from(["plain", "--scenario", *words.split()]).scenario == words.split()[0]
 
 
-def document(**changed: Any) -> dict[str, Any]:
-    figures = {"p50_ms": 1.0, "p90_ms": 2.5, "p99_ms": 4.0, "error_share": 0.0, "rps": 30.0, "client_batch": 8}
-    counts = {"requests": 90, "errors": 0, "answered_in_time": 90, "rate": 50.0, "slo": ["p99<20ms"]}
-    return {**figures, **counts, "valid": True, "passed": True, "steady": True, **changed}
+def run(slo_text: str = "p99<20ms", invalid: bool = False, **changed: Any) -> RunResult:
+    """A run of 90 requests in the server scenario's load, with some figures changed."""
+    values: dict[str, float | None] = {"p50": 1.0, "p90": 2.5, "p99": changed.pop("p99", 4.0)}
+    steady = changed.pop("steady", True)
+    counts = {"requests": 90, "answered_in_time": 90, "rps": 30.0, "percentiles": percentiles(**values), **changed}
+    load, objectives = Load("poisson", 50.0, None, 0, 3.0), tuple(slo.parse(slo_text))
+    measured = result(figures=counts, load=load, objectives=objectives, client_batch=8, steady=steady)
+    return with_problem(measured, "late") if invalid else measured
 
 
 @pytest.mark.parametrize(
-    ("name", "changed", "ending"),
+    ("name", "measured", "ending"),
     [
-        ("single-stream", {}, "p90 latency: 2.5 ms"),
-        ("multi-stream", {}, "p99 latency: 4 ms"),
-        ("multi-stream", {"p99_ms": None}, "not measured: too few answers, lengthen --duration"),
-        ("multi-stream", {"p99_ms": None, "errors": 90}, "not measured: no request was answered"),
-        ("single-stream", {"valid": False, "p90_ms": None}, "not measured: the run is not valid"),
-        ("offline", {}, "throughput: 240.0 inferences per second"),
-        ("offline", {"answered_in_time": 19}, "not measured: too few answers, lengthen --duration"),
-        ("server", {}, "50/s meets p99<20ms: yes"),
-        ("server", {"passed": False, "p99_ms": 30.0}, "50/s meets p99<20ms: no"),
-        ("server", {"steady": False}, "50/s meets p99<20ms: no"),
-        ("server", {"passed": False, "errors": 90, "p99_ms": None}, "50/s meets p99<20ms: no"),
-        ("server", {"passed": False, "p99_ms": None}, "not measured: too few answers, lengthen --duration"),
-        ("server", {"passed": False, "p99_ms": None, "error_share": 0.5, "slo": ["p99<20ms", "errors<1%"]}, ": no"),
-        ("server", {"valid": False, "passed": False}, "not measured: the run is not valid"),
+        ("single-stream", run(), "p90 latency: 2.5 ms"),
+        ("multi-stream", run(), "p99 latency: 4 ms"),
+        ("multi-stream", run(p99=None), "not measured: too few answers, lengthen --duration"),
+        ("multi-stream", run(p99=None, errors=90), "not measured: no request was answered"),
+        ("single-stream", run(invalid=True), "not measured: the run is not valid"),
+        ("offline", run(), "throughput: 240.0 inferences per second"),
+        ("offline", run(answered_in_time=19), "not measured: too few answers, lengthen --duration"),
+        ("server", run(), "50/s meets p99<20ms: yes"),
+        ("server", run(p99=30.0), "50/s meets p99<20ms: no"),
+        ("server", run(steady=False), "50/s meets p99<20ms: no"),
+        ("server", run(errors=90, p99=None), "50/s meets p99<20ms: no"),
+        ("server", run(p99=None), "not measured: too few answers, lengthen --duration"),
+        ("server", run("p99<20ms,errors<1%", p99=None, error_share=0.5), ": no"),
+        ("server", run(invalid=True), "not measured: the run is not valid"),
     ],
 )
-def test_the_figure_of_a_scenario_is_said_or_why_there_is_none(name: str, changed: Any, ending: str) -> None:
-    run = document(**changed)
-    run["scenario"] = scenarios.outcome(name, run)
-    (line,) = scenarios.sentence(run)
+def test_a_scenario_reports_its_figure_or_why_there_is_none(name: str, measured: RunResult, ending: str) -> None:
+    figure = scenario_figure(name, measured)
+    (line,) = scenario_sentence(replace(measured, scenario=figure))
     assert line.startswith(f"Scenario {name}: ") and line.endswith(ending)
-    assert (run["scenario"]["value"] is None) == ("not measured" in ending)
+    assert (figure.value is None) == ("not measured" in ending)
 
 
-def test_a_run_without_a_scenario_says_nothing_of_one() -> None:
-    assert scenarios.sentence(document()) == []
+def test_a_run_without_a_scenario_reports_none() -> None:
+    assert scenario_sentence(run()) == []

@@ -23,7 +23,7 @@ import numpy as np
 from clients.command import say, text_table
 from clients.connection import add_connection_arguments
 from clients.errors import ClientError
-from loadtest.direct import add_setting_arguments
+from loadtest.options import add_generator_arguments
 from loadtest.slo import SloError
 from tools.repository import REPOSITORY, ROOT, RepositoryError
 from tools.serve.hardware import HARDWARE
@@ -55,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, default=ROOT / "build" / "bench_tune", help="(default: %(default)s)")
     parser.add_argument("--hardware", choices=HARDWARE, default="auto", help="as for tools.serve (default: auto)")
     parser.add_argument("--repository", type=Path, default=REPOSITORY, help="(default: %(default)s)")
-    add_setting_arguments(parser)
+    add_generator_arguments(parser)
     add_connection_arguments(parser, retries=None)
     return parser
 

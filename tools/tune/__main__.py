@@ -25,10 +25,10 @@ from pathlib import Path
 from clients.command import duration, say, text_table
 from clients.connection import add_connection_arguments
 from clients.errors import ClientError
-from loadtest.direct import add_setting_arguments
+from loadtest.analysis.audit import INVALID
 from loadtest.generator.fleet import GeneratorError
+from loadtest.options import add_generator_arguments
 from loadtest.slo import SloError
-from loadtest.validity import INVALID
 from tools.repository import REPOSITORY, ROOT, RepositoryError, versions
 from tools.serve.hardware import HARDWARE
 from tools.serve.server_error import ServerError
@@ -69,7 +69,7 @@ def add_tuning_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hardware", choices=HARDWARE, default="auto", help="as for tools.serve (default: auto)")
     parser.add_argument("--repository", type=Path, default=REPOSITORY, help="(default: %(default)s)")
     parser.add_argument("--output", type=Path, default=PAGES, help="folder of pages and records (default: %(default)s)")
-    add_setting_arguments(parser)
+    add_generator_arguments(parser)
     add_connection_arguments(parser, retries=None)
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from loadtest.load import scheduled
+from loadtest.load import open_loop
 from tools.tune.candidates import Candidate, Deployment, plain
 from tools.tune.served import Served
 from tools.tune.trials import Yardstick, close, held, run, take_on
@@ -46,4 +46,4 @@ def calibrate(served: Served, how: Yardstick, base: Candidate, deployment: Deplo
 
 def open_run(served: Served, how: Yardstick, rate: float, number: int) -> Document:
     """An open loop of eighty requests or more."""
-    return run(served, how, scheduled("poisson", rate, max(min(SECONDS, how.seconds), 80 / rate), how.seed + number))
+    return run(served, how, open_loop("poisson", rate, max(min(SECONDS, how.seconds), 80 / rate), how.seed + number))

@@ -122,7 +122,7 @@ def best_of(record: Record, goal: Goal) -> Measured | None:
     """
     able = [one for one in record.measured if figure(one, goal) is not None]
     if goal.rate is None:
-        return max(able, key=lambda one: one.quest.search.belief.at(CAUTION), default=None)
+        return max(able, key=lambda one: one.quest.search.belief.quantile(CAUTION), default=None)
     return min(able, key=lambda one: figure(one, goal) or 0.0, default=None)
 
 
@@ -139,7 +139,7 @@ def in_doubt(race: Race) -> list[Measured]:
 
 def known_well(one: Measured, goal: Goal) -> bool:
     """Whether more trials would say little."""
-    return len(one.quest.trials) >= 8 if goal.rate else one.quest.search.narrow(PRECISION)
+    return len(one.quest.trials) >= 8 if goal.rate else one.quest.search.is_narrow(PRECISION)
 
 
 def told(race: Race, one: Measured, trial: Document) -> str:

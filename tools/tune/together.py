@@ -14,8 +14,8 @@ from pathlib import Path
 
 from clients.client import Client
 from clients.output import write_atomically
-from loadtest.load import scheduled
-from loadtest.peak_search import trial_seconds
+from loadtest.analysis.peak_search import trial_seconds
+from loadtest.load import open_loop
 from tools.tune.candidates import Candidate, candidate_from
 from tools.tune.race import FACTOR
 from tools.tune.served import Served
@@ -179,7 +179,7 @@ def joint_trial(members: tuple[Member, ...], total: float, number: int) -> Docum
     seconds = max(trial_seconds(one.share * total, one.how.seconds, one.how.objectives) for one in members)
 
     def part(member: Member) -> Document:
-        arrivals = scheduled("poisson", member.share * total, seconds, member.how.seed + number)
+        arrivals = open_loop("poisson", member.share * total, seconds, member.how.seed + number)
         # A client of its own: each part runs in a thread of its own.
         with Client(member.served.client.connection) as client:
             return run(replace(member.served, client=client), member.how, arrivals)

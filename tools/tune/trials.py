@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from loadtest import slo
-from loadtest.belief import Belief
-from loadtest.direct import Setting, measure, setting_of
-from loadtest.load import Load, closed, scheduled
-from loadtest.peak_search import Search, trial_seconds
+from loadtest.analysis.measurement import Setting, measure, setting_of
+from loadtest.analysis.peak_search import Belief, Search, trial_seconds
+from loadtest.load import Load, closed_loop, open_loop
+from loadtest.options import generator_options
 from tools.tune.candidates import Candidate
 from tools.tune.served import Served
 
@@ -44,14 +44,13 @@ class Yardstick:
 
 def yardstick(served: Served, arguments: argparse.Namespace, objectives: list[slo.Objective]) -> Yardstick:
     """Encode the requests, once for all choices."""
-    named = argparse.Namespace(**{**vars(arguments), "model": served.model})
-    setting = setting_of(served.client, named)
+    setting = setting_of(served.client, served.model, generator_options(arguments))
     return Yardstick(impatient(setting, objectives), objectives, arguments.trial, arguments.seed)
 
 
 def impatient(setting: Setting, objectives: list[slo.Objective]) -> Setting:
     """Without waiting long for answers that come too late: an overloaded server would take the time of ten trials."""
-    limit_s = (slo.patience_ms(objectives) or 0.0) / 1000
+    limit_s = (slo.goodput_limit_ms(objectives) or 0.0) / 1000
     timeout_s = min(setting.connection.timeout_s, max(SHORTEST_TIMEOUT_S, PATIENCE * limit_s))
     return replace(setting, connection=replace(setting.connection, timeout_s=timeout_s))
 
@@ -59,7 +58,7 @@ def impatient(setting: Setting, objectives: list[slo.Objective]) -> Setting:
 def run(served: Served, how: Yardstick, load: Load) -> Document:
     """Send one load, and keep what matters of the outcome."""
     served.check()
-    whole = measure(served.client, how.setting, load, how.objectives)
+    whole = measure(served.client, how.setting, load, how.objectives).document()
     kept = {name: whole.get(name) for name in KEPT}
     server = {name: whole["server"].get(name) for name in OF_SERVER}
     cost = whole["generator"]["requests_per_core_s"]
@@ -77,19 +76,20 @@ def run(served: Served, how: Yardstick, load: Load) -> Document:
 def take_on(served: Served, how: Yardstick, choice: Candidate) -> None:
     """Serve a choice and let it warm up: TorchScript specializes itself for the shapes that it sees first."""
     served.take_on(choice)
-    measure(served.client, replace(how.setting, cut=0.0), closed(WARM_CALLERS, WARM_S), [])
+    options = replace(how.setting.options, warm_up_s=0.0)
+    measure(served.client, replace(how.setting, options=options), closed_loop(WARM_CALLERS, WARM_S), [])
 
 
 def close(served: Served, how: Yardstick, callers: int, seconds: float) -> Document:
     """A closed loop; its rate is the server's own count, whatever the generator was."""
-    found = run(served, how, closed(callers, seconds))
+    found = run(served, how, closed_loop(callers, seconds))
     return {**found, "server_rps": max(1.0, found["server"]["requests"] / seconds)}
 
 
 def open_trial(served: Served, how: Yardstick, rate: float, number: int) -> Document:
     """An open loop with Poisson arrivals, long enough for the percentile of the objective."""
     seconds = trial_seconds(rate, how.seconds, how.objectives)
-    return run(served, how, scheduled("poisson", rate, seconds, how.seed + number))
+    return run(served, how, open_loop("poisson", rate, seconds, how.seed + number))
 
 
 def held(trial: Document) -> bool:
@@ -118,7 +118,7 @@ class Quest:
 
     def peak(self) -> float:
         """The most likely highest sustained rate, in requests per second."""
-        return self.search.belief.at(0.5)
+        return self.search.belief.quantile(0.5)
 
     def interval(self) -> tuple[float, float]:
         """Where it lies with a probability of 90 %."""
@@ -132,7 +132,7 @@ class Quest:
 
     def note(self, found: Document) -> None:
         """Learn from a trial."""
-        self.search.note(found)
+        self.search.note(found["rate"], held(found) if found["valid"] else None)
         self.trials.append(found)
 
     def document(self) -> Document:
@@ -164,6 +164,6 @@ def quest_from(document: Document) -> Quest:
 def pursue(quest: Quest, trial: Callable[[float, int], Document], precision: float, budget_s: float) -> Quest:
     """Try until the interval is narrow or the time is spent."""
     began = time.monotonic()
-    while not quest.search.narrow(precision) and time.monotonic() - began < budget_s:
+    while not quest.search.is_narrow(precision) and time.monotonic() - began < budget_s:
         quest.step(trial)
     return quest

@@ -1,0 +1,75 @@
+"""Triton's own counters during a test: before, after, and their difference."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from clients.client import Client
+from clients.statistics import STAGES, figures
+
+Snapshot = dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Counts of one model; stages in mean microseconds per request, None where there was none."""
+
+    requests: int
+    failures: int
+    inferences: int
+    executions: int
+    mean_batch: float | None
+    queue_us: float | None
+    compute_input_us: float | None
+    compute_infer_us: float | None
+    compute_output_us: float | None
+
+    def stages(self) -> dict[str, float]:
+        """Mean microseconds per request by stage, in the order in which a request passes them."""
+        return {stage: getattr(self, f"{stage}_us") or 0.0 for stage in STAGES}
+
+
+def counted(counters: dict[str, Any]) -> Counted:
+    """Summarize the counters of one model."""
+    return Counted(**figures(counters))
+
+
+def snapshot(client: Client) -> Snapshot:
+    """Read Triton's cumulative counters, summed over the versions of each model.
+
+    Raises:
+        ClientError: the server does not answer.
+    """
+    counters: Snapshot = {}
+    for version in client.statistics():
+        name = version["name"]
+        counters[name] = _combine(counters.get(name, {}), version | _by_batch_size(version), 1)
+    return counters
+
+
+def difference(before: Snapshot, after: Snapshot) -> Snapshot:
+    """Subtract two snapshots."""
+    return {
+        model: _combine(counters, before[model], -1) if model in before else counters
+        for model, counters in after.items()
+    }
+
+
+def _by_batch_size(version: dict[str, Any]) -> dict[str, Any]:
+    """The list of batch sizes as a dictionary, which can be subtracted."""
+    return {"batch_stats": {str(entry["batch_size"]): entry for entry in version.get("batch_stats", ())}}
+
+
+def _combine(left: Any, right: Any, sign: int) -> Any:
+    """Counters `left + sign * right` through nested dictionaries; values that are not numbers are dropped.
+
+    A counter that one side lacks is zero there: gRPC omits zeros, and new batch sizes had no counters before.
+    """
+    if isinstance(left, dict) or isinstance(right, dict):
+        left, right = left or {}, right or {}
+        values = {**left, **right}
+        return {key: _combine(left.get(key), right.get(key), sign) for key in values if _is_counter(values[key])}
+    return (left or 0) + sign * (right or 0)
+
+
+def _is_counter(value: Any) -> bool:
+    return isinstance(value, dict | int) and not isinstance(value, bool)

@@ -1,0 +1,106 @@
+"""Confidence intervals of percentiles and shares, and how many requests a percentile needs.
+
+A percentile's interval assumes nothing about the distribution: how many of n values lie below the true percentile is
+binomial, so two order statistics enclose it with a known probability (Hahn and Meeker, Statistical Intervals, 1991,
+section 5.2). That holds for independent values, but latencies in a queue are autocorrelated: one stall makes a hundred
+consecutive requests slow. The design effect (Kish, Survey Sampling, 1965; batch means for percentiles: Heidelberger and
+Lewis, Operations Research 32, 1984) compares how much the count of slow requests varies between stretches of the run
+with what chance alone would give; n divided by it is the number of effective samples.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Values = npt.NDArray[np.float64]
+
+CONFIDENCE = 0.95
+_TAIL = (1 - CONFIDENCE) / 2
+_STRETCHES = 30  # Enough to know a variance within a quarter, few enough to be longer than most stalls.
+_DIGITS = 3
+
+
+@dataclass(frozen=True)
+class Percentile:
+    """One percentile; values in the unit of the sample, to three decimal places.
+
+    Attributes:
+        value: the order statistic; None where the sample is too small.
+        low: lower end of the 95 % interval; None where there are too few effective samples.
+        high: its upper end; None likewise.
+        required_samples: least number of requests for this percentile.
+        effective_samples: number of independent requests that the run is worth for it.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    required_samples: int
+    effective_samples: int
+
+
+def samples_required(share: float) -> int:
+    """The smallest sample whose maximum is above the percentile with 97.5 % probability: 368 for p99."""
+    return max(math.ceil(math.log(_TAIL) / math.log(side)) for side in (share, 1 - share))
+
+
+def percentile(values: Values, share: float) -> Percentile:
+    """Estimate a percentile with its interval.
+
+    Args:
+        values: [n] in the order of events.
+        share: 0 to 1, for example 0.99.
+    """
+    count, required = len(values), samples_required(share)
+    if count < required:
+        return Percentile(None, None, None, required, count)
+    ordered = np.sort(values)
+    value = ordered[_rank(count, share)]
+    effective = max(1, round(count / _design_effect(values > value)))
+    low, high = (None if end is None else round(_at(ordered, end), _DIGITS) for end in bounds(effective, share))
+    return Percentile(round(float(value), _DIGITS), low, high, required, effective)
+
+
+def order_statistic(values: Values, share: float) -> float:
+    """The smallest of [n] values that at least a share of them do not exceed."""
+    return _at(np.sort(values), share)
+
+
+def _at(ordered: Values, share: float) -> float:
+    return float(ordered[_rank(len(ordered), share)])
+
+
+def _rank(count: int, share: float) -> int:
+    return min(count - 1, max(0, math.ceil(share * count - 1e-9) - 1))
+
+
+def bounds(count: int, share: float) -> tuple[float | None, float | None]:
+    """The ranks, as shares of `count`, of the order statistics that enclose a percentile; None where there is none."""
+    from scipy.stats import binom
+
+    low, below = (int(quantile) for quantile in binom.ppf((_TAIL, 1 - _TAIL), count, share))
+    return low / count if low >= 1 else None, (below + 1) / count if below < count else None
+
+
+def _design_effect(slow: npt.NDArray[np.bool_]) -> float:
+    """How much more the number of slow requests varies between stretches than by chance; at least 1.
+
+    Args:
+        slow: [n] whether a request was slower than the percentile, in the order of events.
+    """
+    size = len(slow) // _STRETCHES
+    if size == 0 or not slow.any() or slow.all():
+        return 1.0
+    counts = slow[: size * _STRETCHES].reshape(_STRETCHES, size).sum(axis=1)
+    mean = slow.mean()
+    return max(1.0, float(counts.var(ddof=1) / (size * mean * (1 - mean))))
+
+
+def wilson_interval(count: int, total: int) -> tuple[float, float]:
+    """The 95 % interval of a share by Wilson's score, which holds near 0 and 1 too (Wilson, JASA 22, 1927)."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(count, total).proportion_ci(CONFIDENCE, method="wilson")
+    return float(interval.low), float(interval.high)

@@ -1,0 +1,107 @@
+"""Measuring: send a load to one model, and analyse it from both sides.
+
+In an open loop a request is due when the schedule says so, whether or not earlier ones were answered, and its latency
+counts from that moment: a stall delays everyone who arrives during it.
+"""
+
+from dataclasses import dataclass, replace
+
+from clients.client import Client
+from clients.connection import Connection
+from clients.errors import InvalidInput
+from loadtest.analysis.audit import audit
+from loadtest.analysis.explain import explain
+from loadtest.analysis.figures import figures, window
+from loadtest.analysis.result import RunResult
+from loadtest.analysis.server_side import ServerSide, observe, server_side, stages_us
+from loadtest.generator.fleet import Sent, send_all
+from loadtest.generator.grpc_lane import grpc_target
+from loadtest.generator.http_lane import http_target
+from loadtest.generator.process import Order
+from loadtest.load import Load
+from loadtest.options import GeneratorOptions
+from loadtest.payloads import Payload, payload
+from loadtest.slo import Objective
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where requests go, and how: the same for every run of a search."""
+
+    connection: Connection
+    payload: Payload
+    options: GeneratorOptions
+
+
+def setting_of(client: Client, model: str, options: GeneratorOptions) -> Setting:
+    """Encode the requests for a model.
+
+    Raises:
+        InvalidInput: the batch or an input cannot be made.
+        ClientError: the server has no such model.
+    """
+    return Setting(client.connection, payload(client, model, options.samples, options.client_batch), options)
+
+
+def measure(
+    client: Client, setting: Setting, load: Load, objectives: list[Objective], metrics: str | None = None
+) -> RunResult:
+    """Send a load, and analyse what the client saw and what the server counted.
+
+    Args:
+        client: of the server under test.
+        setting: where requests go, and how.
+        load: what is sent when.
+        objectives: what the run must meet.
+        metrics: address of Triton's metrics endpoint, to count what it rejected; None leaves that out.
+
+    Raises:
+        InvalidInput: nothing would be left after the warm-up.
+        ClientError: the server does not answer.
+        GeneratorError: a sending process died.
+    """
+    cut = setting.options.warm_up_s
+    if cut is not None and not 0 <= cut < load.duration:
+        raise InvalidInput(f"expected --warm-up of 0 to less than the test's {load.duration:g} seconds, got {cut:g}")
+    config, version = client.config(setting.payload.model), client.server().get("version")
+    before = observe(client, metrics)
+    sent = send_all(_order(setting, load), setting.options.processes)
+    seconds = float((sent.records.due + sent.records.latency).max())
+    server = server_side(before, observe(client, metrics), config, seconds, version)
+    return result_of(setting, load, sent, objectives, server)
+
+
+def _order(setting: Setting, load: Load) -> Order:
+    connection, options = setting.connection, setting.options
+    target = (http_target if connection.protocol == "http" else grpc_target)(connection, setting.payload)
+    connections = max(options.connections, options.processes)
+    return Order(target, load.due, load.callers, load.duration, connections, connection.timeout_s)
+
+
+def result_of(setting: Setting, load: Load, sent: Sent, objectives: list[Objective], server: ServerSide) -> RunResult:
+    """Analyse what was sent, beside what the server did."""
+    # Where the rate varies, so does the state: nothing is warm-up.
+    cut = setting.options.warm_up_s
+    part = window(sent.records, load.duration, 0.0 if load.rate_varies and cut is None else cut)
+    seen, generator = figures(sent.records, part, objectives), audit(sent)
+    # The server counted the warm-up too.
+    timed, lag = sent.records.timed(), 1000 * float(sent.records.lag.mean())
+    mean = 1000 * float(timed.latency.mean()) if len(timed) and not generator.problems else None
+    result = RunResult(
+        model=setting.payload.model,
+        protocol=setting.connection.protocol,
+        url=setting.connection.url,
+        load=load,
+        seed=setting.options.seed,
+        client_batch=setting.options.client_batch,
+        payload=setting.payload.source,
+        warm_up_s=part.start,
+        started=sent.started,
+        figures=seen,
+        objectives=tuple(objectives),
+        generator=generator,
+        steady=None if load.rate_varies else part.steady and seen.keeps_up(),
+        server=server,
+        stages_us=stages_us(server.counted, mean, lag),
+    )
+    return replace(result, explanation=explain(result))

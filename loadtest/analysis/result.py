@@ -1,0 +1,147 @@
+"""The result of one run of the generator: what was sent, what the client saw, what the server did."""
+
+import os
+import platform
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from loadtest.analysis.audit import Audit
+from loadtest.analysis.figures import Figures
+from loadtest.analysis.server_side import ServerSide
+from loadtest.load import Load
+from loadtest.slo import Objective, missed
+
+# The figures of an invalid run that are still true; the others would be the generator's.
+_VALID_ALWAYS = {"requests", "errors", "error_kinds", "offered_rps"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One bound of a run, the evidence for it, and what should help.
+
+    Attributes:
+        bound: client, errors, cores, batching, instances, queue delay, queue, compute, network or nothing.
+        why: the figures behind it.
+        change: what to try.
+        gain: the most that it should bring.
+    """
+
+    bound: str
+    why: str
+    change: str
+    gain: str
+
+    def __str__(self) -> str:
+        return f"{self.bound}: {self.why}. Try {self.change}: {self.gain}."
+
+
+@dataclass(frozen=True)
+class ScenarioFigure:
+    """The one figure that a scenario reports; `value` is None where it was not measured."""
+
+    name: str
+    figure: str
+    value: float | bool | None
+    unit: str
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """One run; `figures` of an invalid run must not be used, see `valid`.
+
+    Attributes:
+        model: its name.
+        protocol: http or grpc.
+        url: of the server.
+        load: what was sent when.
+        seed: of the schedule.
+        client_batch: inferences per request.
+        payload: source of the inputs, samples or synthetic.
+        warm_up_s: seconds that `figures` leave out.
+        started: the start on CLOCK_MONOTONIC, in seconds.
+        figures: what the client saw.
+        objectives: what the run must meet.
+        generator: audit of the generator.
+        steady: whether the server kept up; None where the rate varied.
+        server: what the server did, warm-up included.
+        stages_us: mean microseconds per request by stage, warm-up included; empty where nothing can be said.
+        explanation: what bounds the run, the most important first.
+        scenario: its figure; None for a run without a scenario.
+    """
+
+    model: str
+    protocol: str
+    url: str
+    load: Load
+    seed: int
+    client_batch: int
+    payload: str
+    warm_up_s: float
+    started: float
+    figures: Figures
+    objectives: tuple[Objective, ...]
+    generator: Audit
+    steady: bool | None
+    server: ServerSide
+    stages_us: dict[str, float]
+    explanation: tuple[Finding, ...] = ()
+    scenario: ScenarioFigure | None = None
+
+    @property
+    def valid(self) -> bool:
+        """Whether the figures are the server's; otherwise the generator was the bottleneck."""
+        return not self.generator.problems
+
+    @property
+    def slo_missed(self) -> list[str]:
+        """The objectives that were missed, with what was reached; none for an invalid run."""
+        return missed(list(self.objectives), self.figures.values()) if self.valid else []
+
+    @property
+    def passed(self) -> bool:
+        """Whether the run is valid, something was answered, and all objectives were met."""
+        return self.valid and not self.slo_missed and self.figures.requests > self.figures.errors
+
+    @property
+    def sustained(self) -> bool:
+        """Whether the run passed and the server kept up with the load."""
+        return self.passed and bool(self.steady)
+
+    def document(self) -> dict[str, Any]:
+        """As JSON; figures that an invalid run cannot vouch for are None."""
+        figures = self.figures.document()
+        if not self.valid:
+            figures |= dict.fromkeys(figures.keys() - _VALID_ALWAYS)
+        document = {
+            "model": self.model,
+            "protocol": self.protocol,
+            "url": self.url,
+            "loop": "closed" if self.load.due is None else "open",
+            "arrivals": self.load.arrivals,
+            "rate": self.load.rate,
+            "concurrency": self.load.callers or None,
+            "duration_s": round(self.load.duration, 3),
+            "seed": self.seed,
+            "client_batch": self.client_batch,
+            "payload": self.payload,
+            "host": host(),
+            "warm_up_s": round(self.warm_up_s, 3),
+            "started": self.started,
+            **figures,
+            "valid": self.valid,
+            "invalid_because": list(self.generator.problems),
+            "slo": [objective.text for objective in self.objectives],
+            "slo_missed": self.slo_missed,
+            "passed": self.passed,
+            "steady": self.steady,
+            "generator": self.generator.document(),
+            "server": self.server.document(),
+            "stages_us": self.stages_us,
+            "explanation": [asdict(finding) for finding in self.explanation],
+        }
+        return document | ({"scenario": asdict(self.scenario)} if self.scenario else {})
+
+
+def host() -> dict[str, Any]:
+    """The machine of the generator."""
+    return {"system": platform.platform(), "python": platform.python_version(), "cpus": os.cpu_count()}

@@ -1,0 +1,57 @@
+"""Where the warm-up of a run ends.
+
+The marginal standard error rule on means of five (MSER-5: White, Cobb and Spratt, A comparison of five steady-state
+truncation heuristics for simulation, Winter Simulation Conference 2000) truncates the beginning where that minimizes
+the standard error of the mean of the rest. It is applied to logarithms, so that a few slow requests do not dominate.
+
+The rule alone would also truncate a stall near the beginning, which is what a load test looks for. So the beginning is
+left out only when it was slow as a whole: when its median is above that of the rest.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from loadtest.analysis.intervals import Values
+
+_BATCH = 5
+_FEWEST = 20  # means, below which nothing can be judged
+_SLOWER = 1.2  # times the median of the rest
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """The number of requests in the warm-up, and whether a steady state was reached within the first half."""
+
+    requests: int
+    steady: bool
+
+
+def warm_up(latencies: Values) -> WarmUp:
+    """Find the end of the warm-up.
+
+    Args:
+        latencies: [requests] seconds, in the order of events.
+    """
+    means = np.log(np.maximum(latencies, 1e-6))[: len(latencies) // _BATCH * _BATCH].reshape(-1, _BATCH).mean(axis=1)
+    if len(means) < _FEWEST:
+        return WarmUp(0, True)
+    cut = _mser(means)
+    if cut == 0 or np.median(means[:cut]) < np.median(means[cut:]) + np.log(_SLOWER):
+        return WarmUp(0, not _drifts(means))
+    return WarmUp(cut * _BATCH, not _drifts(means[cut:]))
+
+
+def _mser(means: Values) -> int:
+    """How many of the first values to leave out, half of them at most."""
+    count = len(means)
+    remaining = count - np.arange(count // 2)
+    sums = np.cumsum(means[::-1])[::-1][: count // 2]
+    squares = np.cumsum(means[::-1] ** 2)[::-1][: count // 2]
+    return int(np.argmin((squares - sums**2 / remaining) / remaining**2))
+
+
+def _drifts(means: Values) -> bool:
+    """Whether the last third was slower than the middle one by more than a third: the server does not keep up."""
+    third = len(means) // 3
+    return bool(np.median(means[-third:]) > np.median(means[third:-third]) + np.log(4 / 3))

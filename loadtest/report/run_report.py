@@ -1,0 +1,154 @@
+"""The report of a run: text for the terminal, a page, and JSON for scripts."""
+
+from pathlib import Path
+
+from clients.command import text_table
+from loadtest.analysis.result import RunResult, ScenarioFigure, host
+from loadtest.report.page import Page, Section, Table, publish
+from loadtest.report.plots import by_percentile, over_time, stage_bars
+from loadtest.report.text import interval, number, outcome_notes
+
+_PERCENTILES_NOTE = (
+    "Latency counts from the moment a request was due. Effective samples are the independent requests that the run is "
+    "worth for a percentile, since latencies in a queue are autocorrelated; a question mark is an end of an interval "
+    "that they are too few to determine."
+)
+
+
+def write(result: RunResult, folder: Path) -> Path:
+    """Write MODEL-PROTOCOL-(scenario, open or closed).json, .md and .html; returns the path of the last."""
+    kind = result.scenario.name if result.scenario else "closed" if result.load.due is None else "open"
+    return publish(page_of(result), result.document(), folder, f"{result.model}-{result.protocol}-{kind}")
+
+
+def text(result: RunResult) -> str:
+    """The run for a terminal; an invalid one without figures of the server."""
+    figures = [text_table(_latency_rows(result)), *_rates(result)] if result.valid else []
+    return "\n".join([_setting(result), *scenario_sentence(result), *figures, *_notes(result)])
+
+
+def page_of(result: RunResult) -> Page:
+    """The run as a page; an invalid one without figures of the server."""
+    sections = _figures(result) if result.valid else []
+    sections += [
+        Section("What bounds it", notes=[str(finding) for finding in result.explanation]),
+        Section("Batches that the server formed", table=_batch_rows(result)),
+        Section("Measured with", table=_circumstances(result)),
+    ]
+    verdict = "invalid" if not result.valid else "passed" if result.passed else "failed"
+    notes = [*scenario_sentence(result), *_notes(result)]
+    return Page(f"Load test of {result.model}", _setting(result), sections, verdict, notes)
+
+
+def _figures(result: RunResult) -> list[Section]:
+    course = result.figures.course
+    # Each point stands in the middle of its stretch; all stretches are of equal length.
+    half = result.load.duration / len(course) / 2
+    seconds = [stretch.from_s + half for stretch in course]
+    rates = {"requests": [stretch.rps for stretch in course]}
+    latencies = {
+        "p50": [stretch.p50_ms for stretch in course],
+        "p99": [stretch.p99_ms for stretch in course],
+        "max": [stretch.max_ms for stretch in course],
+    }
+    sections = [
+        Section("Latency", table=_latency_rows(result), notes=[_PERCENTILES_NOTE, *_rates(result)]),
+        Section("Requests due per second", over_time(seconds, rates)),
+        Section("Latency in ms, by due time", over_time(seconds, latencies)),
+        Section("Latency in ms, by percentile", by_percentile(result.figures.curve)),
+    ]
+    if result.stages_us:
+        sections.append(Section("Where the time of a request goes", stage_bars({result.model: result.stages_us})))
+    return sections
+
+
+def _setting(result: RunResult) -> str:
+    load = result.load
+    if load.due is None:
+        sent = f"{load.callers} callers, closed loop"
+    else:
+        sent = f"{load.arrivals} arrivals{f' at {load.rate:g}/s' if load.rate else ''}"
+    return f"{result.model}, {result.protocol} {result.url}, {sent}, {load.duration:g} s"
+
+
+def _latency_rows(result: RunResult) -> Table:
+    rows = [["latency", "ms", "95 % interval", "effective samples", "samples required"]]
+    for name, percentile in result.figures.percentiles.items():
+        ends = "-" if percentile.value is None else interval(percentile.low, percentile.high)
+        samples = number(percentile.effective_samples), number(percentile.required_samples)
+        rows.append([name, number(percentile.value), ends, *samples])
+    return [*rows, ["max", number(result.figures.max_ms), "-", "-", "-"]]
+
+
+def _rates(result: RunResult) -> list[str]:
+    figures, server, generator = result.figures, result.server, result.generator
+    limit = figures.goodput_limit_ms
+    good = f", {number(figures.goodput_rps)} within {limit:g} ms" if limit else ""
+    stages = ", ".join(f"{name.replace('_', ' ')} {number(value)}" for name, value in result.stages_us.items())
+    return [
+        f"requests per second: {number(figures.offered_rps)} offered, {number(figures.rps)} answered{good}",
+        f"µs per request: {stages}",
+        f"server: mean batch {number(server.counted.mean_batch)}, {number(server.busy_instances)} of "
+        f"{server.batching.instances} instance(s) busy, {number(server.requests_per_core_s)} requests per core-second",
+        f"generator: {generator.cpu_share:.0%} of a core, {number(generator.requests_per_core_s)} requests per "
+        f"core-second, late by {number(generator.lag_ms['p99'])} ms (p99)",
+    ]
+
+
+def _notes(result: RunResult) -> list[str]:
+    slo = [objective.text for objective in result.objectives]
+    notes = [f"INVALID, the generator was the bottleneck: {problem}" for problem in result.generator.problems]
+    notes += outcome_notes(slo, result.slo_missed, result.passed, result.figures.error_kinds)
+    notes += result.server.rejects.sentences() if result.server.rejects else []
+    if result.steady is False:
+        notes.append("Not steady: the server does not keep up with this load, so latencies grow with the test's length")
+    if held := result.generator.held:
+        notes.append(f"{held:,} requests found all connections waiting for the server, and waited as well")
+    if result.payload == "synthetic":
+        notes.append("Random inputs, not samples")
+    return notes
+
+
+def _batch_rows(result: RunResult) -> Table:
+    batches = result.server.batches
+    rows = [[number(size), number(entry.executions), number(entry.ms)] for size, entry in batches.items()]
+    return [["batch size", "executions", "ms each"], *rows]
+
+
+def _circumstances(result: RunResult) -> Table:
+    options = {
+        "seed": result.seed,
+        "client batch": result.client_batch,
+        "payload": result.payload,
+        "warm-up s": round(result.warm_up_s, 3),
+        "steady": result.steady,
+    }
+    nested = ("batches", "members", "rejects")
+    server = {name: value for name, value in result.server.document().items() if name not in nested}
+    rows = [["what", "value"], *([name, str(value)] for name, value in options.items())]
+    for group, values in {"generator": result.generator.document(), "server": server, "host": host()}.items():
+        rows += [[f"{group}: {name.replace('_', ' ')}", str(value)] for name, value in values.items()]
+    return rows
+
+
+def scenario_sentence(result: RunResult) -> list[str]:
+    """The scenario's figure, or why there is none; empty for a run without a scenario."""
+    scenario = result.scenario
+    if scenario is None:
+        return []
+    value = f"not measured: {_absence(result)}" if scenario.value is None else _scenario_value(scenario)
+    return [f"Scenario {scenario.name}: {scenario.figure}: {value}"]
+
+
+def _absence(result: RunResult) -> str:
+    if not result.valid:
+        return "the run is not valid"
+    if result.figures.requests == result.figures.errors:
+        return "no request was answered"
+    return "too few answers, lengthen --duration"
+
+
+def _scenario_value(scenario: ScenarioFigure) -> str:
+    if isinstance(scenario.value, bool):
+        return "yes" if scenario.value else "no"
+    return f"{number(scenario.value)} {scenario.unit}"

@@ -1,0 +1,145 @@
+"""One test from start to report, driven by Locust's events; `loadtest/locustfile.py` starts a session.
+
+Every process encodes its own requests when a test starts. The master, or the only process, also reads the server's
+counters before and after.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from gevent import GreenletExit
+from locust.env import Environment
+from locust.exception import StopTest
+from locust.runners import WorkerRunner
+
+from clients.client import Client
+from clients.command import say
+from clients.connection import Connection, default_url
+from clients.errors import ClientError, InvalidInput, ToolError
+from loadtest import slo
+from loadtest.analysis import counters
+from loadtest.payloads import payload
+from loadtest.swarm import report
+from loadtest.swarm.latencies import Latencies
+from loadtest.swarm.options import SwarmOptions, swarm_options
+from loadtest.swarm.results import swarm_result
+from loadtest.swarm.users import TIMEOUT_S, USERS, Plan
+
+
+def model_weights(text: str, client: Client, samples: Path) -> dict[str, int]:
+    """Models and their weights from "a,b=2"; by default the ready models that are worth a test, with weight 1.
+
+    Raises:
+        InvalidInput: a weight is not a positive whole number, or the server has no ready model.
+    """
+    if not text:
+        ready = sorted({model["name"] for model in client.models() if model.get("state") == "READY"})
+        if not ready:
+            raise InvalidInput(f"the server at {client.connection.url} has no ready model")
+        return dict.fromkeys(_default_models(ready, client, samples), 1)
+    pairs = [part.partition("=") for part in text.split(",") if part]
+    if not all(not sign or (weight.isdigit() and int(weight) > 0) for _, sign, weight in pairs):
+        raise InvalidInput(f"--models {text}: expected NAME or NAME=WEIGHT with a whole number of at least 1")
+    return {name: int(weight or 1) for name, _, weight in pairs}
+
+
+def _default_models(ready: list[str], client: Client, samples: Path) -> list[str]:
+    """The models with sample images, or all where none has any.
+
+    Steps of pipelines have no samples. Pipelines do, but their requests would be counted at their members too, so that
+    no model's figures would be its own: they are tested only on request.
+    """
+    chosen = [model for model in ready if (samples / model).is_dir() and not client.contract(model).members]
+    others = [model for model in ready if model not in chosen]
+    if chosen and others:
+        say(f"not tested unless --models names them: {', '.join(others)}")
+    return chosen or ready
+
+
+class Session:
+    """Ties one Locust environment to one server; lives as long as Locust's process, over any number of tests."""
+
+    def __init__(self, environment: Environment):
+        self._environment = environment
+        self._latencies = Latencies(environment)
+        self._before: counters.Snapshot | None = None  # None: no test is running
+        self._sources: dict[str, str] = {}
+        self._objectives: list[slo.Objective] = []
+        options = self._options
+        environment.user_classes = [USERS[options.protocol]]
+        scheme = "http://" if options.protocol == "http" else ""
+        environment.host = f"{scheme}{self._connection.url}"
+        environment.events.test_start.add_listener(self._start)
+        # Headless, a master receives its workers' last figures between test_stop and quitting.
+        end = environment.events.quitting if options.headless else environment.events.test_stop
+        end.add_listener(self._stop)
+
+    @property
+    def _options(self) -> SwarmOptions:
+        # Read anew for each test: the web page may change them.
+        assert self._environment.parsed_options is not None
+        return swarm_options(self._environment.parsed_options)
+
+    @property
+    def _connection(self) -> Connection:
+        """The server under test: --host, else the environment's TRITON_HTTP_URL or TRITON_GRPC_URL."""
+        protocol = self._options.protocol
+        host = self._environment.host or default_url(protocol)
+        return Connection(protocol, host.split("://")[-1].rstrip("/"), retries=0)
+
+    @property
+    def _is_worker(self) -> bool:
+        return isinstance(self._environment.runner, WorkerRunner)
+
+    def _start(self, **_: Any) -> None:
+        """Encode the requests and read the server's counters; a test that cannot be run ends before it begins."""
+        try:
+            self._objectives = slo.parse(self._options.slo)
+            # Requests under way at the end must complete: the slowest answers would be missing, and Triton 2.51 can
+            # crash on a gRPC request that is cancelled while it answers (triton-inference-server/server, issue 7368).
+            self._environment.stop_timeout = max(self._environment.stop_timeout, TIMEOUT_S)
+            with Client(self._connection) as client:
+                self._environment.triton_plan = self._plan(client)  # type: ignore[attr-defined]
+                self._before = counters.snapshot(client)
+        except ToolError as error:
+            self._refuse(error)
+
+    def _refuse(self, error: ToolError) -> None:
+        """End a test that cannot be run: the whole process where nobody can correct the options, else this test."""
+        assert self._environment.runner is not None
+        self._before = None
+        self._environment.process_exit_code = error.exit_code
+        if self._options.headless or self._is_worker:
+            say(f"error: {error}")
+            self._environment.runner.quit()
+            raise GreenletExit
+        raise StopTest(f"error: {error}") from None
+
+    def _plan(self, client: Client) -> Plan:
+        options = self._options
+        weights = model_weights(options.models, client, options.samples)
+        payloads = [payload(client, model, options.samples, options.client_batch) for model in weights]
+        self._sources = {encoded.model: encoded.source for encoded in payloads}
+        return Plan(payloads, list(weights.values()), options.think_time)
+
+    def _stop(self, **_: Any) -> None:
+        """Compare both sides, print and write the report, and set the exit code."""
+        before, self._before = self._before, None
+        if before is None or self._is_worker:
+            return
+        assert self._environment.runner is not None
+        self._environment.runner.stop()  # After Ctrl-C, users are still running.
+        options, counts = self._options, self._counted_since(before)
+        result = swarm_result(self._environment, options, self._latencies, counts, self._sources, self._objectives)
+        print(report.text(result))
+        if options.report:
+            say(f"Report: {report.write(result, options.report)}")
+        self._environment.process_exit_code = int(not result.passed)
+
+    def _counted_since(self, before: counters.Snapshot) -> counters.Snapshot:
+        try:
+            with Client(self._connection) as client:
+                return counters.difference(before, counters.snapshot(client))
+        except ClientError as error:
+            say(f"error: the server's counters after the test: {error}")
+            return {}

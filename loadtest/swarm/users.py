@@ -1,0 +1,121 @@
+"""Virtual users that send prepared requests over HTTP or gRPC, one connection each.
+
+The gRPC user follows Locust's gRPC example: time the call, then fire the request event with its outcome.
+https://docs.locust.io/en/stable/testing-other-systems.html
+"""
+
+import random
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from locust import FastHttpUser, User, task
+
+from loadtest.generator.lane import truncated
+
+if TYPE_CHECKING:
+    from loadtest.payloads import Payload
+
+_GRPC_METHOD = "/inference.GRPCInferenceService/ModelInfer"
+TIMEOUT_S = 30.0
+
+
+class AnswerError(Exception):
+    """The server answered with something other than the requested outputs."""
+
+
+class Plan:
+    """What the users of one process send: payloads and their weights; made when a test starts."""
+
+    def __init__(self, payloads: "Sequence[Payload]", weights: Sequence[int], think_time: float):
+        self.payloads = payloads
+        self.weights = weights
+        self.think_time = think_time
+
+    def pick(self) -> "tuple[Payload, bytes]":
+        """Choose a model by weight, and one of its bodies."""
+        (payload,) = random.choices(self.payloads, self.weights)
+        return payload, random.choice(payload.bodies)
+
+
+class _Planned:
+    """A Locust user whose `environment` holds the plan that `loadtest.swarm.session` made."""
+
+    environment: Any
+
+    @property
+    def plan(self) -> Plan:
+        plan: Plan = self.environment.triton_plan
+        return plan
+
+    def wait_time(self) -> float:
+        """Seconds between two requests of a user; Locust calls it."""
+        return self.plan.think_time
+
+
+class TritonHttpUser(_Planned, FastHttpUser):
+    """Sends binary tensors over one persistent HTTP connection."""
+
+    # One connection per user is what a real client has.
+    concurrency = 1
+    network_timeout = connection_timeout = TIMEOUT_S
+
+    @task
+    def infer(self) -> None:
+        """Send one request and check the size of its answer."""
+        payload, body = self.plan.pick()
+        with self.client.post(
+            f"/v2/models/{payload.model}/infer",
+            data=body,  # type: ignore[arg-type]  # Locust passes bytes on unchanged, whatever its annotation says.
+            headers=payload.headers,
+            name=payload.model,
+            catch_response=True,
+        ) as response:
+            size = len(response.content or b"")
+            if response.status_code != 200:
+                message = f"HTTP {response.status_code}: {(response.text or response.error or '')!s:.200}"
+                response.failure(AnswerError(message))
+            elif size < payload.answer_bytes:
+                response.failure(AnswerError(truncated(size, payload.answer_bytes)))
+
+
+class TritonGrpcUser(_Planned, User):
+    """Sends serialized ModelInferRequests over one gRPC channel."""
+
+    def __init__(self, *arguments: Any, **options: Any):
+        super().__init__(*arguments, **options)
+        import grpc
+
+        # Without its own pool all users would share one connection, unlike a real fleet of clients.
+        self.channel = grpc.insecure_channel(self.host or "", options=[("grpc.use_local_subchannel_pool", 1)])
+        # Requests are serialized beforehand and answers are only measured: no codec on either side.
+        self.call = self.channel.unary_unary(_GRPC_METHOD)
+
+    @task
+    def infer(self) -> None:
+        """Send one request and check the size of its answer."""
+        import grpc
+
+        payload, body = self.plan.pick()
+        start, answer, problem = time.perf_counter(), b"", None
+        try:
+            answer = self.call(body, timeout=TIMEOUT_S)
+            if len(answer) < payload.answer_bytes:
+                problem = AnswerError(truncated(len(answer), payload.answer_bytes))
+        except grpc.RpcError as error:
+            problem = AnswerError(f"{error.code().name}: {error.details():.200}")
+        self.environment.events.request.fire(
+            request_type="POST",
+            name=payload.model,
+            response_time=(time.perf_counter() - start) * 1000,
+            response_length=len(answer),
+            exception=problem,
+            context={},
+        )
+
+    def on_stop(self) -> None:
+        """Close the channel."""
+        self.channel.close()
+
+
+USERS: dict[str, type[User]] = {"http": TritonHttpUser, "grpc": TritonGrpcUser}
