@@ -6,7 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tools import datasets, torchscript
-from tools.export import contents
+from tools.export.preparation import final_network
+from tools.export.publication import DataReference
 from tools.repository import MANIFEST_FILE, staged_version, versions
 from tools.train import training
 from tools.train.settings import Settings
@@ -21,13 +22,13 @@ def add_untrained(repository: Path) -> int:
     trained = training.train(settings, data, repository=repository)
     version = versions(MODEL, repository)[-1] + 1
     with staged_version(MODEL, version, repository) as folder:
-        torchscript.save(contents.finished(trained, repository), folder / "model.pt")
+        torchscript.save(final_network(trained, repository), folder / "model.pt")
         about = {
             "model": MODEL,
             "version": version,
             "training": {key: value for key, value in asdict(settings).items() if key not in ("model", "data")},
             "checkpoint": trained.checkpoint,
-            "data": contents.about(data),
+            "data": asdict(DataReference.of(data)),
             "file": {"name": "model.pt", "sha256": hashlib.sha256((folder / "model.pt").read_bytes()).hexdigest()},
         }
         (folder / MANIFEST_FILE).write_text(json.dumps(about))

@@ -5,7 +5,7 @@ All of them are served by one server, for the sake of time; the command itself, 
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,10 @@ from clients.client import Client
 from clients.connection import PROTOCOLS, Protocol
 from tests.conftest import Command, connection_to
 from tests.unit import networks
-from tools.new import designing, first_call, new_flags
+from tools.export.agreement import ProofError
+from tools.new import __main__ as new
+from tools.new import first_call
+from tools.new.plan import Plan, make_plan, publish, write_files
 from tools.serve.tritonserver import Options, Server
 from tools.train.training import cpu_threads
 
@@ -47,7 +50,7 @@ OWN = {
 class Brought:
     """Plans by model, and the server that serves them all."""
 
-    plans: dict[str, designing.Plan]
+    plans: dict[str, Plan]
     repository: Path
     server: Server
 
@@ -72,30 +75,29 @@ def brought(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Brought]:
     plans = {}
     with cpu_threads(1):
         for line in flags():
-            arguments = new_flags.parser().parse_args([*line, "--repository", str(repository)])
-            plans[line[0]] = designing.plan(arguments, new_flags.recipe_from(arguments))
-            designing.write(plans[line[0]], repository)
-            designing.publish(plans[line[0]], repository)
+            arguments = new._parser().parse_args([*line, "--repository", str(repository)])
+            plans[line[0]] = make_plan(new._options(arguments), new._recipe(arguments))
+            write_files(plans[line[0]], repository)
+            publish(plans[line[0]], repository)
     with Server(Options(repository)) as server:
         yield Brought(plans, repository, server)
 
 
 @pytest.mark.parametrize("model", [*CLASSIFIERS, *SEGMENTERS, DETECTOR, *OWN])
 def test_the_server_answers_as_the_network_does(model: str, brought: Brought) -> None:
-    plan = brought.plans[model]
     with cpu_threads(1):
-        assert first_call.call(brought.server, model, plan.network, plan.recipe, brought.repository) < 1e-3
+        assert first_call.call(brought.server, brought.plans[model], brought.repository) < 1e-3
 
 
 @pytest.mark.parametrize("model", [*CLASSIFIERS, *SEGMENTERS])
 def test_random_weights_answer_differently_to_different_images(model: str, brought: Brought) -> None:
-    assert not [note for note in brought.plans[model].notes if "is the same whatever" in note]
+    assert not [note for note in brought.plans[model].notes if "is the same for every input" in note]
 
 
 def test_an_answer_that_is_not_the_network_s_is_noticed(brought: Brought) -> None:
-    plan = brought.plans["Named"]
-    with pytest.raises(designing.REFUSALS, match="embedding__0: the server's answer differs from the network's by"):
-        first_call.call(brought.server, "Named", networks.Named(), plan.recipe, brought.repository)
+    other = replace(brought.plans["Named"], network=networks.Named())
+    with pytest.raises(ProofError, match="embedding__0: the server's answer differs from the network's by"):
+        first_call.call(brought.server, other, brought.repository)
 
 
 def test_a_detector_finds_boxes_within_the_image(brought: Brought) -> None:

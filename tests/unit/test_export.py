@@ -139,7 +139,7 @@ def test_a_proven_model_becomes_the_next_version_with_a_manifest_that_holds(
     assert manifest["data"] == {"name": "digits", "title": data.title, "stand_in": True, "sha256": data.sha256}
     out = capsys.readouterr().out.splitlines()
     assert json.loads(out[-1]) == {MODEL: manifest}
-    assert f"{MODEL} version 2: test accuracy {accuracy:.2%} of 360 images of {data.title}" in out[-2]
+    assert f"{MODEL} version 2: test accuracy {accuracy:.2%} on 360 images of {data.title}" in out[-2]
     # Nothing else has changed.
     added = {f"{MODEL}/2/model.pt", f"{MODEL}/2/manifest.json"}
     assert {name: content for name, content in contents(repository).items() if name not in added} == before
@@ -257,7 +257,7 @@ def test_missing_exports_only_what_has_no_version(run: Export, repository: Path,
     untouched = contents(repository)
     assert run("--missing") == 0
     assert contents(repository) == untouched
-    assert capsys.readouterr().err == f"{MODEL}: version 1 is there\n"
+    assert capsys.readouterr().err == f"{MODEL}: has version 1\n"
 
 
 def test_the_config_for_the_cpu_follows_with_the_version(run: Export, repository: Path) -> None:

@@ -1,4 +1,4 @@
-"""`tools.new` before anything is served: what it finds out by trying, what it writes, and what it refuses."""
+"""`tools.new` before anything is served: what it finds out by trials, what it writes, and what it refuses."""
 
 import json
 import shutil
@@ -14,8 +14,12 @@ import torch
 from tests.unit import networks
 from tools import recipes, torchscript
 from tools.export import __main__ as export
+from tools.export.agreement import ProofError
+from tools.export.publication import Manifest
 from tools.new import __main__ as new
-from tools.new import designing, new_flags
+from tools.new import creation, first_call, notes
+from tools.new.options import OptionError, Options
+from tools.new.plan import Plan, make_plan, publish, write_files
 from tools.recipes import Imported, RecipeError
 from tools.repository import ROOT, read_config, read_manifest, versions
 
@@ -30,20 +34,22 @@ class Made:
     """A model that was written and proven in a folder of its own."""
 
     repository: Path
-    plan: designing.Plan
-    manifest: dict[str, Any]
+    plan: Plan
+    manifest: Manifest
 
     @property
     def contract(self) -> str:
         """Inputs, outputs and the largest batch, in one line."""
         design = self.plan.design
-        tensors = (" ".join(f"{one.name}:{one.datatype}{list(one.dims)}" for one in each) for each in
-                   (design.inputs, design.outputs))  # fmt: skip
+        tensors = (
+            " ".join(f"{spec.name}:{spec.datatype}{list(spec.dims)}" for spec in specs)
+            for specs in (design.inputs, design.outputs)
+        )
         return f"{' -> '.join(tensors)} x{design.max_batch_size}"
 
-    def told(self, text: str) -> bool:
-        """Whether a note speaks of it."""
-        return any(text in note for note in (*self.plan.notes, *new.conversion_notes(self.manifest)))
+    def has_note(self, text: str) -> bool:
+        """Whether a note contains a text."""
+        return any(text in note for note in (*self.plan.notes, *notes.of_conversion(self.manifest.evidence)))
 
 
 Make = Callable[..., Made]
@@ -54,10 +60,10 @@ def make(tmp_path: Path) -> Make:
     """Try, write and prove a model as the command does, without the server."""
 
     def run(*flags: str | Path, name: str = "model") -> Made:
-        arguments = new_flags.parser().parse_args([name, *map(str, flags), "--repository", str(tmp_path)])
-        plan = designing.plan(arguments, new_flags.recipe_from(arguments))
-        designing.write(plan, tmp_path)
-        return Made(tmp_path, plan, designing.publish(plan, tmp_path))
+        arguments = new._parser().parse_args([name, *map(str, flags), "--repository", str(tmp_path)])
+        plan = make_plan(new._options(arguments), new._recipe(arguments))
+        write_files(plan, tmp_path)
+        return Made(tmp_path, plan, publish(plan, tmp_path))
 
     return run
 
@@ -78,7 +84,7 @@ def module(name: str, inputs: str | None = None, **arguments: int) -> list[str]:
         (
             "Named", "item:FP32[6],user:INT64[]",
             "item:FP32[6] user:INT64[1] -> embedding__0:FP32[3] known__1:BOOL[1] score__2:FP32[1] x64",
-            "the served file gives a tuple of its values, sorted by key: embedding__0, known__1, score__2",
+            "the served file returns a tuple of its values, sorted by key: embedding__0, known__1, score__2",
         ),
         ("Statistics", "FP32[5]", "x:FP32[5] -> mean__0:FP32[1] spread__1:FP32[1] x64", "returns a Moments"),
         ("Gate", "FP32[3],BOOL[3]", "x:FP32[3] keep:BOOL[3] -> OUTPUT__0:FP32[3] OUTPUT__1:BOOL[3] x64", "--labels"),
@@ -99,7 +105,7 @@ def module(name: str, inputs: str | None = None, **arguments: int) -> list[str]:
         ("Convolution", "FP32[3,-1,-1]", "image:FP32[3, -1, -1] -> OUTPUT__0:FP32[2, -1, -1] x64", "batches of up to"),
         ("Convolution", "FP32[3,99,99]", "image:FP32[3, 99, 99] -> OUTPUT__0:FP32[2, 49, 49] x8", "batches of up to 8"),
         ("INSTANCE", None, "x:FP32[5] -> OUTPUT__0:FP32[2] x64", "input x FP32 [5], as the first layer takes it"),
-        ("Constant", "FP32[5]", "x:FP32[5] -> OUTPUT__0:FP32[5] x64", "OUTPUT__0 is the same whatever the input is"),
+        ("Constant", "FP32[5]", "x:FP32[5] -> OUTPUT__0:FP32[5] x64", "OUTPUT__0 is the same for every input"),
     ],
 )  # fmt: skip
 def test_a_contract_is_found_by_trying_and_proven(
@@ -107,7 +113,7 @@ def test_a_contract_is_found_by_trying_and_proven(
 ) -> None:
     made = make(*module(name, inputs))
     assert made.contract == contract
-    assert made.told(note), made.plan.notes
+    assert made.has_note(note), made.plan.notes
     assert versions("model", made.repository) == [1] and read_config("model", "cpu", made.repository)
 
 
@@ -125,32 +131,34 @@ def test_the_served_file_gives_a_tuple_of_what_the_network_gives(name: str, inpu
 
 def test_what_cannot_be_scripted_is_traced_and_says_so(make: Make) -> None:
     made = make(*module("Lambda", classes=2))
-    assert made.manifest["method"] == "traced" and made.told("not scripted: cannot be written as TorchScript: Lambda")
+    assert made.manifest.evidence.method == "traced" and made.has_note(
+        "not scripted: cannot be written as TorchScript: Lambda"
+    )
 
 
 def test_what_tracing_fixes_is_told_by_line(make: Make) -> None:
     made = make(*module("Recurrent", "FP32[4,3]"))
-    assert made.told("rnn.py:328: Converting a tensor to a Python boolean") or made.told("rnn.py")
+    assert made.has_note("rnn.py:328: Converting a tensor to a Python boolean") or made.has_note("rnn.py")
 
 
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (module("Baked", classes=2), "no TorchScript answers as the network does. scripted: cannot be written"),
+        (module("Baked", classes=2), "no TorchScript file answers as the network does. scripted: cannot be written"),
         (module("Branching", classes=2), "traced: OUTPUT__0: TorchScript differs from eager by"),
         (module("FixedBatch", "FP32[5]", classes=2), "--max-batch-size 0 --example-inputs 'x:FP32[4,5]'"),
         (module("Noisy", "FP32[5]"), "forward gives the same input different answers"),
-        (module("Brain", "FP32[5]"), "output 0 is of type bfloat16, which libtorch cannot hand to Triton"),
+        (module("Brain", "FP32[5]"), "output 0 is of type bfloat16, which libtorch cannot pass to Triton"),
         (module("Counting", "FP32[5]"), "['count'] is of type int; Triton can serve tensors and List[str] only"),
         (module("Variadic", "FP32[5]"), "takes any number of arguments"),
         (module("Texts", "STRING[2]") + ["--max-batch-size=4"], "texts (List[str]) are served without batches"),
         (module("Ranks", "FP32[6]") + ["--max-batch-size=4"], "a row's answer depends on its batch"),
         (module("Convolution"), "--example-inputs 'image:FP32[3,224,224]'"),
-        (module("Towers"), "say them, in the form --example-inputs 'user:FP32[6],item:FP32[6]'"),
+        (module("Towers"), "give them, in the form --example-inputs 'user:FP32[6],item:FP32[6]'"),
         (module("Towers", "user:INT64[1]"), "forward takes (user, item); --example-inputs lacks (item)"),
-        (module("Towers", "who:INT64[1],item:FP32[6]"), "forward has no argument (who); it takes (user, item)"),
+        (module("Towers", "who:INT64[1],item:FP32[6]"), "forward has no parameter (who); it takes (user, item)"),
         (module("Towers", "user:INT64[1],user:FP32[6]"), "gives (user) more than once"),
-        (module("Towers", "INT64[1],FP32[6],FP32[6]"), "are 3; forward takes (user, item)"),
+        (module("Towers", "INT64[1],FP32[6],FP32[6]"), "has 3; forward takes (user, item)"),
         (
             module("Towers", "user:INT64(1)"),
             "cannot read 'user:INT64(1)' in --example-inputs 'user:INT64(1)'; expected",
@@ -159,7 +167,7 @@ def test_what_tracing_fixes_is_told_by_line(make: Make) -> None:
         (module("Towers", "user:BF16[1]"), "user: libtorch has no type BF16; --example-inputs takes BOOL, UINT8"),
         (module("Towers", "user:INT64[0],item:FP32[6]"), "user: expected dimensions of at least 1, or -1; got [0]"),
         (module("Towers", "user:INT64[1],item:FP32[7]"), "forward fails on [2, 1] torch.int64, [2, 7] torch.float32: "),
-        (module("Texts", "STRING[2,2]"), "texts: texts are a List[str], of one dimension"),
+        (module("Texts", "STRING[2,2]"), "texts: texts are a List[str], with one dimension"),
         (module("FromDict", "FP32[2]"), "forward takes the dict 'named'; give --example-inputs its keys"),
         (module("Sized"), """missing a required argument: 'classes'; give its arguments as JSON, for example --argu"""),
         (module("Sized", classes=2, size=2), "got an unexpected keyword argument 'size'"),
@@ -168,7 +176,7 @@ def test_what_tracing_fixes_is_told_by_line(make: Make) -> None:
         (module("nothing"), "nothing returned NoneType; expected a torch.nn.Module"),
         (module("failing"), "failing failed: ValueError: no such size"),
         (["--module", "networks"], "expected --module PATH.py:CLASS, got 'networks'"),
-        (["--module", "no/such.py:Net"], "no/such.py does not exist, or is no file"),
+        (["--module", "no/such.py:Net"], "no/such.py does not exist or is not a file"),
         (["--torchvision", "resnet15"], "torchvision has no model 'resnet15'; did you mean resnet152"),
         (["--torchvision", "resnet18", "--weights", "BEST"], "no weights 'BEST' of resnet18; there are: IMAGENET1K_V1"),
         (["--torchvision", "resnet18", "--arguments", '{"class": 3}'], "refuses --arguments {'class': 3}"),
@@ -180,7 +188,7 @@ def test_what_tracing_fixes_is_told_by_line(make: Make) -> None:
         (module("INSTANCE") + ["--labels", "no_such.txt"], "--labels no_such.txt cannot be read"),
         (
             module("INSTANCE") + ["--labels", __file__],
-            "but no output of FP32 has so many scores; outputs: OUTPUT__0 [2]",
+            "but no floating-point output has as many scores; outputs: OUTPUT__0 [2]",
         ),
         (module("INSTANCE") + ["--checkpoint", __file__], "is not a checkpoint that torch loads without running code"),
     ],
@@ -188,7 +196,7 @@ def test_what_tracing_fixes_is_told_by_line(make: Make) -> None:
 def test_what_cannot_be_served_is_refused_with_the_remedy(
     flags: list[str], message: str, make: Make, tmp_path: Path
 ) -> None:
-    with pytest.raises((RecipeError, new_flags.NewError, *designing.REFUSALS)) as refusal:
+    with pytest.raises((RecipeError, OptionError, ProofError)) as refusal:
         make(*flags)
     assert message in str(refusal.value)
     assert not list(tmp_path.glob("model/1"))
@@ -205,8 +213,8 @@ def test_a_checkpoint_is_loaded_from_where_trainings_put_it(content: str, make: 
     file = torchscript.load(made.repository / "model" / "1" / "model.pt")
     (found,) = torchscript.outputs(file, torch.ones(1, 4))
     assert torch.allclose(found, trained["layer.weight"].sum(1) + trained["layer.bias"], atol=1e-6)
-    assert not made.told("no weights were given")
-    assert made.manifest["imported"]["checkpoint"] == str(tmp_path / "trained.pt")
+    assert not made.has_note("no weights were given")
+    assert made.manifest.document()["imported"]["checkpoint"] == str(tmp_path / "trained.pt")
 
 
 @pytest.mark.parametrize(
@@ -254,7 +262,7 @@ def test_a_frozen_file_with_a_dict_is_wrapped(make: Make, tmp_path: Path) -> Non
 
 def test_a_file_that_was_traced_with_one_batch_is_refused_or_served_as_that_batch(make: Make, tmp_path: Path) -> None:
     file = traced(networks.FixedBatch(2), tmp_path / "fixed.pt", torch.ones(4, 5))
-    with pytest.raises(designing.REFUSALS, match="for a network that takes one fixed batch, give its size"):
+    with pytest.raises(ProofError, match="if the network takes one fixed batch size, give it as a dimension"):
         make("--torchscript", file, "--example-inputs", "FP32[5]")
     made = make("--torchscript", file, "--example-inputs", "FP32[4,5]", "--max-batch-size", "0", name="other")
     assert made.contract == "x:FP32[4, 5] -> OUTPUT__0:FP32[4, 2] x0"
@@ -262,7 +270,7 @@ def test_a_file_that_was_traced_with_one_batch_is_refused_or_served_as_that_batc
 
 def test_a_file_without_shapes_needs_the_flag(make: Make, tmp_path: Path) -> None:
     file = traced(networks.Sized(2), tmp_path / "sized.pt", torch.ones(4, 5))
-    with pytest.raises(designing.REFUSALS, match="the shape of forward's argument 'x' cannot be inferred; say it"):
+    with pytest.raises(OptionError, match="the shape of forward's argument 'x' cannot be inferred; give it"):
         make("--torchscript", file)
 
 
@@ -273,7 +281,7 @@ def test_int8_is_kept_from_gpus(make: Make, tmp_path: Path) -> None:
         quantized = dynamic_int8(networks.Sized(2).eval(), torch.ones(4, 5))
         torch.jit.script(quantized).save(str(tmp_path / "int8.pt"))
     made = make("--torchscript", tmp_path / "int8.pt", "--example-inputs", "FP32[5]", "--tolerance", "0.1")
-    assert made.told("KIND_CPU") and "kind: KIND_CPU" in (made.repository / "model" / "config.pbtxt").read_text()
+    assert made.has_note("KIND_CPU") and "kind: KIND_CPU" in (made.repository / "model" / "config.pbtxt").read_text()
 
 
 def test_a_file_that_is_part_of_a_package_may_import_from_it(make: Make, tmp_path: Path) -> None:
@@ -318,7 +326,7 @@ def command(tmp_path: Path, monkeypatch: Patch) -> Callable[..., int]:
     """Run the command in this process, on a repository of its own; the first call is answered by nobody."""
     for folder in ("models", "recipes"):
         (tmp_path / folder).mkdir()
-    monkeypatch.setattr(designing, "call_once", lambda *_: 0.0)
+    monkeypatch.setattr(first_call, "serve_and_call", lambda *_: 0.0)
 
     def run(*flags: str | Path) -> int:
         places = ["--repository", tmp_path / "models", "--recipes", tmp_path / "recipes"]
@@ -367,13 +375,13 @@ def test_a_recipe_needs_no_formatting(command: Callable[..., int], tmp_path: Pat
 
 @pytest.mark.parametrize("name", ["2fast", "a-b", "class", "../x", ""])
 def test_a_name_that_cannot_be_is_refused(name: str, command: Callable[..., int], capsys: Printed) -> None:
-    assert command(name, *module("INSTANCE")) == 1
+    assert command(name, *module("INSTANCE")) == 2
     assert f"error: '{name}' cannot name a model and its recipe" in capsys.readouterr().err
 
 
 def test_a_name_that_is_taken_is_refused(command: Callable[..., int], tmp_path: Path, capsys: Printed) -> None:
     (tmp_path / "recipes" / "taken.py").write_text("mine")
-    assert command("taken", *module("INSTANCE")) == 1
+    assert command("taken", *module("INSTANCE")) == 2
     assert (
         "recipes/taken.py exists; choose another name, or remove both entries of taken first" in capsys.readouterr().err
     )
@@ -385,13 +393,13 @@ def test_a_failure_leaves_nothing_behind(
 ) -> None:
     assert command("brought", *module("Baked", classes=2)) == 1
     out, err = capsys.readouterr()
-    assert out == "" and "\nerror: brought: no TorchScript answers as the network does" in err
+    assert out == "" and "\nerror: brought: no TorchScript file answers as the network does" in err
 
     def fail(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(new, "write_atomically", fail)
-    assert command("brought", *module("INSTANCE")) == 1
+    monkeypatch.setattr(creation, "write_atomically", fail)
+    assert command("brought", *module("INSTANCE")) == 2
     assert (
         "recipes/brought.py cannot be written (No space left on device); nothing was published"
         in capsys.readouterr().err
@@ -399,22 +407,21 @@ def test_a_failure_leaves_nothing_behind(
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["models", "recipes"]
 
 
-def test_a_repository_of_somebody_else_s_gets_no_recipe(tmp_path: Path) -> None:
-    arguments = new_flags.parser().parse_args(["x", "--module", "a.py:B", "--repository", str(tmp_path)])
-    assert new.recipe_path(arguments) is None
-    assert (
-        new.recipe_path(new_flags.parser().parse_args(["x", "--module", "a.py:B"]))
-        == ROOT / "tools" / "recipes" / "x.py"
-    )
+def test_another_repository_gets_no_recipe(tmp_path: Path) -> None:
+    assert Options("x", repository=tmp_path).recipe_path is None
+    assert Options("x").recipe_path == ROOT / "tools" / "recipes" / "x.py"
+
+
+def recipe_of(*flags: str) -> Imported:
+    """The recipe that a command line describes."""
+    return new._recipe(new._parser().parse_args(["x", *flags]))
 
 
 def test_paths_within_the_repository_are_kept_relative() -> None:
-    arguments = new_flags.parser().parse_args(["x", *module("INSTANCE")])
-    assert new_flags.recipe_from(arguments).module == "tests/unit/networks.py:INSTANCE"
-    assert not new_flags.recipe_from(arguments).default
-    assert new_flags.kept("/elsewhere/net.pt") == "/elsewhere/net.pt"
+    recipe = recipe_of(*module("INSTANCE"))
+    assert recipe.module == "tests/unit/networks.py:INSTANCE" and not recipe.default
+    assert recipe_of("--torchscript", "/elsewhere/net.pt").torchscript == "/elsewhere/net.pt"
 
 
-def test_what_lies_in_tools_is_made_by_make_build() -> None:
-    flags = ["x", "--module", str(ROOT / "tools" / "recipes" / "mnist_mlp.py:SimpleNN")]
-    assert new_flags.recipe_from(new_flags.parser().parse_args(flags)).default
+def test_what_lies_in_tools_is_built_by_make_build() -> None:
+    assert recipe_of("--module", str(ROOT / "tools" / "recipes" / "mnist_mlp.py:SimpleNN")).default

@@ -66,7 +66,7 @@ def test_a_version_of_a_pipeline_is_a_manifest_with_both_accuracies(
     assert manifest["steps"]["digit_image"] == versions("digit_image", scratch_repository)[-1]
     assert "file" not in manifest and manifest["test_images"] == 360
     out = capsys.readouterr().out
-    assert f"digit_image_bytes version 70: test accuracy {manifest['accuracy']:.2%} of 360 images" in out
+    assert f"digit_image_bytes version 70: test accuracy {manifest['accuracy']:.2%} on 360 images" in out
     assert f"; mnist_mlp: {manifest['classifier_accuracy']:.2%}" in out
     assert len(list((tmp_path / "samples" / "digit_image_bytes").rglob("*.png"))) == 50
 
@@ -123,7 +123,7 @@ def test_a_member_without_a_version_is_named_with_the_command(
     for version in versions("digit_prepare", scratch_repository):
         shutil.rmtree(version_path("digit_prepare", version, scratch_repository))
     assert run("digit_image") == 2
-    assert "digit_prepare has no version, and a pipeline needs it; run `python -m tools.export digit_prepare`" in (
+    assert "digit_prepare has no version, but a pipeline needs one; run `python -m tools.export digit_prepare`" in (
         capsys.readouterr().err
     )
     with pytest.raises(RepositoryError, match="digit_prepare has no version"):
@@ -152,5 +152,5 @@ def test_labels_of_their_own_must_be_the_classifier_s(scratch_repository: Path) 
 
 def test_files_of_a_python_step_that_need_others_are_refused(tmp_path: Path) -> None:
     (tmp_path / "step.py").write_text("import no_such_module")
-    with pytest.raises(ProofError, match="step.py does not stand on its own: No module named 'no_such_module'"):
+    with pytest.raises(ProofError, match="step.py cannot be imported by itself: No module named 'no_such_module'"):
         pipelines.python_step(tmp_path)

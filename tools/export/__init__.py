@@ -1,1 +1,1 @@
-"""What goes into a version's folder, and what it must show before it is published."""
+"""Export: a model prepared (trained, imported, composed), proven and published as a version."""

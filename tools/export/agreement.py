@@ -1,6 +1,6 @@
-"""What two answers must share, or one answer and config.pbtxt: shapes, dtypes, values, and rows that do not mix.
+"""What two answers must share, or an answer and config.pbtxt: shapes, dtypes, values, and independent rows.
 
-`tools.proving.proof` asks it of an exported file and the eager network, `tools.importing.trial` of a network alone.
+`tools.export.proof` compares a TorchScript file with the eager network; `tools.new.trial` checks a network alone.
 """
 
 from collections.abc import Sequence
@@ -13,41 +13,41 @@ from tools.contract import Value, torch_dtype
 
 # Freezing may reorder additions: float32 sums then differ in their last bits.
 TOLERANCE = 1e-5
-# The kernels for one row and for many add in different orders, so this is wider; rows that mix differ by far more.
+# Kernels for one row and for many add in different orders, so this is wider; rows that mix differ by far more.
 BATCH_TOLERANCE = 1e-3
 
 
 class ProofError(ToolError):
-    """The exported model must not be served; the message says what differed."""
+    """The model must not be served; the message says what was expected and what came."""
 
     exit_code = 1
 
 
 class UnservableError(ProofError):
-    """A network gives or does what cannot be served, however it is called."""
+    """The network cannot be served, with or without batches, so that there is no point in trying the other way."""
 
 
 def described(value: Value) -> str:
-    """Shape and dtype in words, for messages."""
+    """Format shape and dtype for a message."""
     return f"[{len(value)}] of str" if isinstance(value, list) else f"{list(value.shape)} {value.dtype}"
 
 
-def distance(one: Value, other: Value) -> float:
-    """The largest absolute difference of two values of one shape; 0 for the same texts, infinite for others."""
-    if isinstance(one, list) or isinstance(other, list):
-        return 0.0 if one == other else float("inf")
-    return float((one.double() - other.double()).abs().max()) if one.numel() else 0.0
+def distance(expected: Value, actual: Value) -> float:
+    """Largest absolute difference of two values of one shape; for texts 0 if equal, else infinity."""
+    if isinstance(expected, list) or isinstance(actual, list):
+        return 0.0 if expected == actual else float("inf")
+    return float((expected.double() - actual.double()).abs().max()) if expected.numel() else 0.0
 
 
-def close(one: Value, other: Value, tolerance: float) -> bool:
+def is_close(expected: Value, actual: Value, tolerance: float) -> bool:
     """Whether two values of one shape are equal up to a relative and absolute tolerance; NaN equals NaN."""
-    if isinstance(one, list) or isinstance(other, list):
-        return one == other
-    return torch.allclose(one.double(), other.double(), rtol=tolerance, atol=tolerance, equal_nan=True)
+    if isinstance(expected, list) or isinstance(actual, list):
+        return expected == actual
+    return torch.allclose(expected.double(), actual.double(), rtol=tolerance, atol=tolerance, equal_nan=True)
 
 
 def check_output(spec: TensorSpec, value: Value, batch: int) -> None:
-    """Dtype and shape of an output are those of config.pbtxt."""
+    """Raise ProofError unless an output has the dtype and shape of config.pbtxt; batch 0 for no batch dimension."""
     is_text = isinstance(value, list)
     if is_text != (spec.datatype == "STRING") or (not isinstance(value, list) and value.dtype != torch_dtype(spec)):
         returned = "List[str]" if isinstance(value, list) else str(value.dtype)
@@ -59,28 +59,28 @@ def check_output(spec: TensorSpec, value: Value, batch: int) -> None:
         raise ProofError(f"{spec.name}: config.pbtxt says {expected} at batch {batch}, the model returns {shape}")
 
 
-def check_close(spec: TensorSpec, expected: Value, found: Value, batch: int, tolerance: float = TOLERANCE) -> float:
-    """Two outputs are equal up to rounding; returns their largest absolute difference."""
-    if described(expected) != described(found):
+def check_close(spec: TensorSpec, expected: Value, actual: Value, batch: int, tolerance: float = TOLERANCE) -> float:
+    """Raise ProofError unless TorchScript's output equals eager's up to rounding; returns the largest difference."""
+    if described(expected) != described(actual):
         raise ProofError(
-            f"{spec.name}: TorchScript returns {described(found)} at batch {batch}, eager {described(expected)}"
+            f"{spec.name}: TorchScript returns {described(actual)} at batch {batch}, eager {described(expected)}"
         )
-    worst = distance(expected, found)
-    if not close(expected, found, tolerance):
+    worst = distance(expected, actual)
+    if not is_close(expected, actual, tolerance):
         raise ProofError(
             f"{spec.name}: TorchScript differs from eager by {worst:g} at batch {batch} (limit {tolerance:g})"
         )
     return worst
 
 
-def check_rows_apart(
+def check_rows_independent(
     outputs: Sequence[TensorSpec], alone: Sequence[Value], together: Sequence[Value], batch: int, tolerance: float
 ) -> None:
-    """A row gets the same answer alone as in a batch: Triton puts the requests of different callers together."""
-    for spec, one, row in zip(outputs, alone, together, strict=True):
-        if not close(one, row, tolerance):
+    """Raise ProofError unless a row gets the same answer alone as in a batch, where it may meet another's requests."""
+    for spec, expected, row in zip(outputs, alone, together, strict=True):
+        if not is_close(expected, row, tolerance):
             raise ProofError(
-                f"{spec.name}: a row's answer depends on its batch: it differs by {distance(one, row):g} between a "
-                f"batch of 1 and one of {batch} (limit {tolerance:g}); set max_batch_size to 0, or make rows "
+                f"{spec.name}: a row's answer depends on its batch: it differs by {distance(expected, row):g} between "
+                f"a batch of 1 and one of {batch} (limit {tolerance:g}); set max_batch_size to 0, or make rows "
                 "independent"
             )

@@ -1,156 +1,179 @@
-"""From a network to a proven TorchScript file: scripted, or traced where that gives none that answers as it does."""
+"""From an imported network to a proven TorchScript file: scripted, or traced if scripting gives no faithful file.
+
+`tools.export` uses it for recipes of the kind `Imported`; `tools.new` uses it for a first version and its first call.
+"""
 
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 from tools import torchscript
-from tools.contract import Value
-from tools.export import proof
+from tools.backends.pytorch import binding
+from tools.contract import Value, read_contract
+from tools.export import imported_network, proof
+from tools.export.adapter import (
+    Adapter,
+    call_for,
+    examples,
+    forward_source,
+    is_servable,
+    positional_source,
+)
 from tools.export.agreement import ProofError
-from tools.export.calling import Served, forward_source, is_plain, passing_source
+from tools.export.publication import Evidence
+from tools.recipes import Imported
+from tools.repository import MODEL_FILE, as_triton_json, read_config
 
-# A module to write, and the places in Python where tracing fixed what was decided for an example.
-Made = tuple[nn.Module, list[str]]
-OWN = "aten|prim|prepacked|quantized|onednn|mkldnn|mkldnn_prepacked|static"
+_EXAMPLE_BATCH = 2  # With one row, what tracing fixes by accident looks right more often.
+# Namespaces of operators that every libtorch has.
+_BUILT_IN = frozenset(["aten", "prim", "prepacked", "quantized", "onednn", "mkldnn", "mkldnn_prepacked", "static"])
+# What is written, and the lines of Python at which tracing fixed a decision.
+_Made = tuple[nn.Module, list[str]]
 
 
 @dataclass(frozen=True)
-class Target:
-    """What a file is to be: of which model, where, and how near to eager with which shapes (see `prove_same`)."""
-
+class _Target:
     model: str
+    recipe: Imported
     repository: Path
     file: Path
-    tolerance: float
-    dims: Sequence[Mapping[str, tuple[int, ...]]]
 
 
-def convert(served: Served, values: Sequence[Value], target: Target) -> dict[str, Any]:
-    """Write the first file that answers as the network does.
-
-    Args:
-        served: the network.
-        values: an example of its inputs.
-        target: what to write.
-
-    Returns:
-        The method, its largest difference from eager, what tracing fixed, and why other methods were passed over.
+def fill_imported(model: str, recipe: Imported, repository: Path, folder: Path) -> Evidence:
+    """Write and prove an imported network.
 
     Raises:
-        ProofError: there is no such file.
+        ProofError: no method gives a file that answers as the network does.
+        RecipeError: the network cannot be loaded.
     """
-    passed_over: dict[str, str] = {}
-    for name, attempt in attempts(served, values, target):
-        try:
-            # What libraries warn of when they are scripted, the proofs find out.
-            with warnings.catch_warnings(action="ignore", category=UserWarning):
-                difference, fixed = attempt()
-        except ProofError as error:
-            passed_over.setdefault(str(error), name)
-            continue
-        reasons = {name: reason for reason, name in passed_over.items()}
-        return {"method": name, "max_abs_difference": difference, "fixed": fixed, "passed_over": reasons}
-    told = "; ".join(f"{name}: {reason}" for reason, name in passed_over.items())
-    raise ProofError(
-        f"no TorchScript answers as the network does. {told}. Write forward in what TorchScript knows, and let sizes "
-        "come from tensors: x.flatten(1) rather than numbers that Python keeps"
+    network = imported_network.load(recipe)
+    adapter = adapter_for(network, model, recipe, repository)
+    values = example_values(adapter, model, recipe, repository)
+    # Libraries warn when they are scripted; whatever matters, the proofs notice.
+    with warnings.catch_warnings(action="ignore", category=UserWarning):
+        method, difference, fixed, passed_over = _convert(
+            adapter, values, _Target(model, recipe, repository, folder / MODEL_FILE)
+        )
+    return Evidence(
+        imported=imported_network.sources(recipe),
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        method=method,
+        max_abs_difference=difference,
+        fixed=fixed,
+        passed_over=passed_over,
     )
 
 
-def attempts(
-    served: Served, values: Sequence[Value], target: Target
-) -> Iterator[tuple[str, Callable[[], tuple[float, list[str]]]]]:
-    """Ways to write a network, by name, the preferred one first.
+def adapter_for(network: nn.Module, model: str, recipe: Imported, repository: Path) -> Adapter:
+    """Adapt a network to the inputs in config.pbtxt."""
+    contract = read_contract(model, repository)
+    call = call_for(network, [spec.name for spec in contract.inputs], recipe.squeezed)
+    return Adapter(network, call, contract.batched)
 
-    Detectors sort what they find, so that last digits change the order: hence those that do not fold.
+
+def input_names(adapter: Adapter, model: str, repository: Path) -> tuple[str, ...]:
+    """List the inputs in config.pbtxt in the order of the served file's arguments."""
+    names = [spec.name for spec in read_contract(model, repository).inputs]
+    return binding.order(names, adapter.call.names)
+
+
+def output_places(model: str, repository: Path) -> dict[str, int]:
+    """Map the outputs in config.pbtxt to their places in the tuple that `forward` returns."""
+    config = as_triton_json(read_config(model, repository=repository))
+    return {output.name: output.index for output in binding.bind_outputs(config)}
+
+
+def example_values(adapter: Adapter, model: str, recipe: Imported, repository: Path) -> list[Value]:
+    """Draw a random input that config.pbtxt admits, in the order of the served file's arguments."""
+    specs = proof.shaped(read_contract(model, repository).inputs, recipe.dims)[0]
+    ordered = [specs[name] for name in input_names(adapter, model, repository)]
+    return examples(ordered, _EXAMPLE_BATCH if adapter.batched else 0)
+
+
+def is_quantized(network: nn.Module) -> bool:
+    """Whether a network computes in int8, which only CPUs support."""
+    if isinstance(network, torch.jit.ScriptModule):
+        return "quantized::" in str(network.inlined_graph)
+    return any(".quantized" in type(module).__module__ for module in network.modules())
+
+
+def _convert(
+    adapter: Adapter, values: Sequence[Value], target: _Target
+) -> tuple[str, float, list[str], dict[str, str]]:
+    """Write the first file that answers as the network does.
+
+    Returns:
+        The method, its largest difference from eager, the lines that tracing fixed, and why others were passed over.
     """
-    for name, method in (("scripted", scripted), ("traced", traced)):
-        made: list[Made] = []
-
-        def folded(method: Method = method, made: list[Made] = made) -> tuple[float, list[str]]:
-            made.append(make(method, served, values))
-            return prove(made[0][0], True, served, values, target), made[0][1]
-
-        def unfolded(made: list[Made] = made) -> tuple[float, list[str]]:
-            return prove(made[0][0], False, served, values, target), made[0][1]
-
-        yield name, folded
-        if made:
-            yield f"{name}, not folded", unfolded
-
-
-Method = Callable[[Served, Sequence[Value]], Made]
+    failures: dict[str, str] = {}
+    for name, write in (("scripted", _script), ("traced", _trace)):
+        try:
+            module, fixed = _make(write, adapter, values)
+        except ProofError as error:
+            failures.setdefault(str(error), name)
+            continue
+        # Detectors sort their results: folding changes last digits and with them the order.
+        for method, fold in ((name, True), (f"{name}, not folded", False)):
+            try:
+                difference = _prove(module, fold, adapter, values, target)
+            except ProofError as error:
+                failures.setdefault(str(error), method)
+            else:
+                return method, difference, fixed, {other: reason for reason, other in failures.items()}
+    reasons = "; ".join(f"{method}: {reason}" for reason, method in failures.items())
+    raise ProofError(
+        f"no TorchScript file answers as the network does. {reasons}. Write forward in the subset of Python that "
+        "TorchScript supports, and take sizes from tensors: x.flatten(1) instead of a number that Python has computed"
+    )
 
 
 @torch.inference_mode()
-def make(method: Method, served: Served, values: Sequence[Value]) -> Made:
-    """A module by one method.
-
-    Raises:
-        ProofError: it cannot express the network.
-    """
+def _make(write: Callable[[Adapter, Sequence[Value]], _Made], adapter: Adapter, values: Sequence[Value]) -> _Made:
     try:
-        return method(served, values)
+        return write(adapter, values)
     except Exception as error:  # torch raises many kinds, and a user's code any.
         raise ProofError(f"cannot be written as TorchScript: {str(error).strip()}") from error
 
 
-def scripted(served: Served, values: Sequence[Value]) -> Made:
-    """The network itself, behind a `forward` of ours where its own cannot be called by Triton."""
-    returned = served.answer(*values)
-    if served.call.direct and is_plain(returned, served.batched):
-        return torchscript.script(served.network), []
-    return torchscript.wrap(served.network, forward_source(served.call, values, returned, served.batched)), []
+def _script(adapter: Adapter, values: Sequence[Value]) -> _Made:
+    returned = adapter.call_network(*values)
+    if adapter.call.is_direct and is_servable(returned, adapter.batched):
+        return torchscript.script(adapter.network), []
+    source = forward_source(adapter.call, values, returned, adapter.batched)
+    return torchscript.wrap(adapter.network, source), []
 
 
-def traced(served: Served, values: Sequence[Value]) -> Made:
-    """What the network did with these values, in the form in which it is served."""
-    recorded, fixed = torchscript.trace(served, values)
-    return torchscript.wrap(recorded, passing_source(served.call)), fixed
+def _trace(adapter: Adapter, values: Sequence[Value]) -> _Made:
+    recorded, fixed = torchscript.trace(adapter, values)
+    return torchscript.wrap(recorded, positional_source(adapter.call)), fixed
 
 
-def prove(module: nn.Module, fold: bool, served: Served, values: Sequence[Value], target: Target) -> float:
-    """Write a module and prove it; its largest difference from eager.
-
-    Raises:
-        ProofError: it must not be served.
-    """
-    proof.prove_scriptable(module, target.file, target.model, fold)
+def _prove(module: nn.Module, fold: bool, adapter: Adapter, values: Sequence[Value], target: _Target) -> float:
+    model, recipe, repository = target.model, target.recipe, target.repository
+    proof.prove_scriptable(module, target.file, model, fold)
     loaded = torchscript.load(target.file)
-    proof.prove_device(loaded, target.model, target.repository)
-    prove_operators(loaded, target.model)
-    prove_plain(loaded, values, target.model, served.batched)
-    return proof.prove_same(served, target.file, target.model, target.repository, target.tolerance, target.dims)
+    proof.prove_device(loaded, model, repository)
+    _prove_operators(loaded, model)
+    _prove_outputs(loaded, values, model, adapter.batched)
+    return proof.prove_same(adapter, target.file, model, repository, recipe.tolerance, recipe.dims)
 
 
 @torch.inference_mode()
-def prove_plain(module: nn.Module, values: Sequence[Value], model: str, batched: bool) -> None:
-    """The file returns what Triton can serve, and nothing besides.
-
-    Raises:
-        ProofError: a None or a nested tuple is in it, as where only eager mode leaves them out.
-    """
-    if not is_plain(module(*values), batched):
-        raise ProofError(f"{model} returns more as TorchScript than as Python (None, or tuples within tuples)")
+def _prove_outputs(module: nn.Module, values: Sequence[Value], model: str, batched: bool) -> None:
+    # In TorchScript, None and nested tuples may appear that eager mode leaves out.
+    if not is_servable(module(*values), batched):
+        raise ProofError(f"{model} returns more as TorchScript than in Python (None, or nested tuples)")
 
 
-def prove_operators(module: torch.jit.ScriptModule, model: str) -> None:
-    """The file needs no operators but torch's own.
-
-    Raises:
-        ProofError: it names others, which a server would have to load first.
-    """
+def _prove_operators(module: torch.jit.ScriptModule, model: str) -> None:
     used = set(re.findall(r"= (\w+)(::\w+)", str(module.inlined_graph)))
-    foreign = sorted(space + name for space, name in used if space not in OWN.split("|"))
-    if foreign:
+    if foreign := sorted(space + name for space, name in used if space not in _BUILT_IN):
         raise ProofError(
-            f"{model} needs the operator {foreign[0]}, which is none of torch's own; a server finds it only with its "
-            "library in LD_PRELOAD, and the embedded one not at all"
+            f"{model} needs the operator {foreign[0]}, which is not one of torch's own; tritonserver finds it only "
+            "with its library in LD_PRELOAD, and the embedded server not at all"
         )

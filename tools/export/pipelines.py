@@ -1,6 +1,6 @@
-"""Ensembles without a server: what they are made of, and what their members answer one after the other.
+"""Ensembles without a server: their members, and the composition of what the members compute.
 
-Export measures a pipeline's accuracy with this, through the very files that it serves.
+Export measures a pipeline's accuracy this way, with the files that it serves.
 """
 
 import importlib.util
@@ -27,16 +27,16 @@ from tools.repository import MODEL_FILE, REPOSITORY, RepositoryError, read_confi
 
 Arrays = Mapping[str, Array]
 Run = Callable[[Arrays], Arrays]
-Alone = Callable[[str, Path], Run]  # A model that is no ensemble, and its repository, to what answers for it.
+Alone = Callable[[str, Path], Run]  # From a model that is not an ensemble, and its repository, to its function.
 
 
 def members(model: str, repository: Path = REPOSITORY) -> list[str]:
-    """The models that an ensemble consists of, in its config's order; none for any other model."""
+    """List the members of an ensemble in its config's order; empty for any other model."""
     return [step.model_name for step in read_config(model, repository=repository).ensemble_scheduling.step]
 
 
 def all_members(model: str, repository: Path = REPOSITORY) -> list[str]:
-    """The same with the members of members, those first that others need."""
+    """List the members of an ensemble, and theirs, each before the models that need it."""
     every: list[str] = []
     for member in members(model, repository):
         every += [*all_members(member, repository), member]
@@ -44,65 +44,64 @@ def all_members(model: str, repository: Path = REPOSITORY) -> list[str]:
 
 
 def in_order(models: list[str], repository: Path = REPOSITORY) -> list[str]:
-    """Models so that none comes before one that it needs: their order as it is, ensembles after their members."""
-    return sorted(models, key=lambda model: depth(model, repository))
+    """Sort models so that ensembles follow their members; otherwise their order is kept."""
+    return sorted(models, key=lambda model: _depth(model, repository))
 
 
-def depth(model: str, repository: Path) -> int:
-    """0 for a model that needs no other one, and one more than its deepest member for an ensemble."""
+def _depth(model: str, repository: Path) -> int:
+    # 0 for a model by itself; for an ensemble one more than its deepest member.
     if not isinstance(recipes.load(model), Pipeline):
         return 0
-    return 1 + max((depth(member, repository) for member in members(model, repository)), default=0)
+    return 1 + max((_depth(member, repository) for member in members(model, repository)), default=0)
 
 
 def classifier_of(model: str, repository: Path = REPOSITORY) -> str:
-    """The one member of an ensemble that is trained.
+    """Find the one member of an ensemble that is trained.
 
     Raises:
         RecipeError: there is none, or more than one.
     """
-    trained = [each for each in all_members(model, repository) if isinstance(recipes.load(each), Recipe)]
+    trained = [name for name in all_members(model, repository) if isinstance(recipes.load(name), Recipe)]
     if len(trained) != 1:
         raise RecipeError(f"{model}: expected one trained model among its members, got {', '.join(trained) or 'none'}")
     return trained[0]
 
 
 def data_of(model: str, repository: Path = REPOSITORY) -> ImageData:
-    """The data that an ensemble's classifier was trained and tested on."""
+    """Load the data that an ensemble's classifier was trained and tested on."""
     classifier = classifier_of(model, repository)
     manifest = read_manifest(classifier, newest(classifier, repository), repository)
     return datasets.load(manifest["data"]["name"])
 
 
 def newest(model: str, repository: Path = REPOSITORY) -> int:
-    """The version that an ensemble would use.
+    """Return the newest version of a model, which an ensemble would use.
 
     Raises:
         RepositoryError: there is none.
     """
     published = versions(model, repository)
     if not published:
-        raise RepositoryError(f"{model} has no version, and a pipeline needs it; run `python -m tools.export {model}`")
+        raise RepositoryError(f"{model} has no version, but a pipeline needs one; run `python -m tools.export {model}`")
     return published[-1]
 
 
 def outdated(repository: Path = REPOSITORY) -> list[str]:
-    """Published pipelines that were proven with older versions of their members than they use now."""
-    # A repository of somebody's own need not hold them.
+    """List published pipelines that were proven with older versions of their members than they use now."""
+    # A repository other than this one's need not hold them.
     published = [name for name in recipes.names() if versions(name, repository)]
     pipelines = [name for name in published if isinstance(recipes.load(name), Pipeline)]
-    return [name for name in in_order(pipelines, repository) if not fresh(name, repository)]
+    return [name for name in in_order(pipelines, repository) if not _is_current(name, repository)]
 
 
-def fresh(model: str, repository: Path) -> bool:
-    """Whether a pipeline's manifest names the versions of its members that are the newest now."""
-    stated = read_manifest(model, newest(model, repository), repository).get("steps", {})
+def _is_current(model: str, repository: Path) -> bool:
+    proven = read_manifest(model, newest(model, repository), repository).get("steps", {})
     now = {member: max(versions(member, repository), default=0) for member in all_members(model, repository)}
-    return bool(stated == now)
+    return bool(proven == now)
 
 
 class Composition:
-    """A model with all that it needs, called as the server would call it: arrays by name, batch first."""
+    """A model with its members, called as the server would call it: arrays by name, batch dimension first."""
 
     def __init__(self, model: str, repository: Path = REPOSITORY, alone: Alone | None = None) -> None:
         self.config = read_config(model, repository=repository)
@@ -110,14 +109,13 @@ class Composition:
             (Composition(step.model_name, repository, alone), dict(step.input_map), dict(step.output_map))
             for step in self.config.ensemble_scheduling.step
         ]
-        self.run: Run = self.run_steps if self.steps else (alone or single)(model, repository)
+        self._run: Run = self._run_steps if self.steps else (alone or _single)(model, repository)
 
     def __call__(self, inputs: Arrays) -> Arrays:
-        """All outputs for all inputs."""
-        return self.run(inputs)
+        """Compute all outputs."""
+        return self._run(inputs)
 
-    def run_steps(self, inputs: Arrays) -> Arrays:
-        """What an ensemble's members make of its inputs, one after the other."""
+    def _run_steps(self, inputs: Arrays) -> Arrays:
         tensors = dict(inputs)
         for step, takes, gives in self.steps:
             outputs = step({name: tensors[tensor] for name, tensor in takes.items()})
@@ -125,23 +123,21 @@ class Composition:
         return {output.name: tensors[output.name] for output in self.config.output}
 
 
-def single(model: str, repository: Path) -> Run:
-    """The newest version of a model that is no ensemble."""
+def _single(model: str, repository: Path) -> Run:
     folder = version_path(model, newest(model, repository), repository)
     if (folder / MODEL_FILE).is_file():
-        return script(folder, model, repository)
+        return _script(folder, model, repository)
     run: Run = python_step(folder).run
     return run
 
 
-def script(folder: Path, model: str, repository: Path) -> Run:
-    """A TorchScript file as a function of arrays."""
+def _script(folder: Path, model: str, repository: Path) -> Run:
     module = torchscript.load(folder / MODEL_FILE)
-    return bound(module, module, model, repository)
+    return array_function(module, module, model, repository)
 
 
-def bound(network: nn.Module, module: torch.jit.ScriptModule, model: str, repository: Path) -> Run:
-    """A network as a function of arrays, its inputs and outputs in the order of a TorchScript file of it."""
+def array_function(network: nn.Module, module: torch.jit.ScriptModule, model: str, repository: Path) -> Run:
+    """Turn a network into a function of arrays, with inputs and outputs in the order of its TorchScript file."""
     inputs, outputs = proof.prove_signature(module, model, repository)
 
     def run(arrays: Arrays) -> Arrays:
@@ -152,22 +148,22 @@ def bound(network: nn.Module, module: torch.jit.ScriptModule, model: str, reposi
 
 
 def python_step(folder: Path) -> Any:
-    """The `Step` of a version folder for the Python backend, made as its adapter makes it.
+    """Load the `Step` in a version folder for the Python backend, as its adapter does.
 
     Raises:
-        ProofError: the files do not stand on their own.
+        ProofError: the files need something that is not in the folder.
     """
     try:
-        with importing_from(folder):
-            module = load_module("step", folder / "step.py")
+        with _importing_from(folder):
+            module = _load_module("step", folder / "step.py")
             return module.Step(str(folder))
     except (ImportError, AttributeError, OSError, SyntaxError) as error:
-        raise proof.ProofError(f"{folder / 'step.py'} does not stand on its own: {error}") from error
+        raise proof.ProofError(f"{folder / 'step.py'} cannot be imported by itself: {error}") from error
 
 
 @contextmanager
-def importing_from(folder: Path) -> Iterator[None]:
-    """Let modules be imported from a folder in the block; afterwards nobody else finds them there."""
+def _importing_from(folder: Path) -> Iterator[None]:
+    # Afterwards, nobody else must find these modules.
     before = set(sys.modules)
     sys.path.insert(0, str(folder))
     try:
@@ -179,12 +175,11 @@ def importing_from(folder: Path) -> Iterator[None]:
                 del sys.modules[name]
 
 
-def load_module(name: str, path: Path) -> ModuleType:
-    """A module from a file, kept out of sys.modules."""
+def _load_module(name: str, path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
-    # Bytecode beside the source would become a part of the version.
+    # Bytecode next to the source would become part of the version.
     before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
         spec.loader.exec_module(module)
@@ -194,32 +189,32 @@ def load_module(name: str, path: Path) -> ModuleType:
 
 
 def picture(pixels: Array) -> Image.Image:
-    """Uint8 [H, W, C] as an image."""
+    """Convert uint8 [H, W, C] to an image."""
     return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
 
 
 def png(pixels: Array) -> bytes:
-    """Uint8 [H, W, C] as a PNG file."""
+    """Encode uint8 [H, W, C] as a PNG file."""
     stream = io.BytesIO()
     picture(pixels).save(stream, "PNG")
     return stream.getvalue()
 
 
 def predictions(model: str, data: ImageData, repository: Path = REPOSITORY) -> Labels:
-    """The class that a pipeline gives each test image: int64 [N]."""
+    """Predict the class of each test image with a pipeline: int64 [N]."""
     composed, contract = Composition(model, repository), read_contract(model, repository)
     (wanted,) = contract.inputs
     files = wanted.datatype == "STRING"
-    inputs = np.array([[png(each)] for each in data.test_images], np.object_) if files else data.test_images
-    parts = range(0, len(inputs), contract.max_batch_size)
-    answers = [composed({wanted.name: inputs[start : start + contract.max_batch_size]}) for start in parts]
+    inputs = np.array([[png(image)] for image in data.test_images], np.object_) if files else data.test_images
+    starts = range(0, len(inputs), contract.max_batch_size)
+    answers = [composed({wanted.name: inputs[start : start + contract.max_batch_size]}) for start in starts]
     return np.concatenate([classes_of(answer, data.classes) for answer in answers])
 
 
 def classes_of(outputs: Arrays, classes: Sequence[str]) -> Labels:
-    """The class that answers name: a pipeline's by index or by label, a classifier's by its largest logit; int64 [N].
+    """Read the predicted classes from outputs: a pipeline's INDEX or LABEL, a classifier's largest logit; int64 [N].
 
-    Labels that are none of the classes, as a server's may be, count as class -1.
+    Labels that are not among the classes give class -1.
     """
     if "INDEX" in outputs:
         return outputs["INDEX"][:, 0].astype(np.int64)

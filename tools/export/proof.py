@@ -1,6 +1,6 @@
-"""What an exported file must show before it is published: it is what was trained, and what config.pbtxt promises.
+"""The proofs of an exported file before it is published: it equals the eager network and fulfils config.pbtxt.
 
-Each check raises ProofError with what was expected and what came; nothing here writes into the repository.
+Each raises ProofError with what was expected and what came; none writes into the repository.
 """
 
 import re
@@ -17,20 +17,27 @@ from tritonclient.grpc.model_config_pb2 import ModelInstanceGroup
 from clients.contract import Contract, TensorSpec
 from tools import torchscript
 from tools.backends.pytorch import binding
-from tools.contract import Value, example_value, read_contract
-from tools.export.agreement import BATCH_TOLERANCE, check_close, check_output, check_rows_apart, described
-from tools.export.agreement import TOLERANCE as TOLERANCE
+from tools.contract import Value, read_contract
+from tools.export.adapter import examples
+from tools.export.agreement import (
+    BATCH_TOLERANCE,
+    TOLERANCE,
+    check_close,
+    check_output,
+    check_rows_independent,
+    described,
+)
 from tools.export.agreement import ProofError as ProofError
 from tools.repository import REPOSITORY, as_triton_json, config_path, read_config
 
-BATCH_SIZES = (1, 2, 3, 7)
+_BATCH_SIZES = (1, 2, 3, 7)
 
 
 def prove_scriptable(network: nn.Module, path: Path, model: str, fold: bool = True) -> None:
-    """TorchScript can express the network; writes it to the path, as `torchscript.save` does.
+    """Write a network to a TorchScript file.
 
     Raises:
-        ProofError: it cannot, with torch's message, which says which line.
+        ProofError: TorchScript cannot express it; the message says which line.
     """
     try:
         torchscript.save(network, path, fold)
@@ -41,10 +48,10 @@ def prove_scriptable(network: nn.Module, path: Path, model: str, fold: bool = Tr
 def prove_signature(
     module: torch.jit.ScriptModule, model: str, repository: Path = REPOSITORY
 ) -> tuple[binding.Inputs, tuple[binding.Output, ...]]:
-    """Inputs and outputs bind to `forward` by the rules that the server will use.
+    """Bind inputs and outputs in config.pbtxt to `forward`, by the rules of the server.
 
     Raises:
-        ProofError: names, counts or data types do not fit.
+        ProofError: names, counts or data types do not match.
     """
     forward: Any = module.forward  # a ScriptMethod, whatever torch's annotations say
     config = as_triton_json(read_config(model, repository=repository))
@@ -60,7 +67,7 @@ def prove_signature(
 
 
 def prove_device(module: torch.jit.ScriptModule, model: str, repository: Path = REPOSITORY) -> None:
-    """No instance is to run on a device for which the file's operators do not exist.
+    """Prove that no instance runs on a device that lacks the file's operators.
 
     Raises:
         ProofError: quantized operators would run on a GPU.
@@ -71,7 +78,7 @@ def prove_device(module: torch.jit.ScriptModule, model: str, repository: Path = 
     if quantized and (on_gpu or not config.instance_group):
         raise ProofError(
             f"{config_path(model, repository=repository)}: instance groups may run on a GPU, but {quantized[0]} exists "
-            "for the CPU only; set `kind: KIND_CPU`"
+            "only for the CPU; set `kind: KIND_CPU`"
         )
 
 
@@ -83,18 +90,18 @@ def prove_same(
     tolerance: float = TOLERANCE,
     dims: Sequence[Mapping[str, tuple[int, ...]]] = (),
 ) -> float:
-    """The file answers as the eager network does, at several batch sizes, with the shapes of config.pbtxt.
+    """Prove that a file answers as the eager network does, at several batch sizes, with the shapes of config.pbtxt.
 
     Args:
-        network: the eager one.
+        network: the eager network.
         path: the TorchScript file.
         model: its name.
         repository: where its config.pbtxt is.
-        tolerance: how far the two may be apart, relative and absolute.
-        dims: shapes by input to try where config.pbtxt leaves dims open, one after the other.
+        tolerance: how far the two may differ, relative and absolute.
+        dims: sets of shapes by input to try where config.pbtxt leaves dims variable.
 
     Returns:
-        The largest absolute difference that was seen.
+        The largest absolute difference.
 
     Raises:
         ProofError: values, shapes or dtypes differ.
@@ -105,49 +112,48 @@ def prove_same(
     places = [output.index for output in outputs]
     worst = 0.0
     for specs in shaped(contract.inputs, dims):
-        ordered = [specs[name] for name in inputs.names]
-        for batch, seed in trials(contract):
-            worst = max(worst, compare(network, module, contract, ordered, places, batch, seed, tolerance))
+        for batch, seed in _trials(contract):
+            values = examples([specs[name] for name in inputs.names], batch, seed)
+            worst = max(worst, _compare(network, module, contract, places, values, batch, tolerance))
     return worst
 
 
 def shaped(inputs: Sequence[TensorSpec], dims: Sequence[Mapping[str, tuple[int, ...]]]) -> list[dict[str, TensorSpec]]:
-    """Inputs by name, once with each of the given shapes, or once as they are."""
+    """Return the inputs by name with each of the sets of shapes, or once unchanged if there are none."""
     return [
         {spec.name: replace(spec, dims=shapes.get(spec.name, spec.dims)) for spec in inputs} for shapes in dims or [{}]
     ]
 
 
-def compare(
+def _compare(
     network: nn.Module,
     module: nn.Module,
     contract: Contract,
-    inputs: Sequence[TensorSpec],
     places: Sequence[int],
+    values: Sequence[Value],
     batch: int,
-    seed: int,
     tolerance: float,
 ) -> float:
-    """One batch of random inputs through both; returns their largest difference."""
-    generator = torch.Generator().manual_seed(seed)
-    arguments = [example_value(spec, batch, generator) for spec in inputs]
-    expected, found = (call(side, arguments, batch, contract, places) for side in (network, module))
+    expected, actual = (call(side, values, batch, contract, places) for side in (network, module))
     worst = 0.0
-    for spec, before, after in zip(contract.outputs, expected, found, strict=True):
-        check_output(spec, after, batch)
-        worst = max(worst, check_close(spec, before, after, batch, tolerance))
+    for spec, eager, scripted in zip(contract.outputs, expected, actual, strict=True):
+        check_output(spec, scripted, batch)
+        worst = max(worst, check_close(spec, eager, scripted, batch, tolerance))
     if batch > 1:
-        last = [value[-1:] for value in arguments]
-        alone = call(module, last, 1, contract, places)
-        rows = [value[-1:] for value in found]
-        check_rows_apart(contract.outputs, alone, rows, batch, max(tolerance, BATCH_TOLERANCE))
+        alone = call(module, [value[-1:] for value in values], 1, contract, places)
+        last = [value[-1:] for value in actual]
+        check_rows_independent(contract.outputs, alone, last, batch, max(tolerance, BATCH_TOLERANCE))
     return worst
 
 
 def call(
     network: nn.Module, arguments: Sequence[Value], batch: int, contract: Contract, places: Sequence[int]
 ) -> tuple[Value, ...]:
-    """Call a network with what config.pbtxt promises it; its outputs in the order of config.pbtxt."""
+    """Call a network with inputs that config.pbtxt admits; returns the outputs in the order of config.pbtxt.
+
+    Raises:
+        ProofError: it fails, or returns fewer outputs than config.pbtxt lists.
+    """
     shapes = ", ".join(map(described, arguments))
     try:
         outputs = torchscript.outputs(network, *arguments)
@@ -163,20 +169,20 @@ def call(
 
 
 def batch_sizes(contract: Contract) -> list[int]:
-    """The batch sizes to try: a few small ones and the largest, or 0 for a model that takes no batches."""
+    """List the batch sizes to try: a few small ones and the largest, or 0 for a model without batching."""
     if not contract.max_batch_size:
         return [0]
-    return sorted({size for size in BATCH_SIZES if size <= contract.max_batch_size} | {contract.max_batch_size})
+    return sorted({size for size in _BATCH_SIZES if size <= contract.max_batch_size} | {contract.max_batch_size})
 
 
-def trials(contract: Contract) -> list[tuple[int, int]]:
-    """Batch sizes and seeds of what to try: one input for each size, or several for a model that takes no batches."""
+def _trials(contract: Contract) -> list[tuple[int, int]]:
+    # Batch sizes and seeds: one input for each size, or several for a model without batching.
     sizes = batch_sizes(contract)
-    return [(0, seed) for seed in BATCH_SIZES] if sizes == [0] else [(size, size) for size in sizes]
+    return [(0, seed) for seed in _BATCH_SIZES] if sizes == [0] else [(size, size) for size in sizes]
 
 
 def prove_labels(model: str, classifier: str, repository: Path = REPOSITORY) -> None:
-    """A pipeline names the classes as its classifier does, where it has a labels.txt of its own.
+    """Prove that a pipeline's labels.txt, if it has one, equals its classifier's.
 
     Raises:
         ProofError: the two files differ.
@@ -187,7 +193,7 @@ def prove_labels(model: str, classifier: str, repository: Path = REPOSITORY) -> 
 
 
 def prove_accuracy(model: str, data: str, accuracy: float, floors: dict[str, float]) -> None:
-    """The test accuracy of the file reaches the recipe's floor for this data set.
+    """Prove that the test accuracy reaches the recipe's floor for this data set.
 
     Raises:
         ProofError: it does not.
@@ -198,7 +204,7 @@ def prove_accuracy(model: str, data: str, accuracy: float, floors: dict[str, flo
 
 
 def prove_budget(model: str, parent: str, accuracy: float, parent_accuracy: float, budget: float) -> None:
-    """A variant loses no more of its parent's test accuracy than its recipe grants.
+    """Prove that a variant loses no more of its parent's test accuracy than its recipe's budget allows.
 
     Raises:
         ProofError: it does.

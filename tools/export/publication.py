@@ -1,14 +1,16 @@
-"""Publishing a version: filled, proven, described in a manifest and renamed into place."""
+"""Publishing a version: files written and proven, described by a manifest, and renamed into place."""
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from tools.cpu_config import write_cpu_config
+from tools.datasets import ImageData
 from tools.repository import MANIFEST_FILE, REPOSITORY, held_versions, staged_version, versions
 from tools.sign.signatures import sign
 
@@ -16,7 +18,93 @@ from tools.sign.signatures import sign
 TRITON_CONTAINER = "nvcr.io/nvidia/tritonserver:26.09-py3"
 
 
-Fill = Callable[[Path], dict[str, Any]]
+@dataclass(frozen=True)
+class DataReference:
+    """The data set on which an accuracy was measured."""
+
+    name: str
+    title: str
+    stand_in: bool
+    sha256: str
+
+    @classmethod
+    def of(cls, data: ImageData) -> "DataReference":
+        """Refer to a data set in memory."""
+        return cls(data.name, data.title, data.stand_in, data.sha256)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """How a version's files were made and what was proven about them; None for whatever does not apply.
+
+    Attributes:
+        parent, teacher, prepares, classifier: models that it was made from or for.
+        sources: paths in this repository by name, of a Python step's files.
+        steps: versions of an ensemble's members.
+        imported: where the network comes from, as the recipe says, with SHA-256 of the files.
+        training: the training's settings.
+        checkpoint: name of the file with the trained weights.
+        accuracy: of the published file, on this many test images of the data set.
+        method: how an imported network became TorchScript.
+        max_abs_difference: the largest between TorchScript and eager.
+        fixed: lines of Python at which tracing fixed a decision.
+        passed_over: methods that failed, and why.
+    """
+
+    parent: str | None = None
+    parent_accuracy: float | None = None
+    teacher: str | None = None
+    prepares: str | None = None
+    sources: Mapping[str, str] | None = None
+    steps: Mapping[str, int] | None = None
+    classifier: str | None = None
+    classifier_accuracy: float | None = None
+    imported: Mapping[str, Any] | None = None
+    training: Mapping[str, Any] | None = None
+    checkpoint: str | None = None
+    data: DataReference | None = None
+    accuracy: float | None = None
+    test_images: int | None = None
+    parameters: int | None = None
+    method: str | None = None
+    max_abs_difference: float | None = None
+    fixed: list[str] | None = None
+    passed_over: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class VersionFile:
+    """A file of a version."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What manifest.json says about a version."""
+
+    model: str
+    version: int
+    evidence: Evidence
+    files: tuple[VersionFile, ...]
+
+    def document(self) -> dict[str, Any]:
+        """Return the JSON document: `file` for a single file, `files` for several, neither for an ensemble."""
+        files = [asdict(file) for file in self.files]
+        return {
+            "model": self.model,
+            "version": self.version,
+            "recipe": f"tools/recipes/{self.model}.py",
+            **{key: value for key, value in asdict(self.evidence).items() if value is not None},
+            "torch": torch.__version__,
+            "triton_container": TRITON_CONTAINER,
+            **({"file": files[0]} if len(files) == 1 else {"files": files} if files else {}),
+        }
+
+
+Fill = Callable[[Path], Evidence]  # Writes a version's files into an empty folder and proves them.
 
 
 def publish(
@@ -26,49 +114,31 @@ def publish(
     version: int | None = None,
     held: bool = False,
     private_key: Path | None = None,
-) -> dict[str, Any]:
-    """Publish what `fill` writes into an empty folder as a version of a model, with its manifest.
+) -> Manifest:
+    """Publish a version of a model with its manifest.
 
     Args:
         model: its name.
-        fill: writes the model's files, proves them, and returns what it found out.
+        fill: writes the files into an empty folder and proves them.
         repository: where the model has its folder.
-        version: a number (default: the next).
-        held: keep it from Triton until `tools.versions` promotes it.
-        private_key: sign it, before anybody sees it.
-
-    Returns:
-        The manifest, as written beside the files.
+        version: its number (default: the next).
+        held: hide it from Triton until `tools.versions` promotes it.
+        private_key: sign the version before anybody sees it.
 
     Raises:
-        ProofError: what was written must not be served; the repository is as it was.
+        ProofError: a proof failed; the repository is unchanged.
         RepositoryError: the version exists already, or the config cannot be read.
     """
     version = version or max(versions(model, repository) + held_versions(model, repository), default=0) + 1
     with staged_version(model, version, repository, held) as folder:
         evidence = fill(folder)
-        manifest = {
-            "model": model,
-            "version": version,
-            "recipe": f"tools/recipes/{model}.py",
-            **evidence,
-            "torch": torch.__version__,
-            "triton_container": TRITON_CONTAINER,
-            **fingerprint(folder),
-        }
-        (folder / MANIFEST_FILE).write_text(json.dumps(manifest, indent=2) + "\n")
+        manifest = Manifest(model, version, evidence, tuple(map(_describe, sorted(folder.iterdir()))))
+        (folder / MANIFEST_FILE).write_text(json.dumps(manifest.document(), indent=2) + "\n")
         write_cpu_config(model, repository)
         if private_key:
             sign(model, version, private_key, repository, folder)
     return manifest
 
 
-def fingerprint(folder: Path) -> dict[str, Any]:
-    """Names, sizes and SHA-256 of a version's files: `file` for the one of most models; nothing for an ensemble."""
-    files = [
-        {"name": path.name, "bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-        for path in sorted(folder.iterdir())
-    ]
-    if len(files) == 1:
-        return {"file": files[0]}
-    return {"files": files} if files else {}
+def _describe(path: Path) -> VersionFile:
+    return VersionFile(path.name, path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest())

@@ -1,7 +1,7 @@
-"""torchvision's models by name: built, described by their published weights, and in a form that Triton can serve.
+"""torchvision's models by name: built, described by their pretrained weights, and in a form that Triton can serve.
 
-Detectors take a list of images and return a list of dicts, which Triton has no types for: they are served one image
-at a time, with non-maximum suppression in plain torch in place of torchvision's C++ operator, which few servers have.
+Detectors take a list of images and return a list of dicts, for which Triton has no types: they are served one image at
+a time, with non-maximum suppression in plain torch instead of torchvision's C++ operator, which few servers have.
 """
 
 import difflib
@@ -20,26 +20,26 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from tools.recipes import Imported, RecipeError
 from tools.torchvision_import import load_torchvision
 
-# A side of the images that a model gets where its published weights do not say it.
-SIDE = 224
-DETECTOR_SIDE = 320
-CHANNELS = 3
-IMAGES = 4  # For the statistics of random weights.
+# Image sides for models whose pretrained weights do not give one.
+_SIDE = 224
+_DETECTOR_SIDE = 320
+_CHANNELS = 3
+_IMAGES = 4  # For the statistics of random weights.
 
 
 class Detections(NamedTuple):
-    """What a detector found in one image: corners in pixels, classes and how sure it is."""
+    """A detector's results for one image: boxes in pixels, classes and confidences."""
 
     boxes: Tensor
     labels: Tensor
     scores: Tensor
 
 
-class OneImage(nn.Module):
+class SingleImageDetector(nn.Module):
     """A detector for one image, float32 [3, H, W] with pixels in 0 to 1.
 
     Attributes:
-        counts_vary: for `tools.importing.trial`: how many objects are found depends on the image.
+        counts_vary: tells `tools.new.trial` that the number of results depends on the image.
     """
 
     counts_vary: bool
@@ -50,14 +50,14 @@ class OneImage(nn.Module):
         self.counts_vary = True
 
     def forward(self, image: Tensor) -> Detections:
-        """Boxes float32 [N, 4] (left, top, right, bottom), labels int64 [N] and scores float32 [N], the best first."""
-        # As TorchScript a detector returns its losses as well, which are empty here.
-        found = self.detector([image])[1][0] if is_scripting() else self.detector([image])[0]
-        return Detections(found["boxes"], found["labels"], found["scores"])
+        """Return boxes float32 [N, 4] (left, top, right, bottom), labels int64 [N], scores float32 [N]; best first."""
+        # As TorchScript, a detector also returns its losses, which are empty here.
+        results = self.detector([image])[1][0] if is_scripting() else self.detector([image])[0]
+        return Detections(results["boxes"], results["labels"], results["scores"])
 
 
-def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
-    """Non-maximum suppression, as torchvision.ops.nms: indices of the boxes that are kept, best score first."""
+def _nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
+    # As torchvision.ops.nms: indices of the remaining boxes, best score first.
     order = scores.argsort(descending=True)
     ordered = boxes[order]
     area = (ordered[:, 2] - ordered[:, 0]) * (ordered[:, 3] - ordered[:, 1])
@@ -67,19 +67,19 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
             rest = ordered[at + 1 :]
             sides = torch.minimum(ordered[at, 2:], rest[:, 2:]) - torch.maximum(ordered[at, :2], rest[:, :2])
             overlap = sides.clamp(min=0).prod(1)
-            # Not `&=`, which TorchScript does to a copy of the slice.
+            # Not `&=`, which TorchScript applies to a copy of the slice.
             keep[at + 1 :].logical_and_(overlap / (area[at] + area[at + 1 :] - overlap) <= iou_threshold)
     return order[keep]
 
 
 @dataclass(frozen=True)
-class Published:
-    """What torchvision says about the weights of a model.
+class Preset:
+    """What torchvision says about a model's input and classes.
 
     Attributes:
-        dims: of one input image; None where it takes something else.
-        mean, std: of pixels in 0 to 1, per channel; empty where it takes them as they are.
-        labels: names of the classes; empty unless the weights are used.
+        dims: of one input image; None if the input is not an image.
+        mean, std: of pixels in 0 to 1, per channel; empty if the model takes pixels as they are.
+        labels: names of the classes; empty unless pretrained weights are used.
     """
 
     dims: tuple[int, ...] | None
@@ -89,60 +89,53 @@ class Published:
 
 
 def build(recipe: Imported) -> nn.Module:
-    """A model by its name, with the recipe's weights or random ones.
+    """Build a model by name, with the recipe's weights or random ones.
 
     Raises:
-        RecipeError: the name, the weights or the arguments are not right, or the weights cannot be downloaded.
+        RecipeError: the name, the weights or the arguments are invalid, or the weights cannot be downloaded.
     """
-    name = known(recipe.torchvision or "")
+    name = _check_name(recipe.torchvision or "")
     builder = load_torchvision().models.get_model_builder(name)
-    options: dict[str, Any] = {"weights": None if recipe.checkpoint else weights_of(name, recipe.weights)}
+    options: dict[str, Any] = {"weights": None if recipe.checkpoint else _weights(name, recipe.weights)}
     if options["weights"] is None and "weights_backbone" in inspect.signature(builder).parameters:
         options["weights_backbone"] = None
     try:
         with warnings.catch_warnings():
-            # Of how some will initialise random weights in future.
+            # About how some models will initialise weights in future.
             warnings.simplefilter("ignore", FutureWarning)
             network: nn.Module = builder(**options, **recipe.arguments)
     except URLError as error:
         raise RecipeError(
             f"the weights {options['weights']} cannot be downloaded ({error.reason}); download "
-            f"{options['weights'].url} elsewhere and give it with --checkpoint, beside --weights"
+            f"{options['weights'].url} elsewhere and pass it as --checkpoint, together with --weights"
         ) from error
     except (TypeError, ValueError) as error:
         raise RecipeError(f"torchvision's {name} refuses --arguments {dict(recipe.arguments)}: {error}") from error
-    replace_operators(network, name)
+    _replace_operators(network, name)
     if not (recipe.checkpoint or recipe.weights):
-        awaken(network, name)
+        _make_random_weights_useful(network, name)
     return network
 
 
-def replace_operators(network: nn.Module, name: str) -> None:
-    """Let detectors use `nms` above.
-
-    Raises:
-        RecipeError: it needs another operator, which a served file could not bring along.
-    """
+def _replace_operators(network: nn.Module, name: str) -> None:
     if hasattr(network, "roi_heads"):
         raise RecipeError(
             f"{name} needs torchvision::roi_align, an operator of torchvision's C++ library, which a TorchScript file "
-            "can name but not bring along; choose a detector without it: ssd300_vgg16, ssdlite320_mobilenet_v3_large, "
+            "can name but not contain; choose a detector without it: ssd300_vgg16, ssdlite320_mobilenet_v3_large, "
             "fcos_resnet50_fpn or retinanet_resnet50_fpn"
         )
-    # By this name torchvision's own functions call the operator, as Python and when they are scripted.
-    load_torchvision().models.detection.ssd.box_ops.nms = nms
+    # torchvision's own functions call the operator by this name, in Python and when they are scripted.
+    load_torchvision().models.detection.ssd.box_ops.nms = _nms
 
 
-def awaken(network: nn.Module, name: str) -> None:
-    """Make random weights answer, since whatever is compared with zeros looks right.
-
-    Some networks begin with a last layer of zeros; others vanish or explode, as their normalisations have seen nothing.
-    """
+def _make_random_weights_useful(network: nn.Module, name: str) -> None:
+    # Comparisons with all-zero answers prove nothing. Some networks start with a last layer of zeros; in others,
+    # activations vanish or explode because the normalisations have no statistics.
     normalisations = [layer for layer in network.modules() if isinstance(layer, _BatchNorm)]
     for layer in network.modules():
         if isinstance(layer, nn.Linear) and not layer.weight.any():
             layer.reset_parameters()
-    dims = published(name, None).dims
+    dims = preset(name, None).dims
     if dims is None or not normalisations:
         return
     before = [layer.momentum for layer in normalisations]
@@ -152,21 +145,19 @@ def awaken(network: nn.Module, name: str) -> None:
         layer.momentum = None  # The plain average.
         layer.train()
     with torch.inference_mode():
-        network(torch.randn(IMAGES, *dims) if name not in detectors() else list(torch.randn(IMAGES, *dims)))
+        network(torch.randn(_IMAGES, *dims) if name not in _detectors() else list(torch.randn(_IMAGES, *dims)))
     for layer, momentum in zip(normalisations, before, strict=True):
         layer.momentum = momentum
         layer.eval()
 
 
-def detectors() -> list[str]:
-    """Names of the models that find objects."""
+def _detectors() -> list[str]:
     models = load_torchvision().models
     names: list[str] = models.list_models(module=models.detection)
     return names
 
 
-def known(name: str) -> str:
-    """The name, if torchvision has a model that is called so."""
+def _check_name(name: str) -> str:
     names = load_torchvision().models.list_models()
     if name not in names:
         near = difflib.get_close_matches(name, names, 3, 0.5)
@@ -177,45 +168,40 @@ def known(name: str) -> str:
     return name
 
 
-def weights_of(name: str, weights: str | None) -> Any:
-    """A member of the enum of a model's weights; None for none.
-
-    Raises:
-        RecipeError: there is none of this name.
-    """
+def _weights(name: str, weights: str | None) -> Any:
     if weights is None:
         return None
-    published = load_torchvision().models.get_model_weights(name)
-    if weights not in published.__members__:
-        there = ", ".join(published.__members__) or "none"
-        raise RecipeError(f"torchvision has no weights '{weights}' of {name}; there are: {there}")
-    return published[weights]
+    members = load_torchvision().models.get_model_weights(name)
+    if weights not in members.__members__:
+        known = ", ".join(members.__members__) or "none"
+        raise RecipeError(f"torchvision has no weights '{weights}' of {name}; there are: {known}")
+    return members[weights]
 
 
-def published(name: str, weights: str | None) -> Published:
-    """What is known about a model's input and classes.
+def preset(name: str, weights: str | None) -> Preset:
+    """Look up a model's input and classes.
 
     Raises:
         RecipeError: there is no such model, or it has no such weights.
     """
     models = load_torchvision().models
-    chosen = weights_of(known(name), weights)
-    if name in detectors():
-        return Published((CHANNELS, DETECTOR_SIDE, DETECTOR_SIDE), labels=labels_of(chosen))
+    chosen = _weights(_check_name(name), weights)
+    if name in _detectors():
+        return Preset((_CHANNELS, _DETECTOR_SIDE, _DETECTOR_SIDE), labels=_labels(chosen))
     members = list(models.get_model_weights(name).__members__.values())
-    preset = (chosen or members[-1]).transforms() if members else None
-    if preset is None or name not in models.list_models(module=models) + models.list_models(module=models.segmentation):
-        return Published(None)
-    side = getattr(preset, "crop_size", [SIDE])[0]
-    return Published((CHANNELS, side, side), tuple(preset.mean), tuple(preset.std), labels_of(chosen))
+    transforms = (chosen or members[-1]).transforms() if members else None
+    takes_images = models.list_models(module=models) + models.list_models(module=models.segmentation)
+    if transforms is None or name not in takes_images:
+        return Preset(None)
+    side = getattr(transforms, "crop_size", [_SIDE])[0]
+    return Preset((_CHANNELS, side, side), tuple(transforms.mean), tuple(transforms.std), _labels(chosen))
 
 
-def labels_of(weights: Any) -> tuple[str, ...]:
-    """Names of the classes of some weights."""
+def _labels(weights: Any) -> tuple[str, ...]:
     meta: Mapping[str, Any] = weights.meta if weights else {}
     return tuple(meta.get("categories", ()))
 
 
-def served_form(name: str, network: nn.Module) -> nn.Module:
-    """A model in a form that Triton has types for: detectors for one image, all others as they are."""
-    return OneImage(network) if name in detectors() else network
+def wrap_detector(name: str, network: nn.Module) -> nn.Module:
+    """Wrap a detector so that it takes one image and returns tensors; other models are returned as they are."""
+    return SingleImageDetector(network) if name in _detectors() else network

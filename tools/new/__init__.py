@@ -1,1 +1,1 @@
-"""Models that were made elsewhere: where they come from, tried, converted, described, called for the first time."""
+"""A model of one's own: its network tried, described in config.pbtxt, exported, and called for the first time."""

@@ -1,6 +1,6 @@
 """Bring your own model: from a module, a TorchScript file or a torchvision model to a served folder, in one command.
 
-The network is tried (does it take batches? what does it give?), config.pbtxt and the recipe are written, the
+The network is tried (does it take batches? what does it return?), config.pbtxt and the recipe are written, the
 TorchScript file is proven, and the real server loads it and answers a call. Only then does anything appear in the
 repository.
 
@@ -11,184 +11,141 @@ repository.
 
 import argparse
 import json
-import keyword
-import os
-import re
-import shutil
 import sys
-import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from clients.output import write_atomically
-from tools.new.new_flags import NewError, parser, recipe_from
-from tools.recipes import RecipeError
-from tools.repository import REPOSITORY, ROOT, RepositoryError
-
-if TYPE_CHECKING:
-    from tools.new.designing import Plan
-
-RECIPES = ROOT / "tools" / "recipes"
-NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+from clients.command import command, command_parser, positive_float, print_json
+from clients.contract import TensorSpec
+from tools.new.creation import NewModel, create
+from tools.new.options import OptionError, Options
+from tools.recipes import Imported
+from tools.repository import REPOSITORY, ROOT
+from tools.serve.hardware import HARDWARE
 
 
-def say(text: str) -> None:
-    """Progress; stdout is left to the result."""
-    print(text, file=sys.stderr, flush=True)
+def _parser() -> argparse.ArgumentParser:
+    parser = command_parser("tools.new", __doc__)
+    default = "(default: %(default)s)"
+    parser.add_argument("name", metavar="NAME", help="of the new model: letters, digits and _")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--module", metavar="PATH.py:CLASS", help="a torch.nn.Module, or a function that returns one")
+    source.add_argument("--torchscript", metavar="FILE", help="a TorchScript file")
+    source.add_argument("--torchvision", metavar="MODEL", help="the name of one of torchvision's models")
+    parser.add_argument(
+        "--arguments", type=_json_object, default={}, metavar="JSON", help="keyword arguments for CLASS or MODEL"
+    )
+    parser.add_argument("--checkpoint", metavar="FILE", help="a state dict (default: the constructor's weights)")
+    parser.add_argument(
+        "--weights",
+        metavar="NAME",
+        help="torchvision's pretrained weights, with labels, e.g. DEFAULT; downloaded unless --checkpoint has them",
+    )
+    parser.add_argument(
+        "--example-inputs",
+        metavar="INPUTS",
+        help="types and dims without the batch, e.g. 'user:INT64[1],item:FP32[6]'; -1 for a variable dim, [] for none",
+    )
+    parser.add_argument(
+        "--max-batch-size",
+        type=_batch_size,
+        metavar="N",
+        help="0 for no batching (default: 64, or 8 for large inputs, if the network takes batches)",
+    )
+    parser.add_argument("--labels", type=Path, metavar="FILE", help="names of the classes, one per line")
+    parser.add_argument(
+        "--tolerance", type=float, default=Imported.tolerance, help=f"of TorchScript against eager {default}"
+    )
+    parser.add_argument("--repository", type=Path, default=REPOSITORY, help=default)
+    parser.add_argument(
+        "--recipes",
+        type=Path,
+        metavar="DIR",
+        help="where the recipe goes (default: tools/recipes; nowhere for another --repository)",
+    )
+    parser.add_argument("--hardware", choices=HARDWARE, default=Options.hardware, help=f"for the first call {default}")
+    parser.add_argument(
+        "--ready-timeout", type=positive_float, default=Options.ready_timeout, metavar="S", help=f"seconds {default}"
+    )
+    parser.add_argument("--json", action="store_true", help="print only the last line, which is JSON, on stdout")
+    return parser
 
 
-def recipe_path(arguments: argparse.Namespace) -> Path | None:
-    """Where the recipe goes; None for a repository that is not this one's, unless --recipes says it."""
-    if arguments.recipes:
-        return Path(arguments.recipes) / f"{arguments.name}.py"
-    return RECIPES / f"{arguments.name}.py" if arguments.repository.resolve() == REPOSITORY else None
-
-
-def refuse_existing(arguments: argparse.Namespace) -> None:
-    """Raise NewError for a name that cannot be, that is taken, or whose places cannot be written."""
-    name, recipe = arguments.name, recipe_path(arguments)
-    if not NAME.fullmatch(name) or keyword.iskeyword(name):
-        raise NewError(f"'{name}' cannot name a model and its recipe; take letters, digits and _, a letter first")
-    for path in (arguments.repository / name, recipe):
-        if path and path.exists():
-            raise NewError(f"{path} exists; choose another name, or remove both entries of {name} first")
-    for folder in (arguments.repository, recipe.parent if recipe else None):
-        if folder and not (folder.is_dir() and os.access(folder, os.W_OK)):
-            raise NewError(f"{folder} is no folder that user {os.getuid()} may write to; create it first")
-
-
-@contextmanager
-def staging(repository: Path) -> Iterator[Path]:
-    """A repository of one model, on the file system of the real one, where a server that polls that does not look."""
-    place = repository.resolve()
-    beside = place.parent
-    usable = os.access(beside, os.W_OK) and beside.stat().st_dev == place.stat().st_dev
-    folder = Path(tempfile.mkdtemp(dir=beside if usable else place, prefix=".new-"))
+def _json_object(text: str) -> dict[str, Any]:
     try:
-        yield folder
-    finally:
-        shutil.rmtree(folder)
+        value = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{error} in {text}") from error
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f'expected a JSON object such as {{"classes": 10}}, got {text}')
+    return value
 
 
-def settle(staged: Path, arguments: argparse.Namespace, text: str) -> None:
-    """Move the proven folder into the repository in one rename, and write its recipe; both or neither.
-
-    Raises:
-        NewError: somebody else was faster, or the disk is full.
-    """
-    target, recipe = arguments.repository / arguments.name, recipe_path(arguments)
-    refuse_existing(arguments)
-    try:
-        staged.rename(target)
-    except OSError as error:
-        raise NewError(f"{target} cannot be made ({error.strerror}); nothing was published") from error
-    try:
-        if recipe:
-            write_atomically(recipe, text)
-    except OSError as error:
-        target.rename(staged)
-        raise NewError(f"{recipe} cannot be written ({error.strerror}); nothing was published") from error
+def _batch_size(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, got '{text}'")
+    return int(text)
 
 
-def make(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Try, write, prove, call and publish; what was made.
-
-    Raises:
-        NewError, RecipeError, RepositoryError: nothing was published.
-    """
-    began = time.monotonic()
-    refuse_existing(arguments)
-    recipe = recipe_from(arguments)
-    say(f"{arguments.name}: reading and trying the network")
-    from tools.new import designing
-
-    try:
-        plan = designing.plan(arguments, recipe)
-        for note in plan.notes:
-            say(f"note: {note}")
-        with staging(arguments.repository) as folder:
-            manifest, difference = prove(plan, folder, arguments)
-            settle(folder / arguments.name, arguments, plan.recipe_text)
-    except designing.REFUSALS as error:
-        raise NewError(f"{arguments.name}: {error}") from error
-    return result(arguments, plan, manifest, difference) | {"seconds": round(time.monotonic() - began, 1)}
+def _options(arguments: argparse.Namespace) -> Options:
+    return Options(**{field.name: getattr(arguments, field.name) for field in fields(Options)})
 
 
-def prove(plan: "Plan", folder: Path, arguments: argparse.Namespace) -> tuple[dict[str, Any], float]:
-    """Write, export and call the model in a staged repository; its manifest, and how far the server's answer is off."""
-    from tools.new import designing
-
-    designing.write(plan, folder)
-    say(f"{arguments.name}: exporting and proving")
-    manifest = designing.publish(plan, folder)
-    for note in conversion_notes(manifest):
-        say(f"note: {note}")
-    for finding in designing.check(plan, folder):
-        say(f"note: {finding}")
-    say(f"{arguments.name}: loading it into the embedded server and calling it")
-    return manifest, designing.call_once(plan, folder, arguments)
-
-
-def conversion_notes(manifest: dict[str, Any]) -> Iterator[str]:
-    """What a person should know about how the file was made."""
-    for method, reason in manifest["passed_over"].items():
-        yield f"not {method}: {reason}"
-    for place in manifest["fixed"]:
-        yield f"tracing fixed what an example decided: {place}"
+def _recipe(arguments: argparse.Namespace) -> Imported:
+    if arguments.weights and not arguments.torchvision:
+        raise OptionError("--weights are torchvision's; give a --checkpoint with --module")
+    if arguments.torchscript and (arguments.checkpoint or arguments.arguments):
+        raise OptionError("a --torchscript file has its weights and arguments in it; omit --checkpoint, --arguments")
+    file, separator, name = (arguments.module or "").rpartition(":")
+    module, torchscript, checkpoint = map(_portable, (file, arguments.torchscript, arguments.checkpoint))
+    return Imported(
+        module=f"{module}:{name}" if separator else arguments.module,
+        torchscript=torchscript,
+        torchvision=arguments.torchvision,
+        arguments=arguments.arguments,
+        checkpoint=checkpoint,
+        weights=arguments.weights,
+        tolerance=arguments.tolerance,
+        # Only tools/ is in the container image that builds models, and in every checkout.
+        default=all(path.startswith("tools/") for path in (module, torchscript, checkpoint) if path),
+    )
 
 
-def result(arguments: argparse.Namespace, plan: "Plan", manifest: dict[str, Any], difference: float) -> dict[str, Any]:
-    """What was made, for scripts."""
-    recipe = recipe_path(arguments)
-    return {
-        "model": arguments.name,
-        "folder": str(arguments.repository / arguments.name),
-        "recipe": recipe and str(recipe),
-        "method": manifest["method"],
-        "max_batch_size": plan.design.max_batch_size,
-        "inputs": [{"name": one.name, "datatype": one.datatype, "dims": one.dims} for one in plan.design.inputs],
-        "outputs": [{"name": one.name, "datatype": one.datatype, "dims": one.dims} for one in plan.design.outputs],
-        "max_abs_difference": manifest["max_abs_difference"],
-        "served_max_abs_difference": difference,
-        "notes": [*plan.notes, *conversion_notes(manifest)],
-    }
+def _portable(text: str | None) -> str | None:
+    """Make a path relative to this repository's root if it lies there, else absolute."""
+    if not text:
+        return None
+    path = Path(text).expanduser().resolve()
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
 
 
-def summary(made: dict[str, Any]) -> str:
-    """What was made, for people."""
-    listed = {
-        role: ", ".join(f"{one['name']} {one['datatype']} {list(one['dims'])}" for one in made[role])
-        for role in ("inputs", "outputs")
-    }
-    batches = f"batches of up to {made['max_batch_size']}" if made["max_batch_size"] else "without batches"
+def _summary(created: NewModel) -> str:
+    batches = f"batches of up to {created.max_batch_size}" if created.max_batch_size else "without batches"
     lines = [
-        f"{made['model']}: {made['method']}, proven, loaded and called in {made['seconds']} s, {batches}",
-        f"  inputs   {listed['inputs']}",
-        f"  outputs  {listed['outputs']}",
-        f"  folder   {made['folder']}",
+        f"{created.model}: {created.method}, proven, loaded and called in {created.seconds} s, {batches}",
+        f"  inputs   {_tensor_list(created.inputs)}",
+        f"  outputs  {_tensor_list(created.outputs)}",
+        f"  folder   {created.folder}",
     ]
-    if made["recipe"]:
-        lines += [f"  recipe   {made['recipe']}", f"  again    python -m tools.export {made['model']}"]
+    if created.recipe:
+        lines += [f"  recipe   {created.recipe}", f"  again    python -m tools.export {created.model}"]
     return "\n".join(lines)
 
 
+def _tensor_list(specs: Iterable[TensorSpec]) -> str:
+    return ", ".join(f"{spec.name} {spec.datatype} {list(spec.dims)}" for spec in specs)
+
+
+@command(interrupted="nothing was published")
 def main() -> int:
-    """Entry point."""
-    arguments = parser(__doc__).parse_args()
-    try:
-        made = make(arguments)
-    except (NewError, RecipeError, RepositoryError) as error:
-        say(f"error: {error}")
-        return 1
-    except KeyboardInterrupt:
-        say("Interrupted; nothing was published")
-        return 130
+    """Create the model and print what was made."""
+    arguments = _parser().parse_args()
+    created = create(_options(arguments), _recipe(arguments))
     if not arguments.json:
-        print(summary(made))
-    print(json.dumps(made))
+        print(_summary(created))
+    print_json(created.document())
     return 0
 
 

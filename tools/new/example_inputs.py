@@ -1,6 +1,6 @@
-"""What a network takes, as `--example-inputs 'user:INT64[1],item:FP32[6]'` says it, or as far as the network tells.
+"""What a network takes: as `--example-inputs 'user:INT64[1],item:FP32[6]'` says, or inferred where that is possible.
 
-Dims are those of one request without its batch, as in config.pbtxt; -1 for a dimension that varies.
+Dims are those of one request without the batch, as in config.pbtxt; -1 for a variable dimension.
 """
 
 import re
@@ -10,16 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from clients.contract import TensorSpec
-from clients.errors import ToolError
 from tools.backends.pytorch.binding import TORCH_DTYPES
+from tools.export.adapter import Parameter, in_brackets, parameters, takes_one_dict
 from tools.export.agreement import ProofError
-from tools.export.calling import Parameter, listed, parameters
+from tools.new.options import OptionError
 
-DATATYPES = tuple(name.removeprefix("TYPE_") for name in TORCH_DTYPES) + ("STRING",)
-ONE = re.compile(r"\s*(?:(?P<name>\w+):)?(?P<datatype>[A-Z0-9]+)\[(?P<dims>[-\d,\s]*)\]\s*(?:,|$)")
-FORM = "'user:INT64[1],item:FP32[6]' (names may be left out; -1 for a dimension that varies; [] for none)"
+_DATATYPES = tuple(name.removeprefix("TYPE_") for name in TORCH_DTYPES) + ("STRING",)
+_INPUT = re.compile(r"\s*(?:(?P<name>\w+):)?(?P<datatype>[A-Z0-9]+)\[(?P<dims>[-\d,\s]*)\]\s*(?:,|$)")
+_FORM = "'user:INT64[1],item:FP32[6]' (names are optional; -1 for a variable dimension; [] for none)"
 # What to suggest for the input of a layer, given its size: no more than a first try.
-SUGGESTIONS = {
+_SUGGESTIONS = {
     nn.Linear: ("in_features", "FP32[{}]"),
     nn.Conv1d: ("in_channels", "FP32[{},100]"),
     nn.Conv2d: ("in_channels", "FP32[{},224,224]"),
@@ -29,125 +29,112 @@ SUGGESTIONS = {
 }
 
 
-class ExampleError(ToolError):
-    """The inputs are not said, or not right; the message says how --example-inputs would say them."""
-
-
 def parse(text: str, network: nn.Module) -> tuple[TensorSpec, ...]:
-    """The inputs that a text lists, with `forward`'s names where it gives none.
+    """Parse a list of inputs; inputs without a name get those of `forward`'s parameters.
 
     Raises:
-        ExampleError: it is not of the form, or `forward` takes others.
+        OptionError: the text is malformed, or `forward` takes other inputs.
     """
-    found, at = [], 0
-    while match := ONE.match(text, at):
-        found.append(match)
-        at = match.end()
-    if not found or text[at:].strip() or text.rstrip().endswith(","):
-        raise ExampleError(f"cannot read '{text[at:]}' in --example-inputs '{text}'; expected {FORM}")
-    known = parameters_of(network)
-    if len(found) > len(known) and not (len(known) == 1 and known[0].is_dict):
-        raise ExampleError(f"--example-inputs '{text}' are {len(found)}; forward takes {listed(names(known))}")
-    specs = tuple(spec(match["name"] or name_at(known, at), match) for at, match in enumerate(found))
-    check_names(specs, known)
+    matches, end = [], 0
+    while match := _INPUT.match(text, end):
+        matches.append(match)
+        end = match.end()
+    if not matches or text[end:].strip() or text.rstrip().endswith(","):
+        raise OptionError(f"cannot read '{text[end:]}' in --example-inputs '{text}'; expected {_FORM}")
+    known = _parameters(network)
+    if len(matches) > len(known) and not (len(known) == 1 and known[0].is_dict):
+        raise OptionError(f"--example-inputs '{text}' has {len(matches)}; forward takes {_names(known)}")
+    specs = tuple(_spec(match["name"] or _name_at(known, at), match) for at, match in enumerate(matches))
+    _check_names(specs, known)
     return specs
 
 
-def spec(name: str, match: re.Match[str]) -> TensorSpec:
-    """One input."""
-    if match["datatype"] not in DATATYPES:
-        raise ExampleError(
-            f"{name}: libtorch has no type {match['datatype']}; --example-inputs takes {', '.join(DATATYPES)}"
-        )
-    dims = tuple(int(part) for part in match["dims"].split(",") if part.strip()) if match["dims"].strip() else ()
+def _spec(name: str, match: re.Match[str]) -> TensorSpec:
+    datatype = match["datatype"]
+    if datatype not in _DATATYPES:
+        raise OptionError(f"{name}: libtorch has no type {datatype}; --example-inputs takes {', '.join(_DATATYPES)}")
+    dims = tuple(int(part) for part in match["dims"].split(",") if part.strip())
     if any(dim < 1 and dim != -1 for dim in dims):
-        raise ExampleError(f"{name}: expected dimensions of at least 1, or -1; got {list(dims)} in --example-inputs")
-    if match["datatype"] == "STRING" and len(dims) != 1:
-        raise ExampleError(f"{name}: texts are a List[str], of one dimension; give STRING[N] or STRING[-1]")
-    return TensorSpec(name, match["datatype"], dims)
+        raise OptionError(f"{name}: expected dimensions of at least 1, or -1; got {list(dims)} in --example-inputs")
+    if datatype == "STRING" and len(dims) != 1:
+        raise OptionError(f"{name}: texts are a List[str], with one dimension; give STRING[N] or STRING[-1]")
+    return TensorSpec(name, datatype, dims)
 
 
-def parameters_of(network: nn.Module) -> list[Parameter]:
-    """The arguments of `forward`."""
+def _parameters(network: nn.Module) -> list[Parameter]:
     try:
         return parameters(network)
     except ProofError as error:
-        raise ExampleError(str(error)) from error
+        raise OptionError(str(error)) from error
 
 
-def name_at(known: Sequence[Parameter], at: int) -> str:
-    """The name of an input that is given without one."""
-    if known[0].is_dict and len([each for each in known if each.required]) == 1:
-        raise ExampleError(f"forward takes the dict '{known[0].name}'; give --example-inputs its keys: 'KEY:FP32[6]'")
+def _name_at(known: Sequence[Parameter], at: int) -> str:
+    if known[0].is_dict and sum(parameter.required for parameter in known) == 1:
+        raise OptionError(f"forward takes the dict '{known[0].name}'; give --example-inputs its keys: 'KEY:FP32[6]'")
     return known[at].name
 
 
-def check_names(specs: Sequence[TensorSpec], known: Sequence[Parameter]) -> None:
-    """Each input is an argument of `forward`, once, and none that it needs is missing."""
-    given = [one.name for one in specs]
+def _check_names(specs: Sequence[TensorSpec], known: Sequence[Parameter]) -> None:
+    given = [spec.name for spec in specs]
     if repeated := sorted({name for name in given if given.count(name) > 1}):
-        raise ExampleError(f"--example-inputs gives {listed(repeated)} more than once")
-    if [each.is_dict for each in known if each.required] == [True]:
+        raise OptionError(f"--example-inputs gives {in_brackets(repeated)} more than once")
+    if takes_one_dict(known):
         return
-    if strange := [name for name in given if name not in names(known)]:
-        raise ExampleError(f"forward has no argument {listed(strange)}; it takes {listed(names(known))}")
-    if missing := [each.name for each in known if each.required and each.name not in given]:
-        raise ExampleError(f"forward takes {listed(names(known))}; --example-inputs lacks {listed(missing)}")
+    if unknown := [name for name in given if name not in {parameter.name for parameter in known}]:
+        raise OptionError(f"forward has no parameter {in_brackets(unknown)}; it takes {_names(known)}")
+    if missing := [parameter for parameter in known if parameter.required and parameter.name not in given]:
+        raise OptionError(f"forward takes {_names(known)}; --example-inputs lacks {_names(missing)}")
 
 
-def names(known: Sequence[Parameter]) -> list[str]:
-    """Names of arguments."""
-    return [each.name for each in known]
+def _names(known: Sequence[Parameter]) -> str:
+    return in_brackets([parameter.name for parameter in known])
 
 
-def inferred(network: nn.Module) -> tuple[TensorSpec, ...]:
-    """The input of a network whose one argument goes straight into a linear layer, which says all about it.
+def infer(network: nn.Module) -> tuple[TensorSpec, ...]:
+    """Infer the input of a network that passes its only argument straight to a linear layer.
 
     Raises:
-        ExampleError: it is another one; the message suggests what to give.
+        OptionError: it is another kind of network; the message suggests what to give.
     """
-    known = parameters_of(network)
-    required = [each for each in known if each.required]
-    first = first_layer(network)
+    known = _parameters(network)
+    required = [parameter for parameter in known if parameter.required]
     if len(required) != 1 or required[0].is_dict:
-        each = ",".join(f"{one.name}:FP32[6]" for one in required) or "x:FP32[6]"
-        raise ExampleError(
-            f"forward takes {listed(names(known))}, whose types and shapes cannot be inferred; say them, in the form "
-            f"--example-inputs '{each}'"
+        example = ",".join(f"{parameter.name}:FP32[6]" for parameter in required) or "x:FP32[6]"
+        raise OptionError(
+            f"forward takes {_names(known)}, whose types and shapes cannot be inferred; give them, in the form "
+            f"--example-inputs '{example}'"
         )
-    name = required[0].name
-    if isinstance(first, nn.Linear) and is_entered_first(network, first):
+    name, first = required[0].name, _first_layer(network)
+    if isinstance(first, nn.Linear) and _gets_the_input(network, first):
         return (TensorSpec(name, "FP32", (first.in_features,)),)
-    raise ExampleError(
-        f"the shape of forward's argument '{name}' cannot be inferred; say it, for example "
-        f"--example-inputs '{name}:{suggestion(first)}'"
+    raise OptionError(
+        f"the shape of forward's argument '{name}' cannot be inferred; give it, for example "
+        f"--example-inputs '{name}:{_suggestion(first)}'"
     )
 
 
-def first_layer(network: nn.Module) -> nn.Module | None:
-    """The first module without others in it that has weights."""
-    leaves = (each for each in network.modules() if not list(each.children()))
-    return next((each for each in leaves if list(each.parameters(recurse=False))), None)
+def _first_layer(network: nn.Module) -> nn.Module | None:
+    leaves = (module for module in network.modules() if not list(module.children()))
+    return next((leaf for leaf in leaves if list(leaf.parameters(recurse=False))), None)
 
 
-def is_entered_first(network: nn.Module, layer: nn.Linear) -> bool:
-    """Whether a network passes its input to this layer just as it came; found by trying."""
+def _gets_the_input(network: nn.Module, layer: nn.Linear) -> bool:
+    """Whether a network passes its input to this layer unchanged, found out by a call."""
     given = torch.zeros(2, layer.in_features)
     received: list[Tensor] = []
     hook = layer.register_forward_pre_hook(lambda _, inputs: received.append(inputs[0]))
     try:
         with torch.inference_mode():
             network(given)
-    except Exception:  # Whatever a user's network raises: it was not this shape, then.
+    except Exception:  # Whatever a user's network raises: then its input has another shape.
         return False
     finally:
         hook.remove()
     return len(received) == 1 and received[0] is given
 
 
-def suggestion(layer: nn.Module | None) -> str:
-    """A type and a shape that may suit a layer."""
-    for kind, (size, form) in SUGGESTIONS.items():
+def _suggestion(layer: nn.Module | None) -> str:
+    for kind, (size, form) in _SUGGESTIONS.items():
         if isinstance(layer, kind):
             return form.format(getattr(layer, size))
     return "FP32[6]"

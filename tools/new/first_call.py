@@ -1,11 +1,10 @@
-"""A new model's first call: the real embedded server loads it, answers once, and says what the network itself says."""
+"""The first call of a new model: the real embedded server loads it and must answer as the network itself does."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
 from clients.client import Client
 from clients.connection import Connection
@@ -13,97 +12,80 @@ from clients.contract import Array
 from clients.errors import ClientError
 from tools import torchscript
 from tools.contract import Value
-from tools.export import imported
+from tools.export import conversion
 from tools.export.agreement import BATCH_TOLERANCE, ProofError
-from tools.export.calling import Served
-from tools.recipes import Imported
+from tools.new.plan import Plan
 from tools.serve.server_error import ServerError
 from tools.serve.tritonserver import Options, Server
 
 
-def serve_and_call(
-    model: str, network: nn.Module, recipe: Imported, repository: Path, hardware: str = "auto", timeout: float = 120.0
-) -> float:
-    """Serve a repository and call one of its models.
+def serve_and_call(plan: Plan, repository: Path, hardware: str = "auto", timeout: float = 120.0) -> float:
+    """Serve a staged repository and call the planned model in it.
 
     Args:
-        model: its name.
-        network: what it was made from.
-        recipe: how it was made.
-        repository: holds a version of it.
-        hardware: one of `tools.server.hardware.HARDWARE`.
+        plan: the model; the repository holds a version of it.
+        repository: what to serve.
+        hardware: one of `tools.serve.hardware.HARDWARE`.
         timeout: seconds for loading, and again for the call.
 
     Returns:
         The largest absolute difference between the answer and the network's own.
 
     Raises:
-        ProofError: the server does not load it, refuses the call, or answers otherwise.
+        ProofError: the server does not load it, refuses the call, or answers differently.
     """
     try:
         with Server(Options(repository, hardware=hardware, ready_timeout=timeout)) as server:
-            return call(server, model, network, recipe, repository, timeout)
+            return call(server, plan, repository, timeout)
     except ServerError as error:
-        raise ProofError(f"the server does not load {model}: {error}") from error
+        raise ProofError(f"the server does not load {plan.design.model}: {error}") from error
 
 
-def call(
-    server: Server, model: str, network: nn.Module, recipe: Imported, repository: Path, timeout: float = 120.0
-) -> float:
-    """The same with a server that runs."""
-    served = imported.served_as(network, model, recipe, repository)
-    inputs, values = request(served, model, recipe, repository)
+def call(server: Server, plan: Plan, repository: Path, timeout: float = 120.0) -> float:
+    """Call the planned model on a running server; otherwise like `serve_and_call`."""
+    model = plan.design.model
+    adapter = conversion.adapter_for(plan.network, model, plan.recipe, repository)
+    values = conversion.example_values(adapter, model, plan.recipe, repository)
+    names = conversion.input_names(adapter, model, repository)
+    inputs = {name: _to_array(value) for name, value in zip(names, values, strict=True)}
     try:
         with Client(Connection("grpc", server.grpc, timeout_s=timeout)) as client:
             answer = client.infer(model, inputs)
     except ClientError as error:
         raise ProofError(f"the server loads {model} but refuses a call that its config admits: {error}") from error
-    return compare(answer, torchscript.outputs(served, *values), model, repository)
+    return _compare(answer, torchscript.outputs(adapter, *values), conversion.output_places(model, repository))
 
 
-def request(served: Served, model: str, recipe: Imported, repository: Path) -> tuple[dict[str, Array], list[Value]]:
-    """An input that config.pbtxt admits, by name as clients send it, and in the order of the network's arguments."""
-    values = imported.example_values(served, model, recipe, repository)
-    names = imported.input_names(served, model, repository)
-    return {name: to_array(value) for name, value in zip(names, values, strict=True)}, values
-
-
-def to_array(value: Value) -> Array:
-    """A value as clients have it: texts as UTF-8."""
+def _to_array(value: Value) -> Array:
+    # Clients send texts as UTF-8.
     if isinstance(value, list):
         return np.array([text.encode() for text in value], np.object_)
     array: Array = value.numpy()
     return array
 
 
-def compare(answer: Mapping[str, Array], expected: tuple[Value, ...], model: str, repository: Path) -> float:
-    """The largest difference between the server's answer and the network's.
-
-    Raises:
-        ProofError: they are not the same up to rounding.
-    """
+def _compare(answer: Mapping[str, Array], expected: tuple[Value, ...], places: Mapping[str, int]) -> float:
     worst = 0.0
-    outputs = imported.output_places(model, repository)
-    for name, place in outputs.items():
-        found, wanted = answer[name], to_array(expected[place])
-        if found.shape != wanted.shape or found.dtype != wanted.dtype:
+    for name, place in places.items():
+        actual, wanted = answer[name], _to_array(expected[place])
+        if actual.shape != wanted.shape or actual.dtype != wanted.dtype:
             raise ProofError(
-                f"{name}: the server answers {found.dtype} {list(found.shape)}, "
+                f"{name}: the server answers {actual.dtype} {list(actual.shape)}, "
                 f"the network {wanted.dtype} {list(wanted.shape)}"
             )
-        if found.dtype == np.object_:
-            difference = 0.0 if (found == wanted).all() else float("inf")
-        else:
-            pair = (torch.from_numpy(np.array(each)).double() for each in (found, wanted))
-            difference = float(torch.nan_to_num(next(pair) - next(pair)).abs().max()) if found.size else 0.0
-        if difference > BATCH_TOLERANCE * max(1.0, scale(wanted)):
+        difference, limit = _difference(actual, wanted)
+        if difference > limit:
             raise ProofError(f"{name}: the server's answer differs from the network's by {difference:g}")
         worst = max(worst, difference)
     return worst
 
 
-def scale(array: Array) -> float:
-    """The largest magnitude in an array of numbers."""
-    if array.dtype == np.object_ or not array.size:
-        return 0.0
-    return float(np.abs(np.nan_to_num(array.astype(np.float64))).max())
+def _difference(actual: Array, wanted: Array) -> tuple[float, float]:
+    """Return the largest absolute difference, and the limit for it."""
+    if actual.dtype == np.object_:
+        return (0.0 if (actual == wanted).all() else float("inf")), 0.0
+    if not actual.size:
+        return 0.0, 0.0
+    first, second = (torch.from_numpy(np.array(array)).double() for array in (actual, wanted))
+    scale = float(torch.nan_to_num(second).abs().max())
+    return float(torch.nan_to_num(first - second).abs().max()), BATCH_TOLERANCE * max(1.0, scale)

@@ -21,7 +21,7 @@ from clients.errors import ToolError
 from tools import datasets, recipes, torchscript
 from tools.contract import read_contract
 from tools.datasets import ImageData
-from tools.export import contents, imported, origin, pipelines
+from tools.export import conversion, imported_network, pipelines, preparation
 from tools.export.pipelines import Arrays, Composition, Run
 from tools.export.proof import ProofError
 from tools.recipes import Imported, PythonStep, Recipe, RecipeError, Step
@@ -101,18 +101,18 @@ class References:
             self.kinds[model] = EAGER
         except (UnfinishedError, _NotRebuiltError) as error:
             self.notes[model] = f"its own TorchScript file answers for {model}: {error}"
-        return pipelines.bound(network, module, model, self.repository)
+        return pipelines.array_function(network, module, model, self.repository)
 
 
 def _eager(model: str, version: int, repository: Path) -> nn.Module:
     recipe = recipes.load(model)
     if isinstance(recipe, Step):
-        return contents.step_network(recipe, repository)
+        return preparation.step_network(recipe, repository)
     manifest = read_manifest(model, version, repository)
     if isinstance(recipe, Imported):
-        if origin.sources(recipe) != manifest.get("imported"):
+        if imported_network.sources(recipe) != manifest.get("imported"):
             raise _NotRebuiltError("what it was made from has changed since it was exported")
-        return imported.served_as(origin.network(recipe), model, recipe, repository)
+        return conversion.adapter_for(imported_network.load(recipe), model, recipe, repository)
     if not isinstance(recipe, Recipe):
         raise RecipeError(f"{model} has a {MODEL_FILE}, but its recipe makes none")
     return _rebuilt(model, manifest, repository)
@@ -127,7 +127,7 @@ def _rebuilt(model: str, manifest: dict[str, Any], repository: Path) -> nn.Modul
     # Versions that were published before manifests named their checkpoint are taken at their settings' word.
     if trained.checkpoint != manifest.get("checkpoint", trained.checkpoint):
         raise _NotRebuiltError("its recipe, config or parent has changed since it was exported")
-    return contents.finished(trained, repository)
+    return preparation.final_network(trained, repository)
 
 
 def test_data(manifest: Mapping[str, Any]) -> ImageData:

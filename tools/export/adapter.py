@@ -1,0 +1,238 @@
+"""Adapts any network to the one form that Triton can serve: tensors or List[str] in, a flat tuple of them out.
+
+`Adapter` calls a network in that form: it passes a dict if `forward` takes one, and flattens a dict, a NamedTuple or
+nested tuples into one tuple. `forward_source` is TorchScript for a `forward` that does the same in the served file.
+"""
+
+import inspect
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from clients.contract import TensorSpec
+from tools.backends.pytorch import binding
+from tools.contract import Value, example_value
+from tools.export.agreement import ProofError, UnservableError, described
+
+_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter of `forward`: whether a call must pass it, and whether it is a dict of tensors."""
+
+    name: str
+    required: bool
+    is_dict: bool
+
+
+@dataclass(frozen=True)
+class Call:
+    """How to call `forward`.
+
+    Attributes:
+        names: its arguments, or the keys of its one dict.
+        as_dict: whether it takes that dict.
+        is_complete: whether the names are all of its parameters.
+        squeezed: arguments that it takes without their last dimension, which is 1.
+    """
+
+    names: tuple[str, ...]
+    as_dict: bool = False
+    is_complete: bool = True
+    squeezed: frozenset[str] = frozenset()
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether a served file can use the network's own `forward`, as far as the inputs go."""
+        return self.is_complete and not self.as_dict and not self.squeezed
+
+
+@dataclass(frozen=True)
+class Output:
+    """One output: the keys and indices that lead to it, its label (empty without a key or field name), its value."""
+
+    path: tuple[str | int, ...]
+    label: str
+    value: Value
+
+
+def parameters(network: nn.Module) -> list[Parameter]:
+    """List the parameters of `forward`.
+
+    Raises:
+        ProofError: it is variadic.
+    """
+    if isinstance(network, torch.jit.ScriptModule):
+        forward: Any = network.forward
+        arguments = [argument for argument in forward.schema.arguments if argument.type.kind() != "ClassType"]
+        return [Parameter(a.name, not a.has_default_value(), a.type.kind() == "DictType") for a in arguments]
+    signature = inspect.signature(network.forward)
+    if any(parameter.kind in _VARIADIC for parameter in signature.parameters.values()):
+        raise ProofError(
+            f"forward{signature} takes any number of arguments, which TorchScript cannot express; give it one "
+            "parameter for each input"
+        )
+    return [
+        Parameter(parameter.name, parameter.default is inspect.Parameter.empty, _is_dict(parameter.annotation))
+        for parameter in signature.parameters.values()
+    ]
+
+
+def _is_dict(annotation: Any) -> bool:
+    text = annotation if isinstance(annotation, str) else str(annotation)
+    return bool(re.match(r"(typing\.)?(dict|Dict|Mapping)\[", text))
+
+
+def takes_one_dict(known: Sequence[Parameter]) -> bool:
+    """Whether the only required parameter is a dict."""
+    return [parameter.is_dict for parameter in known if parameter.required] == [True]
+
+
+def call_for(network: nn.Module, inputs: Sequence[str], squeezed: Sequence[str] = ()) -> Call:
+    """Find out how to call a network with inputs of these names, by the rules of the libtorch backend.
+
+    Raises:
+        ProofError: its parameters do not match.
+    """
+    known = parameters(network)
+    if takes_one_dict(known):
+        return Call(tuple(inputs), as_dict=True, squeezed=frozenset(squeezed))
+    names = [parameter.name for parameter in known]
+    if len(inputs) > len(names):
+        raise ProofError(f"forward takes {in_brackets(names)}, fewer than the inputs {in_brackets(inputs)}")
+    by_name = all(name in names for name in inputs)
+    chosen = binding.order(inputs, names) if by_name else tuple(names[: len(inputs)])
+    if missing := [parameter.name for parameter in known if parameter.required and parameter.name not in chosen]:
+        raise ProofError(f"forward takes {in_brackets(names)}, but there is no input for {in_brackets(missing)}")
+    return Call(chosen, is_complete=len(chosen) == len(names), squeezed=frozenset(squeezed))
+
+
+def in_brackets(names: Sequence[str]) -> str:
+    """Format names for a message."""
+    return f"({', '.join(names)})"
+
+
+class Adapter(nn.Module):
+    """A network, called as the served file will be: values in the order of `Call.names`, a flat tuple back."""
+
+    def __init__(self, network: nn.Module, call: Call, batched: bool) -> None:
+        super().__init__()
+        self.network, self.call, self.batched = network, call, batched
+
+    def call_network(self, *values: Value) -> Any:
+        """Return whatever the network itself returns."""
+        arguments = {
+            name: value.squeeze(-1) if name in self.call.squeezed and isinstance(value, Tensor) else value
+            for name, value in zip(self.call.names, values, strict=True)
+        }
+        return self.network(arguments) if self.call.as_dict else self.network(**arguments)
+
+    def forward(self, *values: Value) -> tuple[Value, ...]:
+        """Return all outputs, each with at least one dimension besides the batch.
+
+        Raises:
+            UnservableError: one of them is neither a tensor nor a List[str].
+        """
+        outputs = flatten(self.call_network(*values))
+        return tuple(_with_dimension(output.value, self.batched) for output in outputs)
+
+    @torch.inference_mode()
+    def answer(self, values: Sequence[Value]) -> tuple[Value, ...]:
+        """Return all outputs, as `forward` does.
+
+        Raises:
+            ProofError: the network fails on these values.
+        """
+        try:
+            return self(*values)  # type: ignore[no-any-return]
+        except ProofError:
+            raise
+        except Exception as error:  # Whatever a user's network raises.
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            raise ProofError(f"forward fails on {', '.join(map(described, values))}: {lines[-1]}") from error
+
+
+def examples(specs: Sequence[TensorSpec], batch: int, seed: int = 0) -> list[Value]:
+    """Draw random inputs that the specs admit; batch 0 for no batch dimension."""
+    generator = torch.Generator().manual_seed(seed)
+    return [example_value(spec, batch, generator) for spec in specs]
+
+
+def _with_dimension(value: Value, batched: bool) -> Value:
+    # Triton needs at least one dimension besides the batch.
+    return value if isinstance(value, list) or value.ndim > batched else value.unsqueeze(-1)
+
+
+def flatten(returned: Any, path: tuple[str | int, ...] = (), label: str = "") -> list[Output]:
+    """Flatten what `forward` returned: dicts by sorted keys, tuples in order, None dropped.
+
+    Raises:
+        UnservableError: it contains something that is neither a tensor nor a List[str].
+    """
+    if _is_output(returned):
+        return [Output(path, label, returned)]
+    if returned is None:
+        return []
+    if isinstance(returned, Mapping):
+        items = [(key, str(key), returned[key]) for key in sorted(returned)]
+    elif isinstance(returned, tuple | list):
+        fields = getattr(returned, "_fields", ("",) * len(returned))
+        items = [(index, name, value) for index, (name, value) in enumerate(zip(fields, returned, strict=True))]
+    else:
+        place = "".join(f"[{key!r}]" for key in path) or "what forward returns"
+        kind = type(returned).__name__
+        raise UnservableError(f"{place} is of type {kind}; Triton can serve tensors and List[str] only")
+    return [output for key, name, value in items for output in flatten(value, (*path, key), _join(label, name))]
+
+
+def _join(label: str, name: str) -> str:
+    return "_".join(filter(None, (label, re.sub(r"\W", "_", name))))
+
+
+def _is_output(value: Any) -> bool:
+    return isinstance(value, Tensor) or (isinstance(value, list) and all(isinstance(item, str) for item in value))
+
+
+def is_servable(returned: Any, batched: bool) -> bool:
+    """Whether Triton can serve what `forward` returned as it is: an output or a plain tuple, with dimensions."""
+    values = returned if type(returned) is tuple else (returned,)
+    return all(_is_output(value) and _with_dimension(value, batched) is value for value in values)
+
+
+def forward_source(call: Call, values: Sequence[Value], returned: Any, batched: bool) -> str:
+    """Write the TorchScript of a `forward` that does what `Adapter` does, for `torchscript.wrap`.
+
+    Args:
+        call: how to call the network.
+        values: an example of its inputs.
+        returned: what the network returned for them.
+        batched: whether the first dimension is the batch.
+    """
+    typed = [
+        f"{name}: {'List[str]' if isinstance(value, list) else 'Tensor'}"
+        for name, value in zip(call.names, values, strict=True)
+    ]
+    passed = {name: f"{name}.squeeze(-1)" if name in call.squeezed else name for name in call.names}
+    arguments = ", ".join(f"{name!r}: {text}" if call.as_dict else f"{name}={text}" for name, text in passed.items())
+    outputs = [
+        "answer"
+        + "".join(f"[{key!r}]" for key in output.path)
+        + (".unsqueeze(-1)" if _with_dimension(output.value, batched) is not output.value else "")
+        for output in flatten(returned)
+    ]
+    return (
+        f"def forward(self, {', '.join(typed)}):\n"
+        f"    answer = self.network({'{' + arguments + '}' if call.as_dict else arguments})\n"
+        f"    return {outputs[0] if len(outputs) == 1 else '(' + ', '.join(outputs) + ')'}\n"
+    )
+
+
+def positional_source(call: Call) -> str:
+    """Write the TorchScript of a `forward` that names its arguments and passes them on in order."""
+    typed, names = ", ".join(f"{name}: Tensor" for name in call.names), ", ".join(call.names)
+    return f"def forward(self, {typed}):\n    return self.network({names})\n"

@@ -1,0 +1,142 @@
+"""Preparing a version of a model: trained, imported, composed or copied, as its kind of recipe says.
+
+`prepare` does what must happen first (a training, say) and returns how to fill the version's folder. Filling writes
+the files, proves them and raises ProofError if they must not be served; `publication.publish` calls it.
+"""
+
+import copy
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+from torch import nn
+
+from tools import recipes, torchscript
+from tools.contract import read_contract
+from tools.datasets import ImageData
+from tools.export import pipelines, proof
+from tools.export.agreement import TOLERANCE
+from tools.export.conversion import fill_imported
+from tools.export.publication import DataReference, Evidence, Fill
+from tools.recipes import Imported, Pipeline, PythonStep, Recipe, RecipeError, Step
+from tools.repository import MODEL_FILE, ROOT, version_path
+from tools.train import training
+from tools.train.settings import TrainOptions
+from tools.train.training import Trained
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How a version's folder is filled, and the data that the model is tested on, if it is tested."""
+
+    fill: Fill
+    data: ImageData | None = None
+
+
+def prepare(model: str, options: TrainOptions, repository: Path) -> Preparation:
+    """Do what a version of a model needs first: train it, or load the data of its classifier.
+
+    Raises:
+        RecipeError, RepositoryError, DataError: the recipe, the model's config or its data cannot be used.
+    """
+    recipe = recipes.load(model)
+    if isinstance(recipe, Recipe):
+        trained = training.train_model(model, options, repository)
+        return Preparation(partial(_fill_trained, trained, repository), trained.data)
+    if isinstance(recipe, Pipeline):
+        data = pipelines.data_of(model, repository)
+        return Preparation(partial(_fill_pipeline, model, recipe, data, repository), data)
+    if isinstance(recipe, Imported):
+        return Preparation(partial(fill_imported, model, recipe, repository))
+    if isinstance(recipe, Step):
+        return Preparation(partial(_fill_step, model, recipe, repository))
+    return Preparation(partial(_fill_python_step, model, recipe, repository))
+
+
+def final_network(trained: Trained, repository: Path) -> nn.Module:
+    """Apply the recipe's `after` to a trained network: the network that is served."""
+    model = trained.settings.model
+    samples = training.samples(trained.data, training.input_spec(model, repository))
+    return recipes.trained(model).after(copy.deepcopy(trained.network), samples)
+
+
+def step_network(step: Step, repository: Path) -> nn.Module:
+    """Build the network of a step."""
+    return step.network(*([training.input_spec(step.prepares, repository)] if step.prepares else []))
+
+
+def _write_network(
+    network: nn.Module,
+    folder: Path,
+    model: str,
+    repository: Path,
+    tolerance: float,
+    dims: Sequence[Mapping[str, tuple[int, ...]]] = (),
+) -> float:
+    """Write a network as TorchScript and prove it; returns its largest difference from eager."""
+    file = folder / MODEL_FILE
+    proof.prove_scriptable(network, file, model)
+    proof.prove_device(torchscript.load(file), model, repository)
+    return proof.prove_same(network, file, model, repository, tolerance, dims)
+
+
+def _fill_trained(trained: Trained, repository: Path, folder: Path) -> Evidence:
+    model, data = trained.settings.model, trained.data
+    recipe, spec = recipes.trained(model), training.input_spec(model, repository)
+    difference = _write_network(final_network(trained, repository), folder, model, repository, recipe.tolerance)
+    accuracy = training.accuracy(torchscript.load(folder / MODEL_FILE), data.test_images, data.test_labels, spec)
+    proof.prove_accuracy(model, data.name, accuracy, dict(recipe.floors or {}))
+    if recipe.parent and recipe.budget is not None and trained.parent_accuracy is not None:
+        proof.prove_budget(model, recipe.parent, accuracy, trained.parent_accuracy, recipe.budget)
+    return Evidence(
+        parent=recipe.parent,
+        parent_accuracy=round(trained.parent_accuracy or 0, 6) if recipe.parent else None,
+        teacher=recipe.teacher,
+        training={key: value for key, value in asdict(trained.settings).items() if key not in ("model", "data")},
+        checkpoint=trained.checkpoint,
+        data=DataReference.of(data),
+        accuracy=round(accuracy, 6),
+        test_images=len(data.test_labels),
+        parameters=sum(parameter.numel() for parameter in trained.network.parameters()),
+        max_abs_difference=difference,
+    )
+
+
+def _fill_step(model: str, step: Step, repository: Path, folder: Path) -> Evidence:
+    input_name = read_contract(model, repository).inputs[0].name
+    dims = [{input_name: shape} for shape in step.dims]
+    difference = _write_network(step_network(step, repository), folder, model, repository, TOLERANCE, dims)
+    return Evidence(prepares=step.prepares, max_abs_difference=difference)
+
+
+def _fill_python_step(model: str, step: PythonStep, repository: Path, folder: Path) -> Evidence:
+    sources = {name: ROOT / path for name, path in step.files.items()}
+    if step.labels_of:
+        sources["labels.txt"] = repository / step.labels_of / "labels.txt"
+    for name, source in sources.items():
+        if not source.is_file():
+            raise RecipeError(f"{model}: {source} does not exist; correct its recipe")
+        shutil.copyfile(source, folder / name)
+    pipelines.python_step(folder)
+    return Evidence(sources=step.files)
+
+
+def _fill_pipeline(model: str, pipeline: Pipeline, data: ImageData, repository: Path, folder: Path) -> Evidence:
+    del folder  # An ensemble has no files of its own.
+    steps = {member: pipelines.newest(member, repository) for member in pipelines.all_members(model, repository)}
+    classifier = pipelines.classifier_of(model, repository)
+    proof.prove_labels(model, classifier, repository)
+    bare = torchscript.load(version_path(classifier, steps[classifier], repository) / MODEL_FILE)
+    alone = training.accuracy(bare, data.test_images, data.test_labels, training.input_spec(classifier, repository))
+    accuracy = float((pipelines.predictions(model, data, repository) == data.test_labels).mean())
+    proof.prove_budget(model, classifier, accuracy, alone, pipeline.budget)
+    return Evidence(
+        steps=steps,
+        classifier=classifier,
+        classifier_accuracy=round(alone, 6),
+        data=DataReference.of(data),
+        accuracy=round(accuracy, 6),
+        test_images=len(data.test_labels),
+    )

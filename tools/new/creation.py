@@ -1,0 +1,143 @@
+"""The creation of a model: planned, written, exported and called in a staged repository, then moved into place."""
+
+import keyword
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from clients.command import say
+from clients.contract import TensorSpec
+from clients.output import write_atomically
+from tools.new.options import OptionError, Options
+from tools.recipes import Imported
+from tools.repository import RepositoryError
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+
+
+@dataclass(frozen=True)
+class NewModel:
+    """A model that was created.
+
+    Attributes:
+        recipe: its file; None if none was written.
+        method: how its network became TorchScript.
+        max_abs_difference: the largest between TorchScript and eager.
+        served_max_abs_difference: the same between the server's answer and eager.
+        notes: what its owner should know.
+        seconds: how long it took.
+    """
+
+    model: str
+    folder: str
+    recipe: str | None
+    method: str | None
+    max_batch_size: int
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    max_abs_difference: float | None
+    served_max_abs_difference: float
+    notes: tuple[str, ...]
+    seconds: float
+
+    def document(self) -> dict[str, Any]:
+        """Return the JSON document."""
+        tensors = {
+            role: [{"name": spec.name, "datatype": spec.datatype, "dims": spec.dims} for spec in specs]
+            for role, specs in (("inputs", self.inputs), ("outputs", self.outputs))
+        }
+        return {**asdict(self), **tensors}
+
+
+def create(options: Options, recipe: Imported) -> NewModel:
+    """Create a model: plan it, write and prove its files, call it on the real server, then publish it.
+
+    Raises:
+        OptionError, RecipeError, RepositoryError, ProofError: nothing was published.
+    """
+    began = time.monotonic()
+    _check_places(options)
+    say(f"{options.name}: loading and trying the network")
+    from tools.export.agreement import ProofError
+    from tools.new import first_call, notes
+    from tools.new.plan import check, make_plan, publish, write_files
+
+    try:
+        plan = make_plan(options, recipe)
+        _say_notes(plan.notes)
+        with _staging(options.repository) as staged:
+            write_files(plan, staged)
+            say(f"{options.name}: exporting and proving")
+            manifest = publish(plan, staged)
+            conversion_notes = tuple(notes.of_conversion(manifest.evidence))
+            _say_notes((*conversion_notes, *check(plan, staged)))
+            say(f"{options.name}: loading it into the embedded server and calling it")
+            difference = first_call.serve_and_call(plan, staged, options.hardware, options.ready_timeout)
+            _move_into_place(staged / options.name, options, plan.recipe_text)
+    except (ProofError, OptionError) as error:
+        raise type(error)(f"{options.name}: {error}") from error
+    return NewModel(
+        model=options.name,
+        folder=str(options.repository / options.name),
+        recipe=str(options.recipe_path) if options.recipe_path else None,
+        method=manifest.evidence.method,
+        max_batch_size=plan.design.max_batch_size,
+        inputs=plan.design.inputs,
+        outputs=plan.design.outputs,
+        max_abs_difference=manifest.evidence.max_abs_difference,
+        served_max_abs_difference=difference,
+        notes=(*plan.notes, *conversion_notes),
+        seconds=round(time.monotonic() - began, 1),
+    )
+
+
+def _say_notes(notes: tuple[str, ...]) -> None:
+    for note in notes:
+        say(f"note: {note}")
+
+
+def _check_places(options: Options) -> None:
+    name, recipe = options.name, options.recipe_path
+    if not _NAME.fullmatch(name) or keyword.iskeyword(name):
+        raise OptionError(f"'{name}' cannot name a model and its recipe; use letters, digits and _, a letter first")
+    for path in (options.repository / name, recipe):
+        if path and path.exists():
+            raise RepositoryError(f"{path} exists; choose another name, or remove both entries of {name} first")
+    for folder in (options.repository, recipe.parent if recipe else None):
+        if folder and not (folder.is_dir() and os.access(folder, os.W_OK)):
+            raise RepositoryError(f"{folder} is not a folder that user {os.getuid()} can write to; create it first")
+
+
+@contextmanager
+def _staging(repository: Path) -> Iterator[Path]:
+    # On the file system of the real repository, but where a server that polls it does not look.
+    place = repository.resolve()
+    usable = os.access(place.parent, os.W_OK) and place.parent.stat().st_dev == place.stat().st_dev
+    folder = Path(tempfile.mkdtemp(dir=place.parent if usable else place, prefix=".new-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+def _move_into_place(staged: Path, options: Options, recipe_text: str) -> None:
+    """Move the proven folder into the repository in one rename, and write its recipe; both or neither."""
+    target, recipe = options.repository / options.name, options.recipe_path
+    _check_places(options)
+    try:
+        staged.rename(target)
+    except OSError as error:
+        raise RepositoryError(f"{target} cannot be created ({error.strerror}); nothing was published") from error
+    try:
+        if recipe:
+            write_atomically(recipe, recipe_text)
+    except OSError as error:
+        target.rename(staged)
+        raise RepositoryError(f"{recipe} cannot be written ({error.strerror}); nothing was published") from error
