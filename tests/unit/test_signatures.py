@@ -15,7 +15,7 @@ import pytest
 from tools.check import __main__ as check
 from tools.check import signatures as rules
 from tools.cpu_config import write_cpu_config
-from tools.export import __main__ as export
+from tools.export.publication import Evidence, publish
 from tools.repository import hold, release, versions
 from tools.sign import __main__ as command
 from tools.sign import coverage
@@ -307,14 +307,14 @@ def test_a_server_that_would_load_what_nobody_verifies_is_refused(flags: list[st
 
 
 def test_an_exported_version_is_signed_before_anybody_sees_it(models: Path, keys: Path) -> None:
-    def fill(folder: Path) -> dict[str, Any]:
+    def fill(folder: Path) -> Evidence:
         (folder / "model.py").write_text("import step\n")
-        return {}
+        return Evidence()
 
-    export.publish("python", fill, models, private_key=keys / "private.pem")
+    publish("python", fill, models, private_key=keys / "private.pem")
     assert versions("python", models)[-1] == 2 and found(models, keys) == []
-    export.publish("python", fill, models, held=True, private_key=keys / "private.pem")
+    publish("python", fill, models, held=True, private_key=keys / "private.pem")
     assert breaches("python", 3, keys / "public.pem", models) == []
     with pytest.raises(SignatureError, match="cannot sign"):
-        export.publish("python", fill, models, private_key=keys / "public.pem")
+        publish("python", fill, models, private_key=keys / "public.pem")
     assert versions("python", models)[-1] == 2 and not list(models.glob("*/.staging-*"))
