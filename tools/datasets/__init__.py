@@ -16,7 +16,6 @@ import numpy.typing as npt
 
 from clients.command import say
 from clients.errors import ToolError
-from tools.datasets.download import is_available
 from tools.repository import ROOT
 
 DATA = ROOT / "data"
@@ -83,28 +82,23 @@ def load(name: str, root: Path = DATA, download: bool = True) -> ImageData:
     )
 
 
-def load_first(names: Sequence[str], root: Path = DATA, download: bool = False) -> ImageData:
-    """Load the real set if it is available, else its stand-in, with a notice on stderr.
+def load_first(names: Sequence[str], root: Path = DATA) -> ImageData:
+    """Load the real set if its files are there, else its stand-in, with a notice on stderr.
+
+    A set with a stand-in is never downloaded unasked: `load` does that for a set that the user has named.
 
     Args:
-        names: a real set and its stand-in.
+        names: a real set and, optionally, its stand-in.
         root: folder of all data sets.
-        download: whether to download the real set if its server answers within seconds. Off by default, so that
-            nothing is downloaded unasked; `load` downloads a set that the user has named.
 
     Raises:
-        DataError: the real set's files are damaged, or it is not available and has no stand-in.
+        DataError: the real set's files are damaged, or it has no stand-in and cannot be downloaded.
     """
     real, *stand_ins = names
     module = module_of(real)
-    there = all(path.is_file() for path in module.files(root))
-    if there or not stand_ins:
-        return load(real, root, download=not there)
-    if download and is_available(module.source()):
-        try:
-            return load(real, root)
-        except DataError as error:
-            say(f"warning: {error}")
+    has_files = all(path.is_file() for path in module.files(root))
+    if has_files or not stand_ins:
+        return load(real, root, download=not has_files)
     data = load(stand_ins[0], root)
     say(f"notice: {module.TITLE} is not in {root}: using {data.title} (--data {real} downloads the real one)")
     return data

@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 
 from tools.datasets import Split
-from tools.datasets.download import network_timeout
-from tools.datasets.files import reading, require
+from tools.datasets.files import network_timeout, reading, require
 from tools.torchvision_import import load_torchvision
 
 TITLE = "CIFAR-10"
@@ -20,11 +19,6 @@ BATCH_FILES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"
 def files(root: Path) -> list[Path]:
     """List the batch files that torchvision looks for."""
     return [root / FOLDER / name for name in BATCH_FILES]
-
-
-def source() -> str:
-    """URL of the archive to download."""
-    return str(load_torchvision().datasets.CIFAR10.url)
 
 
 def splits(root: Path, download: bool) -> tuple[Split, Split]:

@@ -90,28 +90,14 @@ def _deer(random: Random) -> list[Polygon]:
             _bar(0.58, -0.55, 0.58 + lean, top, 0.06),
             _bar(0.58 + lean / 2, -0.75, 0.58 + 1.8 * lean, -0.78, 0.05),
         ]
-    return [
-        _ellipse(0, 0.05, 0.52, 0.22),
-        *neck,
-        *antlers,
-        *_legs(random, (-0.42, -0.3, 0.3, 0.42), 0.15, 0.75, 0.07),
-    ]
+    return [_ellipse(0, 0.05, 0.52, 0.22), *neck, *antlers, *_legs(random, (-0.42, -0.3, 0.3, 0.42), 0.15, 0.75, 0.07)]
 
 
 def _dog(random: Random) -> list[Polygon]:
     """A long body on short legs, a big head with a muzzle and a hanging ear, a tail held up."""
-    head = [
-        _ellipse(0.6, -0.25, 0.26, 0.23),
-        _ellipse(0.85, -0.15, 0.17, 0.11),
-        _bar(0.5, -0.35, 0.42, 0.05, 0.16),
-    ]
+    head = [_ellipse(0.6, -0.25, 0.26, 0.23), _ellipse(0.85, -0.15, 0.17, 0.11), _bar(0.5, -0.35, 0.42, 0.05, 0.16)]
     tail = _bar(-0.55, 0.05, -0.9, random.uniform(-0.6, -0.3), 0.11)
-    return [
-        _ellipse(0, 0.15, 0.6, 0.25),
-        *head,
-        tail,
-        *_legs(random, (-0.45, -0.28, 0.28, 0.45), 0.3, 0.4, 0.14),
-    ]
+    return [_ellipse(0, 0.15, 0.6, 0.25), *head, tail, *_legs(random, (-0.45, -0.28, 0.28, 0.45), 0.3, 0.4, 0.14)]
 
 
 def _frog(random: Random) -> list[Polygon]:
@@ -134,13 +120,7 @@ def _horse(random: Random) -> list[Polygon]:
     neck = _poly((0.25, -0.15), (0.55, -0.75), (0.75, -0.65), (0.6, 0.15))
     head = _poly((0.52, -0.8), (0.7, -0.82), (1.0, -0.45), (0.88, -0.35), (0.6, -0.55))
     tail = _bar(-0.6, -0.1, random.uniform(-0.9, -0.72), 0.5, 0.14)
-    return [
-        _ellipse(0, 0, 0.62, 0.29),
-        neck,
-        head,
-        tail,
-        *_legs(random, (-0.48, -0.32, 0.3, 0.46), 0.12, 0.8, 0.12),
-    ]
+    return [_ellipse(0, 0, 0.62, 0.29), neck, head, tail, *_legs(random, (-0.48, -0.32, 0.3, 0.46), 0.12, 0.8, 0.12)]
 
 
 def _ship(random: Random) -> list[Polygon]:

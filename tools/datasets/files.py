@@ -1,8 +1,9 @@
-"""Files of data sets: read with an error that names the remedy, written so that no incomplete set is ever found."""
+"""Files of data sets: downloaded, read with an error that names the remedy, and never left incomplete."""
 
 import errno
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,21 @@ from tools.datasets import DataError
 # torchvision has no error class: it raises RuntimeError for missing files and wrong checksums, and whatever its
 # assertions, conversions and look-ups happen to raise for damaged contents.
 _UNREADABLE = (OSError, RuntimeError, ValueError, AssertionError, LookupError)
+
+
+# The longest pause in a download. torchvision sets no limit, and a network that drops packets blocks for minutes.
+_SILENCE_SECONDS = 20.0
+
+
+@contextmanager
+def network_timeout(seconds: float = _SILENCE_SECONDS) -> Iterator[None]:
+    """Let network operations in the block raise TimeoutError when they have waited this long for a byte."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
 
 
 @contextmanager

@@ -6,30 +6,18 @@ from typing import Any
 import numpy as np
 
 from tools.datasets import Split
-from tools.datasets.download import network_timeout
-from tools.datasets.files import reading, require
+from tools.datasets.files import network_timeout, reading, require
 from tools.torchvision_import import load_torchvision
 
 TITLE = "MNIST"
 STAND_IN = False
 CLASSES = tuple("0123456789")
-IDX_FILES = (
-    "train-images-idx3-ubyte",
-    "train-labels-idx1-ubyte",
-    "t10k-images-idx3-ubyte",
-    "t10k-labels-idx1-ubyte",
-)
+IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
 
 def files(root: Path) -> list[Path]:
     """List the four uncompressed files that torchvision looks for."""
     return [root / "MNIST" / "raw" / name for name in IDX_FILES]
-
-
-def source() -> str:
-    """URL of the first file to download."""
-    loader = load_torchvision().datasets.MNIST
-    return f"{loader.mirrors[0]}{loader.resources[0][0]}"
 
 
 def splits(root: Path, download: bool) -> tuple[Split, Split]:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from clients.contract import TensorSpec
 from tools.backends.pytorch import binding
 from tools.contract import Value, example_value
-from tools.export.agreement import ProofError, UnservableError, described
+from tools.export.agreement import ProofError, UnservableError, describe
 
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
@@ -154,7 +154,7 @@ class Adapter(nn.Module):
             raise
         except Exception as error:  # Whatever a user's network raises.
             lines = str(error).strip().splitlines() or [type(error).__name__]
-            raise ProofError(f"forward fails on {', '.join(map(described, values))}: {lines[-1]}") from error
+            raise ProofError(f"forward fails on {', '.join(map(describe, values))}: {lines[-1]}") from error
 
 
 def examples(specs: Sequence[TensorSpec], batch: int, seed: int = 0) -> list[Value]:

@@ -27,7 +27,7 @@ class UnservableError(ProofError):
     """The network cannot be served, with or without batches, so that there is no point in trying the other way."""
 
 
-def described(value: Value) -> str:
+def describe(value: Value) -> str:
     """Format shape and dtype for a message."""
     return f"[{len(value)}] of str" if isinstance(value, list) else f"{list(value.shape)} {value.dtype}"
 
@@ -61,9 +61,9 @@ def check_output(spec: TensorSpec, value: Value, batch: int) -> None:
 
 def check_close(spec: TensorSpec, expected: Value, actual: Value, batch: int, tolerance: float = TOLERANCE) -> float:
     """Raise ProofError unless TorchScript's output equals eager's up to rounding; returns the largest difference."""
-    if described(expected) != described(actual):
+    if describe(expected) != describe(actual):
         raise ProofError(
-            f"{spec.name}: TorchScript returns {described(actual)} at batch {batch}, eager {described(expected)}"
+            f"{spec.name}: TorchScript returns {describe(actual)} at batch {batch}, eager {describe(expected)}"
         )
     worst = distance(expected, actual)
     if not is_close(expected, actual, tolerance):

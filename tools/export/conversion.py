@@ -16,14 +16,7 @@ from tools import torchscript
 from tools.backends.pytorch import binding
 from tools.contract import Value, read_contract
 from tools.export import imported_network, proof
-from tools.export.adapter import (
-    Adapter,
-    call_for,
-    examples,
-    forward_source,
-    is_servable,
-    positional_source,
-)
+from tools.export.adapter import Adapter, call_for, examples, forward_source, is_servable, positional_source
 from tools.export.agreement import ProofError
 from tools.export.publication import Evidence
 from tools.recipes import Imported
@@ -90,7 +83,7 @@ def output_places(model: str, repository: Path) -> dict[str, int]:
 
 def example_values(adapter: Adapter, model: str, recipe: Imported, repository: Path) -> list[Value]:
     """Draw a random input that config.pbtxt admits, in the order of the served file's arguments."""
-    specs = proof.shaped(read_contract(model, repository).inputs, recipe.dims)[0]
+    specs = proof.with_shapes(read_contract(model, repository).inputs, recipe.dims)[0]
     ordered = [specs[name] for name in input_names(adapter, model, repository)]
     return examples(ordered, _EXAMPLE_BATCH if adapter.batched else 0)
 

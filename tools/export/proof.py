@@ -25,7 +25,7 @@ from tools.export.agreement import (
     check_close,
     check_output,
     check_rows_independent,
-    described,
+    describe,
 )
 from tools.export.agreement import ProofError as ProofError
 from tools.repository import REPOSITORY, as_triton_json, config_path, read_config
@@ -111,14 +111,16 @@ def prove_same(
     inputs, outputs = prove_signature(module, model, repository)
     places = [output.index for output in outputs]
     worst = 0.0
-    for specs in shaped(contract.inputs, dims):
+    for specs in with_shapes(contract.inputs, dims):
         for batch, seed in _trials(contract):
             values = examples([specs[name] for name in inputs.names], batch, seed)
             worst = max(worst, _compare(network, module, contract, places, values, batch, tolerance))
     return worst
 
 
-def shaped(inputs: Sequence[TensorSpec], dims: Sequence[Mapping[str, tuple[int, ...]]]) -> list[dict[str, TensorSpec]]:
+def with_shapes(
+    inputs: Sequence[TensorSpec], dims: Sequence[Mapping[str, tuple[int, ...]]]
+) -> list[dict[str, TensorSpec]]:
     """Return the inputs by name with each of the sets of shapes, or once unchanged if there are none."""
     return [
         {spec.name: replace(spec, dims=shapes.get(spec.name, spec.dims)) for spec in inputs} for shapes in dims or [{}]
@@ -154,7 +156,7 @@ def call(
     Raises:
         ProofError: it fails, or returns fewer outputs than config.pbtxt lists.
     """
-    shapes = ", ".join(map(described, arguments))
+    shapes = ", ".join(map(describe, arguments))
     try:
         outputs = torchscript.outputs(network, *arguments)
     except Exception as error:  # Whatever a network's Python raises.

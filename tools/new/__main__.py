@@ -122,15 +122,16 @@ def _portable(text: str | None) -> str | None:
 
 
 def _summary(created: NewModel) -> str:
-    batches = f"batches of up to {created.max_batch_size}" if created.max_batch_size else "without batches"
+    name, recipe, design = created.options.name, created.options.recipe_path, created.design
+    batches = f"batches of up to {design.max_batch_size}" if design.max_batch_size else "without batches"
     lines = [
-        f"{created.model}: {created.method}, proven, loaded and called in {created.seconds} s, {batches}",
-        f"  inputs   {_tensor_list(created.inputs)}",
-        f"  outputs  {_tensor_list(created.outputs)}",
+        f"{name}: {created.evidence.method}, proven, loaded and called in {created.seconds} s, {batches}",
+        f"  inputs   {_tensor_list(design.inputs)}",
+        f"  outputs  {_tensor_list(design.outputs)}",
         f"  folder   {created.folder}",
     ]
-    if created.recipe:
-        lines += [f"  recipe   {created.recipe}", f"  again    python -m tools.export {created.model}"]
+    if recipe:
+        lines += [f"  recipe   {recipe}", f"  again    python -m tools.export {name}"]
     return "\n".join(lines)
 
 

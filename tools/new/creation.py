@@ -6,11 +6,11 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clients.command import say
 from clients.contract import TensorSpec
@@ -18,6 +18,10 @@ from clients.output import write_atomically
 from tools.new.options import OptionError, Options
 from tools.recipes import Imported
 from tools.repository import RepositoryError
+
+if TYPE_CHECKING:
+    from tools.export.publication import Evidence
+    from tools.new.scaffold import Design
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
@@ -27,33 +31,43 @@ class NewModel:
     """A model that was created.
 
     Attributes:
-        recipe: its file; None if none was written.
-        method: how its network became TorchScript.
-        max_abs_difference: the largest between TorchScript and eager.
-        served_max_abs_difference: the same between the server's answer and eager.
-        notes: what its owner should know.
+        served_difference: the largest absolute one between the server's answer and the network's.
+        notes: what the model's owner should know.
         seconds: how long it took.
     """
 
-    model: str
-    folder: str
-    recipe: str | None
-    method: str | None
-    max_batch_size: int
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-    max_abs_difference: float | None
-    served_max_abs_difference: float
+    options: Options
+    design: "Design"
+    evidence: "Evidence"
+    served_difference: float
     notes: tuple[str, ...]
     seconds: float
 
+    @property
+    def folder(self) -> Path:
+        """The model's folder in the repository."""
+        return self.options.repository / self.options.name
+
     def document(self) -> dict[str, Any]:
         """Return the JSON document."""
-        tensors = {
-            role: [{"name": spec.name, "datatype": spec.datatype, "dims": spec.dims} for spec in specs]
-            for role, specs in (("inputs", self.inputs), ("outputs", self.outputs))
+        recipe = self.options.recipe_path
+        return {
+            "model": self.options.name,
+            "folder": str(self.folder),
+            "recipe": recipe and str(recipe),
+            "method": self.evidence.method,
+            "max_batch_size": self.design.max_batch_size,
+            "inputs": _tensor_documents(self.design.inputs),
+            "outputs": _tensor_documents(self.design.outputs),
+            "max_abs_difference": self.evidence.max_abs_difference,
+            "served_max_abs_difference": self.served_difference,
+            "notes": self.notes,
+            "seconds": self.seconds,
         }
-        return {**asdict(self), **tensors}
+
+
+def _tensor_documents(specs: Iterable[TensorSpec]) -> list[dict[str, Any]]:
+    return [{"name": spec.name, "datatype": spec.datatype, "dims": spec.dims} for spec in specs]
 
 
 def create(options: Options, recipe: Imported) -> NewModel:
@@ -83,19 +97,8 @@ def create(options: Options, recipe: Imported) -> NewModel:
             _move_into_place(staged / options.name, options, plan.recipe_text)
     except (ProofError, OptionError) as error:
         raise type(error)(f"{options.name}: {error}") from error
-    return NewModel(
-        model=options.name,
-        folder=str(options.repository / options.name),
-        recipe=str(options.recipe_path) if options.recipe_path else None,
-        method=manifest.evidence.method,
-        max_batch_size=plan.design.max_batch_size,
-        inputs=plan.design.inputs,
-        outputs=plan.design.outputs,
-        max_abs_difference=manifest.evidence.max_abs_difference,
-        served_max_abs_difference=difference,
-        notes=(*plan.notes, *conversion_notes),
-        seconds=round(time.monotonic() - began, 1),
-    )
+    seconds = round(time.monotonic() - began, 1)
+    return NewModel(options, plan.design, manifest.evidence, difference, (*plan.notes, *conversion_notes), seconds)
 
 
 def _say_notes(notes: tuple[str, ...]) -> None:

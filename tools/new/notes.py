@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from clients.contract import TensorSpec
 from tools.export.adapter import Adapter, examples, flatten
-from tools.export.agreement import described, distance
+from tools.export.agreement import describe, distance
 from tools.export.publication import Evidence
 from tools.export.torchvision_models import Preset
 from tools.new.options import Options
@@ -37,7 +37,7 @@ def _constant_outputs(adapter: Adapter, specs: Sequence[TensorSpec]) -> list[int
         if not constant:
             break
         row = adapter.answer(examples(specs, int(adapter.batched), seed))
-        constant = [at for at in constant if described(row[at]) == described(first[at])]
+        constant = [at for at in constant if describe(row[at]) == describe(first[at])]
         constant = [at for at in constant if distance(row[at], first[at]) == 0]
     return constant
 

@@ -18,7 +18,7 @@ from tools.export.agreement import (
     ProofError,
     UnservableError,
     check_rows_independent,
-    described,
+    describe,
     is_close,
 )
 from tools.new import notes
@@ -136,7 +136,7 @@ def _answers(adapter: Adapter, specs: Sequence[TensorSpec], tolerance: float) ->
 
 def _check_repeatable(first: Sequence[Value], second: Sequence[Value], tolerance: float) -> None:
     pairs = list(zip(first, second, strict=True))
-    if any(described(one) != described(other) or not is_close(one, other, tolerance) for one, other in pairs):
+    if any(describe(one) != describe(other) or not is_close(one, other, tolerance) for one, other in pairs):
         raise UnservableError(
             "forward gives the same input different answers; it must not draw random numbers in eval mode"
         )
@@ -147,9 +147,7 @@ def _check_batch(
 ) -> None:
     for place, value in enumerate(together):
         if len(value) != size:
-            raise ProofError(
-                f"output {place} is {described(value)} for a batch of {size}: it has no row for each input"
-            )
+            raise ProofError(f"output {place} is {describe(value)} for a batch of {size}: it has no row for each input")
     specs = [TensorSpec(f"output {place}", "", ()) for place in range(len(together))]
     for row in (slice(0, 1), slice(size - 1, size)):
         alone = adapter.answer([value[row] for value in values])

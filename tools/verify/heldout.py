@@ -12,7 +12,7 @@ from tools import recipes
 from tools.contract import example, read_contract
 from tools.datasets import ImageData, Labels
 from tools.export import pipelines
-from tools.export.proof import shaped
+from tools.export.proof import with_shapes
 from tools.recipes import AnyRecipe, Imported, Pipeline, Recipe, Step
 from tools.repository import REPOSITORY, read_manifest
 from tools.train import training
@@ -61,7 +61,7 @@ def held_out(model: str, version: int, repository: Path = REPOSITORY) -> list[He
     """
     recipe, contract = recipes.load(model), read_contract(model, repository)
     if not isinstance(recipe, Recipe | Pipeline):
-        shapes = shaped(contract.inputs, _dims(recipe, contract))
+        shapes = with_shapes(contract.inputs, _dims(recipe, contract))
         return [_examples(list(specs.values())) for specs in shapes]
     data = test_data(read_manifest(model, version, repository))
     if isinstance(recipe, Pipeline):
