@@ -1,7 +1,7 @@
 """The generator's options, which every command that sends load offers: flags, and the typed value of them."""
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from clients.command import positive
@@ -35,26 +35,25 @@ def add_generator_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that `generator_options` reads."""
     usual, group = GeneratorOptions(), parser.add_argument_group("generator")
 
-    def add(flag: str, **options: object) -> None:
-        default = getattr(usual, flag.strip("-").replace("-", "_"))
-        options["help"] = f"{options['help']} (default: %(default)s)"
-        group.add_argument(flag, default=default, **options)  # type: ignore[arg-type]
+    def number(flag: str, default: int, text: str) -> None:
+        group.add_argument(flag, type=positive, default=default, metavar="N", help=f"{text} (default: %(default)s)")
 
-    add("--processes", type=positive, metavar="N", help="sending processes")
-    add("--connections", type=positive, metavar="N", help="most open connections")
-    add("--client-batch", type=positive, metavar="N", help="inferences per request")
-    add("--seed", type=int, help="seed of the schedule")
-    add("--samples", type=Path, help="folder of sample images")
-    group.add_argument("--warm-up", type=float, metavar="S", help="seconds to leave out (default: detected by MSER-5)")
+    number("--processes", usual.processes, "sending processes")
+    number("--connections", usual.connections, "most open connections")
+    number("--client-batch", usual.client_batch, "inferences per request")
+    group.add_argument(
+        "--warm-up",
+        type=float,
+        metavar="S",
+        dest="warm_up_s",
+        help="seconds to leave out (default: detected by MSER-5)",
+    )
+    group.add_argument("--seed", type=int, default=usual.seed, help="of the schedule (default: %(default)s)")
+    group.add_argument(
+        "--samples", type=Path, default=usual.samples, help="folder of sample images (default: %(default)s)"
+    )
 
 
 def generator_options(arguments: argparse.Namespace) -> GeneratorOptions:
     """Read the options that `add_generator_arguments` added."""
-    return GeneratorOptions(
-        processes=arguments.processes,
-        connections=arguments.connections,
-        warm_up_s=arguments.warm_up,
-        client_batch=arguments.client_batch,
-        seed=arguments.seed,
-        samples=arguments.samples,
-    )
+    return GeneratorOptions(**{field.name: getattr(arguments, field.name) for field in fields(GeneratorOptions)})

@@ -13,7 +13,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from clients.client import Client
@@ -37,98 +37,92 @@ _KEPT = ("rate", "requests", "p50_ms", "p99_ms", "rps", "goodput_rps")
 Trial = Callable[[Load], RunResult]
 
 
-@dataclass(frozen=True)
-class Limits:
-    """When a search ends: seconds of a trial, seconds in all, and the relative width of the interval."""
-
-    trial_s: float
-    budget_s: float
-    precision: float
-
-
-@dataclass(frozen=True)
+@dataclass
 class Peak:
-    """The outcome of a search; `trials` are the valid ones."""
+    """A search with its valid trials; `precision` is the relative width of the interval at which it ends."""
 
     search: Search
-    trials: list[RunResult]
-    limits: Limits
+    precision: float
+    trials: list[RunResult] = field(default_factory=list)
 
     @property
-    def generator_bound(self) -> bool:
+    def is_narrow(self) -> bool:
+        """Whether the interval is within the precision."""
+        return self.search.is_narrow(self.precision)
+
+    @property
+    def is_generator_bound(self) -> bool:
         """Whether the generator could not send as much as the server takes."""
         return self.search.invalid >= _MOST_INVALID
 
     @property
     def exit_code(self) -> int:
         """See the module's docstring."""
-        if self.generator_bound:
+        if self.is_generator_bound:
             return INVALID
-        is_answered = self.search.is_narrow(self.limits.precision) and any(trial.sustained for trial in self.trials)
-        return 0 if is_answered else 1
+        return 0 if self.is_narrow and any(trial.sustained for trial in self.trials) else 1
+
+    def note(self, trial: RunResult, rate: float) -> None:
+        """Learn from a trial, and report progress."""
+        self.search.note(rate, trial.sustained if trial.valid else None)
+        outcome = "invalid trial"
+        if trial.valid:
+            self.trials.append(trial)
+            outcome = f"{rate:,.0f}/s {'sustained' if trial.sustained else 'not sustained'}"
+        low, high = self.search.belief.interval()
+        say(f"{outcome}; peak about {self.search.belief.quantile(0.5):,.0f}/s ({low:,.0f} to {high:,.0f})")
 
     def document(self) -> dict[str, Any]:
         """As JSON; rates in requests per second, the peak with its 90 % interval."""
         belief = self.search.belief
         low, high = belief.interval()
-        sustained = [round(trial.load.rate or 0.0, 1) for trial in self.trials if trial.sustained]
+        trials = [trial.document() | {"sustained": trial.sustained} for trial in self.trials]
         failed = [trial for trial in self.trials if not trial.sustained]
+        lowest = min(failed, key=lambda trial: trial.load.rate or 0.0, default=None)
         return {
             "peak_rps": round(belief.quantile(0.5), 1),
             "low_rps": round(low, 1),
             "high_rps": round(high, 1),
-            "narrow": self.search.is_narrow(self.limits.precision),
+            "narrow": self.is_narrow,
             "at_least": bool(high >= belief.rates[-2]),
-            "sustained_rps": max(sustained, default=None),
-            "generator_bound": self.generator_bound,
-            "trials": [_trial_document(trial) for trial in self.trials],
-            "bound": [str(min(failed, key=lambda trial: trial.load.rate or 0.0).explanation[0])] if failed else [],
+            "sustained_rps": max((round(trial["rate"], 1) for trial in trials if trial["sustained"]), default=None),
+            "generator_bound": self.is_generator_bound,
+            "trials": [{name: trial[name] for name in (*_KEPT, "sustained")} for trial in trials],
+            "bound": [str(lowest.explanation[0])] if lowest else [],
         }
 
 
-def _trial_document(trial: RunResult) -> dict[str, Any]:
-    document = trial.document()
-    return {**{name: document[name] for name in _KEPT}, "sustained": trial.sustained}
-
-
-def find_peak(trial: Trial, objectives: list[slo.Objective], limits: Limits, seed: int) -> Peak:
+def find_peak(
+    trial: Trial, objectives: list[slo.Objective], trial_s: float, budget_s: float, precision: float, seed: int
+) -> Peak:
     """Try rates until the interval is narrow or the time is spent.
 
     Args:
         trial: sends a load to the server.
         objectives: what a sustained rate must meet.
-        limits: when the search ends.
+        trial_s: least seconds of a trial.
+        budget_s: seconds in all.
+        precision: relative width of the interval at which the search ends.
         seed: of the first schedule.
 
     Raises:
         InvalidInput: the model is so slow that no trial has enough requests for the percentile.
     """
-    start, loop = time.monotonic(), closed_loop(_CALLERS, min(limits.trial_s, _LOOP_S))
+    start, loop = time.monotonic(), closed_loop(_CALLERS, min(trial_s, _LOOP_S))
     # The server's own count holds even where the generator was the bottleneck.
     highest = max(1.0, trial(loop).server.counted.requests / loop.duration)
-    peak = Peak(Search(uniform_belief(highest * _SPAN[0], highest * _SPAN[1])), [], limits)
-    number = 0
-    while not peak.search.is_narrow(limits.precision) and not peak.generator_bound:
+    peak = Peak(Search(uniform_belief(highest * _SPAN[0], highest * _SPAN[1])), precision)
+    while not peak.is_narrow and not peak.is_generator_bound:
         rate = peak.search.belief.quantile(0.5)
-        seconds = trial_seconds(rate, limits.trial_s, objectives)
+        seconds = trial_seconds(rate, trial_s, objectives)
         if seconds > _LONGEST_TRIAL_S:
             raise InvalidInput(f"at {rate:.2g} requests per second a trial takes {seconds:,.0f} s; ask for p50 or p90")
-        if time.monotonic() - start + seconds > limits.budget_s:
+        if time.monotonic() - start + seconds > budget_s:
             break
         # A new schedule each time: the same bursts would repeat the same mistake.
-        _note(peak, trial(open_loop("poisson", rate, seconds, seed + number)), rate)
-        number += 1
+        seed += 1
+        peak.note(trial(open_loop("poisson", rate, seconds, seed)), rate)
     return peak
-
-
-def _note(peak: Peak, trial: RunResult, rate: float) -> None:
-    peak.search.note(rate, trial.sustained if trial.valid else None)
-    outcome = "invalid trial"
-    if trial.valid:
-        peak.trials.append(trial)
-        outcome = f"{rate:,.0f}/s {'sustained' if trial.sustained else 'not sustained'}"
-    low, high = peak.search.belief.interval()
-    say(f"{outcome}; peak about {peak.search.belief.quantile(0.5):,.0f}/s ({low:,.0f} to {high:,.0f})")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -140,9 +134,8 @@ def _parser() -> argparse.ArgumentParser:
         ("--budget", 120.0, "seconds in all"),
         ("--precision", 0.15, "relative width of the interval at which the search ends"),
     ):
-        parser.add_argument(
-            flag, type=positive_float, default=default, metavar="N", help=f"{text} (default: %(default)g)"
-        )
+        text = f"{text} (default: %(default)g)"
+        parser.add_argument(flag, type=positive_float, default=default, metavar="N", help=text)
     add_generator_arguments(parser)
     add_connection_arguments(parser, retries=None)
     return parser
@@ -153,10 +146,10 @@ def main() -> int:
     """Search for the peak."""
     arguments = _parser().parse_args()
     objectives, options = slo.parse(arguments.slo), generator_options(arguments)
-    limits = Limits(arguments.trial, arguments.budget, arguments.precision)
+    limits = (arguments.trial, arguments.budget, arguments.precision)
     with Client(connection_from(arguments)) as client:
         setting = setting_of(client, arguments.model, options)
-        peak = find_peak(lambda load: measure(client, setting, load, objectives), objectives, limits, options.seed)
+        peak = find_peak(lambda load: measure(client, setting, load, objectives), objectives, *limits, options.seed)
     document = peak.document()
     least = "at least " if document["at_least"] else ""
     print(

@@ -12,40 +12,24 @@ nothing of the server and are withheld.
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 from clients.client import Client
 from clients.command import command, command_parser, print_json, say
-from clients.connection import Connection, add_connection_arguments, connection_from
+from clients.connection import add_connection_arguments, connection_from
 from loadtest import slo
 from loadtest.analysis.audit import INVALID
 from loadtest.analysis.measurement import measure, setting_of
 from loadtest.analysis.rejects import metrics_address
-from loadtest.analysis.result import RunResult
 from loadtest.analysis.scenarios import SCENARIOS, apply_scenario, check_scenario, scenario_figure
 from loadtest.arrivals import SCHEDULES
 from loadtest.load import DEFAULT_ARRIVALS, DEFAULT_DURATION_S, LoadOptions
-from loadtest.options import REPORTS, GeneratorOptions, add_generator_arguments, generator_options
+from loadtest.options import REPORTS, add_generator_arguments, generator_options
 from loadtest.report.run_report import text, write
 
 # In the report's file, but not in the last line of stdout.
 _BULKY = ("curve", "course", "histogram")
-
-
-@dataclass(frozen=True)
-class Options:
-    """One command line; `metrics` is the address of Triton's metrics endpoint, where it is to be read."""
-
-    model: str
-    load: LoadOptions
-    generator: GeneratorOptions
-    connection: Connection
-    objectives: list[slo.Objective]
-    scenario: str | None
-    metrics: str | None
-    report: Path
-    explain: bool
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -82,52 +66,30 @@ def _add_load_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def options_from(words: Sequence[str] | None = None) -> Options:
-    """Parse a command line, by default this process's.
-
-    Raises:
-        InvalidInput: an option cannot be used, or contradicts the scenario.
-        SloError: an objective cannot be parsed.
-    """
-    # Options of the load are None where they were not given: a scenario may set them.
-    names = [field.name for field in fields(LoadOptions)]
-    arguments = _parser().parse_args(words, argparse.Namespace(**dict.fromkeys(names)))
-    options = Options(
-        model=arguments.model,
-        load=LoadOptions(**{name: getattr(arguments, name) for name in names}),
-        generator=generator_options(arguments),
-        connection=connection_from(arguments),
-        objectives=slo.parse(arguments.slo),
-        scenario=arguments.scenario,
-        metrics=metrics_address(arguments.metrics_url),
-        report=arguments.report,
-        explain=arguments.explain,
-    )
-    if options.scenario:
-        check_scenario(options.scenario, options.model, options.load, options.objectives)
-    return options
-
-
-def _run(options: Options) -> RunResult:
-    with Client(options.connection) as client:
-        chosen = options.load
-        if options.scenario:
-            chosen = apply_scenario(options.scenario, options.model, chosen, client)
-        load = chosen.load(options.generator.seed)
-        generator = replace(options.generator, client_batch=chosen.client_batch or 1)
-        setting = setting_of(client, options.model, generator)
-        result = measure(client, setting, load, options.objectives, options.metrics)
-    return replace(result, scenario=scenario_figure(options.scenario, result)) if options.scenario else result
+def parse(words: Sequence[str] | None = None) -> tuple[argparse.Namespace, LoadOptions]:
+    """Parse a command line, by default this process's; also gives the load that it asks for."""
+    # None where an option was not given: a scenario may set it.
+    unset = dict.fromkeys(field.name for field in fields(LoadOptions))
+    arguments = _parser().parse_args(words, argparse.Namespace(**unset))
+    return arguments, LoadOptions(**{name: getattr(arguments, name) for name in unset})
 
 
 @command()
 def main() -> int:
     """Run one load test."""
-    options = options_from()
-    result = _run(options)
+    arguments, chosen = parse()
+    model, scenario = arguments.model, arguments.scenario
+    objectives, metrics = slo.parse(arguments.slo), metrics_address(arguments.metrics_url)
+    if scenario:
+        check_scenario(scenario, model, chosen, objectives)
+    with Client(connection_from(arguments)) as client:
+        chosen = apply_scenario(scenario, model, chosen, client) if scenario else chosen
+        options = replace(generator_options(arguments), client_batch=chosen.client_batch or 1)
+        result = measure(client, setting_of(client, model, options), chosen.load(options.seed), objectives, metrics)
+    result = replace(result, scenario=scenario_figure(scenario, result)) if scenario else result
     print(text(result))
-    say(f"Report: {write(result, options.report)}")
-    if options.explain:
+    say(f"Report: {write(result, arguments.report)}")
+    if arguments.explain:
         print(*result.explanation, sep="\n")
     print_json({key: value for key, value in result.document().items() if key not in _BULKY})
     return int(not result.passed) if result.valid else INVALID

@@ -33,6 +33,22 @@ def counted(counters: dict[str, Any]) -> Counted:
     return Counted(**figures(counters))
 
 
+def stages_us(server: Counted | None, mean_ms: float | None, lag_ms: float | None = None) -> dict[str, float]:
+    """Split the client's mean latency into microseconds by stage; what neither side counted is network and client.
+
+    Args:
+        server: the model's counters; None where they are unknown.
+        mean_ms: the client's mean latency; None gives no stages.
+        lag_ms: mean lag of the generator; None for no such stage.
+    """
+    if mean_ms is None:
+        return {}
+    stages = server.stages() if server else dict.fromkeys(STAGES, 0.0)
+    own = {} if lag_ms is None else {"generator": round(lag_ms * 1000, 1)}
+    rest = mean_ms * 1000 - sum(stages.values()) - (lag_ms or 0.0) * 1000
+    return {**stages, "network_and_client": round(max(0.0, rest), 1), **own}
+
+
 def snapshot(client: Client) -> Snapshot:
     """Read Triton's cumulative counters, summed over the versions of each model.
 

@@ -10,10 +10,11 @@ from clients.client import Client
 from clients.connection import Connection
 from clients.errors import InvalidInput
 from loadtest.analysis.audit import audit
+from loadtest.analysis.counters import stages_us
 from loadtest.analysis.explain import explain
 from loadtest.analysis.figures import figures, window
 from loadtest.analysis.result import RunResult
-from loadtest.analysis.server_side import ServerSide, observe, server_side, stages_us
+from loadtest.analysis.server_side import ServerSide, observe, server_side
 from loadtest.generator.fleet import Sent, send_all
 from loadtest.generator.grpc_lane import grpc_target
 from loadtest.generator.http_lane import http_target

@@ -50,23 +50,13 @@ class RunResult:
     """One run; `figures` of an invalid run must not be used, see `valid`.
 
     Attributes:
-        model: its name.
-        protocol: http or grpc.
-        url: of the server.
-        load: what was sent when.
-        seed: of the schedule.
-        client_batch: inferences per request.
         payload: source of the inputs, samples or synthetic.
         warm_up_s: seconds that `figures` leave out.
         started: the start on CLOCK_MONOTONIC, in seconds.
-        figures: what the client saw.
-        objectives: what the run must meet.
-        generator: audit of the generator.
         steady: whether the server kept up; None where the rate varied.
         server: what the server did, warm-up included.
-        stages_us: mean microseconds per request by stage, warm-up included; empty where nothing can be said.
+        stages_us: mean microseconds per request by stage, warm-up included; empty for an invalid run.
         explanation: what bounds the run, the most important first.
-        scenario: its figure; None for a run without a scenario.
     """
 
     model: str

@@ -45,14 +45,11 @@ class ServerSide:
     """What the server did during a run.
 
     Attributes:
-        counted: the model's own counters.
+        counted: the model's own counters; `members` has those of an ensemble's members by name.
         busy_instances: mean number of instances that were executing.
         batches: executions by batch size.
-        members: counters of an ensemble's members by name.
-        cpus: cores of this host; None where the server is elsewhere.
-        cpu_s: CPU seconds of the server; None where they are unknown.
-        rejects: what Triton rejected; None where its metrics were not asked for.
-        version: of the server.
+        cpus: cores of this host; None where the server is elsewhere, as for its CPU seconds.
+        rejects: None where its metrics were not asked for.
     """
 
     counted: Counted
@@ -110,15 +107,7 @@ def _cpu_seconds(port: int) -> float | None:
 def server_side(
     before: Observation, after: Observation, config: dict[str, Any], seconds: float, version: str | None = None
 ) -> ServerSide:
-    """Compare two observations.
-
-    Args:
-        before: at the start of the run.
-        after: at its end.
-        config: of the model, from the server.
-        seconds: of the run.
-        version: of the server.
-    """
+    """Compare observations at the start and the end of a run of some seconds; `config` is the model's."""
     counters = difference(before.counters, after.counters)
     own = counters.get(config["name"], {})
     figures, used = counted(own), _used_s(before, after)
@@ -174,18 +163,3 @@ def _runs(entry: Mapping[str, Any]) -> int:
 
 def _nanoseconds(entry: Mapping[str, Any]) -> int:
     return sum(int(entry.get(stage, {}).get("ns", 0)) for stage in _COMPUTE)
-
-
-def stages_us(counted: Counted, mean_ms: float | None, lag_ms: float) -> dict[str, float]:
-    """Split the client's mean latency into microseconds by stage; what neither side counted is network and client.
-
-    Args:
-        counted: the model's counters.
-        mean_ms: the client's mean latency; None gives no stages.
-        lag_ms: mean lag of the generator.
-    """
-    if mean_ms is None:
-        return {}
-    stages = counted.stages()
-    rest = mean_ms * 1000 - sum(stages.values()) - lag_ms * 1000
-    return {**stages, "network_and_client": round(max(0.0, rest), 1), "generator": round(lag_ms * 1000, 1)}

@@ -3,11 +3,13 @@
 from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path
-
-from locust.argument_parser import LocustArgumentParser
+from typing import TYPE_CHECKING
 
 from clients.connection import PROTOCOLS, Protocol
 from loadtest.options import REPORTS, SAMPLES
+
+if TYPE_CHECKING:
+    from locust.argument_parser import LocustArgumentParser
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class SwarmOptions:
     headless: bool
 
 
-def add_swarm_options(parser: LocustArgumentParser) -> None:
+def add_swarm_options(parser: "LocustArgumentParser") -> None:
     """Add the options that `swarm_options` reads."""
     # Locust takes its user class when it starts, so the web page cannot change the protocol.
     parser.add_argument(

@@ -4,10 +4,11 @@ from pathlib import Path
 
 from clients.command import text_table
 from clients.statistics import STAGES
+from loadtest.analysis.counters import Counted, stages_us
 from loadtest.report.page import Page, Section, Table, publish
 from loadtest.report.plots import by_percentile, stage_bars
 from loadtest.report.text import number, outcome_notes
-from loadtest.swarm.results import ModelResult, Seen, SwarmResult
+from loadtest.swarm.results import Seen, SwarmResult
 
 _COLUMNS = ("p50_ms", "p95_ms", "p99_ms", "max_ms")
 _NOTE = (
@@ -18,7 +19,7 @@ _NOTE = (
 
 def write(result: SwarmResult, folder: Path) -> Path:
     """Write PROTOCOL.json, .md and .html; returns the path of the last."""
-    return publish(page_of(result), result.document(), folder, result.protocol)
+    return publish(page_of(result), result.document(), folder, result.options.protocol)
 
 
 def text(result: SwarmResult) -> str:
@@ -35,38 +36,35 @@ def page_of(result: SwarmResult) -> Page:
     if stages := mean_stages(result):
         sections.append(Section("Where the time of a request goes", stage_bars(stages)))
     verdict = "passed" if result.passed else "failed"
-    return Page(f"Load test over {result.protocol}", _setting(result), sections, verdict, notes(result))
+    return Page(f"Load test over {result.options.protocol}", _setting(result), sections, verdict, notes(result))
 
 
 def mean_stages(result: SwarmResult) -> dict[str, dict[str, float]]:
     """Mean microseconds per request by model and stage: the server's, and what is left for network and client."""
-    return {name: _stages(model) for name, model in result.models.items() if model.seen.latencies["mean_ms"]}
-
-
-def _stages(model: ModelResult) -> dict[str, float]:
-    stages = model.server.stages() if model.server else dict.fromkeys(STAGES, 0.0)
-    rest = (model.seen.latencies["mean_ms"] or 0.0) * 1000 - sum(stages.values())
-    return {**stages, "network_and_client": max(0.0, rest)}
+    means = {name: seen.latencies["mean_ms"] for name, seen in result.models.items()}
+    return {name: stages_us(result.servers.get(name), mean) for name, mean in means.items() if mean}
 
 
 def notes(result: SwarmResult) -> list[str]:
     """What to report beside the figures: objectives, errors, other clients, random inputs."""
     slo = [objective.text for objective in result.objectives]
     lines = outcome_notes(slo, result.slo_missed, result.passed, result.error_kinds)
-    lines += [
-        f"{name}: the server counted {model.server.requests:,} requests, this test sent {model.seen.requests:,}: "
-        "other clients use the server, so its figures are not this test's alone"
-        for name, model in result.models.items()
+    for name, server in result.servers.items():
+        sent = result.models[name].requests
         # A request per user may be under way at the end.
-        if model.server and model.server.requests > 1.01 * model.seen.requests + result.users
-    ]
-    random = [name for name, model in result.models.items() if model.payload == "synthetic"]
+        if server.requests > 1.01 * sent + result.options.users:
+            lines.append(
+                f"{name}: the server counted {server.requests:,} requests, this test sent {sent:,}: other clients use "
+                "the server, so its figures are not this test's alone"
+            )
+    random = [name for name, source in result.sources.items() if source == "synthetic"]
     return lines + ([f"Random inputs, not samples: {', '.join(random)}"] if random else [])
 
 
 def _setting(result: SwarmResult) -> str:
+    options = result.options
     return (
-        f"{result.protocol} {result.host}, {result.users} users, client batch {result.client_batch}, "
+        f"{options.protocol} {result.host}, {options.users} users, client batch {options.client_batch}, "
         f"{result.duration_s:.3g} s"
     )
 
@@ -74,7 +72,7 @@ def _setting(result: SwarmResult) -> str:
 def _rows(result: SwarmResult) -> Table:
     names = ["requests", "errors", "rps", *_COLUMNS, "mean batch", *(f"{stage} µs" for stage in STAGES)]
     header = ["model", *(name.replace("_", " ") for name in names)]
-    rows = [[name, *_cells(model.seen), *_server_cells(model)] for name, model in result.models.items()]
+    rows = [[name, *_cells(seen), *_server_cells(result.servers.get(name))] for name, seen in result.models.items()]
     return [header, *rows, ["all", *_cells(result.seen), number(result.mean_batch), *[""] * len(STAGES)]]
 
 
@@ -82,7 +80,7 @@ def _cells(seen: Seen) -> list[str]:
     return [number(value) for value in (seen.requests, seen.errors, seen.rps, *map(seen.latencies.get, _COLUMNS))]
 
 
-def _server_cells(model: ModelResult) -> list[str]:
-    if model.server is None:
+def _server_cells(server: Counted | None) -> list[str]:
+    if server is None:
         return ["-"] * (1 + len(STAGES))
-    return [number(model.server.mean_batch), *map(number, model.server.stages().values())]
+    return [number(server.mean_batch), *map(number, server.stages().values())]

@@ -17,47 +17,38 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Seen:
-    """What the clients saw; `latencies` in milliseconds by name, see `percentiles`."""
+    """What the clients saw of one model or of all; `latencies` in milliseconds by name, see `percentiles`."""
 
     requests: int
     errors: int
     rps: float
     latencies: dict[str, float | None]
 
-    def values(self) -> dict[str, float | None]:
-        """The figures that objectives limit, by the names that `loadtest.slo` uses."""
+    def document(self) -> dict[str, Any]:
+        """As JSON, with all figures that objectives limit."""
         error_share = self.errors / self.requests if self.requests else None
-        return {"error_share": error_share, "rps": self.rps, **self.latencies}
-
-    def document(self) -> dict[str, Any]:
-        """As JSON."""
-        return {"requests": self.requests, "errors": self.errors, **self.values()}
-
-
-@dataclass(frozen=True)
-class ModelResult:
-    """One model; `server` is None where the server did not answer at the end, `payload` samples or synthetic."""
-
-    seen: Seen
-    server: Counted | None
-    payload: str
-
-    def document(self) -> dict[str, Any]:
-        """As JSON."""
-        return {**self.seen.document(), "server": asdict(self.server) if self.server else {}, "payload": self.payload}
+        counts = {"requests": self.requests, "errors": self.errors, "error_share": error_share, "rps": self.rps}
+        return {**counts, **self.latencies}
 
 
 @dataclass(frozen=True)
 class SwarmResult:
-    """One test; `curve` holds points (percentile, milliseconds) of all models together."""
+    """One test.
 
-    protocol: str
+    Attributes:
+        seen: all models together; `models` has them by name.
+        servers: the server's counters by model; empty where it did not answer at the end.
+        sources: of the inputs by model, samples or synthetic.
+        curve: points (percentile, milliseconds) of all models together.
+    """
+
+    options: "SwarmOptions"
     host: str
-    users: int
-    client_batch: int
     duration_s: float
     seen: Seen
-    models: dict[str, ModelResult]
+    models: dict[str, Seen]
+    servers: dict[str, Counted]
+    sources: dict[str, str]
     error_kinds: dict[str, int]
     objectives: tuple[Objective, ...]
     curve: list[tuple[float, float]]
@@ -65,7 +56,7 @@ class SwarmResult:
     @property
     def slo_missed(self) -> list[str]:
         """The objectives that were missed, with what was reached."""
-        return missed(list(self.objectives), self.seen.values())
+        return missed(list(self.objectives), self.seen.document())
 
     @property
     def passed(self) -> bool:
@@ -75,17 +66,18 @@ class SwarmResult:
     @property
     def mean_batch(self) -> float | None:
         """Inferences per execution over all models: the batch size that Triton really formed."""
-        counts = [model.server for model in self.models.values() if model.server]
-        executions = sum(count.executions for count in counts)
-        return round(sum(count.inferences for count in counts) / executions, 2) if executions else None
+        executions = sum(server.executions for server in self.servers.values())
+        inferences = sum(server.inferences for server in self.servers.values())
+        return round(inferences / executions, 2) if executions else None
 
     def document(self) -> dict[str, Any]:
         """As JSON; times in milliseconds for the client, mean microseconds per request for the server."""
+        servers = {name: asdict(server) for name, server in self.servers.items()}
         return {
-            "protocol": self.protocol,
+            "protocol": self.options.protocol,
             "host": self.host,
-            "users": self.users,
-            "client_batch": self.client_batch,
+            "users": self.options.users,
+            "client_batch": self.options.client_batch,
             "duration_s": round(self.duration_s, 2),
             **self.seen.document(),
             "mean_batch": self.mean_batch,
@@ -93,7 +85,10 @@ class SwarmResult:
             "slo": [objective.text for objective in self.objectives],
             "slo_missed": self.slo_missed,
             "passed": self.passed,
-            "models": {name: model.document() for name, model in self.models.items()},
+            "models": {
+                name: {**seen.document(), "server": servers.get(name, {}), "payload": self.sources[name]}
+                for name, seen in self.models.items()
+            },
             "curve": self.curve,
         }
 
@@ -106,39 +101,23 @@ def swarm_result(
     sources: dict[str, str],
     objectives: list[Objective],
 ) -> SwarmResult:
-    """Summarize a test.
-
-    Args:
-        environment: Locust's, with its statistics.
-        options: of the test.
-        latencies: of its requests.
-        counters: what the server counted during the test; empty where it no longer answers.
-        sources: source of the payload by model.
-        objectives: what the test must meet.
-    """
-    stats = environment.stats
-    # Up to the last answer.
+    """Summarize a test; `counters` are those that the server added during it."""
+    stats, total = environment.stats, latencies.total()
     seconds = max(0.001, (stats.total.last_request_timestamp or stats.total.start_time) - stats.total.start_time)
 
-    def model(name: str, source: str) -> ModelResult:
-        seen = _seen(stats.get(name, "POST"), seconds, percentiles(latencies.histogram(name)))
-        return ModelResult(seen, counted(counters[name]) if name in counters else None, source)
+    def seen(entry: "StatsEntry", figures: dict[str, float | None]) -> Seen:
+        answered = entry.num_requests - entry.num_failures
+        return Seen(entry.num_requests, entry.num_failures, round(answered / seconds, 1), figures)
 
-    total = latencies.total()
     return SwarmResult(
-        protocol=options.protocol,
+        options=options,
         host=environment.host or "",
-        users=options.users,
-        client_batch=options.client_batch,
         duration_s=seconds,
-        seen=_seen(stats.total, seconds, percentiles(total)),
-        models={name: model(name, source) for name, source in sources.items()},
+        seen=seen(stats.total, percentiles(total)),
+        models={name: seen(stats.get(name, "POST"), percentiles(latencies.histogram(name))) for name in sources},
+        servers={name: counted(counters[name]) for name in sources if name in counters},
+        sources=sources,
         error_kinds={str(error.error): error.occurrences for error in stats.errors.values()},
         objectives=tuple(objectives),
         curve=curve(total),
     )
-
-
-def _seen(entry: "StatsEntry", seconds: float, latencies: dict[str, float | None]) -> Seen:
-    answered = entry.num_requests - entry.num_failures
-    return Seen(entry.num_requests, entry.num_failures, round(answered / seconds, 1), latencies)

@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
+from loadtest.analysis.counters import stages_us
 from loadtest.analysis.explain import explain
 from loadtest.analysis.result import RunResult
-from loadtest.analysis.server_side import Executions, Observation, server_side, stages_us
+from loadtest.analysis.server_side import Executions, Observation, server_side
 from tests.unit.results import result, with_problem
 
 QUIET = {"queue": 20.0, "compute_input": 10.0, "compute_infer": 400.0, "compute_output": 20.0}

@@ -21,7 +21,8 @@ from loadtest.analysis.histograms import curve
 from loadtest.payloads import BODIES, inputs
 from loadtest.swarm import report
 from loadtest.swarm.latencies import Latencies, percentiles
-from loadtest.swarm.results import ModelResult, Seen, SwarmResult
+from loadtest.swarm.options import SwarmOptions
+from loadtest.swarm.results import Seen, SwarmResult
 
 FIGURES = {"p50_ms": 3.0, "p95_ms": 9.0, "p99_ms": 20.0, "max_ms": 30.0, "rps": 100.0, "error_share": 0.002}
 
@@ -146,17 +147,16 @@ COUNTED = counters.Counted(1000, 0, 1000, 400, 2.5, 500.0, 10.0, 1000.0, 90.0)
 SEEN = Seen(1000, 2, 100.0, {"mean_ms": 4.0, "p50_ms": 3.0, "p95_ms": 9.0, "p99_ms": 20.0, "max_ms": 30.0})
 
 
-def result(slo_text: str = "", payload: str = "samples", server_requests: int = 1000) -> SwarmResult:
+def result(slo_text: str = "", source: str = "samples", server_requests: int = 1000) -> SwarmResult:
     """A test of one model."""
-    server = replace(COUNTED, requests=server_requests)
     return SwarmResult(
-        protocol="http",
+        options=SwarmOptions("http", "", Path("samples"), 1, 0.0, slo_text, None, users=8, headless=True),
         host="http://127.0.0.1:8000",
-        users=8,
-        client_batch=1,
         duration_s=10.0,
         seen=SEEN,
-        models={"model": ModelResult(SEEN, server, payload)},
+        models={"model": SEEN},
+        servers={"model": replace(COUNTED, requests=server_requests)},
+        sources={"model": source},
         error_kinds={"HTTP 500: <b>oops</b>": 2},
         objectives=tuple(slo.parse(slo_text)),
         curve=[(0, 1.0), (50, 3.0), (99, 20.0)],
@@ -181,7 +181,7 @@ def test_the_stages_and_what_is_left_make_up_the_clients_mean() -> None:
 
 def test_a_model_without_answers_or_counters_has_its_row_and_no_stages() -> None:
     silent = Seen(3, 3, 0.0, dict.fromkeys(SEEN.latencies))
-    broken = replace(result(), seen=silent, models={"model": ModelResult(silent, None, "samples")}, curve=[])
+    broken = replace(result(), seen=silent, models={"model": silent}, servers={}, curve=[])
     assert report.mean_stages(broken) == {} and not broken.passed
     assert re.search(r"model +3 +3 +0 +- +- +- +- +- +-", report.text(broken))
     assert report.page_of(broken).html().count("<svg") == 1
@@ -194,6 +194,6 @@ def test_requests_of_others_on_the_server_are_reported() -> None:
 
 
 def test_random_inputs_and_missed_objectives_stand_beside_the_figures() -> None:
-    text = report.text(result("p99<1ms", payload="synthetic"))
+    text = report.text(result("p99<1ms", source="synthetic"))
     assert "SLO missed: p99<1ms" in text and "Random inputs, not samples: model" in text
     assert "SLO met: p99<1s" in report.text(result("p99<1s"))

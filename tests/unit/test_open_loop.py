@@ -17,7 +17,7 @@ from loadtest.analysis.warmup import warm_up
 from loadtest.arrivals import SCHEDULES, Times, due_times, part_of
 from loadtest.generator.fleet import Sent
 from loadtest.records import ANSWERED, TIMED_OUT, UNSENT, Records, merge
-from loadtest.run import options_from
+from loadtest.run import parse
 from tests.unit.results import result
 
 RATE, DURATION = 1000.0, 20.0
@@ -105,7 +105,7 @@ def test_a_schedule_that_cannot_be_is_refused(
 )
 def test_arguments_that_do_not_make_a_load_are_refused(words: str) -> None:
     with pytest.raises(InvalidInput, match="expected|choose"):
-        options_from(["model", *words.split()]).load.load(seed=0)
+        parse(["model", *words.split()])[1].load(seed=0)
 
 
 def test_bounds_are_those_of_published_tables() -> None:

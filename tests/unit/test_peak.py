@@ -14,7 +14,7 @@ from tests.unit.results import percentiles, result, with_problem
 
 PEAK = 730.0
 OBJECTIVES = slo.parse("p99<20ms")
-LIMITS = peak.Limits(trial_s=5.0, budget_s=1e9, precision=0.15)
+PRECISION = 0.15
 
 
 def trials(seed: int, wrong: float = 0.0, valid: bool = True, ms: float | None = None) -> peak.Trial:
@@ -36,13 +36,13 @@ def trials(seed: int, wrong: float = 0.0, valid: bool = True, ms: float | None =
 
 
 def find(trial: peak.Trial) -> peak.Peak:
-    return peak.find_peak(trial, OBJECTIVES, LIMITS, seed=0)
+    return peak.find_peak(trial, OBJECTIVES, trial_s=5.0, budget_s=1e9, precision=PRECISION, seed=0)
 
 
 @pytest.mark.parametrize("wrong", [0.0, 0.1])
 def test_the_peak_is_found_and_its_interval_holds_it_as_often_as_it_says(wrong: float) -> None:
     peaks = [find(trials(seed, wrong)) for seed in range(20)]
-    assert all(one.search.is_narrow(LIMITS.precision) for one in peaks)
+    assert all(one.search.is_narrow(PRECISION) for one in peaks)
     beliefs = [one.search.belief for one in peaks]
     assert np.median([belief.quantile(0.5) for belief in beliefs]) == pytest.approx(PEAK, rel=0.03)
     held = [belief.interval()[0] * 0.97 <= PEAK <= belief.interval()[1] * 1.03 for belief in beliefs]

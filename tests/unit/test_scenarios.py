@@ -9,10 +9,10 @@ from clients.client import Client
 from clients.errors import InvalidInput
 from loadtest import slo
 from loadtest.analysis.result import RunResult
-from loadtest.analysis.scenarios import apply_scenario, scenario_figure
+from loadtest.analysis.scenarios import apply_scenario, check_scenario, scenario_figure
 from loadtest.load import Load, LoadOptions
 from loadtest.report.run_report import scenario_sentence
-from loadtest.run import options_from
+from loadtest.run import parse
 from tests.unit.results import percentiles, result, with_problem
 
 PLAIN = {"name": "plain", "max_batch_size": 16, "instance_group": [{"count": 3}]}
@@ -35,9 +35,13 @@ class Configs(Client):
 
 def apply(model: str, words: str) -> LoadOptions:
     scenario, *options = words.split()
-    slo_option = ["--slo", "p99<1s"] if scenario == "server" else []
-    given = options_from([model, "--scenario", scenario, *options, *slo_option])
-    return apply_scenario(scenario, model, given.load, Configs())
+    _, given = parse([model, "--scenario", scenario, *options])
+    return apply_scenario(scenario, model, given, Configs())
+
+
+def check(words: str) -> None:
+    arguments, given = parse(["plain", "--scenario", *words.split()])
+    check_scenario(arguments.scenario, "plain", given, slo.parse(arguments.slo))
 
 
 @pytest.mark.parametrize(
@@ -83,7 +87,7 @@ def test_a_scenario_with_larger_batches_than_the_model_takes_is_refused() -> Non
 )
 def test_options_that_contradict_a_scenario_are_refused_by_name(words: str, named: str) -> None:
     with pytest.raises(InvalidInput, match=f"--scenario {words.split()[0]} .*{named}"):
-        options_from(["plain", "--scenario", *words.split()])
+        check(words)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +101,7 @@ def test_options_that_contradict_a_scenario_are_refused_by_name(words: str, name
     ],
 )
 def test_options_that_agree_with_a_scenario_may_be_given(words: str) -> None:
-    assert options_from(["plain", "--scenario", *words.split()]).scenario == words.split()[0]
+    check(words)
 
 
 def run(slo_text: str = "p99<20ms", invalid: bool = False, **changed: Any) -> RunResult:

@@ -79,7 +79,7 @@ def tuned(arguments: argparse.Namespace, budget_s: float) -> tuple[Document, Pat
     line = [sys.executable, "-m", "tools.tune", arguments.model, "--slo", arguments.slo, "--dry-run", "--fresh"]
     line += ["--budget", f"{budget_s:.0f}s", "--trial", str(arguments.trial), "--protocol", arguments.protocol]
     line += ["--repository", str(arguments.repository), "--output", str(arguments.output)]
-    line += ["--hardware", arguments.hardware, "--warm-up", str(arguments.warm_up or 0.2)]
+    line += ["--hardware", arguments.hardware, "--warm-up", str(arguments.warm_up_s or 0.2)]
     result = subprocess.run(line, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     if result.returncode:
         raise TuningError(f"tools.tune ended with exit code {result.returncode}")
