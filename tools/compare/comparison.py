@@ -11,19 +11,6 @@ from tools.compare.measurement import Member
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_COLUMNS = (
-    "model",
-    "accuracy",
-    "95 % interval",
-    "vs root",
-    "p",
-    "file KB",
-    "parameters",
-    "memory MB",
-    "p50 ms",
-    "infer/s",
-    "÷ root",
-)
 _NOTES = (
     "Bold: the Pareto front, models that no other one equals or beats in both accuracy and throughput. vs root: "
     "percentage points; p: how likely so large a difference is by chance (McNemar's exact test on the same images). "
@@ -58,24 +45,25 @@ def write(members: Sequence[Member], best: Sequence[str], setting: str, folder: 
 
 
 def _table(members: Sequence[Member]) -> list[list[str]]:
-    return [list(_COLUMNS), *(_row(member, members[0]) for member in members)]
+    rows = [_row(member, members[0]) for member in members]
+    return [[*rows[0]], *([*row.values()] for row in rows)]
 
 
-def _row(member: Member, root: Member) -> list[str]:
+def _row(member: Member, root: Member) -> dict[str, str]:
     is_root = member is root
-    return [
-        member.name,
-        f"{member.accuracy:.2%}",
-        f"{member.low:.1%} to {member.high:.1%}",
-        "" if is_root else f"{100 * member.difference:+.2f}",
-        "" if is_root else f"{member.p_value:.2g}",
-        f"{member.file_bytes / 1000:,.0f}",
-        f"{member.parameters:,}",
-        "-" if member.memory_bytes is None else f"{member.memory_bytes / 1e6:,.0f}",
-        f"{member.latency_ms:.2f}",
-        f"{member.rate:,.0f}",
-        f"{member.rate / root.rate:.2f}",
-    ]
+    return {
+        "model": member.name,
+        "accuracy": f"{member.accuracy:.2%}",
+        "95 % interval": f"{member.low:.1%} to {member.high:.1%}",
+        "vs root": "" if is_root else f"{100 * member.difference:+.2f}",
+        "p": "" if is_root else f"{member.p_value:.2g}",
+        "file KB": f"{member.file_bytes / 1000:,.0f}",
+        "parameters": f"{member.parameters:,}",
+        "memory MB": "-" if member.memory_bytes is None else f"{member.memory_bytes / 1e6:,.0f}",
+        "p50 ms": f"{member.latency_ms:.2f}",
+        "infer/s": f"{member.rate:,.0f}",
+        "÷ root": f"{member.rate / root.rate:.2f}",
+    }
 
 
 def _plot(members: Sequence[Member], best: Sequence[str]) -> "Figure":
@@ -86,10 +74,8 @@ def _plot(members: Sequence[Member], best: Sequence[str]) -> "Figure":
     figure = Figure(figsize=(10, 5), layout="constrained")
     axes = figure.subplots()
     for member in members:
-        point, errors = (
-            (member.rate, member.accuracy),
-            [[member.accuracy - member.low], [member.high - member.accuracy]],
-        )
+        point = (member.rate, member.accuracy)
+        errors = [[member.accuracy - member.low], [member.high - member.accuracy]]
         colour = "#1f5fbf" if member.name in best else "#8a94a3"
         axes.errorbar(*point, yerr=errors, fmt="o", color=colour, capsize=3)
         axes.annotate(member.name, point, xytext=(6, 5), textcoords="offset points", fontsize=8)

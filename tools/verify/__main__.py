@@ -22,10 +22,10 @@ from clients.command import command, command_parser, print_json, say
 from tools import recipes
 from tools.export import pipelines
 from tools.repository import RepositoryError, versions
-from tools.verify.options import add_verifier_arguments, effort_from, target_from
+from tools.verify.options import add_verifier_arguments, verifier_from
 from tools.verify.table import report
 from tools.verify.verification import Verification
-from tools.verify.verifier import Verifier, verifier_of
+from tools.verify.verifier import Verifier
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -63,9 +63,8 @@ def main() -> int:
     """Verify models and print a table of what was found."""
     parser = _parser()
     arguments = parser.parse_args()
-    target = target_from(parser, arguments)
-    models = _choose(arguments.models, target.repository)
-    with verifier_of(target, models, effort_from(arguments)) as verifier:
+    models = _choose(arguments.models, arguments.repository)
+    with verifier_from(parser, arguments, models) as verifier:
         verifications = [_verify(verifier, model) for model in models]
     print(report(verifications))
     print_json({verification.model: verification.document() for verification in verifications})

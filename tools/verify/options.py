@@ -1,25 +1,36 @@
-"""The command-line options that say which server is verified, and with how much."""
+"""The command-line options of what verifies: on which server, and how much is sent."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from clients.command import positive
-from clients.connection import PROTOCOLS
-from tools.repository import REPOSITORY
+from clients.command import positive, say
+from clients.connection import PROTOCOLS, default_url
+from tools.export import pipelines
+from tools.repository import REPOSITORY, versions
 from tools.serve.hardware import HARDWARE
+from tools.serve.tritonserver import Options, Server
 from tools.verify.passes import Effort
-from tools.verify.verifier import Target
+from tools.verify.verifier import Verifier, connections
+
+_READY_SECONDS = 300.0
 
 
 def add_repository_argument(parser: argparse.ArgumentParser) -> None:
-    """Add --repository."""
-    parser.add_argument("--repository", type=Path, default=REPOSITORY, help="(default: %(default)s)")
+    """Add --repository, an absolute path."""
+    default = "(default: %(default)s)"
+    parser.add_argument("--repository", type=_folder, metavar="FOLDER", default=REPOSITORY, help=default)
+
+
+def _folder(text: str) -> Path:
+    return Path(text).resolve()
 
 
 def add_verifier_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of a verifier: `target_from` and `effort_from` read them."""
+    """Add the options that `verifier_from` reads."""
     add_repository_argument(parser)
+    parser.set_defaults(public_key=None)
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument("--url", metavar="HOST:PORT", help="HTTP address of a running server (default: one of its own)")
     choice.add_argument("--hardware", choices=HARDWARE, default="auto", help="of a server of its own (default: auto)")
@@ -40,20 +51,33 @@ def _add_numbers(group: argparse._ArgumentGroup, name: str, default: Sequence[in
     group.add_argument(name, nargs="+", type=positive, default=default, metavar="N", help=f"{words} (default: {shown})")
 
 
-def target_from(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> Target:
-    """Read which server is verified."""
+@contextmanager
+def verifier_from(
+    parser: argparse.ArgumentParser, arguments: argparse.Namespace, models: Sequence[str]
+) -> Iterator[Verifier]:
+    """Verify on the server that the options name, or on one of our own with these models, while the block lasts.
+
+    Raises:
+        ServerError: a server of our own cannot start, for example because a model cannot be loaded.
+    """
     if arguments.grpc_url and not arguments.url:
         parser.error("--grpc-url is of a running server: give its --url too")
-    return Target(
-        arguments.repository.resolve(),
-        arguments.url,
-        arguments.grpc_url,
-        arguments.hardware,
-        getattr(arguments, "public_key", None),
+    repository, protocols = arguments.repository, tuple(name for name in PROTOCOLS if name in arguments.protocol)
+    effort = Effort(protocols, tuple(arguments.batch_sizes), tuple(arguments.concurrency), arguments.limit)
+    if arguments.url:
+        addresses = connections(arguments.url, arguments.grpc_url or default_url("grpc"))
+        yield Verifier(addresses, "remote", repository, effort)
+        return
+    # These models and what they need, as far as there is a version of it, and no others.
+    needed = {name for model in models for name in (model, *pipelines.all_members(model, repository))}
+    loads = [f"--load-model={name}" for name in sorted(needed) if versions(name, repository)]
+    options = Options(
+        repository,
+        hardware=arguments.hardware,
+        ready_timeout=_READY_SECONDS,
+        flags=["--model-control-mode=explicit", *loads],
+        public_key=arguments.public_key,
+        on_log=say,
     )
-
-
-def effort_from(arguments: argparse.Namespace) -> Effort:
-    """Read how much is sent."""
-    protocols = tuple(protocol for protocol in PROTOCOLS if protocol in arguments.protocol)
-    return Effort(protocols, tuple(arguments.batch_sizes), tuple(arguments.concurrency), arguments.limit)
+    with Server(options) as server:
+        yield Verifier(connections(server.http, server.grpc), "embedded", repository, effort)

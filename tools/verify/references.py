@@ -19,7 +19,6 @@ from torch import nn
 from clients.contract import Array
 from clients.errors import ToolError
 from tools import datasets, recipes, torchscript
-from tools.contract import read_contract
 from tools.datasets import ImageData
 from tools.export import conversion, imported_network, pipelines, preparation
 from tools.export.pipelines import Arrays, Composition, Run
@@ -31,7 +30,7 @@ from tools.train.settings import Settings
 from tools.train.training import UnfinishedError
 
 EAGER, FILE, STEP = "eager network", "TorchScript file", "step in this process"
-_CHUNK = 64  # rows
+_LARGEST_BATCH = 64
 
 
 class NoReferenceError(ToolError):
@@ -87,7 +86,7 @@ class References:
             folder = version_path(model, version, repository)
             if isinstance(recipes.load(model), PythonStep):
                 self.kinds[model] = STEP
-                self._cache[model] = _batched(pipelines.python_step(folder).run, model, repository)
+                self._cache[model] = pipelines.python_step(folder).run
             else:
                 self._cache[model] = self._network(model, version, folder)
         return self._cache[model]
@@ -171,31 +170,18 @@ def check_files(model: str, version: int, repository: Path) -> None:
 
 
 def published_files(model: str, version: int, repository: Path) -> dict[str, str]:
-    """The SHA-256 of each file of a version by its name, as its manifest has them."""
+    """The SHA-256 by name of each file that a version was published with."""
     manifest = read_manifest(model, version, repository)
     files = manifest.get("files", [manifest["file"]] if "file" in manifest else [])
     return {file["name"]: file["sha256"] for file in files}
 
 
-def _batched(run: Run, model: str, repository: Path) -> Run:
-    """A Python step whose model takes one row at a time, as a function of many rows of one shape."""
-    if read_contract(model, repository).max_batch_size != 1:
-        return run
-
-    def run_rows(arrays: Arrays) -> Arrays:
-        count = len(next(iter(arrays.values())))
-        rows = [run({name: array[row : row + 1] for name, array in arrays.items()}) for row in range(count)]
-        return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
-
-    return run_rows
-
-
-def answers(run: Run, inputs: Arrays, batched: bool = True) -> dict[str, Array]:
-    """Answer all rows, a chunk at a time, or row by row for a model without batches: [rows, …] by output name."""
-    rows = len(next(iter(inputs.values())))
-    if batched:
-        starts = range(0, rows, _CHUNK)
-        parts = [run({name: array[at : at + _CHUNK] for name, array in inputs.items()}) for at in starts]
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    singles = [run({name: array[row] for name, array in inputs.items()}) for row in range(rows)]
-    return {name: np.stack([single[name] for single in singles]) for name in singles[0]}
+def answers(run: Run, inputs: Arrays, max_batch_size: int) -> dict[str, Array]:
+    """Answer all rows in batches, or one by one for a model without batches: [rows, …] by output name."""
+    rows, size = len(next(iter(inputs.values()))), min(max_batch_size, _LARGEST_BATCH)
+    if not size:
+        singles = [run({name: array[row] for name, array in inputs.items()}) for row in range(rows)]
+        return {name: np.stack([single[name] for single in singles]) for name in singles[0]}
+    starts = range(0, rows, size)
+    parts = [run({name: array[start : start + size] for name, array in inputs.items()}) for start in starts]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

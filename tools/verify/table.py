@@ -5,22 +5,6 @@ from collections.abc import Sequence
 from clients.command import text_table
 from tools.verify.verification import Example, Verification
 
-_COLUMNS = (
-    "model",
-    "verdict",
-    "compared with",
-    "rows",
-    "sent",
-    "accuracy",
-    "95 % interval",
-    "eager",
-    "p",
-    "max abs",
-    "max rel",
-    "tolerance",
-    "alone/together",
-    "batch",
-)
 _NOTES = (
     "accuracy: the lower of the protocols'; p: McNemar's exact test, served against eager on the same rows. max abs, "
     "max rel: largest difference from the eager answers, relative to a row's largest number. alone/together: largest "
@@ -31,31 +15,31 @@ _NOTES = (
 
 def report(verifications: Sequence[Verification]) -> str:
     """A row for each version, what the columns mean, and why versions failed."""
-    table = text_table([_COLUMNS, *map(_row, verifications)])
+    rows = [_row(verification) for verification in verifications]
+    table = text_table([[*rows[0]], *([*row.values()] for row in rows)])
     failures = [_failures(verification) for verification in verifications if not verification.passed]
     return "\n".join([table, _NOTES, *failures])
 
 
-def _row(verification: Verification) -> list[str]:
+def _row(verification: Verification) -> dict[str, str]:
     findings = verification.findings
     lowest = min(findings.accuracies.values(), key=lambda accuracy: accuracy.served, default=None)
-    measured = ["-"] * 4
-    if lowest:
-        interval = f"{lowest.low:.1%} to {lowest.high:.1%}"
-        measured = [f"{lowest.served:.2%}", interval, f"{lowest.expected:.2%}", f"{lowest.p_value:.2g}"]
-    return [
-        f"{verification.model} {verification.version}",
-        "verified" if verification.passed else "FAILED",
-        verification.reference,
-        f"{verification.rows:,}",
-        f"{findings.sent:,}",
-        *measured,
-        f"{findings.max_abs:.1e}",
-        f"{findings.max_rel:.1e}",
-        f"{verification.tolerance:g}",
-        f"{findings.invariance:.1e}",
-        "-" if findings.batch is None else f"{findings.batch:.1f}",
-    ]
+    return {
+        "model": f"{verification.model} {verification.version}",
+        "verdict": "verified" if verification.passed else "FAILED",
+        "compared with": verification.reference,
+        "rows": f"{verification.rows:,}",
+        "sent": f"{findings.sent:,}",
+        "accuracy": f"{lowest.served:.2%}" if lowest else "-",
+        "95 % interval": f"{lowest.low:.1%} to {lowest.high:.1%}" if lowest else "-",
+        "eager": f"{lowest.expected:.2%}" if lowest else "-",
+        "p": f"{lowest.p_value:.2g}" if lowest else "-",
+        "max abs": f"{findings.max_abs:.1e}",
+        "max rel": f"{findings.max_rel:.1e}",
+        "tolerance": f"{verification.tolerance:g}",
+        "alone/together": f"{findings.invariance:.1e}",
+        "batch": "-" if findings.batch is None else f"{findings.batch:.1f}",
+    }
 
 
 def _failures(verification: Verification) -> str:

@@ -1,23 +1,20 @@
-"""Versions verified through a server: a running one, or one of our own."""
+"""One version after the other verified through a server."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from clients.client import Client
-from clients.command import progress, say
-from clients.connection import Connection, Protocol, default_url
-from clients.contract import Contract
+from clients.command import progress
+from clients.connection import Connection, Protocol
 from clients.errors import ModelNotFound
 from tools import recipes
 from tools.export import pipelines
 from tools.export.agreement import BATCH_TOLERANCE
 from tools.recipes import Imported, Pipeline, Recipe
 from tools.repository import REPOSITORY, RepositoryError, held_versions, read_manifest, versions
-from tools.serve.tritonserver import Options, Server
 from tools.train import training
 from tools.verify.heldout import HeldOut, held_out
 from tools.verify.passes import Effort, Way, assign_rows, common_rows, send, ways
@@ -25,27 +22,7 @@ from tools.verify.references import References, answers
 from tools.verify.verdict import Budget, conclude, judge
 from tools.verify.verification import Findings, Verification, record
 
-_READY_SECONDS = 300.0
 _QUERY_SECONDS = 30.0
-
-
-@dataclass(frozen=True)
-class Target:
-    """Which server is verified.
-
-    Attributes:
-        repository: the one that the server serves.
-        url: HTTP address of a running server; None starts one of our own.
-        grpc_url: its gRPC address; None is $TRITON_GRPC_URL, or the default port.
-        hardware: of a server of our own, as for `tools.serve`.
-        public_key: a server of our own serves only what was signed with the private key to it.
-    """
-
-    repository: Path = REPOSITORY
-    url: str | None = None
-    grpc_url: str | None = None
-    hardware: str = "auto"
-    public_key: Path | None = None
 
 
 @dataclass
@@ -116,7 +93,7 @@ class Verifier:
         name = self.names.get(model, model)
         with self.client() as client:
             contract = client.contract(name)
-        expected = answers(references.run(model), held.inputs, contract.batched)
+        expected = answers(references.run(model), held.inputs, contract.max_batch_size)
         planned = ways(self.effort, contract.max_batch_size)
         first = Way(self.effort.protocols[0], int(contract.batched), 1)
         steps = [(first, common_rows(held.rows)), *zip(planned, assign_rows(planned, held.rows), strict=True)]
@@ -132,14 +109,17 @@ class Verifier:
 
     def _served_versions(self, model: str) -> dict[str, int]:
         """The versions that requests without one go to: of a model, and of each that it needs."""
+        names, served = [model, *pipelines.all_members(model, self.repository)], dict[str, int]()
         with self.client() as client:
-            names = [model, *pipelines.all_members(model, self.repository)]
-            served = {name: _newest(client.contract(self.names.get(name, name))) for name in names}
-        for name, version in served.items():
-            if version not in versions(name, self.repository) + held_versions(name, self.repository):
+            contracts = {name: client.contract(self.names.get(name, name)) for name in names}
+        for name, contract in contracts.items():
+            if not contract.versions:
+                raise ModelNotFound(f"the server has no version of {contract.model} ready; load it")
+            served[name] = max(map(int, contract.versions))
+            if served[name] not in versions(name, self.repository) + held_versions(name, self.repository):
+                remedy = "give the --repository that it serves"
                 raise RepositoryError(
-                    f"the server serves version {version} of {name}, which is not in {self.repository}; give the "
-                    "--repository that it serves"
+                    f"the server serves version {served[name]} of {name}, which is not in {self.repository}; {remedy}"
                 )
         return served
 
@@ -149,45 +129,9 @@ class Verifier:
         return {"name": str(metadata.get("name")), "version": str(metadata.get("version")), "kind": self.kind}
 
 
-@contextmanager
-def verifier_of(target: Target, models: Sequence[str], effort: Effort) -> Iterator[Verifier]:
-    """Verify on a running server, or on one of our own with these models, for as long as the block lasts.
-
-    Raises:
-        ServerError: a server of our own cannot start, for example because a model cannot be loaded.
-    """
-    if target.url:
-        addresses = connections(target.url, target.grpc_url or default_url("grpc"))
-        yield Verifier(addresses, "remote", target.repository, effort)
-        return
-    with Server(_server_options(target, models)) as server:
-        yield Verifier(connections(server.http, server.grpc), "embedded", target.repository, effort)
-
-
 def connections(http: str, grpc: str) -> dict[Protocol, Connection]:
     """A server's addresses by protocol."""
     return {"http": Connection("http", http), "grpc": Connection("grpc", grpc)}
-
-
-def _server_options(target: Target, models: Sequence[str]) -> Options:
-    """A server of these models and what they need, as far as there is a version of it, and of no others."""
-    needed = {name for model in models for name in (model, *pipelines.all_members(model, target.repository))}
-    loads = [f"--load-model={name}" for name in sorted(needed) if versions(name, target.repository)]
-    return Options(
-        target.repository,
-        hardware=target.hardware,
-        ready_timeout=_READY_SECONDS,
-        flags=["--model-control-mode=explicit", *loads],
-        public_key=target.public_key,
-        on_log=say,
-    )
-
-
-def _newest(contract: Contract) -> int:
-    """The version that Triton gives a request which names none."""
-    if not contract.versions:
-        raise ModelNotFound(f"the server has no version of {contract.model} ready; load it")
-    return max(map(int, contract.versions))
 
 
 def _tolerance(model: str, repository: Path) -> float:

@@ -20,8 +20,7 @@ changed for callers; 2: it could not be tried.
 
 import argparse
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
@@ -29,9 +28,8 @@ from clients.client import Client
 from clients.command import command, command_parser, positive, positive_float, print_json, say
 from clients.connection import Connection
 from clients.router.trial import MODES, Terms
-from tools.verify.options import add_repository_argument, add_verifier_arguments, effort_from, target_from
+from tools.verify.options import add_repository_argument, add_verifier_arguments, verifier_from
 from tools.verify.table import report
-from tools.verify.verifier import verifier_of
 from tools.versions import promotion, rollout
 from tools.versions.candidates import RefusedError, candidate_name
 from tools.versions.promotion import LOAD_SECONDS, Promoted
@@ -89,19 +87,14 @@ def _add_trial_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--timeout", type=positive_float, default=Plan.timeout, metavar="S", help=seconds)
 
 
-@contextmanager
-def _running(url: str | None) -> Iterator[Client | None]:
+def _running(url: str | None) -> AbstractContextManager[Client | None]:
     """A client of the running server, if there is one."""
-    if not url:
-        yield None
-        return
-    with Client(Connection("http", url, timeout_s=LOAD_SECONDS)) as client:
-        yield client
+    return Client(Connection("http", url, timeout_s=LOAD_SECONDS)) if url else nullcontext()
 
 
 def _list(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
     with _running(arguments.url) as client:
-        versions = states(arguments.model, arguments.repository.resolve(), client)
+        versions = states(arguments.model, arguments.repository, client)
     print(table(versions))
     print_json({"model": arguments.model, "versions": [asdict(version) for version in versions]})
     return 0
@@ -109,22 +102,21 @@ def _list(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int
 
 def _rollback(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
     with _running(arguments.url) as client:
-        repository = arguments.repository.resolve()
-        return _show(promotion.rollback(client, arguments.model, repository, arguments.public_key))
+        return _show(promotion.rollback(client, arguments.model, arguments.repository, arguments.public_key))
 
 
 def _prune(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
-    removed = promotion.prune(arguments.model, arguments.keep, arguments.repository.resolve())
+    removed = promotion.prune(arguments.model, arguments.keep, arguments.repository)
     print(f"{arguments.model}: removed {', '.join(map(str, removed)) or 'none'}")
     print_json({"model": arguments.model, "removed": removed})
     return 0
 
 
 def _promote(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
-    model, target = arguments.model, target_from(parser, arguments)
-    version = arguments.version or every_version(model, target.repository)[-1]
-    with verifier_of(target, [model], effort_from(arguments)) as verifier:
-        return _show(promotion.promote(verifier, model, version, arguments.allow_worse, target.public_key))
+    model = arguments.model
+    version = arguments.version or every_version(model, arguments.repository)[-1]
+    with verifier_from(parser, arguments, [model]) as verifier:
+        return _show(promotion.promote(verifier, model, version, arguments.allow_worse, arguments.public_key))
 
 
 def _show(promoted: Promoted) -> int:
@@ -138,21 +130,21 @@ def _show(promoted: Promoted) -> int:
 def _roll_out(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
     if arguments.router and (arguments.callers or arguments.listen):
         parser.error("--callers and --listen are of its own router: leave --router out, or send the load yourself")
-    model, target = arguments.model, target_from(parser, arguments)
-    version = arguments.version or every_version(model, target.repository)[-1]
+    model = arguments.model
+    version = arguments.version or every_version(model, arguments.repository)[-1]
     terms = {name: getattr(arguments, name) for name in ("mode", *_TERMS, "most")}
     plan = Plan(
         version,
         Terms(model, candidate_name(model, version), **terms),
         verify=not arguments.no_verify,
         allow_worse=arguments.allow_worse,
-        public_key=target.public_key,
+        public_key=arguments.public_key,
         timeout=arguments.timeout,
         router=arguments.router,
         listen=arguments.listen or Plan.listen,
         callers=arguments.callers or 0,
     )
-    with verifier_of(target, [model], effort_from(arguments)) as verifier:
+    with verifier_from(parser, arguments, [model]) as verifier:
         result = rollout.roll_out(verifier, plan)
     print(result)
     print_json(result.document())

@@ -52,7 +52,7 @@ def promote(
 
     Args:
         verifier: with the server, and the repository that it serves.
-        model: its name.
+        model: the model.
         version: one that lies in the repository, held or not.
         allow_worse: promote it even if it is significantly less accurate than the one that it replaces.
         public_key: promote it only if it was signed with the private key to this one.
@@ -103,13 +103,7 @@ def switch(client: Client | None, model: str, version: int, repository: Path) ->
 def rollback(
     client: Client | None, model: str, repository: Path = REPOSITORY, public_key: Path | None = None
 ) -> Promoted:
-    """Serve the version before the newest one again; the newest is held.
-
-    Args:
-        client: of a running server; without one the choice holds from its next start or load on.
-        model: its name.
-        repository: the one that the server serves.
-        public_key: refuse a version that was not signed with the private key to this one.
+    """Serve the version before the newest one again, and hold the newest; a server finds it later without a client.
 
     Raises:
         RepositoryError: there is no earlier version, or it is not what was signed; nothing has changed.

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from clients.client import Client
 from clients.command import text_table
@@ -57,10 +57,11 @@ def states(model: str, repository: Path, client: Client | None = None) -> list[V
             version,
             _state(model, version, repository),
             loaded.get(str(version)),
-            _accuracy(model, version, repository),
+            manifest.get("accuracy"),
             recorded_verdict(model, version, repository),
         )
         for version in every_version(model, repository)
+        for manifest in [_manifest(model, version, repository)]
     ]
 
 
@@ -70,23 +71,17 @@ def _state(model: str, version: int, repository: Path) -> State:
     return "served" if version == serving(model, repository) else "kept"
 
 
-def _accuracy(model: str, version: int, repository: Path) -> float | None:
-    if not (version_path(model, version, repository) / MANIFEST_FILE).is_file():
-        return None
-    return read_manifest(model, version, repository).get("accuracy")
+def _manifest(model: str, version: int, repository: Path) -> dict[str, Any]:
+    """A version's manifest; empty for one that was put there by hand."""
+    has_one = (version_path(model, version, repository) / MANIFEST_FILE).is_file()
+    return read_manifest(model, version, repository) if has_one else {}
 
 
 def table(states: Sequence[VersionState]) -> str:
     """The versions for a terminal."""
-    verdicts = {None: "-", True: "yes", False: "FAILED"}
-    rows = [
-        [
-            str(state.version),
-            state.state,
-            "-" if state.accuracy is None else f"{state.accuracy:.2%}",
-            verdicts[state.verified],
-            state.server or "-",
-        ]
-        for state in states
-    ]
-    return text_table([["version", "state", "accuracy", "verified", "on the server"], *rows])
+    rows = [["version", "state", "accuracy", "verified", "on the server"]]
+    for state in states:
+        accuracy = "-" if state.accuracy is None else f"{state.accuracy:.2%}"
+        verified = {None: "-", True: "yes", False: "FAILED"}[state.verified]
+        rows.append([str(state.version), state.state, accuracy, verified, state.server or "-"])
+    return text_table(rows)
