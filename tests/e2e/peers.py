@@ -1,4 +1,4 @@
-"""Real counterparts on loopback that misbehave or encrypt, certificates for them, and one way to call either client."""
+"""Real peers on loopback that misbehave or encrypt, certificates for them, and one way to call either client."""
 
 import asyncio
 import http.client
@@ -74,19 +74,19 @@ def serve(listener: socket.socket, answer: Callable[[socket.socket, int], None])
 
 
 def converse(accepted: socket.socket, answer: Callable[[socket.socket, int], None], number: int) -> None:
-    """Talk to one client until it or we have enough."""
+    """Talk to one client until either side hangs up."""
     with accepted, suppress(OSError):
         answer(accepted, number)
 
 
 def silence(accepted: socket.socket, _: int) -> None:
-    """Read for ever and never say a word."""
+    """Read forever and never answer."""
     while accepted.recv(65536):
         pass
 
 
 def drip(accepted: socket.socket, _: int) -> None:
-    """Begin an answer and send one byte of it every tenth of a second, for two seconds."""
+    """Begin a response and send one byte of it every tenth of a second, for two seconds."""
     accepted.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
     for _ in range(20):
         accepted.sendall(b" ")
@@ -99,7 +99,7 @@ def hang_up(_: socket.socket, __: int) -> None:
 
 @contextmanager
 def together(protocol: Protocol, parties: int) -> Iterator[str]:
-    """A server that says that it is ready only when so many ask at the same time; its address."""
+    """A server that is ready only when so many ask at the same time; yields its address."""
     barrier = threading.Barrier(parties, timeout=5)
     if protocol == "http":
         with listening(lambda accepted, _: ready_over_http(accepted, barrier)) as address:
@@ -181,7 +181,7 @@ class Forward(http.server.BaseHTTPRequestHandler):
 
 @contextmanager
 def forwarding(handler: type[Forward], tls: ssl.SSLContext | None = None) -> Iterator[str]:
-    """A proxy that handles requests so; its address."""
+    """A proxy with a handler; yields its address."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as proxy:
         if tls:
             proxy.socket = tls.wrap_socket(proxy.socket, server_side=True)

@@ -1,4 +1,4 @@
-"""Further versions of the digit classifier, made in a moment, and callers that never stop asking for it."""
+"""Further versions of the digit classifier, made in a moment, and constant load on it."""
 
 import asyncio
 import hashlib
@@ -39,7 +39,7 @@ def explicit(repository: Path) -> Options:
 
 
 def add_version(repository: Path, change: Change, held: bool = True) -> int:
-    """Publish the first version's network, changed, as the next version; its number.
+    """Publish the first version's network, changed, as the next version; returns its number.
 
     Its manifest names a checkpoint that nobody has, as if it had been trained elsewhere.
     """
@@ -79,7 +79,7 @@ def worse(network: nn.Module) -> nn.Module:
 
 
 def turned(network: nn.Module) -> nn.Module:
-    """Says what is least likely."""
+    """Predicts the least likely class."""
     return Scaled(network, -1.0)
 
 
@@ -98,7 +98,7 @@ class Broken(nn.Module):
 
 
 def first_logit(connection: Connection) -> float:
-    """What the callers' digit is answered with, in short."""
+    """The first logit of the answer to the callers' digit."""
     with Client(connection) as client:
         return float(client.infer(MODEL, DIGIT)["OUTPUT__0"][0, 0])
 
@@ -118,7 +118,7 @@ def both(server: Server) -> list[Connection]:
 
 @contextmanager
 def constant_load(connections: Sequence[Connection], callers: int = 1) -> Iterator[Seen]:
-    """Callers over each connection, who ask for the same digit again and again; the block sees what they got."""
+    """Callers over each connection that send the same digit over and over; yields what they got."""
     seen, stop = Seen(), threading.Event()
 
     async def ask(connection: Connection) -> None:
@@ -133,8 +133,8 @@ def constant_load(connections: Sequence[Connection], callers: int = 1) -> Iterat
 
     async def everybody() -> None:
         # No second try: a request that has to be repeated has failed.
-        chosen = [replace(one, retries=0) for one in connections] * callers
-        await asyncio.gather(*map(ask, chosen))
+        without_retries = [replace(connection, retries=0) for connection in connections]
+        await asyncio.gather(*map(ask, without_retries * callers))
 
     thread = threading.Thread(target=lambda: asyncio.run(everybody()))
     thread.start()

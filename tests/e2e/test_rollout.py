@@ -13,7 +13,7 @@ from clients.client import Client
 from clients.connection import Connection
 from clients.errors import ModelNotFound, ServerUnavailable
 from clients.router.trial import Mode, Terms
-from tests.conftest import connection_to
+from tests.conftest import Command, connection_to
 from tests.e2e.second_versions import (
     MODEL,
     Broken,
@@ -61,20 +61,20 @@ def router(running: Server) -> Iterator[Router]:
 
 
 def verifier(server: Server, repository: Path) -> Verifier:
-    """What verifies on a server, with little effort."""
+    """A verifier that sends little."""
     effort = Effort(sizes=(16,), concurrencies=(8,))
     return Verifier(connections(server.http, server.grpc), "remote", repository, effort)
 
 
 def spoil(folder: Path) -> None:
-    """Put something in the place of a version's file that is no model, as if it had been published so."""
+    """Replace a version's file by one that is no model, as if it had been published so."""
     (folder / "model.pt").write_bytes(b"nothing")
     manifest = json.loads((folder / MANIFEST_FILE).read_text())
     manifest["file"]["sha256"] = hashlib.sha256(b"nothing").hexdigest()
     (folder / MANIFEST_FILE).write_text(json.dumps(manifest))
 
 
-def tried(change: Change, mode: Mode, running: Server, router: Router, models: Path) -> tuple[Rollout, Seen]:
+def rolled_out(change: Change, mode: Mode, running: Server, router: Router, models: Path) -> tuple[Rollout, Seen]:
     """Roll a version out under constant load through the router; what came of it, and what callers saw."""
     version = add_version(models, change)
     terms = Terms(MODEL, candidate_name(MODEL, version), mode, 0.5, 0.9, 0.05, slower=5)
@@ -84,8 +84,8 @@ def tried(change: Change, mode: Mode, running: Server, router: Router, models: P
 
 
 def apart(seen: Seen, answer: float) -> int:
-    """How many answers were another one."""
-    return sum(abs(one - answer) > 1e-3 for one in seen.answers)
+    """How many answers were not this one."""
+    return sum(abs(other - answer) > 1e-3 for other in seen.answers)
 
 
 def test_under_load_a_good_version_takes_over_a_worse_one_does_not_and_no_request_fails(
@@ -124,11 +124,11 @@ def test_under_load_a_good_version_takes_over_a_worse_one_does_not_and_no_reques
     assert which[0] and which[-1] and not all(which)
 
 
-def test_a_broken_candidate_is_rolled_back_and_its_callers_are_answered_all_the_same(
+def test_a_broken_candidate_is_rolled_back_and_its_callers_get_answers_anyway(
     running: Server, router: Router, models: Path
 ) -> None:
     served, before = versions(MODEL, models), first_logit(connection_to(running, "http"))
-    rollout, seen = tried(Broken, "canary", running, router, models)
+    rollout, seen = rolled_out(Broken, "canary", running, router, models)
     trial = rollout.trial
     assert trial["decision"] == "roll back" and trial["reason"].startswith("errors in ")
     assert trial["rescued"] > 0 and trial["under_way"] == 0
@@ -140,7 +140,7 @@ def test_a_worse_candidate_is_rolled_back_from_a_shadow_that_no_caller_sees(
     running: Server, router: Router, models: Path
 ) -> None:
     served, before = versions(MODEL, models), first_logit(connection_to(running, "http"))
-    rollout, seen = tried(turned, "shadow", running, router, models)
+    rollout, seen = rolled_out(turned, "shadow", running, router, models)
     assert rollout.trial["decision"] == "roll back" and not rollout.promoted
     assert rollout.trial["reason"].startswith("disagreement in ")
     assert not seen.failures and seen.answers and not apart(seen, before)
@@ -150,28 +150,42 @@ def test_a_worse_candidate_is_rolled_back_from_a_shadow_that_no_caller_sees(
 def test_a_good_candidate_answers_its_share_and_takes_over(running: Server, router: Router, models: Path) -> None:
     direct = connection_to(running, "http")
     before = first_logit(direct)
-    rollout, seen = tried(as_good, "canary", running, router, models)
+    rollout, seen = rolled_out(as_good, "canary", running, router, models)
     assert rollout.trial["decision"] == "promote" and rollout.promoted, rollout
     after = first_logit(direct)
     assert not seen.failures and abs(after - before) > 0.01
-    assert {abs(one - before) < 1e-3 or abs(one - after) < 1e-3 for one in seen.answers} == {True}
+    assert all(min(abs(answer - before), abs(answer - after)) < 1e-3 for answer in seen.answers)
     assert apart(seen, before) > 50 and apart(seen, after) > 50
     with Client(direct) as client:
         assert candidates.served_version(client, MODEL) == rollout.candidate == versions(MODEL, models)[-1]
         # Through the router the model answers under its own name, whoever computed the answer.
-        assert {one["name"] for one in client.models() if one.get("state") == "READY"} == {MODEL}
+        assert {model["name"] for model in client.models() if model.get("state") == "READY"} == {MODEL}
 
 
-def test_whatever_is_no_part_of_a_trial_passes_the_router_as_it_is(running: Server, router: Router) -> None:
+def test_the_command_brings_its_own_server_router_and_callers(built: Path, tmp_path: Path, command: Command) -> None:
+    models = alone(built, tmp_path / "models")
+    before, version = versions(MODEL, models)[-1], add_version(models, as_good)
+    options = ("--no-verify", "--share", "0.5", "--max-errors", "0.05", "--slower", "5", "--callers", "4")
+    done = command("tools.versions", MODEL, "rollout", "--repository", models, *options)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout.splitlines()[-1])
+    assert (document["candidate"], document["before"], document["served"]) == (version, before, version)
+    assert document["trial"]["decision"] == "promote" and document["callers"]["answered"] > 100
+    assert document["callers"]["failed"] == 0 and document["callers"]["why"] == []
+    again = command("tools.versions", MODEL, "promote", "--repository", models)
+    assert again.returncode == 2 and f"error: {MODEL} version {version} is served already" in again.stderr
+
+
+def test_requests_outside_a_trial_pass_the_router_unchanged(running: Server, router: Router) -> None:
     direct, routed = connection_to(running, "http"), Connection("http", str(router.listen))
     rows = np.random.default_rng(0).normal(size=(3, 784)).astype(np.float32)
-    with Client(direct) as one, Client(routed) as other:
-        candidates.settle(one)
-        assert other.is_ready() and other.server() == one.server() and other.contract(MODEL) == one.contract(MODEL)
-        assert np.array_equal(other.infer(MODEL, rows)["OUTPUT__0"], one.infer(MODEL, rows)["OUTPUT__0"])
-        assert other.classify(MODEL, rows, top=3) == one.classify(MODEL, rows, top=3)
+    with Client(direct) as near, Client(routed) as far:
+        candidates.settle(near)
+        assert far.is_ready() and far.server() == near.server() and far.contract(MODEL) == near.contract(MODEL)
+        assert np.array_equal(far.infer(MODEL, rows)["OUTPUT__0"], near.infer(MODEL, rows)["OUTPUT__0"])
+        assert far.classify(MODEL, rows, top=3) == near.classify(MODEL, rows, top=3)
         with pytest.raises(ModelNotFound, match="no_such_model"):
-            other.contract("no_such_model")
+            far.contract("no_such_model")
     for encoding in ("gzip", "deflate"):
         headers = {"Accept-Encoding": encoding}
         url = f"/v2/models/{MODEL}/config"
@@ -179,7 +193,7 @@ def test_whatever_is_no_part_of_a_trial_passes_the_router_as_it_is(running: Serv
         assert answers[0].json() == answers[1].json()
 
 
-def test_a_router_without_a_server_says_so_and_a_trial_that_cannot_be_is_refused() -> None:
+def test_a_router_without_a_server_says_so_and_an_impossible_trial_is_refused() -> None:
     with started_router("127.0.0.1:9", "127.0.0.1:0") as lonely:
         routed = Connection("http", str(lonely.listen), retries=0)
         with Client(routed) as client, pytest.raises(ServerUnavailable, match="gets no answer from 127.0.0.1:9"):

@@ -1,4 +1,4 @@
-"""Random hosts and choices through the twin; ends with an error where one loses a request or is beyond its arrays."""
+"""Random hosts and batching through the twin; fails where one loses a request or reads beyond its arrays."""
 
 import numpy as np
 
@@ -25,15 +25,14 @@ def choice(random: np.random.Generator) -> Candidate:
 
 
 def main() -> None:
-    """Entry point."""
     random = np.random.default_rng(5)
     for _ in range(CASES):
-        one, batching = host(random), choice(random)
+        machine, batching = host(random), choice(random)
         unit = np.cumsum(random.exponential(size=REQUESTS))
         rate, callers = float(np.exp(random.uniform(0, 10))), int(random.integers(1, 80))
-        for run in (open_loop(one, batching, rate, unit), closed_loop(one, batching, callers, REQUESTS)):
-            assert np.isfinite(run.latency).all() and (run.latency > 0).all(), (one, batching)
-            assert 1 <= run.mean_batch <= batching.max_batch_size, (one, batching)
+        for run in (open_loop(machine, batching, rate, unit), closed_loop(machine, batching, callers, REQUESTS)):
+            assert np.isfinite(run.latency).all() and (run.latency > 0).all(), (machine, batching)
+            assert 1 <= run.mean_batch <= batching.max_batch_size, (machine, batching)
 
 
 if __name__ == "__main__":

@@ -22,8 +22,8 @@ def decided(rate: float, seed: int) -> SequentialTest:
 
 @pytest.mark.parametrize(("rate", "verdict"), [(0.01, "well"), (0.1 / 3, "well"), (0.1, "bad"), (0.3, "bad")])
 def test_a_sequential_test_is_wrong_as_rarely_as_it_promises(rate: float, verdict: str) -> None:
-    found = [decided(rate, seed).verdict for seed in range(500)]
-    assert sum(one != verdict for one in found) <= 10  # 1 in 100 promised
+    wrong = sum(decided(rate, seed).verdict != verdict for seed in range(500))
+    assert wrong <= 10  # 1 in 100 promised
 
 
 def test_the_worse_the_rate_the_sooner_the_decision() -> None:
@@ -31,7 +31,7 @@ def test_the_worse_the_rate_the_sooner_the_decision() -> None:
     assert needed[0] > 2 * needed[1] > 4 * needed[2]
 
 
-def test_rates_that_cannot_be_are_refused() -> None:
+def test_impossible_rates_and_terms_are_refused() -> None:
     with pytest.raises(InvalidInput, match="errors: expected rates 0 < well < bad < 1, got 0.2 and 0.1"):
         SequentialTest("errors", 0.2, 0.1)
     with pytest.raises(InvalidInput, match="expected a share of more than 0 and at most 1, got 0"):

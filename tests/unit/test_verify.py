@@ -1,5 +1,6 @@
 """What verification compares and sends, without a server."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -8,14 +9,14 @@ import numpy as np
 import pytest
 
 from tests.untrained import MODEL, add_untrained
-from tools.repository import MANIFEST_FILE, read_manifest, version_path, versions
+from tools.repository import MANIFEST_FILE, VERIFICATION_FILE, read_manifest, version_path, versions
 from tools.verify import references
 from tools.verify.differences import difference
 from tools.verify.heldout import HeldOut
 from tools.verify.passes import Effort, Pass, Way, assign_rows, common_rows, ways
-from tools.verify.references import ChangedFileError, References, check_files
+from tools.verify.references import ChangedFileError, NoReferenceError, References, check_files
 from tools.verify.verdict import Budget, conclude, judge
-from tools.verify.verification import Findings
+from tools.verify.verification import Findings, recorded_verdict
 
 SCORES = np.array([[0.0, 4.0], [3.0, 1.0]], np.float32)
 
@@ -127,3 +128,27 @@ def test_a_version_of_another_training_is_compared_with_its_own_file(model: Path
         other = References(model)
         other.run(MODEL)
         assert other.kind(MODEL) == references.FILE and note in other.notes[MODEL]
+
+
+def test_a_version_that_cannot_be_loaded_here_was_not_tried(built: Path, tmp_path: Path) -> None:
+    shutil.copytree(built / "image_decode", tmp_path / "image_decode")
+    folder = version_path("image_decode", versions("image_decode", tmp_path)[-1], tmp_path)
+    (folder / "step.py").write_text("import no_such_module")
+    manifest = json.loads((folder / MANIFEST_FILE).read_text())
+    for file in manifest["files"]:
+        file["sha256"] = hashlib.sha256((folder / file["name"]).read_bytes()).hexdigest()
+    (folder / MANIFEST_FILE).write_text(json.dumps(manifest))
+    with pytest.raises(NoReferenceError, match="step.py .*no_such_module") as caught:
+        References(tmp_path).run("image_decode")
+    # Export answers "no" to such a file; a verification did not take place.
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("passed", [True, False])
+def test_a_verdict_that_an_earlier_version_recorded_is_read(model: Path, passed: bool) -> None:
+    version = versions(MODEL, model)[-1]
+    path = version_path(MODEL, version, model) / VERIFICATION_FILE
+    path.unlink(missing_ok=True)
+    assert recorded_verdict(MODEL, version, model) is None
+    path.write_text(json.dumps({"at": "2025-01-01T00:00:00+00:00", "sha256": {}, "passed": passed, "model": MODEL}))
+    assert recorded_verdict(MODEL, version, model) is passed
