@@ -1,12 +1,12 @@
 """Held-out rows sent through a server in many ways: each protocol, several batch sizes and levels of concurrency.
 
-Each way sends a stretch of the rows of its own, so that every protocol carries the whole set, and besides it the same
-few common rows: those are seen alone, among other rows of their request, and among other callers' requests.
+Each way sends its own stretch of the rows, so that every protocol carries the whole set, and the same few common rows:
+those are seen alone, among other rows of their request, and among other callers' requests.
 """
 
 import asyncio
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -129,18 +129,18 @@ async def _send(
     parts: dict[int, dict[str, Array]] = {}
     step = max(way.size, 1)
     starts = iter(range(0, len(rows), step))
-
-    async def work(client: AsyncClient, starts: Iterator[int]) -> None:
-        for start in starts:
-            chosen = rows[start : start + step]
-            request = {name: array[chosen] if way.size else array[chosen[0]] for name, array in inputs.items()}
-            outputs = await client.infer(model, request)
-            parts[start] = outputs if way.size else {name: array[None] for name, array in outputs.items()}
-
     async with AsyncClient(connection) as client:
+
+        async def work() -> None:
+            for start in starts:
+                chosen = rows[start : start + step]
+                request = {name: array[chosen] if way.size else array[chosen[0]] for name, array in inputs.items()}
+                outputs = await client.infer(model, request)
+                parts[start] = outputs if way.size else {name: array[None] for name, array in outputs.items()}
+
         await client.contract(model)  # Fetched once, before all workers need it.
         before = await _counters(client, batching)
-        await asyncio.gather(*(work(client, starts) for _ in range(way.concurrency)))
+        await asyncio.gather(*(work() for _ in range(way.concurrency)))
         inferences, executions = await _counters(client, batching) - before
     ordered = [parts[start] for start in sorted(parts)]
     outputs = {name: np.concatenate([part[name] for part in ordered]) for name in ordered[0]}

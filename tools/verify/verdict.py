@@ -50,7 +50,7 @@ def judge(
         findings: added to.
         held: the rows.
         expected: the answers to all of them, by output name.
-        alone: each common row with nothing else in flight.
+        alone: each common row, in ascending order, with nothing else in flight.
         passes: all others.
         tolerance: absolute and relative.
     """
@@ -78,10 +78,9 @@ def _at(answers: Mapping[str, Array], rows: Rows) -> dict[str, Array]:
 
 def _difference_from_alone(alone: Pass, sent: Pass, tolerance: float) -> tuple[Rows, Difference]:
     """The common rows in the order of a pass, and their answers in it against those that they got alone."""
-    places = {row: place for place, row in enumerate(alone.rows.tolist())}
     common = np.flatnonzero(np.isin(sent.rows, alone.rows))
     rows = sent.rows[common]
-    before = _at(alone.outputs, np.array([places[row] for row in rows.tolist()], np.int64))
+    before = _at(alone.outputs, np.searchsorted(alone.rows, rows))
     return rows, difference(before, _at(sent.outputs, common), tolerance)
 
 
