@@ -11,23 +11,26 @@ the model's next version. If a proof fails, the repository is unchanged.
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from clients.command import command, command_parser, positive, print_json, say
 from tools import recipes
 from tools.cpu_config import write_cpu_config
-from tools.datasets import ImageData
-from tools.export import pipelines
-from tools.export.preparation import prepare
 from tools.export.publication import Manifest, publish
 from tools.repository import REPOSITORY, ROOT, keep_versions, refuse_existing, refuse_unwritable, versions
 from tools.sign.signatures import signer
 from tools.train import settings
+
+if TYPE_CHECKING:
+    from tools.datasets import ImageData
 
 SAMPLES = ROOT / "build" / "samples"
 SAMPLES_PER_CLASS = 5
 
 
 def _export(arguments: argparse.Namespace, model: str) -> Manifest:
+    from tools.export.preparation import prepare
+
     repository = arguments.repository
     refuse_unwritable(model, repository)
     if arguments.sign:
@@ -43,13 +46,15 @@ def _export(arguments: argparse.Namespace, model: str) -> Manifest:
     return manifest
 
 
-def _write_samples(model: str, data: ImageData, folder: Path) -> None:
+def _write_samples(model: str, data: "ImageData", folder: Path) -> None:
     """Write a few test images per class as <model>/<label>/*.png, for people, demos and load tests."""
+    from tools.export.pipelines import png
+
     for label, name in enumerate(data.classes):
         place = folder / model / name
         place.mkdir(parents=True, exist_ok=True)
         for index in (data.test_labels == label).nonzero()[0][:SAMPLES_PER_CLASS]:
-            (place / f"{index:05d}.png").write_bytes(pipelines.png(data.test_images[index]))
+            (place / f"{index:05d}.png").write_bytes(png(data.test_images[index]))
 
 
 def _summary(manifest: Manifest) -> str:
@@ -70,8 +75,10 @@ def _summary(manifest: Manifest) -> str:
 
 
 def _select_models(arguments: argparse.Namespace) -> list[str]:
+    from tools.export.pipelines import in_order
+
     models = arguments.models or [name for name in recipes.names() if recipes.load(name).default]
-    models = pipelines.in_order(models, arguments.repository)
+    models = in_order(models, arguments.repository)
     if not arguments.missing:
         return models
     built = [model for model in models if versions(model, arguments.repository)]
@@ -107,9 +114,10 @@ def _parser() -> argparse.ArgumentParser:
 def main() -> int:
     """Export the chosen models and print their manifests."""
     arguments = _parser().parse_args()
+    from tools.export.pipelines import outdated
+
     manifests = [_export(arguments, model) for model in _select_models(arguments)]
-    if outdated := pipelines.outdated(arguments.repository):
-        names = " ".join(outdated)
+    if names := " ".join(outdated(arguments.repository)):
         say(f"notice: {names}: proven with older versions of their members; run `python -m tools.export {names}`")
     print_json({manifest.model: manifest.document() for manifest in manifests})
     return 0

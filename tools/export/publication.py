@@ -7,8 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from tools.cpu_config import write_cpu_config
 from tools.datasets import ImageData
 from tools.repository import MANIFEST_FILE, REPOSITORY, held_versions, staged_version, versions
@@ -92,6 +90,8 @@ class Manifest:
 
     def document(self) -> dict[str, Any]:
         """Return the JSON document: `file` for a single file, `files` for several, neither for an ensemble."""
+        import torch
+
         files = [asdict(file) for file in self.files]
         return {
             "model": self.model,

@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--tolerance", type=float, default=Imported.tolerance, help=f"of TorchScript against eager {default}"
     )
-    parser.add_argument("--repository", type=Path, default=REPOSITORY, help=default)
+    parser.add_argument("--repository", type=Path, default=REPOSITORY, help=f"where the model goes {default}")
     parser.add_argument(
         "--recipes",
         type=Path,
@@ -67,7 +67,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--hardware", choices=HARDWARE, default=Options.hardware, help=f"for the first call {default}")
     parser.add_argument(
-        "--ready-timeout", type=positive_float, default=Options.ready_timeout, metavar="S", help=f"seconds {default}"
+        "--ready-timeout",
+        type=positive_float,
+        default=Options.ready_timeout,
+        metavar="S",
+        help=f"seconds for loading, and again for the first call {default}",
     )
     parser.add_argument("--json", action="store_true", help="print only the last line, which is JSON, on stdout")
     return parser

@@ -14,12 +14,11 @@ from dataclasses import asdict
 from clients.command import command, command_parser, print_json
 from tools import recipes
 from tools.train.settings import add_arguments, options_from
-from tools.train.training import train_model
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser("tools.train", __doc__)
-    parser.add_argument("model", help=f"one of {', '.join(recipes.names())}")
+    parser.add_argument("model", metavar="MODEL", help=f"one of {', '.join(recipes.names())}")
     add_arguments(parser)
     return parser
 
@@ -28,6 +27,8 @@ def _parser() -> argparse.ArgumentParser:
 def main() -> int:
     """Train a model and print its test accuracy."""
     arguments = _parser().parse_args()
+    from tools.train.training import train_model
+
     trained = train_model(arguments.model, options_from(arguments))
     count = len(trained.data.test_labels)
     print(f"{arguments.model}: test accuracy {trained.accuracy:.2%} on {count} images of {trained.data.title}")

@@ -4,8 +4,6 @@ import argparse
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-import torch
-
 from clients.command import positive, positive_float
 from tools import recipes
 from tools.datasets import ImageData
@@ -60,7 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=positive, help="images per step (default: the recipe's)")
     parser.add_argument("--lr", type=positive_float, help="learning rate (default: the recipe's)")
     parser.add_argument("--seed", type=int, default=TrainOptions.seed, help=f"of weights and data order {default}")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default=TrainOptions.device, help=default)
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default=TrainOptions.device, help=f"where to train {default}"
+    )
     parser.add_argument(
         "--weights",
         metavar="NAME|FILE",
@@ -81,6 +81,8 @@ def settings_for(model: str, options: TrainOptions, data: ImageData) -> Settings
     Raises:
         RecipeError: the model is unknown or is not trained.
     """
+    import torch
+
     recipe, device = recipes.trained(model), options.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
