@@ -1,17 +1,9 @@
-"""How sure an accuracy is, and a difference in accuracy between two models on the same images."""
+"""How sure a difference in accuracy between two models on the same images is."""
 
 import numpy as np
 import numpy.typing as npt
 
 Right = npt.NDArray[np.bool_]  # [images]: whether the answer was right
-
-
-def accuracy_interval(right: Right) -> tuple[float, float]:
-    """The 95 % interval of an accuracy: Wilson's score interval, which holds near 0 and 1 too."""
-    from scipy.stats import binomtest
-
-    interval = binomtest(int(right.sum()), len(right)).proportion_ci(0.95, method="wilson")
-    return float(interval.low), float(interval.high)
 
 
 def paired_p_value(right: Right, other: Right) -> float:

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
+from loadtest.analysis.intervals import wilson_interval
 from tools import recipes
 from tools.compare import comparison
 from tools.compare.comparison import front
 from tools.compare.family import family, root
 from tools.compare.measurement import Member
 from tools.recipes import Recipe, RecipeError
-from tools.significance import accuracy_interval, paired_p_value
+from tools.significance import paired_p_value
 
 MEMBER = Member("base", 1, 0.9, 0.88, 0.92, 0.0, 1.0, 200_000, 60_000, 150_000_000, 0.5, 4000.0)
 
@@ -27,11 +28,11 @@ def test_the_interval_is_wilsons() -> None:
     n, p, z = 400, 0.97, float(norm.ppf(0.975))
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    assert accuracy_interval(right((True, 388), (False, 12))) == pytest.approx((centre - half, centre + half))
+    assert wilson_interval(388, 400) == pytest.approx((centre - half, centre + half))
 
 
 def test_a_perfect_score_still_has_an_interval() -> None:
-    low, high = accuracy_interval(right((True, 100)))
+    low, high = wilson_interval(100, 100)
     assert 0.95 < low < 0.97 and high == 1.0
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from clients.client import Client
 from clients.command import progress, say
 from clients.connection import Connection, Protocol
+from loadtest.analysis.intervals import wilson_interval
 from tools import recipes
 from tools.bench.copies import write_copies
 from tools.bench.perf_analyzer import measure
@@ -20,7 +21,7 @@ from tools.datasets import ImageData
 from tools.repository import REPOSITORY, RepositoryError, read_manifest, version_path, versions
 from tools.serve.instances import instances, private_bytes
 from tools.serve.tritonserver import Options, Server
-from tools.significance import Right, accuracy_interval, paired_p_value
+from tools.significance import Right, paired_p_value
 from tools.train import training
 
 _READY_SECONDS = 300.0
@@ -146,7 +147,7 @@ def _member(
     name: str, repository: Path, right: Right, root: Right, memory: int | None, latency_ms: float, rate: float
 ) -> Member:
     manifest = _manifest(name, repository)
-    low, high = accuracy_interval(right)
+    low, high = wilson_interval(int(right.sum()), len(right))
     path = version_path(name, manifest["version"], repository) / manifest["file"]["name"]
     return Member(
         name=name,

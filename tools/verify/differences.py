@@ -33,12 +33,9 @@ class Difference:
 
 
 def difference(expected: Mapping[str, Array], served: Mapping[str, Array], tolerance: float) -> Difference:
-    """Compare answers to the same rows.
+    """Compare answers to the same rows, arrays [rows, …] by output name.
 
-    Args:
-        expected: arrays [rows, …] by output name.
-        served: the same outputs.
-        tolerance: absolute, and relative to the expected number, as in numpy's allclose.
+    The tolerance is absolute, and relative to the expected number, as in numpy's allclose.
     """
     names, ambiguous = list(expected), _is_ambiguous(expected, tolerance)
     outputs = [_output_difference(expected[name], served[name], tolerance, ambiguous) for name in names]

@@ -107,15 +107,9 @@ def send(
     rows: Rows,
     batching: str | None = None,
 ) -> Pass:
-    """Send rows one way and gather the answers in their order.
+    """Send some rows of `inputs`, [rows, …] by input name, one way, and gather the answers in their order.
 
-    Args:
-        connection: over the protocol of the way.
-        model: its name on the server.
-        way: batch size and concurrency.
-        inputs: the held-out set, [rows, …] by input name.
-        rows: which of it to send.
-        batching: another model whose batches are counted; an ensemble forms none, its classifier does.
+    Batches are counted of the model, or of `batching`: an ensemble forms none, its classifier does.
 
     Raises:
         ClientError: a request failed.

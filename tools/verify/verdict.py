@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from clients.contract import Array
+from loadtest.analysis.intervals import wilson_interval
 from tools.datasets import Labels
 from tools.export.pipelines import classes_of
-from tools.significance import Right, accuracy_interval, paired_p_value
+from tools.significance import Right, paired_p_value
 from tools.verify.differences import Difference, difference
 from tools.verify.heldout import HeldOut
 from tools.verify.passes import Pass, Rows, Way
@@ -44,15 +45,10 @@ def judge(
     passes: Sequence[Pass],
     tolerance: float,
 ) -> None:
-    """Add what the passes over one set show.
+    """Add to the findings what the passes over one set show.
 
-    Args:
-        findings: added to.
-        held: the rows.
-        expected: the answers to all of them, by output name.
-        alone: each common row, in ascending order, with nothing else in flight.
-        passes: all others.
-        tolerance: absolute and relative.
+    `expected` are the answers to all of its rows by output name; `alone` is a pass of the common rows in ascending
+    order, each with nothing else in flight.
     """
     for sent in (alone, *passes):
         apart = difference(_at(expected, sent.rows), sent.outputs, tolerance)
@@ -126,19 +122,12 @@ def _accuracy(held: HeldOut, labels: Labels, passes: Sequence[Pass], expected: M
         served[sent.rows] = classes_of(sent.outputs, held.classes)
     right: Right = (served == labels)[served != unsent]
     eager: Right = (classes_of(expected, held.classes) == labels)[served != unsent]
-    low, high = accuracy_interval(right)
+    low, high = wilson_interval(int(right.sum()), len(right))
     return Accuracy(float(right.mean()), low, high, float(eager.mean()), paired_p_value(right, eager))
 
 
 def conclude(findings: Findings, tolerance: float, floor: float = 0.0, budget: Budget | None = None) -> None:
-    """Add to the findings why the version must not be served.
-
-    Args:
-        findings: of all sets.
-        tolerance: absolute and relative.
-        floor: the lowest accuracy that the recipe allows.
-        budget: what the recipe allows against another model.
-    """
+    """Add to the findings why the version must not be served; floor and budget are the recipe's."""
     failures = findings.failures
     for comparison, words in _TOO_FAR.items():
         if count := findings.too_far[comparison]:

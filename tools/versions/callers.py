@@ -25,11 +25,8 @@ class Calls:
 def constant_load(connection: Connection, model: str, inputs: Mapping[str, Array], callers: int) -> Iterator[Calls]:
     """Keep one request of each caller in flight for as long as the block lasts.
 
-    Args:
-        connection: without retries, or a failed request would not be seen.
-        model: what they ask for.
-        inputs: rows to send one at a time, over and over, [rows, …] by input name.
-        callers: how many there are.
+    They send rows of `inputs`, [rows, …] by input name, one at a time, over and over. The connection must not retry,
+    or a failed request would not be seen.
     """
     calls, stop = Calls(), threading.Event()
     places = itertools.cycle(range(len(next(iter(inputs.values())))))

@@ -33,7 +33,7 @@ from tools.verify.verification import Verification
 from tools.versions.states import every_version, serving
 
 _SETTLE_SECONDS = 30.0
-_NOT_EXPLICIT = "a server takes load requests with --model-control-mode=explicit, as tools.versions starts it"
+_NOT_EXPLICIT = "a server takes load requests with --model-control-mode=explicit, as tools.serve starts it"
 
 
 class RefusedError(ToolError):
@@ -74,14 +74,8 @@ def beside(
 ) -> Iterator[Candidate]:
     """Have a version on a server beside the one that is served, for as long as the block lasts.
 
-    It is held from here on, so that a server that starts does not find it by itself.
-
-    Args:
-        client: of the server; its timeout must allow a load.
-        model: its name.
-        version: one that lies in the repository, held or not.
-        repository: the one that the server serves.
-        public_key: take the version only if it was signed with the private key to this one.
+    It is held from here on, so that a server that starts does not find it by itself. Given a `public_key`, it is
+    refused unless it was signed with the private key to it. The client's timeout must allow a load.
 
     Raises:
         RepositoryError: there is no such version, it is served already, or it is not what was signed.
@@ -148,8 +142,8 @@ def _load_candidate(client: Client, candidate: Candidate, repository: Path) -> N
 def _clear_failure(client: Client, candidate: Candidate, repository: Path) -> None:
     """Make a server forget that a candidate failed to load: have it load the served version under that name.
 
-    Until then tritonserver would say that it is not ready, for ever and whatever is unloaded (seen in 2.51), and a
-    load balancer that asks for that would take it out of service.
+    Until then tritonserver would say that it is not ready, forever and whatever is unloaded (seen in 2.51), and a
+    load balancer would take it out of service.
     """
     served = candidate.before
     if served is None or not version_path(candidate.model, served, repository).is_dir():

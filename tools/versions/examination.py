@@ -24,10 +24,7 @@ _BATCH, _CONCURRENCY = 16, 8
 def examine(verifier: Verifier, candidate: Candidate, allow_worse: bool = False) -> tuple[Verification, float | None]:
     """Verify a candidate, record that, and compare its accuracy with the served version's.
 
-    Args:
-        verifier: with the server that both are on.
-        candidate: what is examined.
-        allow_worse: pass it even if it is significantly less accurate than the served version.
+    One that is significantly less accurate is refused unless `allow_worse`.
 
     Returns:
         The verification, and the gain in accuracy; None where nothing is served, or the model names no classes.

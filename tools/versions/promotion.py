@@ -50,12 +50,8 @@ def promote(
 ) -> Promoted:
     """Load a version beside the served one, warm and verify it, and then serve it in its place.
 
-    Args:
-        verifier: with the server, and the repository that it serves.
-        model: the model.
-        version: one that lies in the repository, held or not.
-        allow_worse: promote it even if it is significantly less accurate than the one that it replaces.
-        public_key: promote it only if it was signed with the private key to this one.
+    One that is significantly less accurate than the one that it replaces is refused unless `allow_worse`; given a
+    `public_key`, so is one that was not signed with the private key to it.
 
     Raises:
         RefusedError: it failed; it is held, and what was served still is.

@@ -96,10 +96,6 @@ class Rollout:
 def roll_out(verifier: Verifier, plan: Plan) -> Rollout:
     """Load and examine a version, try it on live traffic, and promote it or roll it back.
 
-    Args:
-        verifier: with the server, and the repository that it serves.
-        plan: how the version is tried.
-
     Raises:
         RefusedError: it failed its examination or to load; what was served still is.
         RouterError: the router does not start, refuses the trial, or went away.
