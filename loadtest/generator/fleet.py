@@ -2,7 +2,7 @@
 
 import multiprocessing
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection as Pipe
 from multiprocessing.connection import wait
@@ -16,7 +16,6 @@ from loadtest.records import Records, merge
 
 # From the signal to the start: by then every process has received it.
 _LEAD_S = 0.2
-_TICK_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -54,8 +53,8 @@ def _split(order: Order, processes: int) -> list[Order]:
     return [replace(order, callers=number, connections=number) for number in callers]
 
 
-def send_all(order: Order, processes: int, tick: Callable[[], None] = lambda: None) -> Sent:
-    """Carry out an order with a number of processes; `tick` is called about once a second.
+def send_all(order: Order, processes: int) -> Sent:
+    """Carry out an order with a number of processes.
 
     Raises:
         ServerUnavailable: nothing answers at the address.
@@ -71,7 +70,7 @@ def send_all(order: Order, processes: int, tick: Callable[[], None] = lambda: No
             worker.start()
             theirs.close()
             workers.append((worker, ours))
-        return _run(workers, order.target.connection.url, tick)
+        return _run(workers, order.target.connection.url)
     finally:
         for worker, pipe in workers:
             worker.terminate()
@@ -79,7 +78,7 @@ def send_all(order: Order, processes: int, tick: Callable[[], None] = lambda: No
             pipe.close()
 
 
-def _run(workers: Sequence[tuple[SpawnProcess, Pipe]], url: str, tick: Callable[[], None]) -> Sent:
+def _run(workers: Sequence[tuple[SpawnProcess, Pipe]], url: str) -> Sent:
     for _, pipe in workers:
         reply = _receive(pipe)
         if reply != "ready":
@@ -87,7 +86,7 @@ def _run(workers: Sequence[tuple[SpawnProcess, Pipe]], url: str, tick: Callable[
     started = time.monotonic() + _LEAD_S
     for _, pipe in workers:
         pipe.send(started)
-    outcomes = _collect([pipe for _, pipe in workers], tick)
+    outcomes = _collect([pipe for _, pipe in workers])
     return Sent(
         merge([outcome.records for outcome in outcomes]),
         started,
@@ -97,15 +96,13 @@ def _run(workers: Sequence[tuple[SpawnProcess, Pipe]], url: str, tick: Callable[
     )
 
 
-def _collect(pipes: Sequence[Pipe], tick: Callable[[], None]) -> list[Outcome]:
+def _collect(pipes: Sequence[Pipe]) -> list[Outcome]:
+    # In the order in which they end, so that a process that died is noticed at once.
     outcomes: dict[Any, Outcome] = {}
-    while len(outcomes) < len(pipes):
-        ready = wait([pipe for pipe in pipes if pipe not in outcomes], _TICK_S)
-        for pipe in ready:
+    while waiting := [pipe for pipe in pipes if pipe not in outcomes]:
+        for pipe in wait(waiting):
             assert isinstance(pipe, Pipe)
             outcomes[pipe] = _receive(pipe)
-        if not ready:
-            tick()
     return [outcomes[pipe] for pipe in pipes]
 
 

@@ -104,14 +104,14 @@ def _markdown_table(table: Table) -> Iterator[str]:
 
 
 def _svg(figure: "Figure") -> "Markup":
-    """An SVG element to put into HTML: its text stays text, and its ids are those that it refers to alone."""
+    """Draw an SVG element for HTML: text stays text, and only ids that it refers to remain, for they must be unique."""
     import matplotlib
     from markupsafe import Markup
 
     drawing = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "font.family": "sans-serif"}):
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
         figure.savefig(drawing, format="svg", metadata={"Date": None})
     text = drawing.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
     text = re.sub(r'<g id="[^"]*">', "<g>", text)
-    return Markup(re.sub(r"(?<=font: )(\S+) [^;\"]*", r"\1 system-ui, sans-serif", text))
+    return Markup(re.sub(r'font-family: [^;"]*', "font-family: system-ui, sans-serif", text))

@@ -30,6 +30,10 @@ def _axes(height: float) -> "tuple[Figure, Axes]":
     return figure, axes
 
 
+def _add_legend(figure: "Figure") -> None:
+    figure.legend(loc="outside upper left", frameon=False, ncols=6, labelcolor=_MUTED, fontsize=9)
+
+
 def over_time(seconds: Sequence[float], lines: Mapping[str, Line]) -> "Figure":
     """Named lines over the seconds of a run."""
     figure, axes = _axes(2.8)
@@ -40,7 +44,7 @@ def over_time(seconds: Sequence[float], lines: Mapping[str, Line]) -> "Figure":
     axes.set_ylim(bottom=0)
     axes.margins(x=0.01)
     if len(lines) > 1:
-        axes.legend(loc="upper left", frameon=False, ncols=len(lines), labelcolor=_MUTED, fontsize=9)
+        _add_legend(figure)
     return figure
 
 
@@ -73,5 +77,5 @@ def stage_bars(stages: Mapping[str, Mapping[str, float]]) -> "Figure":
     axes.grid(visible=False, axis="y")
     axes.grid(axis="x", color=_GRID, linewidth=0.8)
     axes.set_xlabel("µs per request")
-    figure.legend(loc="outside upper left", frameon=False, ncols=6, labelcolor=_MUTED, fontsize=9)
+    _add_legend(figure)
     return figure
