@@ -5,8 +5,8 @@ Every `__main__` of this repository is a parser and a `main` with the decorator 
     @command(interrupted="the same command resumes after the last finished epoch")
     def main() -> int: ...
 
-Exit codes: 0 done, 1 the answer is no, 2 it could not be run, 130 interrupted. It lives in `clients` because that is
-the one room which every command may import.
+Exit codes: 0 done, 1 the answer is no, 2 it could not be run, 130 interrupted. This module lives in `clients` because
+that is the one room that every command may import.
 """
 
 import argparse
@@ -16,27 +16,50 @@ import math
 import re
 import signal
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from clients.errors import ToolError
 
 Item = TypeVar("Item")
 INTERRUPTED = 130
-SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 # Wider than any table: one that is piped into a file is never wrapped.
-PIPED_WIDTH = 10_000
-LOG_SECONDS = 10.0  # between two lines of progress where stderr is no terminal
+_PIPED_WIDTH = 10_000
+_LOG_SECONDS = 10.0  # between two lines of progress where stderr is no terminal
 
 
-def command_parser(module: str, doc: str | None, **options: Any) -> argparse.ArgumentParser:
-    """A parser for `python -m MODULE`, described by the first paragraph of the module's docstring."""
-    description = (doc or "").split("\n\n")[0]
-    return argparse.ArgumentParser(prog=f"python -m {module}", description=description, **options)
+class _DocFormatter(argparse.HelpFormatter):
+    """Wrap the prose of a docstring, and keep its indented examples as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        wrap = textwrap.TextWrapper(width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
+        paragraphs = text.split("\n\n")
+        return "\n\n".join(part if part.startswith(" ") else wrap.fill(" ".join(part.split())) for part in paragraphs)
+
+
+def command_parser(module: str, doc: str | None, epilog: str = "", **options: Any) -> argparse.ArgumentParser:
+    """Create the parser of `python -m MODULE`, whose help is the module's docstring.
+
+    Args:
+        module: dotted name of the command.
+        doc: the docstring; its first paragraph stands above the options, the rest with its examples below them.
+        epilog: a last paragraph.
+        options: further arguments of ArgumentParser.
+    """
+    description, _, rest = (doc or "").strip().partition("\n\n")
+    return argparse.ArgumentParser(
+        prog=f"python -m {module}",
+        description=description,
+        epilog="\n\n".join(filter(None, (rest, epilog))),
+        formatter_class=_DocFormatter,
+        **options,
+    )
 
 
 def command(interrupted: str = "stopped") -> Callable[[Callable[[], int]], Callable[[], int]]:
@@ -51,12 +74,14 @@ def command(interrupted: str = "stopped") -> Callable[[Callable[[], int]], Calla
         def run() -> int:
             try:
                 with interruptible():
-                    return main()
+                    code = main()
+                    sys.stdout.flush()
+                    return code
             except ToolError as error:
                 say(f"error: {error}")
                 return error.exit_code
             except BrokenPipeError:
-                sys.stdout = None  # Whoever read it is gone: nothing is left to flush.
+                sys.stdout = None  # The reader is gone: nothing is left to flush.
                 return 0
             except OSError as error:
                 say(f"error: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}")
@@ -74,7 +99,8 @@ def command(interrupted: str = "stopped") -> Callable[[Callable[[], int]], Calla
 def interruptible() -> Iterator[None]:
     """Let SIGTERM (a service manager's) unwind the program as SIGINT (Ctrl-C) does, so that children are stopped.
 
-    The first signal stops in good order, a second one at once; more are ignored, so that nothing is left behind.
+    The first signal unwinds in good order, an event loop between two of its steps; a second one unwinds at once; more
+    are ignored, so that nothing is left behind. A signal that the program was started to ignore stays ignored.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -85,21 +111,35 @@ def interruptible() -> Iterator[None]:
         nonlocal received
         received += 1
         if received > 1:
-            for each in before:
-                signal.signal(each, signal.SIG_IGN)
+            for caught in before:
+                signal.signal(caught, signal.SIG_IGN)
+        elif loop := _running_loop():
+            loop.call_soon_threadsafe(_raise_interrupt)
+            return
         raise KeyboardInterrupt
 
-    before = {each: signal.signal(each, interrupt) for each in (signal.SIGINT, signal.SIGTERM)}
+    caught = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, interrupt) for number in caught}
     try:
         yield
     finally:
         # After a signal the program is ending: further ones must not disturb its last lines.
-        for each, handler in before.items():
-            signal.signal(each, signal.SIG_IGN if received else handler)
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_IGN if received else handler)
+
+
+def _running_loop() -> Any:
+    """The event loop that was interrupted, if any: within a step of it, KeyboardInterrupt could leave it hanging."""
+    events = sys.modules.get("asyncio.events")  # Importing asyncio takes longer than `--help` should.
+    return events and events._get_running_loop()
+
+
+def _raise_interrupt() -> NoReturn:
+    raise KeyboardInterrupt
 
 
 def say(text: str) -> None:
-    """Print progress, a notice or an error on stderr; stdout is left to results."""
+    """Print progress, a notice or an error on stderr; stdout is for results."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -109,7 +149,7 @@ def print_json(document: Any) -> None:
 
 
 def text_table(rows: Sequence[Sequence[str]]) -> str:
-    """Align a header and rows for a terminal: the first column to the left, the others to the right."""
+    """Align a header and its rows for a terminal: the first column to the left, the others to the right."""
     from rich.console import Console
     from rich.table import Table
 
@@ -119,14 +159,14 @@ def text_table(rows: Sequence[Sequence[str]]) -> str:
         grid.add_column(title, justify="right" if column else "left", no_wrap=True)
     for row in body:
         grid.add_row(*row)
-    console = Console(width=PIPED_WIDTH, highlight=False, markup=False, emoji=False, no_color=True)
+    console = Console(width=_PIPED_WIDTH, highlight=False, markup=False, emoji=False, no_color=True)
     with console.capture() as captured:
         console.print(grid)
     return "\n".join(line.rstrip() for line in captured.get().splitlines())
 
 
 def progress(items: Iterable[Item], title: str, total: int | None = None, hidden: bool = False) -> Iterator[Item]:
-    """Iterate with a progress bar on stderr, where that is a terminal; it disappears at the end."""
+    """Iterate with a progress bar on stderr if that is a terminal; it disappears at the end."""
     from rich.console import Console
     from rich.progress import track
 
@@ -136,9 +176,9 @@ def progress(items: Iterable[Item], title: str, total: int | None = None, hidden
 
 @contextmanager
 def progress_counter(unit: str, total: int, done: int = 0) -> Iterator[Callable[[int], None]]:
-    """Show how many units of a total are done; gives a function that adds to them.
+    """Show how many units of a total are done, and yield the function that adds to them.
 
-    A terminal gets a bar that disappears at the end, a log file a line every ten seconds and one at the end.
+    A terminal gets a bar that disappears at the end; a log file gets a line every ten seconds and one at the end.
     """
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress
@@ -152,7 +192,7 @@ def progress_counter(unit: str, total: int, done: int = 0) -> Iterator[Callable[
             nonlocal done, logged
             done += count
             bar.update(task, advance=count)
-            if not console.is_terminal and (done >= total or time.monotonic() - logged > LOG_SECONDS):
+            if not console.is_terminal and (done >= total or time.monotonic() - logged > _LOG_SECONDS):
                 logged = time.monotonic()
                 say(f"{done:,} of {total:,} {unit}")
 
@@ -182,4 +222,4 @@ def duration(text: str) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
     if not match or float(match[1]) <= 0:
         raise argparse.ArgumentTypeError(f"expected a time as 90s, 5m or 1h, got '{text}'")
-    return float(match[1]) * SECONDS[match[2]]
+    return float(match[1]) * _SECONDS[match[2]]

@@ -1,23 +1,35 @@
 """Output files: written beside their place and renamed, so that a reader never sees half of one."""
 
 import os
-import tempfile
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+# What is being written begins like this; after a power cut, such a file may be left.
+STAGED = ".staged-"
+
+
+@contextmanager
+def staged(path: Path, folder: Path | None = None) -> Iterator[Path]:
+    """Yield a path to write to; the file takes its place in one rename, or is removed if the block fails.
+
+    Args:
+        path: where the file is to be; its folder must exist.
+        folder: where to write until then, on the same disk (default: beside `path`).
+    """
+    place = (folder or path.parent) / f"{STAGED}{secrets.token_hex(4)}-{path.name}"
+    try:
+        yield place
+        with place.open("rb") as file:
+            os.fsync(file.fileno())
+        place.replace(path)
+    except BaseException:
+        place.unlink(missing_ok=True)
+        raise
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a text file in one rename.
-
-    Args:
-        path: where; its folder must exist.
-        text: the content, written as UTF-8.
-    """
-    handle, staged = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            os.fchmod(stream.fileno(), 0o644)
-        os.replace(staged, path)
-    except BaseException:
-        os.unlink(staged)
-        raise
+    """Write a text file, as UTF-8, in one rename; its folder must exist."""
+    with staged(path) as place:
+        place.write_text(text, encoding="utf-8")

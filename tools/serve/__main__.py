@@ -30,8 +30,8 @@ _CHILD_SECONDS = 10  # for the command of --run to end in when it is stopped
 
 def _parser() -> argparse.ArgumentParser:
     # An option that is not spelled out is tritonserver's, even if it begins like one of ours.
-    parser = command_parser("tools.serve", __doc__, allow_abbrev=False)
-    parser.epilog = "Further flags go to tritonserver as they are, for example --model-control-mode=explicit."
+    epilog = "Further flags go to tritonserver as they are, for example --model-control-mode=explicit."
+    parser = command_parser("tools.serve", __doc__, epilog, allow_abbrev=False)
     parser.add_argument("--repository", type=Path, default=REPOSITORY, help="model repository (default: %(default)s)")
     parser.add_argument("--host", default="127.0.0.1", help="address to bind (default: %(default)s)")
     parser.add_argument("--http-port", type=int, default=8000, help="0 for any free port (default: %(default)s)")
