@@ -17,23 +17,23 @@ from clients.wire import Label
 
 
 class AsyncClient:
-    """A connection to one server within one event loop; see `clients.client.Client` for the methods' contracts."""
+    """A connection to one server within one event loop; `clients.client.Client` documents the methods."""
 
     def __init__(self, connection: Connection | None = None):
         self.connection = connection or Connection()
-        self._module = module_for(self.connection)
+        self._module = _module_for(self.connection)
         self._contracts: dict[tuple[str, str], Contract] = {}
         self._opened: Any = None
 
     async def __aenter__(self) -> "AsyncClient":
-        # Opened here and not before: tritonclient's asyncio clients bind to the running loop.
-        self._opened = open_client(self._module, self.connection)
+        # Not before: tritonclient's asyncio clients bind to the running loop.
+        self._opened = _open_client(self._module, self.connection)
         return self
 
     @property
     def _client(self) -> Any:
         if self._opened is None:
-            raise RuntimeError("an AsyncClient is used within `async with`, which opens its connection")
+            raise RuntimeError("use an AsyncClient within `async with`, which opens its connection")
         return self._opened
 
     async def __aexit__(
@@ -42,12 +42,12 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Close the connection; once more does no harm."""
+        """Close the connection; a second call does nothing."""
         if self._opened:
             await self._opened.close()
 
     async def is_ready(self) -> bool:
-        """Whether the server and all its models are ready; False when nothing answers."""
+        """Whether the server and all its models are ready; False if nothing answers."""
         try:
             return bool(await self._call("readiness", self._client.is_server_ready, **self._options))
         except (ServerUnavailable, DeadlineExceeded):
@@ -58,7 +58,7 @@ class AsyncClient:
         return dict(await self._query("server metadata", self._client.get_server_metadata))
 
     async def models(self) -> list[dict[str, Any]]:
-        """All models of the repository with their versions and states."""
+        """List all models of the repository with their versions and states."""
         return wire.models_from(await self._query("model list", self._client.get_model_repository_index))
 
     async def statistics(self, model: str = "") -> list[dict[str, Any]]:
@@ -67,23 +67,23 @@ class AsyncClient:
         return list(wire.plain_numbers(answer).get("model_stats", []))
 
     async def config(self, model: str, version: str = "") -> dict[str, Any]:
-        """A model's config as the server uses it, as JSON."""
+        """A model's config as the server uses it, in JSON."""
         answer = await self._query(f"config of {model}", self._client.get_model_config, model, version)
         return dict(answer.get("config", answer))
 
     async def load(
         self, model: str, config: Mapping[str, Any] | None = None, files: Mapping[str, bytes] | None = None
     ) -> None:
-        """Load a model as it lies in the repository now, or one that comes with the request."""
+        """Load a model from the repository, or from the request itself, and wait until it is ready."""
         options = wire.load_options(config, files) | self._options
         await self._call(f"load of {model}", self._client.load_model, model, **options)
 
     async def unload(self, model: str) -> None:
-        """Stop serving a model; requests that are under way are answered."""
+        """Stop serving a model; requests under way are still answered."""
         await self._call(f"unload of {model}", self._client.unload_model, model, **self._options)
 
     async def contract(self, model: str, version: str = "") -> Contract:
-        """What a model takes and gives; asked for once, though requests that start together may each ask."""
+        """A model's inputs and outputs; the server is asked once, except by requests that start together."""
         wire.check_version(model, version)
         key = (model, version)
         if key not in self._contracts:
@@ -165,8 +165,7 @@ class AsyncClient:
             await asyncio.sleep(delay)
 
 
-def module_for(connection: Connection) -> ModuleType:
-    """Tritonclient's asyncio module for the protocol."""
+def _module_for(connection: Connection) -> ModuleType:
     if connection.protocol == "grpc":
         import tritonclient.grpc.aio as module
     else:
@@ -174,11 +173,10 @@ def module_for(connection: Connection) -> ModuleType:
     return module  # type: ignore[no-any-return]
 
 
-def open_client(module: ModuleType, connection: Connection) -> Any:
-    """Tritonclient's own client; no request is sent yet."""
+def _open_client(module: ModuleType, connection: Connection) -> Any:
     if connection.protocol == "grpc":
         return module.InferenceServerClient(connection.url, **wire.grpc_channel(connection))
-    # tritonclient has a limit of 60 s of its own; ours is the only one that counts.
+    # Instead of tritonclient's own limit of 60 s: the deadline is ours.
     options: dict[str, Any] = {"conn_timeout": None}
     if connection.tls:
         options |= {"ssl": True, "ssl_context": wire.ssl_context(connection)}

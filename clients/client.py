@@ -3,7 +3,7 @@
     with Client(Connection("grpc", "127.0.0.1:8001")) as client:
         logits = client.infer("mnist_mlp", np.zeros((1, 784), np.float32))["OUTPUT__0"]
 
-tritonclient's HTTP client is built on gevent and belongs to one thread or greenlet: give each its own Client.
+tritonclient's HTTP client is built on gevent and belongs to one thread or greenlet: give each one a Client.
 """
 
 import time
@@ -23,13 +23,13 @@ class Client:
     """A connection to one server, from `with` (or construction) to `close`.
 
     Raises:
-        InvalidInput: the connection's certificates cannot be used.
+        InvalidInput: the connection's certificates are not usable.
     """
 
     def __init__(self, connection: Connection | None = None):
         self.connection = connection or Connection()
-        self._module = module_for(self.connection)
-        self._client = open_client(self._module, self.connection)
+        self._module = _module_for(self.connection)
+        self._client = _open_client(self._module, self.connection)
         self._contracts: dict[tuple[str, str], Contract] = {}
 
     def __enter__(self) -> "Client":
@@ -41,14 +41,14 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the connection; once more does no harm."""
+        """Close the connection; a second call does nothing."""
         self._client.close()
 
     def is_ready(self) -> bool:
-        """Whether the server and all its models are ready; False when nothing answers.
+        """Whether the server and all its models are ready; False if nothing answers.
 
         Raises:
-            ClientError: one that waiting would not mend, as TlsFailed.
+            ClientError: an error that waiting would not cure, such as TlsFailed.
         """
         try:
             return bool(self._call("readiness", self._client.is_server_ready, **self._options))
@@ -60,11 +60,11 @@ class Client:
         return dict(self._query("server metadata", self._client.get_server_metadata))
 
     def models(self) -> list[dict[str, Any]]:
-        """All models of the repository with their versions and states."""
+        """List all models of the repository with their versions and states."""
         return wire.models_from(self._query("model list", self._client.get_model_repository_index))
 
     def statistics(self, model: str = "") -> list[dict[str, Any]]:
-        """Triton's counters per model and version; times in nanoseconds. gRPC leaves zeros out.
+        """Triton's counters per model and version; times in nanoseconds. gRPC omits zeros.
 
         Raises:
             ModelNotFound: the server has no such model.
@@ -73,7 +73,7 @@ class Client:
         return list(wire.plain_numbers(answer).get("model_stats", []))
 
     def config(self, model: str, version: str = "") -> dict[str, Any]:
-        """A model's config as the server uses it, as JSON.
+        """A model's config as the server uses it, in JSON.
 
         Raises:
             ModelNotFound: the server has no such model or version.
@@ -84,31 +84,31 @@ class Client:
     def load(
         self, model: str, config: Mapping[str, Any] | None = None, files: Mapping[str, bytes] | None = None
     ) -> None:
-        """Load a model as it lies in the repository now, or one that comes with the request; returns once it is ready.
+        """Load a model from the repository, or from the request itself, and wait until it is ready.
 
-        A model that is served already goes on until the new one is ready, and for good if that one fails.
+        A model that is already served stays in service until the new one is ready, and for good if that one fails.
 
         Args:
             model: its name.
-            config: used in place of its own.
-            files: all of its files by path, `<version>/model.pt`, in place of its folder; needs `config`.
+            config: used in place of its config.pbtxt.
+            files: all of its files by path, `<version>/model.pt`, in place of its folder; requires `config`.
 
         Raises:
-            RequestRejected, ServerFailed: it cannot be loaded; the server's words say why.
+            RequestRejected, ServerFailed: the model failed to load; the server's message says why.
         """
         self._call(
             f"load of {model}", self._client.load_model, model, **wire.load_options(config, files), **self._options
         )
 
     def unload(self, model: str) -> None:
-        """Stop serving a model; requests that are under way are answered."""
+        """Stop serving a model; requests under way are still answered."""
         self._call(f"unload of {model}", self._client.unload_model, model, **self._options)
 
     def contract(self, model: str, version: str = "") -> Contract:
-        """What a model takes and gives; asked for once in this client's life.
+        """A model's inputs and outputs; the server is asked once in this client's life.
 
         Raises:
-            InvalidInput: the version is no number.
+            InvalidInput: the version is not a number.
             ModelNotFound: the server has no such model or version.
         """
         wire.check_version(model, version)
@@ -130,16 +130,16 @@ class Client:
 
         Args:
             model: its name.
-            inputs: arrays by input name, or the array of a model with one input; batch first where it takes batches.
-            outputs: names of the wanted outputs (default: all).
-            version: a version number (default: the one that the server's version policy gives).
+            inputs: arrays by input name, or the array of a model with one input; batch first if it takes batches.
+            outputs: names of the outputs to return (default: all).
+            version: a version number (default: the server's choice by the model's version policy).
 
         Returns:
             Arrays by output name.
 
         Raises:
             InvalidInput: the input does not fit the model's contract; nothing was sent.
-            ClientError: one of its other kinds, for what the server or the way to it did.
+            ClientError: one of its other kinds, for a failure of the server or of the connection.
         """
         contract = self.contract(model, version)
         wanted = wire.infer_outputs(self._module, contract, outputs)
@@ -154,20 +154,20 @@ class Client:
         output: str | None = None,
         version: str = "",
     ) -> list[list[Label]]:
-        """Run a classifier and let Triton name the classes (its classification extension).
+        """Run a classifier, and let Triton name the classes (its classification extension).
 
         Args:
             model: its name.
             inputs: as `infer` takes them.
-            top: how many labels, 1 or more; no more come than the model has classes.
-            output: which output holds the scores (default: the model's first).
+            top: how many labels, 1 or more; at most as many as the model has classes.
+            output: the output with the scores (default: the model's first).
             version: as `infer` takes it.
 
         Returns:
             The `top` best labels of each input, best first.
 
         Raises:
-            ServerFailed: the scores are no finite numbers.
+            ServerFailed: a score is not finite.
             ClientError: as `infer` does.
         """
         wire.check_top(top)
@@ -214,7 +214,7 @@ class Client:
             time.sleep(delay)
 
     def _deadline(self) -> AbstractContextManager[Any]:
-        """HTTP's own timeouts start anew with every byte that comes; gRPC keeps the deadline itself."""
+        """Limit a whole HTTP request: its own timeouts restart with every byte. gRPC keeps the deadline itself."""
         if self.connection.protocol == "grpc":
             return nullcontext()
         import gevent
@@ -222,8 +222,8 @@ class Client:
         return gevent.Timeout(self.connection.timeout_s, TimeoutError)  # type: ignore[no-any-return]
 
 
-def module_for(connection: Connection) -> ModuleType:
-    """Tritonclient's module for the protocol; imported late, since HTTP's brings gevent and gRPC's brings grpcio."""
+def _module_for(connection: Connection) -> ModuleType:
+    """Tritonclient's module for the protocol, imported late: HTTP's needs gevent and gRPC's needs grpcio."""
     if connection.protocol == "grpc":
         import tritonclient.grpc as module
     else:
@@ -231,15 +231,15 @@ def module_for(connection: Connection) -> ModuleType:
     return module  # type: ignore[no-any-return]
 
 
-def open_client(module: ModuleType, connection: Connection) -> Any:
-    """Tritonclient's own client; no request is sent yet."""
+def _open_client(module: ModuleType, connection: Connection) -> Any:
+    """Tritonclient's client; no request is sent yet."""
     if connection.protocol == "grpc":
         return module.InferenceServerClient(connection.url, **wire.grpc_channel(connection))
     options: dict[str, Any] = {"connection_timeout": connection.timeout_s, "network_timeout": connection.timeout_s}
     if connection.tls:
         import gevent.ssl
 
-        # geventhttpclient offers the host's own certificates as an argument: with --ca-file those do not count.
+        # geventhttpclient passes the host's certificates as an argument; with --ca-file, they must not count.
         context = wire.ssl_context(connection, gevent.ssl.create_default_context)
         options |= {"ssl": True, "ssl_context_factory": lambda **_: context, "insecure": connection.tls.insecure}
     return module.InferenceServerClient(connection.url, **options)

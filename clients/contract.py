@@ -1,4 +1,4 @@
-"""What a model takes and gives, as the server tells it, and the check of an input before it is sent."""
+"""A model's inputs and outputs as the server describes them, and the check of an input before it is sent."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,10 +15,7 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One input or output: Triton's name of its data type ("FP32") and its dims without the batch; -1 varies.
-
-    An optional input may be left out of a request.
-    """
+    """One input or output: its data type by Triton's name ("FP32"), its dims without the batch; a dim of -1 varies."""
 
     name: str
     datatype: str
@@ -28,9 +25,11 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Contract:
-    """One model's inputs, outputs and parameters; `max_batch_size` 0 means that it takes no batches.
+    """One model's inputs, outputs and parameters.
 
-    The members are the models that an ensemble consists of; any other model has none.
+    Attributes:
+        max_batch_size: 0 for a model without batches.
+        members: the models that an ensemble consists of; empty for any other model.
     """
 
     model: str
@@ -47,7 +46,7 @@ class Contract:
         return self.max_batch_size > 0
 
     def named(self, inputs: Array | Mapping[str, Array]) -> dict[str, Array]:
-        """Inputs by name; a bare array is the model's only input.
+        """Name the inputs; a bare array is the model's only input.
 
         Raises:
             InvalidInput: a bare array for a model of several inputs.
@@ -64,7 +63,7 @@ class Contract:
         """Refuse what the server would refuse.
 
         Raises:
-            InvalidInput: says what the model takes and what came.
+            InvalidInput: the inputs do not fit; the message says what the model takes and what it got.
         """
         known = {spec.name: spec for spec in self.inputs}
         for name in inputs.keys() - known.keys():
@@ -78,12 +77,11 @@ class Contract:
             raise InvalidInput(f"{self.model}: inputs of different batch sizes: {sizes}")
 
     def _check_tensor(self, spec: TensorSpec, array: Array) -> None:
-        """Check dtype, rank, dims and batch size of one input."""
         what = f"{self.model} input '{spec.name}'"
-        found = np_to_triton_dtype(array.dtype)
-        if found != spec.datatype:
+        datatype = np_to_triton_dtype(array.dtype) or array.dtype
+        if datatype != spec.datatype:
             remedy = ".astype(object)" if spec.datatype == "BYTES" else ".astype()"
-            raise InvalidInput(f"{what}: expected {spec.datatype}, got {found or array.dtype}; convert with {remedy}")
+            raise InvalidInput(f"{what}: expected {spec.datatype}, got {datatype}; convert with {remedy}")
         expected = (("batch",) if self.batched else ()) + spec.dims
         dims = array.shape[1:] if self.batched else array.shape
         if len(expected) != array.ndim or not all(e in (-1, d) for e, d in zip(spec.dims, dims, strict=True)):
@@ -93,10 +91,10 @@ class Contract:
 
 
 def names(specs: Sequence[TensorSpec]) -> str:
-    """Tensors in words, for messages."""
+    """Describe tensors for a message."""
     return ", ".join(f"{spec.name} {spec.datatype} {shape(spec.dims)}" for spec in specs)
 
 
 def shape(dims: Sequence[object]) -> str:
-    """A shape in words, for messages."""
+    """Format a shape for a message."""
     return "[" + ", ".join(map(str, dims)) + "]"

@@ -24,11 +24,11 @@ class ToolError(Exception):
 
 
 class ClientError(ToolError):
-    """Any failure of a request; the message names what was asked of whom, and the remedy where there is one."""
+    """Any failure of a request; the message names the request and the server, and the remedy if there is one."""
 
 
 class InvalidInput(ClientError):
-    """The input does not fit the model's contract; nothing was sent."""
+    """The input does not fit the model's contract, or an option is not usable; nothing was sent."""
 
 
 class ServerUnavailable(ClientError):
@@ -36,15 +36,15 @@ class ServerUnavailable(ClientError):
 
 
 class ConnectionLost(ServerUnavailable):
-    """The connection broke with the request under way, so that nobody here knows whether the server has run it."""
+    """The connection broke during the request, so that nobody here knows whether the server has run it."""
 
 
 class TlsFailed(ClientError):
-    """No encrypted connection came about; trying again would not help."""
+    """The TLS handshake failed; a retry would not help."""
 
 
 class DeadlineExceeded(ClientError):
-    """The answer did not come within the timeout."""
+    """No response arrived within the timeout."""
 
 
 class ModelNotFound(ClientError):
@@ -52,8 +52,8 @@ class ModelNotFound(ClientError):
 
 
 class RequestRejected(ClientError):
-    """The server refused the request as wrong (HTTP 4xx, gRPC INVALID_ARGUMENT)."""
+    """The server refused the request as invalid (HTTP 4xx, gRPC INVALID_ARGUMENT)."""
 
 
 class ServerFailed(ClientError):
-    """The server failed on a well-formed request (HTTP 5xx, gRPC INTERNAL)."""
+    """The server failed on a valid request (HTTP 5xx, gRPC INTERNAL)."""

@@ -1,4 +1,4 @@
-"""From what tritonclient raises to our errors: by HTTP status, gRPC code, the server's words or the exception."""
+"""Translate what tritonclient raises to our errors, by HTTP status, gRPC code, message or type of exception."""
 
 import http.client
 import ssl
@@ -18,7 +18,7 @@ from clients.errors import (
 )
 
 # By HTTP status and by gRPC code, as InferenceServerException.status() gives them.
-BY_STATUS: dict[str, type[ClientError]] = {
+_BY_STATUS: dict[str, type[ClientError]] = {
     "400": RequestRejected,
     "429": ServerUnavailable,
     "499": DeadlineExceeded,
@@ -32,9 +32,9 @@ BY_STATUS: dict[str, type[ClientError]] = {
     "StatusCode.RESOURCE_EXHAUSTED": ServerUnavailable,
     "StatusCode.UNIMPLEMENTED": RequestRejected,
 }
-# Triton answers some of these as plain 400s or UNAVAILABLE, and gRPC has one code for all that goes wrong on the way;
-# their words tell them apart. The first entry that fits wins.
-BY_WORDS: dict[str, type[ClientError]] = {
+# Triton gives some of these errors as plain 400s or UNAVAILABLE, and gRPC has one code for all failures of a
+# connection; their messages tell them apart. The first entry that matches wins.
+_BY_MESSAGE: dict[str, type[ClientError]] = {
     "unknown model": ModelNotFound,
     "requested model '": ModelNotFound,
     "has no available versions": ModelNotFound,
@@ -50,27 +50,27 @@ BY_WORDS: dict[str, type[ClientError]] = {
 
 
 def transport_errors() -> tuple[type[BaseException], ...]:
-    """Everything that tritonclient lets through when a request fails."""
+    """All exceptions of tritonclient that mean a failed request."""
     import aiohttp
 
     return (InferenceServerException, OSError, aiohttp.ClientError, http.client.HTTPException)
 
 
 def translate(error: BaseException, connection: Connection, what: str) -> ClientError:
-    """Our error for one of tritonclient's, with the server's own words kept."""
+    """Choose our error for one of tritonclient's; the server's own message is part of it."""
     where = f"{connection.protocol}://{connection.url}"
     if isinstance(error, InferenceServerException):
-        return from_tritonclient(error, f"{what} at {where}", where)
+        return _from_tritonclient(error, f"{what} at {where}", where)
     if isinstance(error, TimeoutError):
         return DeadlineExceeded(f"{what} at {where}: no answer within {connection.timeout_s:g} s (--timeout)")
     if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
         return TlsFailed(f"{what} at {where}: {error}; check --ca-file, --cert-file and the server's own certificate")
     reason = str(error) or type(error).__name__
-    return connection_lost(f"{what} at {where}", reason) if was_open(error) else nothing_answers(where, reason)
+    return _connection_lost(f"{what} at {where}", reason) if _was_open(error) else _no_server(where, reason)
 
 
-def was_open(error: BaseException) -> bool:
-    """Whether a connection broke that the request may have gone through."""
+def _was_open(error: BaseException) -> bool:
+    """Whether the connection was open, so that the request may have been sent."""
     import aiohttp
 
     if isinstance(error, ConnectionRefusedError | aiohttp.ClientConnectorError):
@@ -78,36 +78,31 @@ def was_open(error: BaseException) -> bool:
     return isinstance(error, ConnectionError | ssl.SSLError | http.client.HTTPException | aiohttp.ClientError)
 
 
-def from_tritonclient(error: InferenceServerException, what: str, where: str) -> ClientError:
-    """Our error for an answer with an error, or for any failure of gRPC."""
+def _from_tritonclient(error: InferenceServerException, what: str, where: str) -> ClientError:
+    """Our error for a response with an error, or for any failure of gRPC."""
     message = str(error.message() or error)
-    kind = kind_of(str(error.status() or ""), message)
+    kind = _kind_of(str(error.status() or ""), message)
     if kind is ServerUnavailable and "failed to connect" in message:
-        return nothing_answers(where, message)
-    return connection_lost(what, message) if kind is ConnectionLost else kind(f"{what}: {message}")
+        return _no_server(where, message)
+    return _connection_lost(what, message) if kind is ConnectionLost else kind(f"{what}: {message}")
 
 
-def connection_lost(what: str, reason: str) -> ConnectionLost:
-    """The error of a connection that broke before the answer was here."""
+def _connection_lost(what: str, reason: str) -> ConnectionLost:
     return ConnectionLost(
         f"{what}: the connection broke before the answer came ({reason}); see the server's log, "
         "and check --protocol and the TLS options"
     )
 
 
-def nothing_answers(where: str, reason: str) -> ServerUnavailable:
-    """The error of a connection that did not come about."""
+def _no_server(where: str, reason: str) -> ServerUnavailable:
     return ServerUnavailable(
         f"no server answers at {where} ({reason}); start one with `python -m tools.serve`, "
         "or check --url, --protocol and the TLS options"
     )
 
 
-def kind_of(status: str, message: str) -> type[ClientError]:
-    """Which of our errors a status and its words stand for."""
-    for words, kind in BY_WORDS.items():
+def _kind_of(status: str, message: str) -> type[ClientError]:
+    for words, kind in _BY_MESSAGE.items():
         if words in message:
             return kind
-    if status in BY_STATUS:
-        return BY_STATUS[status]
-    return RequestRejected if status.startswith("4") else ServerFailed
+    return _BY_STATUS.get(status) or (RequestRejected if status.startswith("4") else ServerFailed)

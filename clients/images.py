@@ -1,13 +1,15 @@
 """From image files to a model's input: the one pre-processing that clients, training and load tests share.
 
-How pixels become numbers is the model's own affair, so its config says it (parameters IMAGE_MEAN, IMAGE_STD and,
-for a flat input, IMAGE_SHAPE) and the server passes it on.
+How an image becomes a tensor follows from the model's contract. A model whose only input is BYTES gets the files
+themselves, and one with a UINT8 input [height, width, channels] gets pixels. Any other image model gets normalised
+planes, by the parameters of its config: IMAGE_MEAN, IMAGE_STD and, for a flat input, IMAGE_SHAPE.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -17,13 +19,11 @@ from clients.decoding import DAMAGE, FORMATS, MODES, check_pixels, decode, reaso
 from clients.errors import InvalidInput
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
-# What makes a row of a file, and a tensor of stacked rows.
-Readers = tuple[Callable[[Path], Array], Callable[[Array], Array]]
 
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """How a model wants its image: size in pixels, mean and standard deviation per channel of pixels in 0 to 1."""
+    """A model's image input: size in pixels, mean and standard deviation per channel of pixels scaled to 0…1."""
 
     channels: int
     height: int
@@ -33,27 +33,76 @@ class ImageSpec:
     flat: bool
 
 
-def image_spec(contract: Contract) -> ImageSpec:
-    """Read how a model wants its image.
+class Readers(NamedTuple):
+    """How image files become a tensor: `read` turns a file into a row, `finish` stacked rows into a batch."""
+
+    read: Callable[[Path], Array]
+    finish: Callable[[Array], Array]
+
+    def load(self, files: Sequence[Path], batched: bool) -> tuple[list[Array], list[str]]:
+        """Read files as model inputs: one batch if all have the same shape, else one input each.
+
+        Args:
+            files: what to read.
+            batched: whether the model takes batches; if not, an input has no batch dimension.
+
+        Returns:
+            The inputs, and why each file is in none of them; an empty text for a good one.
+        """
+        images: list[Array] = []
+        errors = [""] * len(files)
+        for place, file in enumerate(files):
+            try:
+                images.append(self.read(file))
+            except InvalidInput as error:
+                errors[place] = str(error)
+        together = batched and len({image.shape for image in images}) == 1
+        stacks = [np.stack(images)] if together else [image[None] for image in images]
+        return [self.finish(stack) if batched else self.finish(stack)[0] for stack in stacks], errors
+
+
+def image_readers(contract: Contract) -> Readers:
+    """Choose how files become the input of a model.
 
     Raises:
-        InvalidInput: the model does not take images, or its config does not say how.
+        InvalidInput: the model has several inputs, or does not take images.
+    """
+    if len(contract.inputs) != 1:
+        raise InvalidInput(
+            f"{contract.model} takes {len(contract.inputs)} inputs ({names(contract.inputs)}), and an image file is "
+            "one; give a .npz with an array for each"
+        )
+    (wanted,) = contract.inputs
+    if wanted.datatype == "BYTES":
+        dims = tuple(1 if dim == -1 else dim for dim in wanted.dims)
+        return Readers(lambda file: _file_bytes(file).reshape(dims), np.asarray)
+    if wanted.datatype == "UINT8" and len(wanted.dims) == 3:
+        return Readers(_pixel_reader(contract), np.asarray)
+    spec = image_spec(contract)
+    return Readers(lambda file: load_image(file, spec), lambda pixels: normalise(pixels, spec))
+
+
+def image_spec(contract: Contract) -> ImageSpec:
+    """Read the image input of a model from the parameters of its config.
+
+    Raises:
+        InvalidInput: the model does not take images, or its config does not describe them.
     """
     parameters, dims = contract.parameters, contract.inputs[0].dims
     if "IMAGE_MEAN" not in parameters or "IMAGE_STD" not in parameters:
         raise InvalidInput(
-            f"{contract.model} does not say that it takes images: its config.pbtxt has no parameters "
-            "IMAGE_MEAN and IMAGE_STD"
+            f"{contract.model} does not declare an image input: its config.pbtxt has no parameters IMAGE_MEAN and "
+            "IMAGE_STD"
         )
-    size = image_shape(contract.model, parameters.get("IMAGE_SHAPE") or "x".join(map(str, dims)), dims)
-    mean, std = (numbers(contract.model, key, parameters[key], size[0]) for key in ("IMAGE_MEAN", "IMAGE_STD"))
+    size = _image_shape(contract.model, parameters.get("IMAGE_SHAPE") or "x".join(map(str, dims)), dims)
+    mean, std = (_per_channel(contract.model, key, parameters[key], size[0]) for key in ("IMAGE_MEAN", "IMAGE_STD"))
     if 0 in std:
-        raise InvalidInput(f"{contract.model}: IMAGE_STD divides pixels, so it cannot be 0; correct its config.pbtxt")
+        raise InvalidInput(f"{contract.model}: IMAGE_STD is a divisor and cannot be 0; correct its config.pbtxt")
     return ImageSpec(*size, mean=mean, std=std, flat=len(dims) == 1)
 
 
-def image_shape(model: str, text: str, dims: tuple[int, ...]) -> tuple[int, int, int]:
-    """Channels, height and width from a text like 3x32x32 that fits the input's dims."""
+def _image_shape(model: str, text: str, dims: tuple[int, ...]) -> tuple[int, int, int]:
+    """Parse a text like 3x32x32 to channels, height and width; it must fit the input's dims."""
     size = tuple(int(part) for part in text.split("x") if part.isdecimal())
     fits = size == dims or dims == (math.prod(size),)
     if len(size) != 3 or size[0] not in MODES or not all(size) or not fits:
@@ -64,32 +113,30 @@ def image_shape(model: str, text: str, dims: tuple[int, ...]) -> tuple[int, int,
     return size[0], size[1], size[2]
 
 
-def numbers(model: str, key: str, text: str, channels: int) -> tuple[float, ...]:
-    """One finite number per channel from a parameter's text."""
+def _per_channel(model: str, key: str, text: str, channels: int) -> tuple[float, ...]:
     try:
         values = tuple(float(part) for part in text.split(","))
     except ValueError:
         values = ()
     if len(values) != channels or not all(map(math.isfinite, values)):
         raise InvalidInput(
-            f"{model}: expected {channels} numbers with commas between them as {key}, got '{text}'; "
-            "correct its config.pbtxt"
+            f"{model}: expected {channels} comma-separated numbers as {key}, got '{text}'; correct its config.pbtxt"
         )
     return values
 
 
 def scale_and_offset(spec: ImageSpec) -> tuple[Array, Array]:
-    """Per channel, float32: one multiplication and addition per pixel make (pixel / 255 - mean) / std."""
+    """Per channel, float32: pixel * scale + offset is (pixel / 255 - mean) / std."""
     std = np.asarray(spec.std, np.float32)
     return np.float32(1 / 255) / std, -np.asarray(spec.mean, np.float32) / std
 
 
 def normalise(pixels: Array, spec: ImageSpec) -> Array:
-    """Pixels as a model's input.
+    """Turn pixels into a model's input.
 
     Args:
         pixels: uint8 [N, H, W, C].
-        spec: how the model wants them.
+        spec: the model's image input.
 
     Returns:
         float32 [N, C, H, W], or [N, C*H*W] for a model with a flat input.
@@ -99,74 +146,49 @@ def normalise(pixels: Array, spec: ImageSpec) -> Array:
     return planes.reshape(len(planes), -1) if spec.flat else planes
 
 
-def open_image(path: Path, channels: int, largest: int | None = None) -> Image.Image:
-    """Decode an image file at its own size, as `clients.decoding.decode` does.
-
-    Raises:
-        InvalidInput: the file is missing, no image, damaged or too large.
-    """
-    try:
-        return decode(path, channels, largest)
-    except DAMAGE as error:
-        raise InvalidInput(f"{path} is not an image that can be read: {reason(error)}") from error
-
-
 def load_image(path: Path, spec: ImageSpec) -> Array:
     """Decode an image file to uint8 [H, W, C] of the model's size, as a person sees it.
 
-    Turned as its EXIF data say, transparent parts on white, 16 bits brought down to 8, the first picture of an
-    animation; squeezed to the model's size whatever its own proportions.
+    The EXIF orientation is applied, transparent parts are white, 16 bits are scaled to 8, and an animation is its
+    first frame; the image is squeezed to the model's size whatever its own aspect ratio.
 
     Raises:
         InvalidInput: the file is missing, no image, damaged or too large.
     """
-    converted = open_image(path, spec.channels)
-    if converted.size != (spec.width, spec.height):
-        converted = converted.resize((spec.width, spec.height), Image.Resampling.BILINEAR)
-    return np.asarray(converted, np.uint8).reshape(spec.height, spec.width, spec.channels)
+    return _load_pixels(path, spec.channels, (spec.width, spec.height))
+
+
+def _load_pixels(path: Path, channels: int, size: tuple[int, int] | None) -> Array:
+    """Decode an image file to uint8 [H, W, C] of a size (width, height), or of its own."""
+    try:
+        image = decode(path, channels)
+    except DAMAGE as error:
+        raise _unreadable(path, error) from error
+    if size and image.size != size:
+        image = image.resize(size, Image.Resampling.BILINEAR)
+    return np.asarray(image, np.uint8).reshape(image.height, image.width, channels)
 
 
 def image_files(paths: Iterable[Path]) -> list[Path]:
-    """Files as they are named, and all images below folders, sorted.
+    """List files as they are named, and for a folder all images below it, sorted.
 
     Raises:
-        InvalidInput: a path does not exist, or a folder holds no image.
+        InvalidInput: a path does not exist, or a folder contains no image.
     """
     files: list[Path] = []
     for path in paths:
         if not path.exists():
             raise InvalidInput(f"{path} does not exist")
-        found = images_below(path) if path.is_dir() else [path]
-        if not found:
+        below = (file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+        images = sorted(below) if path.is_dir() else [path]
+        if not images:
             raise InvalidInput(f"folder {path} holds no image ({', '.join(sorted(SUFFIXES))})")
-        files += found
+        files += images
     return files
 
 
-def images_below(folder: Path) -> list[Path]:
-    """All files below a folder that are called like images, sorted."""
-    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
-
-
-def image_readers(contract: Contract) -> Readers:
-    """How a file becomes a row, and stacked rows a tensor: a file's bytes, its pixels, or normalised planes."""
-    if len(contract.inputs) != 1:
-        raise InvalidInput(
-            f"{contract.model} takes {len(contract.inputs)} inputs ({names(contract.inputs)}), an image file is one; "
-            "give a .npz with an array for each"
-        )
-    (wanted,) = contract.inputs
-    if wanted.datatype == "BYTES":
-        dims = tuple(1 if dim == -1 else dim for dim in wanted.dims)
-        return lambda file: file_bytes(file).reshape(dims), np.asarray
-    if wanted.datatype == "UINT8" and len(wanted.dims) == 3:
-        return pixel_reader(contract), np.asarray
-    spec = image_spec(contract)
-    return lambda file: load_image(file, spec), lambda pixels: normalise(pixels, spec)
-
-
-def pixel_reader(contract: Contract) -> Callable[[Path], Array]:
-    """How a file becomes uint8 [H, W, C]: squeezed to the model's size, or of its own size where the model's varies."""
+def _pixel_reader(contract: Contract) -> Callable[[Path], Array]:
+    """A file as uint8 [H, W, C]: squeezed to the model's size, or at its own size where the model's dims vary."""
     height, width, channels = contract.inputs[0].dims
     channels = 3 if channels == -1 else channels
     if channels not in MODES:
@@ -174,32 +196,19 @@ def pixel_reader(contract: Contract) -> Callable[[Path], Array]:
             f"{contract.model}: expected an image input [height, width, channels] with 1 or 3 channels, "
             f"got {shape(contract.inputs[0].dims)}; give a .npy of what it takes"
         )
-    if -1 in (height, width):
-        return lambda file: own_pixels(file, channels)
-    zeros = (0.0,) * channels
-    spec = ImageSpec(channels, height, width, zeros, zeros, flat=False)
-    return lambda file: load_image(file, spec)
+    size = None if -1 in (height, width) else (width, height)
+    return lambda file: _load_pixels(file, channels, size)
 
 
-def own_pixels(path: Path, channels: int) -> Array:
-    """Decode an image file as `load_image` does, at its own size: uint8 [H, W, C].
-
-    Raises:
-        InvalidInput: as `load_image`.
-    """
-    picture = open_image(path, channels)
-    return np.asarray(picture, np.uint8).reshape(picture.height, picture.width, channels)
-
-
-def file_bytes(path: Path) -> Array:
-    """An image file as it is: one object, bytes. Its head is looked at here: a server may refuse a whole batch for it.
-
-    Raises:
-        InvalidInput: as `load_image`, as far as the file's head shows it.
-    """
+def _file_bytes(path: Path) -> Array:
+    """A file's content as one object; its header is checked, because a server may refuse a whole batch for it."""
     try:
         with Image.open(path, formats=FORMATS) as image:
             check_pixels(image)
         return np.array([path.read_bytes()], dtype=object)
     except DAMAGE as error:
-        raise InvalidInput(f"{path} is not an image that can be read: {reason(error)}") from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> InvalidInput:
+    return InvalidInput(f"{path} is not an image that can be read: {reason(error)}")

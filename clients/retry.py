@@ -1,7 +1,7 @@
-"""When to try again and how long to wait: exponential backoff with full jitter.
+"""When to retry and how long to wait: exponential backoff with full jitter.
 
-The jitter is what keeps many clients from coming back all at once; the idea is Marc Brooker's, "Exponential Backoff
-And Jitter" (AWS Architecture Blog, 2015).
+The jitter keeps many clients from returning all at once; see Marc Brooker, "Exponential Backoff And Jitter" (AWS
+Architecture Blog, 2015).
 """
 
 import random
@@ -14,12 +14,12 @@ LONGEST_S = 2.0
 
 
 def may_retry(error: ClientError, repeatable: bool) -> bool:
-    """Only an unavailable server: a wrong request stays wrong, and a deadline was the caller's own.
+    """Retry only if the server is unavailable: an invalid request stays invalid, and a deadline is the caller's own.
 
     Args:
         error: what went wrong.
-        repeatable: whether the request may reach the server twice. An inference may not: where a connection broke, it
-            may be that very request that stopped the server, and behind a load balancer it would stop the next one.
+        repeatable: whether the request may reach the server twice. An inference may not: if the connection broke, that
+            very request may have stopped the server, and behind a load balancer it would stop the next one.
     """
     if isinstance(error, ConnectionLost):
         return repeatable
@@ -27,6 +27,6 @@ def may_retry(error: ClientError, repeatable: bool) -> bool:
 
 
 def delays(retries: int) -> Iterator[float]:
-    """Seconds to wait before each further attempt."""
+    """Yield the seconds to wait before each further attempt."""
     for attempt in range(retries):
         yield random.uniform(0, min(LONGEST_S, FIRST_S * 2**attempt))

@@ -6,7 +6,7 @@ STAGES = ("queue", "compute_input", "compute_infer", "compute_output")
 
 
 def figures(statistics: dict[str, Any]) -> dict[str, Any]:
-    """The counters of one model version as figures: times are mean microseconds per request."""
+    """Summarize the counters of one model version, as JSON; times are mean microseconds per request."""
     counters = statistics.get("inference_stats", {})
     executions = statistics.get("execution_count", 0)
     inferences = statistics.get("inference_count", 0)
@@ -16,11 +16,10 @@ def figures(statistics: dict[str, Any]) -> dict[str, Any]:
         "inferences": inferences,
         "executions": executions,
         "mean_batch": round(inferences / executions, 2) if executions else None,
-        **{f"{stage}_us": mean_us(counters.get(stage, {})) for stage in STAGES},
+        **{f"{stage}_us": _mean_us(counters.get(stage, {})) for stage in STAGES},
     }
 
 
-def mean_us(duration: dict[str, int]) -> float | None:
-    """Mean microseconds of one of Triton's duration counters."""
+def _mean_us(duration: dict[str, int]) -> float | None:
     count = duration.get("count", 0)
     return round(duration.get("ns", 0) / count / 1000, 1) if count else None

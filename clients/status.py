@@ -1,69 +1,74 @@
-"""What a server is doing: `python -m clients.status`.
+"""Show what a server is doing: `python -m clients.status`.
 
-The server and its version, every model with its state, and Triton's own counters: requests, the mean batch size that
-was really formed, and where a request's time went.
+Its version, the state of every model, and Triton's own counters: requests, the mean size of the batches that were
+executed, and where a request's time went. Exit code 1 means that the server is not ready.
+
+    python -m clients.status
+    python -m clients.status cifar10_cnn --protocol grpc --json
 """
 
 import argparse
-import json
 import sys
 from typing import Any
 
 from clients.client import Client
+from clients.command import command, command_parser, print_json, text_table
 from clients.connection import add_connection_arguments, connection_from
-from clients.errors import ClientError, ModelNotFound
+from clients.errors import ModelNotFound
 from clients.statistics import STAGES, figures
 
+_COLUMNS = ("requests", "failures", "mean_batch", *(f"{stage}_us" for stage in STAGES))
 
-def status(client: Client, models: list[str]) -> dict[str, Any]:
-    """Everything about a server, or about some of its models.
 
-    Raises:
-        ClientError: the server does not answer, or has no such model.
-    """
-    server = client.server()
-    repository = client.models()
-    known = [one["name"] for one in repository]
-    for model in models:
-        if model not in known:
-            raise ModelNotFound(f"no model '{model}' at {client.connection.url}; it has {', '.join(known) or 'none'}")
-    counters = {(one["name"], str(one["version"])): figures(one) for one in client.statistics()}
-    listed = [one for one in repository if not models or one["name"] in models]
+def _status(client: Client, wanted: list[str]) -> dict[str, Any]:
+    """The JSON document of a server and its models (default: all)."""
+    server, models = client.server(), client.models()
+    known = [model["name"] for model in models]
+    for name in wanted:
+        if name not in known:
+            raise ModelNotFound(f"no model '{name}' at {client.connection.url}; it has {', '.join(known) or 'none'}")
+    counters = {(entry["name"], str(entry["version"])): figures(entry) for entry in client.statistics()}
     return {
         "server": {"name": server.get("name"), "version": server.get("version"), "ready": client.is_ready()},
-        "models": [{**one, **counters.get((one["name"], str(one.get("version", ""))), {})} for one in listed],
+        "models": [
+            {**model, **counters.get((model["name"], str(model.get("version", ""))), {})}
+            for model in models
+            if not wanted or model["name"] in wanted
+        ],
     }
 
 
-def table(document: dict[str, Any]) -> str:
-    """The status for people."""
+def _text(document: dict[str, Any]) -> str:
     server = document["server"]
-    columns = ("requests", "failures", "mean_batch", *(f"{stage}_us" for stage in STAGES))
-    lines = [f"{server['name']} {server['version']}, {'ready' if server['ready'] else 'NOT READY'}"]
-    names = [f"{model['name']} {model.get('version', '')}".strip() for model in document["models"]]
-    width = max(map(len, ["model", *names])) + 2
-    lines.append(f"{'model':{width}}{'state':12}" + "".join(f"{column:>19}" for column in columns))
-    for name, model in zip(names, document["models"], strict=True):
-        values = "".join(f"{'-' if model.get(column) is None else model[column]:>19}" for column in columns)
-        reason = f"  {model['reason']}" if model.get("reason") else ""
-        lines.append(f"{name:{width}}{model.get('state', 'UNLOADED'):12}{values}{reason}")
-    return "\n".join(lines)
+    heading = f"{server['name']} {server['version']}, {'ready' if server['ready'] else 'NOT READY'}"
+    rows, reasons = [["model", "state", *_COLUMNS]], []
+    for model in document["models"]:
+        title = f"{model['name']} {model.get('version', '')}".strip()
+        cells = ("-" if model.get(column) is None else str(model[column]) for column in _COLUMNS)
+        rows.append([title, model.get("state", "UNLOADED"), *cells])
+        if model.get("reason"):
+            reasons.append(f"{title}: {model['reason']}")
+    return "\n".join([heading, text_table(rows), *reasons])
 
 
-def main() -> int:
-    """Entry point."""
-    parser = argparse.ArgumentParser(prog="python -m clients.status", description=(__doc__ or "").split("\n")[0])
+def _parser() -> argparse.ArgumentParser:
+    parser = command_parser("clients.status", __doc__)
     parser.add_argument("models", nargs="*", metavar="MODEL", help="default: all")
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of a table")
     add_connection_arguments(parser)
-    arguments = parser.parse_args()
-    try:
-        with Client(connection_from(arguments)) as client:
-            document = status(client, arguments.models)
-    except ClientError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(json.dumps(document, separators=(",", ":")) if arguments.json else table(document))
+    return parser
+
+
+@command()
+def main() -> int:
+    """Print the status of a server."""
+    arguments = _parser().parse_args()
+    with Client(connection_from(arguments)) as client:
+        document = _status(client, arguments.models)
+    if arguments.json:
+        print_json(document)
+    else:
+        print(_text(document))
     return 0 if document["server"]["ready"] else 1
 
 

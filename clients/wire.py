@@ -1,6 +1,6 @@
 """What the synchronous and the asyncio client share: everything between them and tritonclient that does no I/O.
 
-tritonclient has four modules (HTTP and gRPC, each twice) with nearly the same names; the differences end here.
+tritonclient has four modules (HTTP and gRPC, each twice) that differ in details; this module hides the differences.
 """
 
 import json
@@ -17,11 +17,11 @@ from clients.connection import Connection
 from clients.contract import Array, Contract, TensorSpec
 from clients.errors import InvalidInput, ServerFailed
 
-MOST_CLASSES = 2**30
-# Fields whose value is text even if it is all digits.
-TEXTS = ("name", "version", "state", "reason")
-# One Client has a TCP connection of its own, and reconnects as soon as our retries want it to: by default gRPC shares
-# connections within the process and lets nobody try again for up to two minutes after a failure.
+_MOST_CLASSES = 2**30
+# Fields whose value is a string even if it is all digits.
+_TEXT_FIELDS = ("name", "version", "state", "reason")
+# Each Client has a TCP connection of its own and reconnects as soon as it retries: by default, gRPC shares connections
+# within the process and refuses to reconnect for up to two minutes after a failure.
 GRPC_CHANNEL = (
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
@@ -37,10 +37,10 @@ class Label:
 
     Attributes:
         name: the label, or the index where the model has no labels.
-        index: position in the output; -1 where the model tells the label alone.
+        index: position in the output; -1 if the model gives the label alone.
         score: the model's raw output as Triton prints it, with six decimals.
-        probability: the score itself where the model's config says that scores are probabilities (parameter
-            SCORES), else the softmax of the scores over all classes; 0 to 1.
+        probability: 0 to 1: the score itself if the model's config says that scores are probabilities (parameter
+            SCORES), else the softmax of the scores over all classes.
     """
 
     name: str
@@ -50,14 +50,14 @@ class Label:
 
 
 def request_options(connection: Connection) -> dict[str, Any]:
-    """Arguments of every call: headers, and gRPC's deadline (HTTP's is the connection's own)."""
-    # gRPC takes lower-case names only; HTTP does not care.
+    """Arguments of every call: headers, and the deadline for gRPC (for HTTP, it belongs to the connection)."""
+    # gRPC requires lower-case names; HTTP ignores case.
     options: dict[str, Any] = {"headers": {name.lower(): value for name, value in connection.headers.items()}}
     return {**options, "client_timeout": connection.timeout_s} if connection.protocol == "grpc" else options
 
 
 def query_options(connection: Connection) -> dict[str, Any]:
-    """Arguments of a call for metadata, config or statistics: gRPC is asked for JSON as HTTP gives it."""
+    """Arguments of a call for metadata, config or statistics: gRPC is to return JSON as HTTP does."""
     options = request_options(connection)
     return {**options, "as_json": True} if connection.protocol == "grpc" else options
 
@@ -66,13 +66,13 @@ def grpc_channel(connection: Connection) -> dict[str, Any]:
     """Constructor arguments of both gRPC clients.
 
     Raises:
-        InvalidInput: a PEM file cannot be used; --insecure, which gRPC does not offer.
+        InvalidInput: a PEM file is not usable, or the connection is insecure, which gRPC does not offer.
     """
     tls = connection.tls
     if tls is None:
         return {"channel_args": GRPC_CHANNEL}
     if tls.insecure:
-        raise InvalidInput("gRPC always checks the server's certificate; give --ca-file instead of --insecure")
+        raise InvalidInput("gRPC always checks the server's certificate; use --ca-file instead of --insecure")
     ssl_context(connection)  # gRPC itself would fail on a broken file without naming it
     return {
         "channel_args": GRPC_CHANNEL,
@@ -86,11 +86,11 @@ def grpc_channel(connection: Connection) -> dict[str, Any]:
 def ssl_context(
     connection: Connection, create: Callable[..., ssl.SSLContext] = ssl.create_default_context
 ) -> ssl.SSLContext:
-    """The TLS context of a connection.
+    """Create the TLS context of a connection with TLS.
 
     Args:
-        connection: one with TLS.
-        create: gevent's own function where the socket is gevent's.
+        connection: its certificates are used.
+        create: gevent's function for gevent's sockets.
 
     Raises:
         InvalidInput: a PEM file is missing or broken.
@@ -110,15 +110,15 @@ def ssl_context(
 
 
 def load_options(config: Mapping[str, Any] | None, files: Mapping[str, bytes] | None) -> dict[str, Any]:
-    """Arguments of a load request; Triton wants `file:` in front of each path."""
+    """Arguments of a load request; Triton requires `file:` in front of each path."""
     options: dict[str, Any] = {"config": json.dumps(config)} if config else {}
     return options | ({"files": {f"file:{path}": content for path, content in files.items()}} if files else {})
 
 
 def plain_numbers(value: Any) -> Any:
-    """Turn the strings that JSON from protobuf has for 64-bit integers back into numbers."""
+    """Convert the strings that protobuf's JSON has for 64-bit integers back to numbers."""
     if isinstance(value, dict):
-        return {key: item if key in TEXTS else plain_numbers(item) for key, item in value.items()}
+        return {key: item if key in _TEXT_FIELDS else plain_numbers(item) for key, item in value.items()}
     if isinstance(value, list):
         return [plain_numbers(item) for item in value]
     is_number = isinstance(value, str) and value.removeprefix("-").isdigit()
@@ -126,43 +126,38 @@ def plain_numbers(value: Any) -> Any:
 
 
 def models_from(index: Any) -> list[dict[str, Any]]:
-    """The repository's models; gRPC wraps the list, and leaves it out when it is empty."""
+    """Unwrap a model list: gRPC puts it into an object, and omits it if it is empty."""
     return list(index.get("models", ()) if isinstance(index, dict) else index)
 
 
 def check_version(model: str, version: str) -> None:
-    """Refuse what is no version number; HTTP answers it with a bare "Not Found".
-
-    Raises:
-        InvalidInput: as said.
-    """
+    """Raise InvalidInput for a version that is no number; over HTTP, the server would answer a bare "Not Found"."""
     if version and not (version.isascii() and version.isdigit()):
         raise InvalidInput(f"{model}: expected a version number, got '{version}'")
 
 
 def contract_from(metadata: dict[str, Any], config: dict[str, Any]) -> Contract:
-    """A model's contract from its metadata and config, from either protocol."""
+    """Read a model's contract from its metadata and config, from either protocol."""
     config = config.get("config", config)
     return Contract(
         model=config["name"],
         versions=tuple(metadata.get("versions", ())),
         max_batch_size=int(config.get("max_batch_size", 0)),
-        inputs=tuple(tensor_spec(tensor) for tensor in config.get("input", ())),
-        outputs=tuple(tensor_spec(tensor) for tensor in config.get("output", ())),
+        inputs=tuple(_tensor_spec(tensor) for tensor in config.get("input", ())),
+        outputs=tuple(_tensor_spec(tensor) for tensor in config.get("output", ())),
         parameters={key: entry.get("string_value", "") for key, entry in config.get("parameters", {}).items()},
         members=tuple(step["model_name"] for step in config.get("ensemble_scheduling", {}).get("step", ())),
     )
 
 
-def tensor_spec(tensor: dict[str, Any]) -> TensorSpec:
-    """One input or output of a config in JSON."""
+def _tensor_spec(tensor: dict[str, Any]) -> TensorSpec:
     dims = tuple(int(dim) for dim in tensor["dims"])
     datatype = tensor["data_type"].removeprefix("TYPE_")
     return TensorSpec(tensor["name"], "BYTES" if datatype == "STRING" else datatype, dims, bool(tensor.get("optional")))
 
 
 def infer_inputs(module: ModuleType, contract: Contract, inputs: Mapping[str, Array]) -> list[Any]:
-    """Tritonclient's objects for checked inputs."""
+    """Create tritonclient's objects for checked inputs."""
     datatypes = {spec.name: spec.datatype for spec in contract.inputs}
     tensors = []
     for name, array in inputs.items():
@@ -172,10 +167,10 @@ def infer_inputs(module: ModuleType, contract: Contract, inputs: Mapping[str, Ar
 
 
 def infer_outputs(module: ModuleType, contract: Contract, outputs: Sequence[str] | None) -> list[Any]:
-    """Tritonclient's objects for the wanted outputs, all of them by default.
+    """Create tritonclient's objects for outputs (default: all).
 
     Raises:
-        InvalidInput: the model has no output of a name.
+        InvalidInput: the model has no output of that name.
     """
     known = [spec.name for spec in contract.outputs]
     for name in outputs or ():
@@ -185,64 +180,55 @@ def infer_outputs(module: ModuleType, contract: Contract, outputs: Sequence[str]
 
 
 def class_output(module: ModuleType, contract: Contract, output: str | None) -> tuple[str, Any]:
-    """The output to classify by (default: the first), requested with all of its classes.
+    """Request an output (default: the first) as classes, all of them.
 
     Raises:
-        InvalidInput: the model has no output of that name, or it holds texts.
+        InvalidInput: the model has no output of that name, or it contains texts.
     """
     wanted = output or contract.outputs[0].name
     infer_outputs(module, contract, [wanted])
     spec = next(spec for spec in contract.outputs if spec.name == wanted)
     if spec.datatype == "BYTES":
-        # tritonserver 2.51 divides by the size of an element, which texts do not have, and dies.
-        raise InvalidInput(f"{contract.model} output '{wanted}' holds texts, which are no scores; use infer")
-    # Triton gives what there is when asked for more, so that dims that vary need no guess.
-    classes = MOST_CLASSES if -1 in spec.dims else math.prod(spec.dims)
+        # tritonserver 2.51 divides by the size of an element, which is 0 for texts, and crashes.
+        raise InvalidInput(f"{contract.model} output '{wanted}' contains texts, which are no scores; use infer")
+    # Asked for more classes than there are, Triton returns all: dims that vary need no guess.
+    classes = _MOST_CLASSES if -1 in spec.dims else math.prod(spec.dims)
     return wanted, module.InferRequestedOutput(wanted, class_count=classes)
 
 
 def check_top(top: int) -> None:
-    """Refuse to ask for no label.
-
-    Raises:
-        InvalidInput: as said.
-    """
+    """Raise InvalidInput for less than one label."""
     if top < 1:
         raise InvalidInput(f"expected one label or more, got top={top}")
 
 
 def labels_from(rows: Array, contract: Contract, top: int) -> list[list[Label]]:
-    """Triton's "score:index:label" texts, one list of the `top` best per input.
+    """Parse Triton's "score:index:label" texts to the `top` best labels of each input.
 
     Raises:
         ServerFailed: a score is NaN, or the best one infinite.
     """
-    probable = contract.parameters.get("SCORES") == "probabilities"
-    every = [labels_of(row, probable) for row in (rows if contract.batched else rows[None])]
-    for position, labels in enumerate(every):
+    are_probabilities = contract.parameters.get("SCORES") == "probabilities"
+    ranked = [_labels_of(row, are_probabilities) for row in (rows if contract.batched else rows[None])]
+    for position, labels in enumerate(ranked):
         if not all(math.isfinite(label.probability) for label in labels):
             score = next(label.score for label in labels if not math.isfinite(label.score))
             raise ServerFailed(
-                f"{contract.model} gave a score that is no finite number ({score}) for input {position} of the batch; "
+                f"{contract.model} returned a score that is not finite ({score}) for input {position} of the batch; "
                 "look for NaN, infinite or huge values in that input"
             )
-    return [labels[:top] for labels in every]
+    return [labels[:top] for labels in ranked]
 
 
-def labels_of(row: Array, probable: bool = False) -> list[Label]:
-    """One input's classes, best first, with probabilities over all of them: NaN where the scores give none.
-
-    Args:
-        row: Triton's texts.
-        probable: whether the scores are probabilities already.
-    """
+def _labels_of(row: Array, are_probabilities: bool) -> list[Label]:
+    """One input's classes, best first; a probability is NaN where the scores define none."""
     if not len(row):
         return []
     parts = [text.decode().split(":", 2) for text in row]
     scores = np.array([float(part[0]) for part in parts])
     with np.errstate(invalid="ignore"):  # infinity minus infinity
         weights = np.exp(scores - scores.max())
-        probabilities = scores if probable else weights / weights.sum()
+        probabilities = scores if are_probabilities else weights / weights.sum()
     return [
         Label(part[2] if len(part) > 2 else part[1], int(part[1]), float(score), float(probability))
         for part, score, probability in zip(parts, scores, probabilities, strict=True)

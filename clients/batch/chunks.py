@@ -1,12 +1,11 @@
-"""The part of a large inference that is finished: chunks of rows in OUTPUT.partial/, each written whole or not at all.
+"""The finished part of a large inference: chunks of rows in OUTPUT.partial/, each written whole or not at all.
 
-However a run ends, the next one finds every finished chunk and begins with the first that is missing. The folder
-remembers in job.json whose rows it holds; rows of another job are refused, so that they never mix.
+However a run ends, the next one finds every finished chunk and continues with those that are missing. The folder's
+job.json says whose rows they are; rows of another job are refused, so that two jobs never mix.
 """
 
 import fcntl
 import json
-import os
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,21 +18,22 @@ import numpy as np
 
 from clients.contract import Array, shape
 from clients.errors import InvalidInput
+from clients.output import STAGED, staged, write_atomically
 
-JOB, LOCK, STAGED = "job.json", "lock", ".staged-"
-CHUNKS = "[0-9]" * 8 + ".npz"
-# What numpy raises on a file that a power cut left half on the disk.
-DAMAGE = (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+_JOB, _LOCK = "job.json", "lock"
+_CHUNKS = "[0-9]" * 8 + ".npz"
+# What numpy raises on a file that a power cut left half written.
+_DAMAGE = (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 Job = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """A stretch of finished rows.
+    """A range of finished rows.
 
     Attributes:
         errors: str [rows], why a row has no outputs; empty for a good row.
-        outputs: arrays [good rows, ...] by output name; texts as str. Empty when no row is good.
+        outputs: arrays [good rows, ...] by output name; texts as str. Empty if no row is good.
     """
 
     errors: Array
@@ -47,11 +47,11 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Finished:
-    """What is kept in memory of a finished chunk: rows, those without outputs, and the first good one's position."""
+    """What stays in memory of a finished chunk: its number of rows and errors, the place of its first good row."""
 
     rows: int
     errors: int
-    good: int | None
+    first_good: int | None
 
 
 @dataclass
@@ -66,40 +66,48 @@ class Store:
     finished: dict[int, Finished] = field(default_factory=dict)
     heads: dict[str, Array] = field(default_factory=dict)
 
+    @property
+    def rows(self) -> int:
+        """How many rows are finished, good or not."""
+        return sum(chunk.rows for chunk in self.finished.values())
+
+    @property
+    def errors(self) -> int:
+        """How many finished rows have an error."""
+        return sum(chunk.errors for chunk in self.finished.values())
+
     def add(self, index: int, chunk: Chunk) -> None:
-        """Keep a chunk for good; it survives whatever happens to this process afterwards.
+        """Write a chunk to disk; it survives whatever happens to this process afterwards.
 
         Raises:
-            InvalidInput: an output's rows have another shape or dtype than those before.
+            InvalidInput: the rows of an output differ in shape or dtype from earlier ones.
         """
         self._note(index, chunk)
         arrays = {f"output/{name}": array for name, array in chunk.outputs.items()}
-        staged = self.folder / f"{STAGED}{index}"
-        with staged.open("wb") as file:
+        with staged(self._path(index)) as path, path.open("wb") as file:
             np.savez(file, errors=chunk.errors, **arrays)
-        staged.replace(self._path(index))
 
     def read(self, index: int) -> Chunk:
-        """A finished chunk from the disk."""
+        """Read a finished chunk from disk."""
         with self._path(index).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             outputs = {name.removeprefix("output/"): arrays[name] for name in arrays.files if name != "errors"}
             return Chunk(arrays["errors"], outputs)
 
     def recall(self, chunks: Sequence[range]) -> None:
-        """Find the chunks of earlier runs; one that is damaged, or has not its rows, is to be done again."""
-        for path in self.folder.glob(CHUNKS):
+        """Find the chunks of earlier runs, except those that are damaged or have another number of rows."""
+        for path in self.folder.glob(_CHUNKS):
             index = int(path.stem)
             try:
                 chunk = self.read(index)
-            except DAMAGE:
+            except _DAMAGE:
                 continue
             if index < len(chunks) and len(chunk.errors) == len(chunks[index]):
                 self._note(index, chunk)
 
     def remove(self) -> None:
-        """Delete the folder, the job last: what a kill leaves of it is still whole chunks of a known job."""
-        clear(self.folder)
-        (self.folder / LOCK).unlink()
+        """Delete the folder, the job last: if a kill interrupts it, whole chunks of a known job are left."""
+        _clear(self.folder)
+        (self.folder / _LOCK).unlink()
         with suppress(OSError):  # Somebody else's files stay, and so does the folder.
             self.folder.rmdir()
 
@@ -108,19 +116,19 @@ class Store:
 
     def _note(self, index: int, chunk: Chunk) -> None:
         for name, array in chunk.outputs.items():
-            check_even(name, self.heads.setdefault(name, array[:1]), array)
+            check_uniform(name, self.heads.setdefault(name, array[:1]), array)
         good = chunk.good
         first = int(good.argmax()) if good.any() else None
         self.finished[index] = Finished(len(good), int((~good).sum()), first)
 
 
-def check_even(name: str, *arrays: Array) -> None:
-    """Refuse parts of an output whose rows cannot stand in one column; texts of any width can.
+def check_uniform(name: str, *arrays: Array) -> None:
+    """Refuse parts of an output that do not fit in one column; texts may differ in width.
 
     Raises:
-        InvalidInput: shapes or dtypes differ.
+        InvalidInput: the shapes of their rows or their dtypes differ.
     """
-    kinds = {f"{'text' if one.dtype.kind == 'U' else one.dtype} {shape(one.shape[1:])}" for one in arrays}
+    kinds = {f"{'text' if part.dtype.kind == 'U' else part.dtype} {shape(part.shape[1:])}" for part in arrays}
     if len(kinds) > 1:
         raise InvalidInput(
             f"output '{name}' has rows of different kinds, {' and '.join(sorted(kinds)[:2])}, which make no column; "
@@ -129,89 +137,74 @@ def check_even(name: str, *arrays: Array) -> None:
 
 
 @contextmanager
-def open_store(folder: Path, job: Job, chunks: Sequence[range], fresh: bool) -> Iterator[Store]:
-    """The store of a job, this process's alone, with the chunks of earlier runs in it.
+def open_store(folder: Path, job: Job, chunks: Sequence[range], fresh: bool = False) -> Iterator[Store]:
+    """Open the store of a job, for this process alone, with the chunks of earlier runs.
 
     Args:
-        folder: made if it is missing.
+        folder: created if it is missing.
         job: what the rows are and what is done with them, as JSON.
         chunks: the rows of each chunk.
-        fresh: forget earlier runs, whatever they were.
+        fresh: delete the chunks of earlier runs, of whatever job.
 
     Raises:
-        InvalidInput: the folder holds the chunks of another job or foreign files, or another process uses it.
+        InvalidInput: the folder has chunks of another job or files of another origin, or another process uses it.
     """
     folder.mkdir(exist_ok=True)
-    with (folder / LOCK).open("w") as held:
-        lock(held.fileno(), folder)
+    with (folder / _LOCK).open("w") as file:
+        _lock(file.fileno(), folder)
         if fresh:
-            clear(folder)
-        check_job(folder, job)
-        write_job(folder, job)
+            _clear(folder)
+        _check_job(folder, job)
+        write_atomically(folder / _JOB, json.dumps(job))
         store = Store(folder)
         store.recall(chunks)
         yield store
 
 
-def lock(descriptor: int, folder: Path) -> None:
+def _lock(descriptor: int, folder: Path) -> None:
     """Keep other processes out until this one ends, however it ends."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise InvalidInput(f"another run works in {folder}; wait for its end, or choose another OUTPUT") from error
+        raise InvalidInput(f"another run uses {folder}; wait until it ends, or choose another OUTPUT") from error
 
 
-def check_job(folder: Path, job: Job) -> None:
-    """Refuse a folder whose chunks belong to another job; one without chunks has nothing to lose."""
-    if not any(folder.glob(CHUNKS)):
+def _check_job(folder: Path, job: Job) -> None:
+    """Refuse a folder with chunks of another job; one without chunks has nothing to lose."""
+    if not any(folder.glob(_CHUNKS)):
         return
-    if not (folder / JOB).exists():
-        raise InvalidInput(f"{folder} has no {JOB}, so its files are not this command's; move them, or give --fresh")
-    if different := difference(json.loads((folder / JOB).read_text()), job):
+    if not (folder / _JOB).exists():
+        raise InvalidInput(f"{folder} has no {_JOB}, so its files are not this command's; move them, or give --fresh")
+    if different := difference(json.loads((folder / _JOB).read_text()), job):
         raise InvalidInput(
-            f"{folder} holds rows of another run: {different}; rows of two runs are not mixed. Undo the change to "
+            f"{folder} has rows of another run: {different}; rows of two runs are not mixed. Undo the change to "
             "resume, give --fresh to start again, or choose another OUTPUT"
         )
 
 
-def write_job(folder: Path, job: Job) -> None:
-    """Remember the job, in one rename."""
-    staged = folder / f"{STAGED}{JOB}"
-    staged.write_text(json.dumps(job))
-    staged.replace(folder / JOB)
-
-
-def clear(folder: Path) -> None:
+def _clear(folder: Path) -> None:
     """Delete what this module writes, and nothing else."""
-    for pattern in (f"{STAGED}*", CHUNKS, JOB):
+    for pattern in (f"{STAGED}*", _CHUNKS, _JOB):
         for path in folder.glob(pattern):
             path.unlink()
 
 
 def difference(before: Job, now: Job) -> str:
-    """What differs between two jobs, in words; empty when nothing does."""
+    """Say what differs between two jobs; empty if nothing does."""
     for key in {**now, **before}:
         old, new = before.get(key), now.get(key)
         if old != new:
-            return input_difference(old, new) if key == "input" else f"{key.replace('_', ' ')} was {old}, is {new}"
+            return _input_difference(old, new) if key == "input" else f"{key.replace('_', ' ')} was {old}, is {new}"
     return ""
 
 
-def input_difference(before: Any, now: Any) -> str:
-    """Which file of the input differs, or that the array does."""
+def _input_difference(before: Any, now: Any) -> str:
     if not (before and now and "files" in before and "files" in now):
-        return "INPUT's content is another"
-    old, new = ({name: state for name, *state in one["files"]} for one in (before, now))
+        return "INPUT's content has changed"
+    old, new = ({name: state for name, *state in source["files"]} for source in (before, now))
     for name in sorted({*old, *new}):
         if name not in new or name not in old:
             return f"file {name} of INPUT is {'new' if name in new else 'gone'}"
         if old[name] != new[name]:
             return f"file {name} of INPUT has changed"
-    return "INPUT's order is another"
-
-
-def publish(staged: Path, output: Path) -> None:
-    """Put a whole file in its place in one rename, once it is safely on the disk."""
-    with staged.open("rb") as file:
-        os.fsync(file.fileno())
-    staged.replace(output)
+    return "INPUT's order has changed"

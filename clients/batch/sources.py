@@ -1,36 +1,32 @@
-"""What a large inference reads its rows through, wherever they come from.
+"""The rows of a large data set: the image files of a folder, or the arrays of a .npy or .npz file.
 
-A source knows how many rows there are and makes the requests of any stretch of them when asked, so that a set of any
-size passes through a fixed amount of memory. `image_source` and `array_source` hold the two kinds.
+A source knows how many rows there are and builds the requests of any range of them on demand, so that a data set of
+any size passes through a fixed amount of memory.
 """
 
+import hashlib
+import shutil
+import tempfile
+import zipfile
+import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Protocol
 
-from clients.contract import Array
+import numpy as np
+from numpy.lib import format as npy
 
+from clients.contract import Array, Contract
+from clients.errors import InvalidInput
+from clients.images import Readers, image_files, image_readers
 
-@dataclass(frozen=True)
-class Loaded:
-    """A stretch of rows, ready to be sent.
-
-    Attributes:
-        requests: the good rows in order, each request's inputs by name.
-        errors: why a row is in none of them, by row.
-    """
-
-    requests: list[dict[str, Array]]
-    errors: dict[int, str] = field(default_factory=dict)
+Loaded = tuple[list[dict[str, Array]], list[str]]
+_UNREADABLE = (ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 
 
 class Source(Protocol):
-    """Rows to run a model on.
-
-    Attributes:
-        column: what names a row in the output: "file" or "row".
-        identity: what the rows are, as JSON; the same rows have the same identity in the next run.
-    """
+    """Rows to run a model on."""
 
     @property
     def rows(self) -> int:
@@ -38,14 +34,160 @@ class Source(Protocol):
 
     @property
     def column(self) -> str:
-        """See above."""
+        """Name of the output's first column: "file" or "row"."""
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """See above."""
+        """What the rows are, as JSON: the same in the next run if the rows are."""
 
     def labels(self, rows: range) -> Array:
-        """What names these rows: file names (str), or row numbers (int64)."""
+        """Name these rows: file names (str) or row numbers (int64)."""
 
     def load(self, rows: range) -> Loaded:
-        """Read these rows; slow, and safe to call from a thread."""
+        """Read these rows; slow, and safe to call from a thread.
+
+        Returns:
+            The requests of the good rows in order, each the inputs by name; and why each row is in none of them, an
+            empty text for a good one.
+        """
+
+
+def open_source(path: Path, contract: Contract, spool: Path) -> Source:
+    """Open a folder or file as rows for a model.
+
+    Args:
+        path: a folder of images, a .npy or a .npz.
+        contract: the model's.
+        spool: a folder on a disk with room for the arrays of a .npz.
+
+    Raises:
+        InvalidInput: there is nothing to read, or it does not fit the model.
+    """
+    if path.is_dir():
+        return image_source(path, contract)
+    if path.is_file() and path.suffix in (".npy", ".npz"):
+        return array_source(path, contract, spool)
+    raise InvalidInput(
+        f"{path}: expected a folder of images, a .npy or a .npz file{'' if path.exists() else '; nothing is there'}"
+    )
+
+
+def image_source(folder: Path, contract: Contract) -> Source:
+    """Open the images of a folder as the model takes them.
+
+    Raises:
+        InvalidInput: the folder contains no image, or the model takes none.
+    """
+    readers = image_readers(contract)
+    return _ImageSource(folder, tuple(image_files([folder])), contract, readers)
+
+
+@dataclass(frozen=True)
+class _ImageSource:
+    folder: Path
+    files: tuple[Path, ...]
+    contract: Contract
+    readers: Readers
+    column: str = "file"
+
+    @property
+    def rows(self) -> int:
+        return len(self.files)
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """Each file's name within the folder, its size and the time of its last change."""
+        states = ((file, file.stat()) for file in self.files)
+        return {"files": [[self._name(file), state.st_size, state.st_mtime_ns] for file, state in states]}
+
+    def labels(self, rows: range) -> Array:
+        return np.array([self._name(self.files[row]) for row in rows], dtype=np.str_)
+
+    def load(self, rows: range) -> Loaded:
+        tensors, errors = self.readers.load([self.files[row] for row in rows], self.contract.batched)
+        return [{self.contract.inputs[0].name: tensor} for tensor in tensors], errors
+
+    def _name(self, file: Path) -> str:
+        return file.relative_to(self.folder).as_posix()
+
+
+def array_source(path: Path, contract: Contract, spool: Path) -> Source:
+    """Map the arrays of a file and check their first row against the model's contract.
+
+    Args:
+        path: a .npy for a model of one input, or a .npz with an array for each input.
+        contract: the model's.
+        spool: a folder on a disk with room for the arrays of a .npz.
+
+    Raises:
+        InvalidInput: the file cannot be mapped, or does not fit the model.
+    """
+    try:
+        arrays = _mapped_arrays(path, contract, spool)
+    except _UNREADABLE as error:
+        raise InvalidInput(f"{path} cannot be mapped as numpy arrays: {error}; write it with numpy.save") from error
+    lengths = {name: len(array) for name, array in arrays.items()}
+    if len(set(lengths.values())) != 1:
+        raise InvalidInput(
+            f"{path}: expected arrays with the same number of rows (first axis), got {lengths or 'none'}"
+        )
+    source = _ArraySource(path, arrays, contract)
+    contract.check(source.load(range(1))[0][0])
+    return source
+
+
+@dataclass(frozen=True)
+class _ArraySource:
+    path: Path
+    arrays: Mapping[str, Array]
+    contract: Contract
+    column: str = "row"
+
+    @property
+    def rows(self) -> int:
+        return len(next(iter(self.arrays.values())))
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """The file's SHA-256; its name does not matter."""
+        with self.path.open("rb") as file:
+            return {"sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+    def labels(self, rows: range) -> Array:
+        return np.arange(rows.start, rows.stop, dtype=np.int64)
+
+    def load(self, rows: range) -> Loaded:
+        return [{name: self._copy(array, rows) for name, array in self.arrays.items()}], [""] * len(rows)
+
+    def _copy(self, array: Array, rows: range) -> Array:
+        """Copy rows into memory; a model without batches gets its one row without a batch dimension."""
+        part = array[rows.start : rows.stop] if self.contract.batched else array[rows.start]
+        return np.array(part, dtype=object if array.dtype.kind in "SU" else None, order="C")
+
+
+def _mapped_arrays(path: Path, contract: Contract, spool: Path) -> dict[str, Array]:
+    if path.suffix == ".npy":
+        with path.open("rb") as file:
+            return contract.named(_mapped(file))
+    with zipfile.ZipFile(path) as archive:
+        return {name.removesuffix(".npy"): _unpacked(archive, name, spool) for name in archive.namelist()}
+
+
+def _unpacked(archive: zipfile.ZipFile, name: str, folder: Path) -> Array:
+    """Map an archive's array from an unnamed file, which disappears with the process, however that ends."""
+    with tempfile.TemporaryFile(dir=folder) as file, archive.open(name) as member:
+        shutil.copyfileobj(member, file, 2**20)
+        file.seek(0)
+        return _mapped(file)
+
+
+def _mapped(file: IO[bytes]) -> Array:
+    """Map an open .npy file; ValueError if it is none, or has Python objects or no rows."""
+    magic = npy.read_magic(file)  # type: ignore[no-untyped-call]
+    header = npy.read_array_header_1_0 if magic == (1, 0) else npy.read_array_header_2_0
+    dims, fortran, dtype = header(file)  # type: ignore[no-untyped-call]
+    if dtype.hasobject:
+        raise ValueError("it contains Python objects; save texts with dtype 'S' or 'U'")
+    if not all(dims) or not dims:
+        raise ValueError(f"shape {list(dims)} has no rows to send")
+    return np.memmap(file, dtype, "r", file.tell(), dims, "F" if fortran else "C")

@@ -1,7 +1,7 @@
-"""One table out of many finished chunks, streamed: Parquet for data tools, .npz for numpy.
+"""One table of many finished chunks, streamed: Parquet for data tools, .npz for numpy.
 
-Both hold the same: `file` or `row`, the outputs, and `error`. A row with an error has NaN in a .npz's float outputs and
-0, False or "" in others, and lists of nulls in Parquet.
+Both have the same columns: `file` or `row`, the outputs, and `error`. In a .npz, a row with an error has NaN in float
+outputs and 0, False or "" in others; in Parquet it has lists of nulls.
 """
 
 import zipfile
@@ -18,20 +18,20 @@ from clients.batch.chunks import Chunk
 from clients.contract import Array
 from clients.errors import InvalidInput
 
-FORMATS = (".parquet", ".npz")
-# Readers of Parquet want groups of this order; a group has to fit in memory twice.
-GROUP_ROWS, GROUP_BYTES = 65_536, 64 * 2**20
+_FORMATS = (".parquet", ".npz")
+# Readers of Parquet expect row groups of about this size; a group has to fit in memory twice.
+GROUP_ROWS, _GROUP_BYTES = 65_536, 64 * 2**20
 
 
 @dataclass(frozen=True)
 class Table:
-    """What is to be written.
+    """What to write.
 
     Attributes:
         label: name of the first column.
-        heads: some row of each output, [1, ...], for its dtype and shape.
+        heads: a row of each output, [1, ...], for its dtype and shape.
         rows: how many in all.
-        chunks: the labels and contents of all chunks, in order, as often as it is called.
+        chunks: iterates over the labels and contents of all chunks, in order; called once for each pass.
     """
 
     label: str
@@ -39,15 +39,19 @@ class Table:
     rows: int
     chunks: Callable[[], Iterator[tuple[Array, Chunk]]]
 
+    def column(self, name: str) -> Iterator[Array]:
+        """An output, chunk by chunk, with a value for every row."""
+        return (_with_gaps(chunk, name, self.heads[name]) for _, chunk in self.chunks())
+
 
 def check_format(path: Path) -> None:
     """Refuse an output that could not be written, before anything is computed for it.
 
     Raises:
-        InvalidInput: another suffix, no such folder, a folder of that name, or pyarrow is missing.
+        InvalidInput: another suffix, a missing folder, a folder of that name, or pyarrow is missing.
     """
-    if path.suffix not in FORMATS:
-        raise InvalidInput(f"{path}: expected an output {' or '.join('*' + one for one in FORMATS)}")
+    if path.suffix not in _FORMATS:
+        raise InvalidInput(f"{path}: expected an output *{' or *'.join(_FORMATS)}")
     if path.is_dir() or not path.parent.is_dir():
         raise InvalidInput(f"{path}: {'is a folder' if path.is_dir() else f'there is no folder {path.parent}'}")
     if path.suffix == ".parquet":
@@ -60,13 +64,13 @@ def check_format(path: Path) -> None:
 def write_table(path: Path, table: Table) -> None:
     """Write a table in the format of the path's suffix."""
     if path.suffix == ".parquet":
-        write_parquet(path, table)
+        _write_parquet(path, table)
     else:
-        write_npz(path, table)
+        _write_npz(path, table)
 
 
-def spread(chunk: Chunk, name: str, head: Array) -> Array:
-    """An output with a place for every row, [rows, ...]; those with an error are filled."""
+def _with_gaps(chunk: Chunk, name: str, head: Array) -> Array:
+    """An output of a chunk with a value for every row, [rows, ...], also for those with an error."""
     values = chunk.outputs.get(name)
     dtype = head.dtype if values is None else values.dtype
     full = np.full((len(chunk.errors), *head.shape[1:]), np.nan if dtype.kind == "f" else np.zeros((), dtype), dtype)
@@ -75,22 +79,16 @@ def spread(chunk: Chunk, name: str, head: Array) -> Array:
     return full
 
 
-def write_npz(path: Path, table: Table) -> None:
-    """Arrays by column name, for numpy.load."""
+def _write_npz(path: Path, table: Table) -> None:
     with zipfile.ZipFile(path, "w") as archive:
-        add_array(archive, table.label, lambda: (labels for labels, _ in table.chunks()), table.rows)
-        for name, head in table.heads.items():
-            add_array(archive, name, partial(spread_all, table, name, head), table.rows)
-        add_array(archive, "error", lambda: (chunk.errors for _, chunk in table.chunks()), table.rows)
+        _add_array(archive, table.label, lambda: (labels for labels, _ in table.chunks()), table.rows)
+        for name in table.heads:
+            _add_array(archive, name, partial(table.column, name), table.rows)
+        _add_array(archive, "error", lambda: (chunk.errors for _, chunk in table.chunks()), table.rows)
 
 
-def spread_all(table: Table, name: str, head: Array) -> Iterator[Array]:
-    """An output, chunk by chunk."""
-    return (spread(chunk, name, head) for _, chunk in table.chunks())
-
-
-def add_array(archive: zipfile.ZipFile, name: str, parts: Callable[[], Iterator[Array]], rows: int) -> None:
-    """Write one array part by part, which `numpy.savez` cannot; a first pass finds the width of texts."""
+def _add_array(archive: zipfile.ZipFile, name: str, parts: Callable[[], Iterator[Array]], rows: int) -> None:
+    """Write one array part by part, which `numpy.savez` cannot; a first pass determines the width of texts."""
     dtype = np.result_type(*{part.dtype for part in parts()})
     shape = (rows, *next(parts()).shape[1:])
     # An entry without a date: equal contents make equal files.
@@ -101,45 +99,43 @@ def add_array(archive: zipfile.ZipFile, name: str, parts: Callable[[], Iterator[
             member.write(part.astype(dtype, order="C", copy=False).tobytes())
 
 
-def write_parquet(path: Path, table: Table) -> None:
-    """A Parquet file, one row group after the other."""
+def _write_parquet(path: Path, table: Table) -> None:
     import pyarrow as pa
     from pyarrow import parquet
 
-    schema = parquet_schema(table)
+    schema = _schema(table)
     with parquet.ParquetWriter(path, schema) as writer:
-        for batches in groups(record_batch(schema, table, labels, chunk) for labels, chunk in table.chunks()):
+        for batches in _row_groups(_record_batch(schema, table, labels, chunk) for labels, chunk in table.chunks()):
             group = pa.Table.from_batches(batches, schema)
             writer.write_table(group, row_group_size=group.num_rows)
 
 
-def groups(batches: Iterator[Any]) -> Iterator[list[Any]]:
-    """Record batches gathered to row groups."""
+def _row_groups(batches: Iterator[Any]) -> Iterator[list[Any]]:
     group: list[Any] = []
     rows = size = 0
     for batch in batches:
         group.append(batch)
         rows, size = rows + batch.num_rows, size + batch.nbytes
-        if rows >= GROUP_ROWS or size >= GROUP_BYTES:
+        if rows >= GROUP_ROWS or size >= _GROUP_BYTES:
             yield group
             group, rows, size = [], 0, 0
     if group:
         yield group
 
 
-def parquet_schema(table: Table) -> Any:
-    """The file's columns; the shape that an output's flat list had is in its field's metadata."""
+def _schema(table: Table) -> Any:
+    """The file's columns; the metadata of an output has the shape of its flattened rows."""
     import pyarrow as pa
 
     outputs = [
-        pa.field(name, parquet_type(head), metadata={"shape": str(list(head.shape[1:]))})
+        pa.field(name, _column_type(head), metadata={"shape": str(list(head.shape[1:]))})
         for name, head in table.heads.items()
     ]
     label = pa.field(table.label, pa.int64() if table.label == "row" else pa.string())
     return pa.schema([label, *outputs, pa.field("error", pa.string())])
 
 
-def parquet_type(head: Array) -> Any:
+def _column_type(head: Array) -> Any:
     """A list of fixed size; a single text is a plain string."""
     import pyarrow as pa
 
@@ -149,12 +145,11 @@ def parquet_type(head: Array) -> Any:
     return pa.list_(pa.from_numpy_dtype(head.dtype), size)
 
 
-def record_batch(schema: Any, table: Table, labels: Array, chunk: Chunk) -> Any:
-    """One chunk as Arrow has it."""
+def _record_batch(schema: Any, table: Table, labels: Array, chunk: Chunk) -> Any:
     import pyarrow as pa
 
     outputs = [
-        parquet_column(schema.field(name).type, spread(chunk, name, head), ~chunk.good)
+        _arrow_column(schema.field(name).type, _with_gaps(chunk, name, head), ~chunk.good)
         for name, head in table.heads.items()
     ]
     errors = pa.array(chunk.errors.astype(object), pa.string(), mask=chunk.good)
@@ -162,15 +157,15 @@ def record_batch(schema: Any, table: Table, labels: Array, chunk: Chunk) -> Any:
     return pa.RecordBatch.from_arrays([first, *outputs, errors], schema=schema)
 
 
-def parquet_column(kind: Any, values: Array, missing: Array) -> Any:
-    """An output [rows, ...] as lists or strings; where rows are missing, lists of nulls.
+def _arrow_column(kind: Any, values: Array, missing: Array) -> Any:
+    """An output [rows, ...] as lists or strings; missing rows are lists of nulls.
 
-    A null in place of the whole list would be the thing to write, but Arrow up to 25 cannot read it back (#35692).
+    A null in place of the whole list would be the natural choice, but Arrow up to 25 cannot read it back (#35692).
     """
     import pyarrow as pa
 
     flat = values.reshape(-1)
     mask = np.repeat(missing, flat.size // max(len(values), 1))
-    of = kind if pa.types.is_string(kind) else kind.value_type
-    items = pa.array(flat.astype(object) if flat.dtype.kind == "U" else flat, of, mask=mask)
+    item = kind if pa.types.is_string(kind) else kind.value_type
+    items = pa.array(flat.astype(object) if flat.dtype.kind == "U" else flat, item, mask=mask)
     return items if pa.types.is_string(kind) else pa.FixedSizeListArray.from_arrays(items, type=kind)

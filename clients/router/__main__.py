@@ -1,9 +1,10 @@
-"""A router in front of Triton that tries a candidate on a share of the traffic: `python -m clients.router`.
+"""Route traffic to Triton, and try a candidate on a share of it: `python -m clients.router`.
 
-Passes everything through, over HTTP. While a trial is on, a share of the inference requests for its model goes to the
-model and to the candidate at once. A caller of a "canary" gets the candidate's answer, or the model's where the
-candidate fails or is late; a caller of a "shadow" always gets the model's. What the trial shows, and its decision, is
-asked for at a second address, which callers need not reach; `tools.rollout` begins trials and acts on the decision.
+The router passes everything through, over HTTP. During a trial, a share of the inference requests for its model goes
+to the model and to the candidate at once. A caller of a "canary" gets the candidate's answer, or the model's if the
+candidate fails or is late; a caller of a "shadow" always gets the model's. The evidence and the decision of a trial
+are served at a second address, which callers need not reach; `python -m tools.versions MODEL rollout` begins trials
+and acts on the decision.
 
     python -m clients.router --upstream 127.0.0.1:8000 --listen 127.0.0.1:8080 --control 127.0.0.1:8081
 
@@ -14,25 +15,24 @@ asked for at a second address, which callers need not reach; `tools.rollout` beg
 
 import argparse
 import asyncio
-import json
 import signal
 import sys
-from collections.abc import Callable
 
 from aiohttp import web
 
+from clients.command import command, command_parser, positive_float, print_json, say
 from clients.connection import ADDRESS
-from clients.errors import InvalidInput
+from clients.errors import InvalidInput, ToolError
 from clients.router.proxy import Router
 from clients.router.trial import Terms, Trial
 
-LARGEST_BODY = 256 * 2**20
+_LARGEST_BODY = 256 * 2**20
 
 
-def control(router: Router) -> web.Application:
+def _control(router: Router) -> web.Application:
     """The second address: trials."""
 
-    async def listed(_: web.Request) -> web.Response:
+    async def show(_: web.Request) -> web.Response:
         return web.json_response({model: trial.document() for model, trial in router.trials.items()})
 
     async def begin(request: web.Request) -> web.Response:
@@ -52,85 +52,85 @@ def control(router: Router) -> web.Application:
         return web.json_response(trial.document())
 
     application = web.Application()
-    application.add_routes([web.get("/trials", listed), web.put("/trials/{model}", begin)])
+    application.add_routes([web.get("/trials", show), web.put("/trials/{model}", begin)])
     application.add_routes([web.delete("/trials/{model}", end)])
     return application
 
 
-def traffic(router: Router, largest: int = LARGEST_BODY) -> web.Application:
+def _traffic(router: Router) -> web.Application:
     """The callers' address."""
-    application = web.Application(client_max_size=largest)
+    application = web.Application(client_max_size=_LARGEST_BODY)
     application.router.add_route("*", "/{path:.*}", router.handle)
     return application
 
 
-async def serve(application: web.Application, address: str) -> tuple[web.AppRunner, str]:
-    """Serve at an address, HOST:PORT (port 0: any free one); the runner, and where it listens."""
+async def _serve(application: web.Application, address: str) -> tuple[web.AppRunner, str]:
+    """Serve at HOST:PORT (port 0: any free one); returns the runner, and where it listens."""
     runner = web.AppRunner(application, access_log=None, auto_decompress=False, shutdown_timeout=10)
     await runner.setup()
     host, _, port = address.rpartition(":")
-    await web.TCPSite(runner, host, int(port)).start()
+    try:
+        await web.TCPSite(runner, host, int(port)).start()
+    except OSError as error:
+        await runner.cleanup()
+        reason = error.strerror or error
+        raise ToolError(f"cannot listen at {address} ({reason}); choose others with --listen and --control") from error
     return runner, "{}:{}".format(*runner.addresses[0][:2])
 
 
-async def run(arguments: argparse.Namespace, ready: Callable[[dict[str, str]], object]) -> None:
-    """Serve both addresses until told to stop."""
-    async with Router(arguments.upstream, arguments.patience) as router:
-        runners: list[web.AppRunner] = []
+async def _route(upstream: str, patience_s: float, listen: str, control: str) -> None:
+    """Serve both addresses and print them; return after a signal, once requests under way are answered."""
+    async with Router(upstream, patience_s) as router:
+        traffic, listening = await _serve(_traffic(router), listen)
         try:
-            places = {}
-            for name, application in (("listen", traffic(router)), ("control", control(router))):
-                runner, places[name] = await serve(application, getattr(arguments, name))
-                runners.append(runner)
-            ready(places)
-            await told_to_stop()
+            trials, controlling = await _serve(_control(router), control)
+            try:
+                print_json({"listen": listening, "control": controlling})
+                await _signal()
+            finally:
+                await trials.cleanup()
         finally:
-            for runner in runners:
-                await runner.cleanup()
+            await traffic.cleanup()
 
 
-async def told_to_stop() -> None:
-    """Wait for Ctrl-C or a service manager; requests that are under way are answered afterwards."""
+async def _signal() -> None:
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     await stop.wait()
 
 
-def address(text: str) -> str:
-    """HOST:PORT from the command line."""
+def _address(text: str) -> str:
     if not ADDRESS["grpc"].fullmatch(text):
         raise argparse.ArgumentTypeError(f"expected HOST:PORT, got '{text}'")
     return text
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command's arguments."""
-    parser = argparse.ArgumentParser(prog="python -m clients.router", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument(
-        "--upstream", type=address, default="127.0.0.1:8000", help="Triton's HTTP (default: %(default)s)"
-    )
-    parser.add_argument("--listen", type=address, default="127.0.0.1:8080", help="for callers (default: %(default)s)")
-    parser.add_argument("--control", type=address, default="127.0.0.1:8081", help="for trials (default: %(default)s)")
+def _parser() -> argparse.ArgumentParser:
+    parser = command_parser("clients.router", __doc__)
+    for option, default, purpose in (
+        ("--upstream", "127.0.0.1:8000", "Triton's HTTP"),
+        ("--listen", "127.0.0.1:8080", "for callers"),
+        ("--control", "127.0.0.1:8081", "for trials"),
+    ):
+        text = f"{purpose} (default: %(default)s)"
+        parser.add_argument(option, type=_address, default=default, metavar="HOST:PORT", help=text)
     parser.add_argument(
         "--patience",
-        type=float,
+        type=positive_float,
         default=1.0,
         metavar="S",
-        help="seconds that callers wait for a candidate (default: 1)",
+        help="seconds that callers wait for a candidate (default: %(default)g)",
     )
     return parser
 
 
+@command()
 def main() -> int:
-    """Entry point."""
-    arguments = parser().parse_args()
-    try:
-        asyncio.run(run(arguments, lambda places: print(json.dumps(places), flush=True)))
-    except OSError as error:
-        print(f"error: cannot listen ({error}); choose other ports with --listen and --control", file=sys.stderr)
-        return 1
-    print("Stopped", file=sys.stderr)
+    """Route until a signal; the first line of stdout says where, as JSON."""
+    arguments = _parser().parse_args()
+    asyncio.run(_route(arguments.upstream, arguments.patience, arguments.listen, arguments.control))
+    say("stopped")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Triton's HTTP answers as a router sees them: whether two of them agree, and under which name a model answers."""
+"""Triton's HTTP replies as a router sees them: whether two of them agree, and under which name a model answers."""
 
 import re
 from collections.abc import Mapping
@@ -11,12 +11,12 @@ from clients.contract import Array
 
 LENGTH = "Inference-Header-Content-Length"
 # Triton's classification extension: "score:index" or "score:index:label".
-CLASS = re.compile(rb"-?[0-9.e+-]+:(\d+)(:.*)?")
+_CLASS = re.compile(rb"-?[0-9.e+-]+:(\d+)(:.*)?")
 
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer: its status, headers and body, and the seconds that it took; status 0 for none at all."""
+    """A reply: its status (0 if there was none), headers and body, and the seconds that it took."""
 
     status: int
     headers: Mapping[str, str]
@@ -29,12 +29,16 @@ class Reply:
         return self.status == 200
 
 
-def first_output(reply: Reply) -> Array:
-    """An answer's first output, [rows, …]: what answers the question; others are its details.
+def agree(one: Reply, other: Reply) -> bool:
+    """Whether two replies to one request give the same prediction for each row: the same class, number or text."""
+    try:
+        return bool(np.array_equal(_predictions(_first_output(one)), _predictions(_first_output(other))))
+    except (ValueError, KeyError, IndexError, TypeError):
+        return one.body == other.body
 
-    Raises:
-        ValueError: the body is none of Triton's.
-    """
+
+def _first_output(reply: Reply) -> Array:
+    """A reply's first output, [rows, …]; others are details. ValueError if the body is not Triton's."""
     length = reply.headers.get(LENGTH)
     result = InferResult.from_response_body(
         reply.body,
@@ -45,21 +49,13 @@ def first_output(reply: Reply) -> Array:
     return array
 
 
-def agree(one: Reply, other: Reply) -> bool:
-    """Whether two answers to the same request say the same of each row: the same class, number or text."""
-    try:
-        return bool(np.array_equal(said(first_output(one)), said(first_output(other))))
-    except (ValueError, KeyError, IndexError, TypeError):
-        return one.body == other.body
-
-
-def said(output: Array) -> Array:
-    """What an output says: of scores the best one's place, the best class by Triton's texts, else texts or numbers."""
+def _predictions(output: Array) -> Array:
+    """Reduce scores to the index of the best one, Triton's class texts to the best class; leave others as they are."""
     if output.dtype == object:
         texts = [text if isinstance(text, bytes) else str(text).encode() for text in output.reshape(-1)]
-        classes = [CLASS.fullmatch(text) for text in texts]
+        classes = [_CLASS.fullmatch(text) for text in texts]
         if output.ndim and output.size and all(classes):
-            return np.array([found[1] for found in classes if found], object).reshape(output.shape)[..., 0]
+            return np.array([match[1] for match in classes if match], object).reshape(output.shape)[..., 0]
         return np.array(texts, object).reshape(output.shape)
     if output.ndim > 1 and output.shape[-1] > 1 and np.issubdtype(output.dtype, np.floating):
         return np.asarray(output.argmax(-1))
@@ -67,7 +63,7 @@ def said(output: Array) -> Array:
 
 
 def renamed(reply: Reply, before: str, after: str) -> Reply:
-    """An answer under another model's name, as its JSON part has it; a compressed one stays as it is."""
+    """Replace the model's name in the JSON part of a reply; a compressed one stays as it is."""
     if "Content-Encoding" in reply.headers:
         return reply
     length = int(reply.headers.get(LENGTH, len(reply.body)))

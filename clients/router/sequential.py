@@ -1,9 +1,9 @@
-"""A decision as soon as the evidence allows one: Wald's sequential probability ratio test for a rate of failures.
+"""A decision as soon as the evidence allows one: Wald's sequential probability ratio test of a failure rate.
 
-After each observation the likelihoods of two rates are compared, one that is well and one that is not; the test ends
-when one of them is so many times likelier that a wrong decision is as rare as wished, however early that is. Looking
-after every observation, which spoils an ordinary test, is what this one is made for.
-Abraham Wald, "Sequential Tests of Statistical Hypotheses", Annals of Mathematical Statistics 16 (1945), 117-186.
+After each observation, the test compares the likelihoods of two rates, an acceptable one ("well") and an unacceptable
+one ("bad"). It ends when one of them is so many times likelier that a wrong decision is as rare as required. Looking
+after every observation spoils an ordinary test; this one is made for it. See Abraham Wald, "Sequential Tests of
+Statistical Hypotheses", Annals of Mathematical Statistics 16 (1945), 117-186.
 """
 
 import math
@@ -17,13 +17,13 @@ Verdict = Literal["well", "bad"]
 
 @dataclass
 class SequentialTest:
-    """Observations of one kind of failure, and what they say.
+    """Observations of one kind of failure, and the verdict that they allow.
 
     Attributes:
         name: what fails.
-        well: a rate of failures that is no reason to worry.
-        bad: a rate that must not be.
-        error: how often a decision may be wrong, in either direction, at these rates.
+        well: an acceptable failure rate.
+        bad: an unacceptable one.
+        error: the probability of a wrong verdict, in either direction, at these rates.
 
     Raises:
         InvalidInput: the rates are not 0 < well < bad < 1.
@@ -41,31 +41,30 @@ class SequentialTest:
             raise InvalidInput(f"{self.name}: expected rates 0 < well < bad < 1, got {self.well:g} and {self.bad:g}")
 
     def observe(self, failed: bool) -> None:
-        """Take one observation in."""
+        """Add one observation."""
         self.observations += 1
         self.failures += failed
 
     @property
     def evidence(self) -> float:
-        """Logarithm of how many times likelier the bad rate makes the observations than the one that is well."""
+        """The log-likelihood ratio of the bad rate to the acceptable one."""
         successes = self.observations - self.failures
         return self.failures * math.log(self.bad / self.well) + successes * math.log((1 - self.bad) / (1 - self.well))
 
     @property
     def verdict(self) -> Verdict | None:
-        """What the observations say; None while more are needed."""
+        """What the observations show; None while more are needed."""
         limit = math.log((1 - self.error) / self.error)
         if self.evidence >= limit:
             return "bad"
         return "well" if self.evidence <= -limit else None
 
     def document(self) -> dict[str, Any]:
-        """As JSON."""
-        rate = self.failures / self.observations if self.observations else None
+        """The test as JSON."""
         return {
             "failures": self.failures,
             "observations": self.observations,
-            "rate": rate,
+            "rate": self.failures / self.observations if self.observations else None,
             "well": self.well,
             "bad": self.bad,
             "evidence": round(self.evidence, 3),
@@ -74,5 +73,5 @@ class SequentialTest:
 
 
 def below(name: str, bad: float, error: float = 0.01) -> SequentialTest:
-    """A test that a rate is below one that must not be: a third of it is well."""
+    """Test that a failure rate is below an unacceptable one; a third of it is acceptable."""
     return SequentialTest(name, bad / 3, bad, error)

@@ -158,7 +158,7 @@ def test_a_batch_with_nan_in_one_image_leaves_the_others_alone(client: Client) -
 def test_classifying_nan_is_an_error_that_names_the_image(client: Client) -> None:
     images = np.zeros((3, 784), np.float32)
     images[1] = np.nan
-    with pytest.raises(ServerFailed, match=r"mnist_mlp gave a score that is no finite number \(nan\) for input 1"):
+    with pytest.raises(ServerFailed, match=r"mnist_mlp returned a score that is not finite \(nan\) for input 1"):
         client.classify(MODEL, images)
 
 

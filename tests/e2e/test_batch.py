@@ -167,7 +167,7 @@ def test_many_requests_under_way_keep_the_order(
     document = last_line(result)
     assert document.keys() == {"rows", "errors", "seconds", "rows_per_s", "resumed_rows", "output"}
     assert (document["rows"], document["errors"], document["resumed_rows"]) == (ROWS, 0, 0)
-    assert f"{ROWS}/{ROWS}" in result.stderr
+    assert f"{ROWS:,} of {ROWS:,} rows" in result.stderr
     found, rows = arrays(output), np.load(many)
     expected = [client.infer(MODEL, rows[start : start + 50])["OUTPUT__0"] for start in range(0, ROWS, 50)]
     np.testing.assert_allclose(found["OUTPUT__0"], np.concatenate(expected), rtol=1e-4, atol=1e-4)
@@ -207,13 +207,14 @@ def test_an_interrupted_run_goes_on_without_repeating_or_losing_a_row(
     assert not Path(f"{output}.partial").exists()
 
 
-def test_an_interruption_is_told_in_a_sentence(server: Server, many: Path, tmp_path: Path) -> None:
+def test_an_interruption_says_what_is_kept_and_how_to_continue(server: Server, many: Path, tmp_path: Path) -> None:
     output = tmp_path / "out.npz"
     with running([*started(many, output), *SLOWLY], output, server) as process:
         process.send_signal(signal.SIGINT)
         printed, said = process.communicate(timeout=20)
     assert printed == "" and "Traceback" not in said
     assert f"{finished(output) * CHUNK} of {ROWS} rows are kept in {output}.partial; the same command resumes" in said
+    assert said.endswith("interrupted; finished rows are kept\n")
 
 
 def test_rows_of_two_runs_are_not_mixed(command: Command, server: Server, many: Path, tmp_path: Path) -> None:
@@ -223,7 +224,7 @@ def test_rows_of_two_runs_are_not_mixed(command: Command, server: Server, many: 
     assert refused.returncode == 2 and "batch size was 4, is 8" in refused.stderr and "--fresh" in refused.stderr
     np.save(source, np.zeros((ROWS, 784), np.float32))
     refused = command("clients.batch", source, output, "--model", MODEL, *SLOWLY, server=server)
-    assert refused.returncode == 2 and "INPUT's content is another" in refused.stderr
+    assert refused.returncode == 2 and "INPUT's content has changed" in refused.stderr
     fresh = command("clients.batch", source, output, "--model", MODEL, "--fresh", "--json", server=server)
     assert fresh.returncode == 0 and last_line(fresh)["resumed_rows"] == 0
     assert np.ptp(arrays(output)["OUTPUT__0"], axis=0).max() < 1e-4

@@ -113,7 +113,7 @@ def test_any_output_can_be_classified_by_however_long_it_is(call: Call) -> None:
 
 
 def test_an_output_of_texts_is_refused_before_it_can_stop_the_server(call: Call) -> None:
-    with pytest.raises(InvalidInput, match="texts output 'UPPER' holds texts, which are no scores; use infer"):
+    with pytest.raises(InvalidInput, match="texts output 'UPPER' contains texts, which are no scores; use infer"):
         call("classify", "texts", {"TEXT": np.array([b"a"])})
     assert call("is_ready")
 

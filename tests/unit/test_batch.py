@@ -1,7 +1,6 @@
-"""Large sets without a server: plans, answers put in order, the store of finished chunks, how a run ends."""
+"""Large inferences without a server: plans, answers put in order, the store of finished chunks."""
 
 import json
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,11 +10,11 @@ import numpy as np
 import pytest
 
 from clients.batch import chunks
-from clients.batch.__main__ import partial_folder, stop
-from clients.batch.array_source import array_source
 from clients.batch.chunks import Chunk, open_store
-from clients.batch.inflight import Answer, assembled, first_good, joined, plain
+from clients.batch.job import partial_folder
 from clients.batch.plan import IN_FLIGHT, Plan, job_of, make_plan
+from clients.batch.requests import concatenate, first_good_row, join, storable
+from clients.batch.sources import array_source
 from clients.contract import Contract, TensorSpec
 from clients.errors import InvalidInput
 from tools.repository import ROOT
@@ -40,8 +39,7 @@ def chunk(*values: float | None) -> Chunk:
 
 def planned(tmp_path: Path, wanted: Contract = VECTOR, rows: int = 10, **options: Any) -> Plan:
     np.save(tmp_path / "x.npy", np.ones((rows, 3), np.float32))
-    chosen = {"outputs": None, "batch_size": None, "most": None, **options}
-    return make_plan(wanted, array_source(tmp_path / "x.npy", wanted, tmp_path), **chosen)
+    return make_plan(wanted, array_source(tmp_path / "x.npy", wanted, tmp_path), **options)
 
 
 def test_a_plan_asks_the_newest_version_in_batches_that_the_model_takes(tmp_path: Path) -> None:
@@ -49,13 +47,13 @@ def test_a_plan_asks_the_newest_version_in_batches_that_the_model_takes(tmp_path
     assert (plan.version, plan.batch_size, plan.outputs, plan.in_flight) == ("10", 4, ("Y",), IN_FLIGHT)
     assert planned(tmp_path, batch_size=9).batch_size == 4 and planned(tmp_path, batch_size=3).batch_size == 3
     assert planned(tmp_path, contract(*VECTOR.inputs, most=0), batch_size=9).batch_size == 1
-    assert planned(tmp_path, most=100).in_flight == 100
+    assert planned(tmp_path, in_flight=100).in_flight == 100
 
 
 def test_large_requests_are_fewer_at_once(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.ones((1, 3, 512, 512), np.float32))
     large = contract(TensorSpec("X", "FP32", (3, 512, 512)), most=16)
-    assert make_plan(large, array_source(tmp_path / "x.npy", large, tmp_path), None, None, None).in_flight == 5
+    assert make_plan(large, array_source(tmp_path / "x.npy", large, tmp_path)).in_flight == 5
 
 
 def test_outputs_that_make_no_column_are_refused(tmp_path: Path) -> None:
@@ -78,24 +76,24 @@ def test_a_job_is_the_same_when_the_input_is(tmp_path: Path) -> None:
     for value in (1, 1, 2):
         np.save(tmp_path / "x.npy", np.full((10, 3), value, np.float32))
         jobs.append(json.loads(json.dumps(job_of(plan, array_source(tmp_path / "x.npy", VECTOR, tmp_path)))))
-    assert jobs[0] == jobs[1] and chunks.difference(jobs[0], jobs[2]) == "INPUT's content is another"
+    assert jobs[0] == jobs[1] and chunks.difference(jobs[0], jobs[2]) == "INPUT's content has changed"
 
 
 def test_answers_make_a_chunk_in_the_rows_order_whatever_order_they_came_in() -> None:
-    late = Answer({"Y": np.array([[4.0], [5.0]])}, {6: "bad"})
-    early = Answer({"Y": np.array([[1.0]])}, {2: "worse"})
-    made = assembled(range(2, 7), {4: late, 2: early}, ["Y"])
+    late = Chunk(np.array(["", "", "bad"]), {"Y": np.array([[4.0], [5.0]])})
+    early = Chunk(np.array(["worse", ""]), {"Y": np.array([[1.0]])})
+    made = join({4: late, 2: early}, ["Y"])
     assert made.errors.tolist() == ["worse", "", "", "", "bad"] and made.outputs["Y"].tolist() == [[1], [4], [5]]
 
 
 def test_rows_of_different_shapes_are_refused() -> None:
     with pytest.raises(InvalidInput, match=r"float64 \[2\] and float64 \[3\], which make no column"):
-        joined([{"Y": np.ones((1, 2))}, {}, {"Y": np.ones((1, 3))}], ["Y"])
-    assert joined([{}, {}], ["Y"]) == {}
+        concatenate([{"Y": np.ones((1, 2))}, {}, {"Y": np.ones((1, 3))}], ["Y"])
+    assert concatenate([{}, {}], ["Y"]) == {}
 
 
 def test_texts_are_kept_as_str_even_when_they_are_no_utf_8() -> None:
-    kept = plain(np.array([["ö".encode()], [b"\xff"]], object))
+    kept = storable(np.array([["ö".encode()], [b"\xff"]], object))
     assert kept.dtype.kind == "U" and kept.tolist() == [["ö"], ["\\xff"]]
 
 
@@ -107,15 +105,15 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def begun(folder: Path) -> Path:
     """A folder with two of three chunks."""
-    with open_store(folder, JOB, CHUNKS, fresh=False) as store:
+    with open_store(folder, JOB, CHUNKS) as store:
         store.add(0, chunk(1, None))
         store.add(2, chunk(5))
     return folder
 
 
 def test_finished_chunks_are_found_again(begun: Path) -> None:
-    with open_store(begun, JOB, CHUNKS, fresh=False) as store:
-        assert {index: (one.rows, one.errors, one.good) for index, one in store.finished.items()} == {
+    with open_store(begun, JOB, CHUNKS) as store:
+        assert {index: (chunk.rows, chunk.errors, chunk.first_good) for index, chunk in store.finished.items()} == {
             0: (2, 1, 0),
             2: (1, 0, 0),
         }
@@ -124,23 +122,23 @@ def test_finished_chunks_are_found_again(begun: Path) -> None:
 
 def test_the_first_good_row_of_earlier_runs_is_known(folder: Path) -> None:
     plan = Plan("m", "1", ("Y",), 600, 256, 1)
-    with open_store(folder, JOB, plan.chunks(), fresh=False) as store:
-        assert first_good(plan, store) is None
+    with open_store(folder, JOB, plan.chunks()) as store:
+        assert first_good_row(plan, store) is None
         store.add(1, chunk(*[None] * 255, 1))
-        assert first_good(plan, store) == 256 + 255
+        assert first_good_row(plan, store) == 256 + 255
 
 
 @pytest.mark.parametrize("damage", [b"", b"PK", None])
 def test_a_damaged_or_short_chunk_is_done_again(damage: bytes | None, begun: Path) -> None:
     path = begun / "00000000.npz"
     path.write_bytes(damage if damage is not None else path.read_bytes()[:-30])
-    with open_store(begun, JOB, [range(0, 2), range(2, 4), range(4, 6)], fresh=False) as store:
+    with open_store(begun, JOB, [range(0, 2), range(2, 4), range(4, 6)]) as store:
         assert not store.finished
 
 
 def test_what_was_being_written_when_a_run_was_killed_is_no_chunk(begun: Path) -> None:
     (begun / ".staged-1").write_bytes((begun / "00000000.npz").read_bytes())
-    with open_store(begun, JOB, CHUNKS, fresh=False) as store:
+    with open_store(begun, JOB, CHUNKS) as store:
         assert store.finished.keys() == {0, 2}
         store.remove()
     assert not begun.exists()
@@ -152,14 +150,14 @@ def test_what_was_being_written_when_a_run_was_killed_is_no_chunk(begun: Path) -
         ({"model": "n"}, "model was m, is n"),
         ({"model_version": "2"}, "model version was 1, is 2"),
         ({"batch_size": 4}, "batch size was 2, is 4"),
-        ({"input": {"sha256": "11"}}, "INPUT's content is another"),
-        ({"input": {"files": []}}, "INPUT's content is another"),
+        ({"input": {"sha256": "11"}}, "INPUT's content has changed"),
+        ({"input": {"files": []}}, "INPUT's content has changed"),
     ],
 )
 def test_chunks_of_another_job_are_refused_with_the_difference(change: dict[str, Any], words: str, begun: Path) -> None:
     with (
         pytest.raises(InvalidInput, match=f"{words}; .*--fresh"),
-        open_store(begun, {**JOB, **change}, CHUNKS, fresh=False),
+        open_store(begun, {**JOB, **change}, CHUNKS),
     ):
         pass
     assert len(list(begun.glob("0*.npz"))) == 2
@@ -171,11 +169,11 @@ def test_chunks_of_another_job_are_refused_with_the_difference(change: dict[str,
         ([["a", 1, 5], ["b", 2, 5], ["c", 3, 5]], "file c of INPUT is new"),
         ([["b", 2, 5]], "file a of INPUT is gone"),
         ([["a", 1, 5], ["b", 2, 6]], "file b of INPUT has changed"),
-        ([["b", 2, 5], ["a", 1, 5]], "INPUT's order is another"),
+        ([["b", 2, 5], ["a", 1, 5]], "INPUT's order has changed"),
     ],
 )
 def test_the_file_that_differs_is_named(now: list[Any], words: str) -> None:
-    assert chunks.input_difference({"files": [["a", 1, 5], ["b", 2, 5]]}, {"files": now}) == words
+    assert chunks.difference({"input": {"files": [["a", 1, 5], ["b", 2, 5]]}}, {"input": {"files": now}}) == words
 
 
 def test_fresh_forgets_the_chunks_and_leaves_other_files_alone(begun: Path) -> None:
@@ -187,16 +185,16 @@ def test_fresh_forgets_the_chunks_and_leaves_other_files_alone(begun: Path) -> N
 
 
 def test_a_folder_without_chunks_belongs_to_whoever_comes(folder: Path) -> None:
-    with open_store(folder, JOB, CHUNKS, fresh=False):
+    with open_store(folder, JOB, CHUNKS):
         pass
-    with open_store(folder, {**JOB, "model": "n"}, CHUNKS, fresh=False) as store:
+    with open_store(folder, {**JOB, "model": "n"}, CHUNKS) as store:
         assert not store.finished
 
 
 def test_two_runs_do_not_write_one_output(begun: Path) -> None:
     with (
-        open_store(begun, JOB, CHUNKS, fresh=False),
-        pytest.raises(InvalidInput, match="another run works in"),
+        open_store(begun, JOB, CHUNKS),
+        pytest.raises(InvalidInput, match="another run uses"),
         open_store(begun, JOB, CHUNKS, fresh=True),
     ):
         pass
@@ -204,7 +202,7 @@ def test_two_runs_do_not_write_one_output(begun: Path) -> None:
 
 
 def test_a_store_refuses_rows_that_fit_no_column(begun: Path) -> None:
-    with open_store(begun, JOB, CHUNKS, fresh=False) as store:
+    with open_store(begun, JOB, CHUNKS) as store:
         with pytest.raises(InvalidInput, match="rows of different kinds"):
             store.add(1, Chunk(np.array([""]), {"Y": np.ones((1, 3), np.float32)}))
         assert 1 not in store.finished
@@ -213,13 +211,3 @@ def test_a_store_refuses_rows_that_fit_no_column(begun: Path) -> None:
 def test_it_starts_without_pyarrow() -> None:
     program = "import sys, clients.batch.__main__; sys.exit('pyarrow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT).returncode == 0
-
-
-@pytest.mark.parametrize("handler", [signal.default_int_handler, signal.SIG_IGN])
-def test_sigterm_ends_it_as_ctrl_c_does_even_where_that_is_ignored(handler: Any) -> None:
-    before = signal.signal(signal.SIGINT, handler)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            stop()
-    finally:
-        signal.signal(signal.SIGINT, before)

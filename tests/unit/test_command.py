@@ -17,6 +17,9 @@ from clients.command import command_parser, duration, interruptible, positive, p
 from clients.errors import ClientError, ToolError
 from tools.repository import ROOT
 
+# A child of a background job would inherit that Ctrl-C is ignored.
+TAKES_CTRL_C = "signal.signal(signal.SIGINT, signal.default_int_handler)"
+
 
 class DisprovedError(ToolError):
     exit_code = 1
@@ -67,7 +70,7 @@ def test_a_command_keeps_its_name_and_docstring() -> None:
     assert (main.__name__, main.__doc__) == ("main", "Do it.")
 
 
-def child(body: str, before: str = "", **options: Any) -> "subprocess.Popen[str]":
+def child(body: str, before: str = TAKES_CTRL_C) -> "subprocess.Popen[str]":
     """A process whose main is the body; it has begun when this returns."""
     lines = [
         "import asyncio, signal, sys, time",
@@ -79,8 +82,8 @@ def child(body: str, before: str = "", **options: Any) -> "subprocess.Popen[str]
         "    return 0",
         "sys.exit(main())",
     ]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-    process = subprocess.Popen([sys.executable, "-c", "\n".join(lines)], cwd=ROOT, text=True, **pipes)
+    line = [sys.executable, "-c", "\n".join(lines)]
+    process = subprocess.Popen(line, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stderr and process.stderr.readline() == "begun\n"
     return process
 

@@ -95,18 +95,18 @@ def test_a_shape_that_is_no_image_s_is_refused_with_the_remedy(
 @pytest.mark.parametrize("key", ["IMAGE_MEAN", "IMAGE_STD"])
 @pytest.mark.parametrize("text", ["0.5", "a,b,c", "", "nan,1,1", "1,2,3,4"])
 def test_numbers_that_are_none_or_too_few_are_refused_by_name(key: str, text: str) -> None:
-    with pytest.raises(InvalidInput, match=f"net: expected 3 numbers with commas between them as {key}, got '{text}'"):
+    with pytest.raises(InvalidInput, match=f"net: expected 3 comma-separated numbers as {key}, got '{text}'"):
         image_spec(contract((3, 4, 4), **{key: text}))
 
 
 def test_a_standard_deviation_of_zero_is_refused() -> None:
-    with pytest.raises(InvalidInput, match="IMAGE_STD divides pixels"):
+    with pytest.raises(InvalidInput, match="IMAGE_STD is a divisor and cannot be 0"):
         image_spec(contract((3, 4, 4), IMAGE_STD="1,0,1"))
 
 
 def test_a_model_that_says_nothing_of_images_is_refused() -> None:
     silent = Contract("net", ("1",), 8, (TensorSpec("X", "FP32", (3, 4, 4)),), ())
-    with pytest.raises(InvalidInput, match="net does not say that it takes images"):
+    with pytest.raises(InvalidInput, match="net does not declare an image input"):
         image_spec(silent)
 
 

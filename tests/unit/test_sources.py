@@ -7,9 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clients.batch.__main__ import open_source
-from clients.batch.array_source import array_source
-from clients.batch.image_source import image_source
+from clients.batch.sources import array_source, image_source, open_source
 from clients.contract import Array, Contract, TensorSpec
 from clients.errors import InvalidInput
 
@@ -35,8 +33,9 @@ def test_a_npy_is_mapped_and_cut_into_requests(tmp_path: Path) -> None:
         np.save(tmp_path / "x.npy", np.asarray(rows, order=order))  # type: ignore[call-overload]
         source = array_source(tmp_path / "x.npy", VECTOR, tmp_path)
         assert source.rows == 5 and isinstance(source.arrays["X"].base, np.memmap)
-        (request,) = source.load(range(1, 3)).requests
+        ((request,), errors) = source.load(range(1, 3))
         np.testing.assert_array_equal(request["X"], rows[1:3])
+        assert errors == ["", ""]
         assert request["X"].flags["C_CONTIGUOUS"] and source.labels(range(1, 3)).tolist() == [1, 2]
 
 
@@ -44,21 +43,21 @@ def test_a_npy_is_mapped_and_cut_into_requests(tmp_path: Path) -> None:
 def test_a_npz_is_mapped_by_input_name_and_leaves_nothing_behind(save: Any, tmp_path: Path) -> None:
     save(tmp_path / "x.npz", A=np.ones((2, 3), np.float32), B=np.array([[4], [5]]))
     source = array_source(tmp_path / "x.npz", PAIR, tmp_path)
-    assert source.load(range(1, 2)).requests[0]["B"].tolist() == [[5]]
+    assert source.load(range(1, 2))[0][0]["B"].tolist() == [[5]]
     assert [path.name for path in tmp_path.iterdir()] == ["x.npz"]
 
 
 def test_texts_become_the_objects_that_bytes_are_made_from(tmp_path: Path) -> None:
     for texts in (np.array([["a"], ["bc"]]), np.array([[b"a"], [b"bc"]])):
         np.save(tmp_path / "t.npy", texts)
-        (request,) = array_source(tmp_path / "t.npy", TEXT, tmp_path).load(range(2)).requests
+        ((request,), _) = array_source(tmp_path / "t.npy", TEXT, tmp_path).load(range(2))
         assert request["T"].dtype == object and request["T"].tolist() == texts.tolist()
 
 
 def test_a_model_without_batches_gets_its_rows_bare(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.ones((2, 3), np.float32))
     bare = contract(*VECTOR.inputs, most=0)
-    assert array_source(tmp_path / "x.npy", bare, tmp_path).load(range(1, 2)).requests[0]["X"].shape == (3,)
+    assert array_source(tmp_path / "x.npy", bare, tmp_path).load(range(1, 2))[0][0]["X"].shape == (3,)
 
 
 @pytest.mark.parametrize(
@@ -101,10 +100,10 @@ def test_images_of_one_size_travel_together_and_of_several_alone(tmp_path: Path)
     photo(tmp_path / "1.png"), photo(tmp_path / "2.png"), photo(tmp_path / "3.png", 8)
     (tmp_path / "4.png").write_text("text")
     source = image_source(tmp_path, pixels)
-    assert [request["P"].shape for request in source.load(range(2)).requests] == [(2, 4, 6, 3)]
-    loaded = source.load(range(1, 4))
-    assert [request["P"].shape for request in loaded.requests] == [(1, 4, 6, 3), (1, 4, 8, 3)]
-    assert loaded.errors.keys() == {3} and "4.png is not an image" in loaded.errors[3]
+    assert [request["P"].shape for request in source.load(range(2))[0]] == [(2, 4, 6, 3)]
+    requests, errors = source.load(range(1, 4))
+    assert [request["P"].shape for request in requests] == [(1, 4, 6, 3), (1, 4, 8, 3)]
+    assert errors[:2] == ["", ""] and "4.png is not an image" in errors[2]
     assert source.labels(range(2)).tolist() == ["1.png", "2.png"]
 
 
@@ -112,7 +111,7 @@ def test_pixels_take_the_size_and_the_channels_of_the_model(tmp_path: Path) -> N
     photo(tmp_path / "1.png")
     for dims, expected in (((2, 3, 1), (1, 2, 3, 1)), ((-1, -1, 1), (1, 4, 6, 1)), ((5, 5, -1), (1, 5, 5, 3))):
         source = image_source(tmp_path, contract(TensorSpec("P", "UINT8", dims)))
-        assert source.load(range(1)).requests[0]["P"].shape == expected
+        assert source.load(range(1))[0][0]["P"].shape == expected
     with pytest.raises(InvalidInput, match="with 1 or 3 channels"):
         image_source(tmp_path, contract(TensorSpec("P", "UINT8", (3, 32, 32))))
 
@@ -120,13 +119,13 @@ def test_pixels_take_the_size_and_the_channels_of_the_model(tmp_path: Path) -> N
 def test_a_model_of_bytes_gets_the_files_as_they_are(tmp_path: Path) -> None:
     data = photo(tmp_path / "1.png").read_bytes()
     (tmp_path / "2.png").write_text("text")
-    loaded = image_source(tmp_path, TEXT).load(range(2))
-    assert loaded.requests[0]["T"].tolist() == [[data]] and loaded.errors.keys() == {1}
+    requests, errors = image_source(tmp_path, TEXT).load(range(2))
+    assert requests[0]["T"].tolist() == [[data]] and [bool(error) for error in errors] == [False, True]
 
 
 def test_a_folder_of_images_is_no_input_for_two(tmp_path: Path) -> None:
     photo(tmp_path / "1.png")
     with pytest.raises(InvalidInput, match="takes 2 inputs .* give a .npz"):
         image_source(tmp_path, PAIR)
-    with pytest.raises(InvalidInput, match="does not say that it takes images"):
+    with pytest.raises(InvalidInput, match="does not declare an image input"):
         image_source(tmp_path, VECTOR)

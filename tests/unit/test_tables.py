@@ -8,8 +8,8 @@ import pyarrow.parquet
 import pytest
 
 from clients.batch import tables
-from clients.batch.__main__ import declared
 from clients.batch.chunks import Chunk
+from clients.batch.job import empty_row
 from clients.batch.tables import Table, check_format, write_table
 from clients.contract import Array, Contract, TensorSpec
 from clients.errors import InvalidInput
@@ -102,7 +102,7 @@ def test_an_output_without_a_good_row_has_the_shape_that_the_model_declares(suff
     specs = {"Y": TensorSpec("Y", "INT32", (-1, 2)), "L": TensorSpec("L", "BYTES", (1,))}
     wanted = Contract("m", ("1",), 4, (X,), tuple(specs.values()))
     empty = Table(
-        "row", {name: declared(wanted, name) for name in specs}, 2, lambda: iter([(np.arange(2), chunk(None, None))])
+        "row", {name: empty_row(wanted, name) for name in specs}, 2, lambda: iter([(np.arange(2), chunk(None, None))])
     )
     write_table(tmp_path / f"t.{suffix}", empty)
     if suffix == "npz":

@@ -47,7 +47,7 @@ def test_scores_too_large_for_exp_and_masked_classes_still_give_probabilities() 
 @pytest.mark.parametrize("score", ["nan", "inf", "-inf"])
 def test_scores_without_an_order_are_an_error_and_name_the_input(score: str) -> None:
     rows = np.stack([row("1.0:0:a", "0.0:1:b"), row(f"{score}:0:a", f"{score}:1:b")])
-    with pytest.raises(errors.ServerFailed, match=rf"no finite number \({score}\) for input 1 of the batch"):
+    with pytest.raises(errors.ServerFailed, match=rf"score that is not finite \({score}\) for input 1 of the batch"):
         wire.labels_from(rows, TEN, 1)
 
 
@@ -209,5 +209,5 @@ def test_a_certificate_that_is_missing_or_broken_is_named(
 
 
 def test_grpc_cannot_be_asked_not_to_check() -> None:
-    with pytest.raises(errors.InvalidInput, match="give --ca-file instead of --insecure"):
+    with pytest.raises(errors.InvalidInput, match="use --ca-file instead of --insecure"):
         wire.grpc_channel(Connection("grpc", tls=Tls(insecure=True)))

@@ -1,0 +1,135 @@
+"""One large inference from the model's contract to the finished output."""
+
+import asyncio
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from tritonclient.utils import triton_to_np_dtype
+
+from clients.aio import AsyncClient
+from clients.batch.chunks import Chunk, Store, open_store
+from clients.batch.plan import Plan, job_of, make_plan
+from clients.batch.requests import Run
+from clients.batch.sources import Source, open_source
+from clients.batch.tables import Table, check_format, write_table
+from clients.command import progress_counter, say
+from clients.connection import Connection
+from clients.contract import Array, Contract
+from clients.output import staged
+
+# A server that does not answer at the start is not about to come back.
+_RETRIES_AT_START = 2
+_SHOWN_ERRORS = 5
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run did; `rows_per_s` counts the rows of this run."""
+
+    rows: int
+    errors: int
+    seconds: float
+    rows_per_s: float
+    resumed_rows: int
+    output: str
+
+
+def run(
+    connection: Connection,
+    model: str,
+    rows: Path,
+    output: Path,
+    *,
+    outputs: Sequence[str] | None = None,
+    batch_size: int | None = None,
+    in_flight: int | None = None,
+    fresh: bool = False,
+) -> Summary:
+    """Run a model on all rows of a data set and write the output.
+
+    Args:
+        connection: to the server.
+        model: its name.
+        rows: a folder of images, a .npy or a .npz.
+        output: a .parquet or .npz file, replaced if it exists.
+        outputs: names of the outputs to keep (default: all).
+        batch_size: rows per request (default: the model's maximum).
+        in_flight: requests at once (default: as many as fit in a fixed amount of memory).
+        fresh: start again instead of resuming an earlier run.
+
+    Raises:
+        ClientError: an option cannot be used, or the server fails; finished rows are kept.
+    """
+    began = time.monotonic()
+    check_format(output)
+    contract = asyncio.run(_ask_contract(connection, model))
+    source = open_source(rows, contract, output.parent)
+    plan = make_plan(contract, source, outputs, batch_size, in_flight)
+    with open_store(partial_folder(output), job_of(plan, source), plan.chunks(), fresh) as store:
+        resumed = store.rows
+        try:
+            asyncio.run(_infer(connection, plan, source, store))
+        finally:
+            _report_kept_rows(plan, store)
+        _write_output(output, plan, source, store, contract)
+    seconds = time.monotonic() - began
+    speed = round((store.rows - resumed) / seconds, 1)
+    return Summary(store.rows, store.errors, round(seconds, 3), speed, resumed, str(output))
+
+
+async def _ask_contract(connection: Connection, model: str) -> Contract:
+    async with AsyncClient(replace(connection, retries=min(connection.retries, _RETRIES_AT_START))) as client:
+        return await client.contract(model)
+
+
+async def _infer(connection: Connection, plan: Plan, source: Source, store: Store) -> None:
+    with progress_counter("rows", plan.rows, store.rows) as advance:
+        async with AsyncClient(connection) as client:
+            await Run(client, plan, source, store, advance).finish()
+
+
+def partial_folder(output: Path) -> Path:
+    """Where finished rows are until all are."""
+    return output.with_name(f"{output.name}.partial")
+
+
+def _report_kept_rows(plan: Plan, store: Store) -> None:
+    """Say how far an incomplete run came; leave nothing behind if nothing is finished."""
+    if not store.rows:
+        store.remove()
+    elif store.rows < plan.rows:
+        say(f"{store.rows} of {plan.rows} rows are kept in {store.folder}; the same command resumes")
+
+
+def _write_output(output: Path, plan: Plan, source: Source, store: Store, contract: Contract) -> None:
+    """Write the output, put it in its place and remove the chunks, in this order."""
+
+    def pieces() -> Iterator[tuple[Array, Chunk]]:
+        return ((source.labels(rows), store.read(index)) for index, rows in enumerate(plan.chunks()))
+
+    heads = {name: store.heads[name] if name in store.heads else empty_row(contract, name) for name in plan.outputs}
+    with staged(output, store.folder) as path:
+        write_table(path, Table(source.column, heads, plan.rows, pieces))
+        _show_errors(source, plan, store)
+    store.remove()
+
+
+def empty_row(contract: Contract, output: str) -> Array:
+    """A row of an output without any good row, by the model's config; a dim that varies is 1."""
+    spec = next(spec for spec in contract.outputs if spec.name == output)
+    dtype = {"BYTES": np.str_, "BF16": np.float32}.get(spec.datatype) or triton_to_np_dtype(spec.datatype)
+    return np.zeros((1, *(abs(dim) for dim in spec.dims)), dtype)
+
+
+def _show_errors(source: Source, plan: Plan, store: Store) -> None:
+    """Print the first errors; all of them are in the output."""
+    bad = (index for index, chunk in sorted(store.finished.items()) if chunk.errors)
+    rows = (
+        row for index in bad for row in zip(source.labels(plan.chunk(index)), store.read(index).errors, strict=True)
+    )
+    for label, error in islice(((label, error) for label, error in rows if error), _SHOWN_ERRORS):
+        say(f"{source.column} {label}: error: {error}")
