@@ -1,6 +1,6 @@
 """A model's contract as config.pbtxt states it, in the form that clients get from a running server.
 
-Training and export read shapes, data types and normalisation from here and never repeat them.
+Training and export read shapes, data types and normalization from here and never repeat them.
 """
 
 from pathlib import Path
@@ -13,12 +13,12 @@ from clients.contract import Contract, TensorSpec
 from tools.backends.pytorch.binding import TORCH_DTYPES
 from tools.repository import REPOSITORY, RepositoryError, read_config
 
-VARIABLE_DIM = 8  # The size that a proof tries where the config leaves one open (-1).
-Value = torch.Tensor | list[str]  # What `forward` takes and gives: a tensor, or the texts of a STRING.
+VARIABLE_DIM = 8  # The size of example tensors in variable dimensions (-1).
+Value = torch.Tensor | list[str]  # What `forward` takes and returns: a tensor, or the strings of a STRING tensor.
 
 
 def read_contract(model: str, repository: Path = REPOSITORY) -> Contract:
-    """The contract of a model that need not be served.
+    """Read the contract of a model that need not be served.
 
     Raises:
         RepositoryError: the config cannot be read.
@@ -35,15 +35,15 @@ def read_contract(model: str, repository: Path = REPOSITORY) -> Contract:
 
 
 def tensor_spec(tensor: Any) -> TensorSpec:
-    """One ModelInput or ModelOutput of a config."""
+    """Convert a ModelInput or ModelOutput of a config."""
     return TensorSpec(tensor.name, DataType.Name(tensor.data_type).removeprefix("TYPE_"), tuple(tensor.dims))
 
 
 def torch_dtype(spec: TensorSpec) -> torch.dtype:
-    """The dtype of a tensor in torch.
+    """The torch dtype of a tensor.
 
     Raises:
-        RepositoryError: torch has none for it.
+        RepositoryError: torch lacks the data type.
     """
     name = TORCH_DTYPES.get(f"TYPE_{spec.datatype}")
     if name is None:
@@ -53,7 +53,7 @@ def torch_dtype(spec: TensorSpec) -> torch.dtype:
 
 
 def example(spec: TensorSpec, batch: int, generator: torch.Generator) -> torch.Tensor:
-    """A random tensor that the contract admits: batch first (none for batch 0), then its dims."""
+    """A random tensor that fits the contract, of shape [batch, *dims], or dims for batch 0."""
     shape = [batch] * (batch > 0) + [VARIABLE_DIM if dim < 0 else dim for dim in spec.dims]
     dtype = torch_dtype(spec)
     if dtype.is_floating_point:
@@ -64,7 +64,7 @@ def example(spec: TensorSpec, batch: int, generator: torch.Generator) -> torch.T
 
 
 def example_value(spec: TensorSpec, batch: int, generator: torch.Generator) -> Value:
-    """The same for any input: texts for a STRING, which is never batched."""
+    """The same for any input: strings for a STRING, which is never batched."""
     if spec.datatype != "STRING":
         return example(spec, batch, generator)
     count = VARIABLE_DIM if spec.dims[0] < 0 else spec.dims[0]

@@ -1,7 +1,7 @@
-"""From a PyTorch module to a file that libtorch loads: the only place that says how.
+"""Convert PyTorch modules to TorchScript, save and load it: the only module that knows how.
 
-TorchScript is deprecated in torch but is what Triton's libtorch backend serves by default; when `torch.export`
-packages take over, this module changes and its callers do not.
+TorchScript is deprecated in torch but is what Triton's libtorch backend serves by default. When `torch.export` packages
+take over, this module changes and its callers do not.
 """
 
 import warnings
@@ -17,7 +17,7 @@ from torch.jit._trace import TracerWarning
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without torch's notices that TorchScript is deprecated, and those about its own quantized modules."""
+    """Suppress torch's warnings that TorchScript is deprecated, and those about its own quantized modules."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.filterwarnings("ignore", "The TorchScript type system doesn't support", UserWarning)
@@ -25,60 +25,60 @@ def quiet() -> Iterator[None]:
 
 
 def save(network: nn.Module, path: Path, fold: bool = True) -> None:
-    """Script and freeze a network in eval mode and write it; control flow in `forward` is kept.
+    """Script a network in eval mode, freeze it and save it; control flow in `forward` is preserved.
 
     Args:
-        network: what to write.
+        network: the module to save.
         path: the file.
-        fold: whether normalisations may be folded into convolutions, which saves time and changes last digits.
+        fold: fold normalizations into convolutions, which is faster and changes the last digits.
 
     Raises:
         RuntimeError: TorchScript cannot express the network; torch's message says which line.
     """
     with quiet():
         scripted = script(network)
-        # A file that somebody has frozen before is not frozen again.
+        # An imported file may be frozen already.
         frozen = torch.jit.freeze(scripted, optimize_numerics=fold) if hasattr(scripted, "training") else scripted
         torch.jit.save(frozen, str(path))
 
 
 def script(network: nn.Module) -> torch.jit.ScriptModule:
-    """A network in eval mode as TorchScript.
+    """Script a network in eval mode.
 
     Raises:
         RuntimeError: TorchScript cannot express it; torch's message says which line.
     """
     with quiet():
-        # A frozen file has no modes any more.
+        # A frozen module has no modes.
         scripted: torch.jit.ScriptModule = torch.jit.script(network.eval() if hasattr(network, "training") else network)
     return scripted
 
 
 def trace(network: nn.Module, arguments: Sequence[Any]) -> tuple[torch.jit.ScriptModule, list[str]]:
-    """Record what a network in eval mode does with these arguments.
+    """Trace a network in eval mode with these arguments.
 
     Returns:
-        The recording, and torch's notices of what Python decided, which is fixed as it was for these arguments.
+        The traced module, and torch's warnings about Python control flow that the trace fixes for these arguments.
 
     Raises:
-        RuntimeError: it does what cannot be recorded.
+        RuntimeError: the network cannot be traced.
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", TracerWarning)
         traced: torch.jit.ScriptModule = torch.jit.trace(network.eval(), tuple(arguments), check_trace=False)
-    notices = [f"{each.filename}:{each.lineno}: {str(each.message).split('. ')[0]}" for each in caught]
+    notices = [f"{warning.filename}:{warning.lineno}: {str(warning.message).split('. ')[0]}" for warning in caught]
     return traced, list(dict.fromkeys(notices))
 
 
 def wrap(network: nn.Module, forward: str) -> torch.jit.ScriptModule:
-    """A scripted or traced network behind another `forward`, whose source (TorchScript) calls `self.network`.
+    """Wrap a scripted or traced network in another `forward`, given as TorchScript source that calls `self.network`.
 
     Raises:
-        RuntimeError: the source and the network do not fit together.
+        RuntimeError: the source does not match the network.
     """
 
-    # TorchScript knows a class by one `forward`, so each wrapper has a class of its own.
+    # TorchScript compiles one `forward` per class, so each wrapper needs its own class.
     class Wrapper(nn.Module):
         def __init__(self, network: nn.Module) -> None:
             super().__init__()
@@ -91,7 +91,7 @@ def wrap(network: nn.Module, forward: str) -> torch.jit.ScriptModule:
 
 
 def load(path: Path) -> torch.jit.ScriptModule:
-    """Read a TorchScript file onto the CPU."""
+    """Load a TorchScript file onto the CPU."""
     with quiet():
         module: torch.jit.ScriptModule = torch.jit.load(str(path), map_location="cpu")
     return module
@@ -99,6 +99,6 @@ def load(path: Path) -> torch.jit.ScriptModule:
 
 @torch.inference_mode()
 def outputs(network: nn.Module, *inputs: Any) -> tuple[Any, ...]:
-    """What `forward` returns, always as a tuple."""
+    """Call a network and return its outputs, always as a tuple."""
     returned = network(*inputs)
     return returned if isinstance(returned, tuple) else (returned,)

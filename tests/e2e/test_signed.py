@@ -1,4 +1,4 @@
-"""tools.serve --public-key: what was signed is served, anything else keeps the server from starting."""
+"""tools.serve --public-key: signed versions are served, and anything else keeps the server from starting."""
 
 import py_compile
 from importlib.util import cache_from_source
@@ -13,7 +13,7 @@ from tests.conftest import Command
 from tests.e2e.serving import FREE_PORTS, add_sleeper, sleep_on
 from tools.repository import hold
 from tools.serve.tritonserver import Options, Server
-from tools.sign.__main__ import new_key
+from tools.sign.keys import new_key
 from tools.sign.signatures import SignatureError, breaches, refuse_unproven, sign
 from tools.versions.candidates import beside
 from tools.versions.promotion import rollback
@@ -22,7 +22,7 @@ from tools.versions.states import serving
 
 @pytest.fixture
 def keys(tmp_path: Path) -> Path:
-    """A folder with a pair of keys."""
+    """A folder with a key pair."""
     return new_key(tmp_path / "keys")[0].parent
 
 
@@ -42,8 +42,8 @@ def test_what_was_signed_is_served_and_no_cache_in_its_place(sleeper: Path, keys
     py_compile.compile(str(other), cache, invalidation_mode=PycInvalidationMode.UNCHECKED_HASH)
     with Server(Options(sleeper, public_key=keys / "public.pem")) as server:
         assert sleep_on(server.grpc, 0.0) == 0.0
-    # The server's Python has written the cache anew, which tools.check says and which keeps nobody from starting.
-    assert [(each.flaw, str(each.file)) for each in breaches("sleeper", 1, keys / "public.pem", sleeper)] == [
+    # The server's Python has rewritten the cache: tools.check reports it, and the next start is not refused.
+    assert [(breach.flaw, str(breach.file)) for breach in breaches("sleeper", 1, keys / "public.pem", sleeper)] == [
         ("cached", cache)
     ]
     refuse_unproven(["sleeper"], keys / "public.pem", sleeper)
@@ -55,8 +55,8 @@ def test_a_changed_config_keeps_the_server_from_starting(sleeper: Path, keys: Pa
     answer = command("tools.serve", "--repository", sleeper, *FREE_PORTS, "--public-key", keys / "public.pem")
     assert answer.returncode == 1 and answer.stdout == ""
     assert answer.stderr.rstrip() == (
-        f"error: sleeper version 1: {sleeper}/sleeper/config.pbtxt was changed since the version was signed; put it "
-        "back as it was signed, or sign it, if you trust it, with "
+        f"error: sleeper version 1: {sleeper}/sleeper/config.pbtxt was changed since the version was signed; "
+        "restore the signed file, or if you trust it, sign it with "
         "`python -m tools.sign sleeper --version 1 --key PRIVATE.pem`"
     )
 
@@ -76,9 +76,7 @@ def test_an_unsigned_model_keeps_the_server_from_starting(sleeper: Path, keys: P
 
 def test_another_key_keeps_the_server_from_starting(sleeper: Path, tmp_path: Path) -> None:
     public = new_key(tmp_path / "others")[1]
-    with pytest.raises(
-        SignatureError, match=r"model.sig was not found to be made with the private key that belongs to .*/others/"
-    ):
+    with pytest.raises(SignatureError, match=r"model.sig was not made with the private key of .*/others/"):
         Server(Options(sleeper, public_key=public)).__enter__()
 
 
@@ -103,7 +101,7 @@ def test_a_candidate_that_is_not_what_was_signed_never_gets_to_the_server(sleepe
             beside(client, "sleeper", 2, sleeper, public),
         ):
             pass
-        assert [one["name"] for one in client.models()] == ["sleeper"]
+        assert [model["name"] for model in client.models()] == ["sleeper"]
         sign("sleeper", 2, keys / "private.pem", sleeper)
         with beside(client, "sleeper", 2, sleeper, public) as candidate:
             assert (candidate.name, candidate.before) == ("sleeper.v2", 1)

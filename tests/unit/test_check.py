@@ -1,4 +1,4 @@
-"""tools.check on repositories of every kind: what it finds, where, in which words, and in which form."""
+"""tools.check on repositories of every kind: which rules they break, where, and in which words."""
 
 import re
 import shutil
@@ -8,27 +8,27 @@ from pathlib import Path
 import pytest
 
 from tests.differential.examples import GOOD, write_example, write_model
-from tools.check.finding import Finding, Rule
+from tools.check.finding import EXAMPLES, Finding, Rule
 from tools.check.page import page
 from tools.check.rules import RULES, SUBJECTS, Scope, check
 from tools.cpu_config import DERIVED
 from tools.repository import ROOT
 
 
-def found(
+def broken_rules(
     folder: Path, text: str | None = GOOD, files: Iterable[str] = ("1/model.pt",), hardware: str = "auto"
 ) -> list[str]:
     """The rules that a model breaks."""
     return [finding.rule for finding in check(write_model(folder, text, files), Scope(hardware))]
 
 
-def first(folder: Path, text: str) -> Finding:
+def first_finding(folder: Path, text: str) -> Finding:
     """The first finding about a config."""
     return check(write_model(folder, text))[0]
 
 
 def test_a_good_model_has_no_finding(tmp_path: Path) -> None:
-    assert found(tmp_path) == []
+    assert broken_rules(tmp_path) == []
 
 
 @pytest.mark.parametrize("rule", [rule for rule in RULES.values() if rule.example], ids=lambda rule: rule.id)
@@ -37,7 +37,7 @@ def test_the_example_of_a_rule_breaks_it(rule: Rule, tmp_path: Path) -> None:
     assert rule.id in {finding.rule for finding in check(tmp_path)}
 
 
-def test_rules_have_ids_of_their_own_in_kebab_case() -> None:
+def test_rule_ids_are_unique_and_in_kebab_case() -> None:
     ids = [rule.id for rules in SUBJECTS.values() for rule in rules]
     assert len(ids) == len(set(ids))
     assert all(re.fullmatch(r"[a-z]+(-[a-z]+)*", name) for name in ids)
@@ -45,6 +45,21 @@ def test_rules_have_ids_of_their_own_in_kebab_case() -> None:
 
 def test_the_page_about_the_rules_is_up_to_date() -> None:
     assert (ROOT / "docs" / "check-rules.md").read_text() == page(SUBJECTS), "run the command in its first line"
+
+
+def test_every_example_belongs_to_a_rule_and_few_rules_have_none() -> None:
+    examples = {file.stem for file in EXAMPLES.glob("*.pbtxt")}
+    assert examples <= RULES.keys()
+    about_files = {"version", "model", "config", "torchscript", "signature"}
+    others = {
+        "no-gpu",
+        "no-gpu-setting",
+        "backend-not-installed",
+        "quantized-on-gpu",
+        "threads-differ",
+        "cache-no-hits",
+    }
+    assert {name for name in RULES.keys() - examples if name.split("-")[0] not in about_files} == others
 
 
 @pytest.mark.parametrize(
@@ -63,57 +78,57 @@ def test_the_page_about_the_rules_is_up_to_date() -> None:
         (("1/model.pt", "configs/notes.txt", "warmup/x", "notes/x"), []),
     ],
 )
-def test_folders_are_versions_as_triton_takes_them(files: tuple[str, ...], rules: list[str], tmp_path: Path) -> None:
-    assert sorted(found(tmp_path, files=files)) == rules
+def test_folders_are_versions_as_triton_sees_them(files: tuple[str, ...], rules: list[str], tmp_path: Path) -> None:
+    assert sorted(broken_rules(tmp_path, files=files)) == rules
 
 
-def test_files_that_a_config_names_must_be_there(tmp_path: Path) -> None:
+def test_files_that_a_config_names_must_exist(tmp_path: Path) -> None:
     labels = GOOD.replace("dims: [ 2 ]", 'dims: [ 2 ] label_filename: "classes.txt"')
-    assert found(tmp_path / "a", labels) == ["labels-missing"]
+    assert broken_rules(tmp_path / "a", labels) == ["labels-missing"]
     warmup = GOOD.replace("zero_data: true", 'input_data_file: "one.raw"')
-    assert found(tmp_path / "b", warmup) == ["warmup-file"]
-    assert found(tmp_path / "c", warmup, ("1/model.pt", "warmup/one.raw")) == ["warmup-file"]
+    assert broken_rules(tmp_path / "b", warmup) == ["warmup-file"]
+    assert broken_rules(tmp_path / "c", warmup, ("1/model.pt", "warmup/one.raw")) == ["warmup-file"]
     (tmp_path / "c" / "model" / "warmup" / "one.raw").write_bytes(b"\0" * 16)
     assert check(tmp_path / "c") == []
 
 
-def test_a_folder_without_a_config_and_a_config_of_no_text_are_findings(tmp_path: Path) -> None:
-    assert found(tmp_path, None) == ["config-missing"]
+def test_a_missing_config_and_one_that_is_not_text_are_findings(tmp_path: Path) -> None:
+    assert broken_rules(tmp_path, None) == ["config-missing"]
     (tmp_path / "model" / "config.pbtxt").write_bytes(b'name: "\xff"')
     assert [finding.rule for finding in check(tmp_path)] == ["config-unreadable"]
 
 
-def test_a_version_policy_that_names_what_is_not_there_is_told_what_is(tmp_path: Path) -> None:
+def test_a_version_policy_that_names_a_missing_version_is_told_which_exist(tmp_path: Path) -> None:
     some = GOOD + "version_policy { specific { versions: [ 1, 3 ] } }"
     (finding,) = check(write_model(tmp_path, some, ("1/model.pt", "2/model.pt")))
     assert (finding.rule, finding.severity) == ("version-not-there", "warning")
-    assert finding.found == "version 3 has no folder" and finding.expected == "versions that exist: 1, 2"
-    assert found(tmp_path, GOOD + "version_policy { specific { versions: 3 } }") == [
+    assert finding.found == "version 3 has no folder" and finding.expected == "existing versions: 1, 2"
+    assert broken_rules(tmp_path, GOOD + "version_policy { specific { versions: 3 } }") == [
         "version-missing",
         "version-not-there",
     ]
 
 
-def test_a_finding_has_the_place_of_what_it_is_about(tmp_path: Path) -> None:
+def test_a_finding_has_the_place_of_its_field(tmp_path: Path) -> None:
     text = GOOD.replace("data_type: TYPE_FP32 dims: [ 4 ] } ]", "\n  data_type: TYPE_FP32\n  dims: [ 4, 0 ] } ]")
-    finding = first(tmp_path, text)
+    finding = first_finding(tmp_path, text)
     assert (finding.rule, finding.place.line, finding.place.column) == ("dim-range", 6, 14)
     assert finding.place.file == tmp_path / "model" / "config.pbtxt"
     assert finding.message == (
-        "input 'INPUT__0' has the dimension 0; expected 1 or more, or -1; set the size, or -1 where it varies"
+        "input 'INPUT__0' has dimension 0; expected 1 or more, or -1; set the size, or -1 if it varies"
     )
 
 
 def test_a_comment_suppresses_a_finding_on_its_line_and_on_the_next(tmp_path: Path) -> None:
     warned = 'name: "model"\nbackend: "pytoch"'
-    assert found(tmp_path, warned) == ["backend-unfamiliar"]
-    assert found(tmp_path, warned + "  # triton-check: ignore=backend-unfamiliar") == []
-    assert found(tmp_path, warned.replace("\n", "\n# triton-check: ignore=syntax,backend-unfamiliar\n")) == []
-    assert found(tmp_path, warned + "  # triton-check: ignore=syntax") == ["backend-unfamiliar"]
-    assert found(tmp_path, warned + "\n\n# triton-check: ignore=backend-unfamiliar") == ["backend-unfamiliar"]
+    assert broken_rules(tmp_path, warned) == ["backend-unfamiliar"]
+    assert broken_rules(tmp_path, warned + "  # triton-check: ignore=backend-unfamiliar") == []
+    assert broken_rules(tmp_path, warned.replace("\n", "\n# triton-check: ignore=syntax,backend-unfamiliar\n")) == []
+    assert broken_rules(tmp_path, warned + "  # triton-check: ignore=syntax") == ["backend-unfamiliar"]
+    assert broken_rules(tmp_path, warned + "\n\n# triton-check: ignore=backend-unfamiliar") == ["backend-unfamiliar"]
 
 
-def test_a_variant_is_checked_too_and_an_ensemble_with_it(tmp_path: Path) -> None:
+def test_a_config_variant_is_checked_and_so_are_ensembles_with_it(tmp_path: Path) -> None:
     write_example(RULES["ensemble-type"], tmp_path)
     good = (tmp_path / "model" / "config.pbtxt").read_text().replace("FP16", "FP32")
     (tmp_path / "model" / "config.pbtxt").write_text(good)
@@ -138,26 +153,26 @@ def test_a_derived_variant_repeats_nothing(tmp_path: Path) -> None:
         assert [finding.rule for finding in check(tmp_path)] == ["dim-range"] * count
 
 
-def test_hardware_decides_what_is_said_about_gpus(tmp_path: Path) -> None:
+def test_hardware_decides_what_is_reported_about_gpus(tmp_path: Path) -> None:
     gpu = GOOD + "instance_group { kind: KIND_GPU }\noptimization { cuda { graphs: true } }"
-    assert found(tmp_path, gpu) == found(tmp_path, gpu, hardware="gpu") == []
-    assert found(tmp_path, gpu, hardware="cpu") == ["no-gpu", "no-gpu-setting"]
+    assert broken_rules(tmp_path, gpu) == broken_rules(tmp_path, gpu, hardware="gpu") == []
+    assert broken_rules(tmp_path, gpu, hardware="cpu") == ["no-gpu", "no-gpu-setting"]
     chosen = GOOD + "instance_group { gpus: 1 }"
-    assert found(tmp_path, chosen) == [] and found(tmp_path, chosen, hardware="cpu") == ["no-gpu"]
+    assert broken_rules(tmp_path, chosen) == [] and broken_rules(tmp_path, chosen, hardware="cpu") == ["no-gpu"]
     write_model(tmp_path, gpu, ("configs/cpu.pbtxt",))
     (tmp_path / "model" / "configs" / "cpu.pbtxt").write_text(GOOD)
     assert check(tmp_path, Scope("cpu")) == []
 
 
-def test_the_elements_of_a_list_have_places_of_their_own(tmp_path: Path) -> None:
+def test_each_element_of_a_list_has_its_own_place(tmp_path: Path) -> None:
     text = GOOD.replace("input [ {", 'input [\n  { name: "A" dims: 1 data_type: TYPE_FP32 },\n  {').replace(
         '"INPUT__0" d', '"" d'
     )
-    finding = first(tmp_path, text)
+    finding = first_finding(tmp_path, text)
     assert (finding.rule, finding.place.line, finding.place.column) == ("tensor-name", 6, 3)
 
 
-def test_backends_that_are_not_installed_are_errors_where_it_is_known_which_are(tmp_path: Path) -> None:
+def test_a_backend_that_is_not_installed_is_an_error_if_the_installed_ones_are_known(tmp_path: Path) -> None:
     write_model(tmp_path)
     assert check(tmp_path, Scope(installed=frozenset({"pytorch"}))) == []
     (finding,) = check(tmp_path, Scope(installed=frozenset({"python"})))
@@ -166,7 +181,7 @@ def test_backends_that_are_not_installed_are_errors_where_it_is_known_which_are(
     assert check(tmp_path, Scope(installed=frozenset({"python"}))) == []
 
 
-def test_a_model_that_is_not_made_yet_is_no_finding(tmp_path: Path) -> None:
+def test_a_model_that_is_not_built_yet_is_no_finding(tmp_path: Path) -> None:
     write_model(tmp_path, files=())
     assert [finding.rule for finding in check(tmp_path)] == ["version-missing"]
     assert check(tmp_path, Scope(unbuilt=frozenset({"model"}))) == []

@@ -1,4 +1,4 @@
-"""python -m tools.check as people and scripts run it: exit codes, text, JSON, SARIF, and what it refuses to check."""
+"""python -m tools.check as people and scripts run it: exit codes, text, JSON, SARIF, and errors."""
 
 import json
 from pathlib import Path
@@ -8,14 +8,14 @@ from tests.differential.examples import GOOD, write_example, write_model
 from tools.check.rules import RULES
 
 
-def test_this_repository_has_no_finding(command: Command) -> None:
+def test_this_repository_has_no_findings(command: Command) -> None:
     answer = command("tools.check", "--strict")
     assert answer.returncode == 0, answer.stdout
     summary = json.loads(answer.stdout)
     assert (summary["error"], summary["warning"], summary["info"]) == (0, 0, 0) and summary["models"] > 10
 
 
-def test_the_exit_code_and_the_last_line_say_what_was_found(tmp_path: Path, command: Command) -> None:
+def test_the_exit_code_and_the_last_line_sum_up_the_findings(tmp_path: Path, command: Command) -> None:
     write_model(tmp_path, GOOD.replace("pytorch", "pytoch") + "response_cache { enabled: true }")
     answer = command("tools.check", tmp_path)
     assert answer.returncode == 1 and answer.stderr == ""
@@ -31,8 +31,8 @@ def test_the_exit_code_and_the_last_line_say_what_was_found(tmp_path: Path, comm
 
 def test_a_command_that_cannot_check_says_why(tmp_path: Path, command: Command) -> None:
     for arguments, message in [
-        ((tmp_path / "none",), f"error: {tmp_path / 'none'} is no folder; give the model repository's path"),
-        ((tmp_path,), f"error: {tmp_path} holds no model; a model is a folder with a config.pbtxt"),
+        ((tmp_path / "none",), f"error: {tmp_path / 'none'} is not a folder; give the path of a model repository"),
+        ((tmp_path,), f"error: {tmp_path} contains no model; a model is a folder with a config.pbtxt"),
     ]:
         answer = command("tools.check", *arguments)
         assert (answer.returncode, answer.stderr.strip(), answer.stdout) == (2, message, "")
@@ -40,11 +40,11 @@ def test_a_command_that_cannot_check_says_why(tmp_path: Path, command: Command) 
     assert answer.returncode == 2 and f"no model modle in {tmp_path}; there are model" in answer.stderr
 
 
-def test_findings_are_given_as_json_and_as_sarif(tmp_path: Path, command: Command) -> None:
+def test_findings_are_printed_as_json_and_as_sarif(tmp_path: Path, command: Command) -> None:
     write_model(tmp_path, GOOD.replace("max_batch_size: 8", "max_batch_size: -1"), ("2/x",))
     document = json.loads(command("tools.check", tmp_path, "--json").stdout)
     assert document["error"] == 2
-    missing, finding = sorted(document["findings"], key=lambda each: str(each["line"]))
+    missing, finding = sorted(document["findings"], key=lambda finding: str(finding["line"]))
     assert (missing["rule"], missing["line"]) == ("model-file-missing", 0)
     assert (finding["rule"], finding["line"], finding["model"]) == ("max-batch-size", 3, "model")
     log = json.loads(command("tools.check", tmp_path, "--sarif").stdout)
@@ -63,7 +63,7 @@ def test_findings_are_given_as_json_and_as_sarif(tmp_path: Path, command: Comman
     assert "region" not in whole and place["region"] == {"startLine": 3, "startColumn": 1}
 
 
-def test_one_model_can_be_asked_for(tmp_path: Path, command: Command) -> None:
+def test_a_single_model_can_be_checked(tmp_path: Path, command: Command) -> None:
     write_example(RULES["max-batch-size"], tmp_path)
     assert command("tools.check", tmp_path, "--model", "member").returncode == 0
     assert command("tools.check", tmp_path, "--model", "member", "--model", "model").returncode == 1

@@ -1,4 +1,4 @@
-"""tools.check --fix, which corrects slips in the files, and --deep, which calls the models."""
+"""tools.check --fix, which fixes typos in the files, and --deep, which calls the models."""
 
 import stat
 from pathlib import Path
@@ -13,7 +13,7 @@ from tools import torchscript as writer
 from tools.check.fixes import apply
 from tools.check.rules import RULES, check, check_deep
 
-SLIPS = """# A comment that stays.
+TYPOS = """# A comment that stays.
 name: "modle"   # So does this one.
 backend: "python"
 max_batchsize: 8
@@ -46,14 +46,14 @@ model_warmup {
 
 
 class Baked(nn.Module):
-    """What a careless trace makes: rows of a batch that has the size it was traced with."""
+    """What a careless trace produces: a batch of a fixed size."""
 
     def forward(self, rows: Tensor) -> Tensor:
         return rows.view(1, 3)
 
 
 class Scaled(nn.Module):
-    """What holds at every batch size."""
+    """Works at every batch size."""
 
     def forward(self, rows: Tensor) -> Tensor:
         return rows * 2
@@ -67,7 +67,7 @@ class Wide(nn.Module):
 
 
 def write(folder: Path, config: str) -> Path:
-    """A model; returns its config."""
+    """Write a model and return its config file."""
     (folder / "model" / "1").mkdir(parents=True)
     (folder / "model" / "1" / "model.py").write_text("")
     file = folder / "model" / "config.pbtxt"
@@ -75,8 +75,8 @@ def write(folder: Path, config: str) -> Path:
     return file
 
 
-def test_slips_are_corrected_and_nothing_else_in_the_file_changes(tmp_path: Path, command: Command) -> None:
-    file = write(tmp_path, SLIPS)
+def test_typos_are_fixed_and_nothing_else_in_the_file_changes(tmp_path: Path, command: Command) -> None:
+    file = write(tmp_path, TYPOS)
     answer = command("tools.check", tmp_path, "--fix")
     assert file.read_text() == FIXED
     assert answer.returncode == 0
@@ -88,16 +88,16 @@ def test_slips_are_corrected_and_nothing_else_in_the_file_changes(tmp_path: Path
 
 def test_line_endings_stay_as_they_are(tmp_path: Path) -> None:
     file = write(tmp_path, "")
-    file.write_bytes(SLIPS.replace("\n", "\r\n").encode())
+    file.write_bytes(TYPOS.replace("\n", "\r\n").encode())
     apply(check(tmp_path))
     apply(check(tmp_path))
     assert file.read_bytes() == FIXED.replace("\n", "\r\n").encode()
 
 
 def test_without_fix_no_file_changes(tmp_path: Path, command: Command) -> None:
-    file = write(tmp_path, SLIPS)
+    file = write(tmp_path, TYPOS)
     assert command("tools.check", tmp_path).returncode == 1
-    assert file.read_text() == SLIPS
+    assert file.read_text() == TYPOS
 
 
 def test_a_step_without_a_version_gets_the_newest(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_a_step_without_a_version_gets_the_newest(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("doubtful", ["version { }", "nonsense: 1", "input { data_type: TENSOR }", "name: model"])
-def test_what_is_not_beyond_doubt_is_left_to_people(doubtful: str, tmp_path: Path) -> None:
+def test_what_is_in_doubt_is_left_to_people(doubtful: str, tmp_path: Path) -> None:
     file = write(tmp_path, f'backend: "python"\n{doubtful}\n')
     before = file.read_text()
     assert any(finding.severity == "error" for finding in check(tmp_path))

@@ -1,4 +1,4 @@
-"""config.pbtxt as tools.check reads it: like protobuf, but on past the first mistake, and with a place for each."""
+"""tools.check parses config.pbtxt as protobuf does, but continues after a mistake and knows positions."""
 
 from pathlib import Path
 
@@ -23,12 +23,12 @@ from tools.check.tokens import TextSyntaxError, tokens
         ("default_model_filename: model", "wrong-type", 'write "model"'),
     ],
 )
-def test_a_slip_is_told_what_was_probably_meant(wrong: str, rule: str, remedy: str) -> None:
+def test_a_typo_gets_a_suggestion(wrong: str, rule: str, remedy: str) -> None:
     finding = read(Path("config.pbtxt"), 'name: "model"\nbackend: "pytorch"\n' + wrong).findings[0]
     assert (finding.rule, finding.place.line, finding.remedy) == (rule, 3, remedy)
 
 
-def test_one_run_shows_all_slips() -> None:
+def test_one_run_shows_all_typos() -> None:
     text = 'nam: "model"\nbackend: "pytorch"\nmax_batch_size: many\ninput [ { nme: [ "a", "b" ] type { x: <> } } ]'
     assert [finding.rule for finding in read(Path("config.pbtxt"), text).findings] == [
         "unknown-field",
@@ -50,13 +50,13 @@ def test_one_run_shows_all_slips() -> None:
         ("\n\x01", 2, 1, "the character '\\x01'; expected a field name, a value or a comment"),
     ],
 )
-def test_broken_syntax_is_found_where_it_breaks(text: str, line: int, column: int, what: str) -> None:
-    (finding,) = [each for each in read(Path("config.pbtxt"), text).findings if each.rule == "syntax"]
+def test_a_syntax_error_is_reported_where_it_is(text: str, line: int, column: int, what: str) -> None:
+    (finding,) = [finding for finding in read(Path("config.pbtxt"), text).findings if finding.rule == "syntax"]
     assert (finding.place.line, finding.place.column) == (line, column)
     assert f"{finding.found}; expected {finding.expected}" == what
 
 
-def test_configs_are_read_as_protobuf_reads_them() -> None:
+def test_configs_are_parsed_as_protobuf_parses_them() -> None:
     for seed in (*written_by_hand(), *of_this_repository()):
         for config in seed.configs.values():
             source = read(Path("config.pbtxt"), text_format.MessageToString(config))
@@ -70,13 +70,13 @@ def test_configs_are_read_as_protobuf_reads_them() -> None:
      "sequence_batching { direct { minimum_slot_utilization: 5e-1f } }", "# a comment\nname: 'm' # another",
      'parameters { key: "a" value { string_value: "1" } } parameters { value { string_value: "2" } key: "a" }'],
 )  # fmt: skip
-def test_the_ways_to_write_a_value_are_those_of_protobuf(text: str) -> None:
+def test_values_may_be_written_as_in_protobuf(text: str) -> None:
     source = read(Path("config.pbtxt"), text)
     assert source.findings == ()
     assert source.config == text_format.Parse(text.replace("-010", "-8").replace("f }", " }"), ModelConfig())
 
 
-def test_a_string_with_an_escape_that_does_not_exist_is_refused() -> None:
+def test_an_unknown_escape_sequence_is_refused() -> None:
     (finding,) = read(Path("config.pbtxt"), 'name: "\\q"').findings
     assert finding.rule == "syntax"
     with pytest.raises(TextSyntaxError, match=r"1:1: a string that does not end"):

@@ -1,4 +1,4 @@
-"""TorchScript files as tools.check reads them without torch, against torch itself."""
+"""TorchScript files as tools.check reads them without torch, compared with torch."""
 
 import warnings
 from pathlib import Path
@@ -19,7 +19,7 @@ from tools.check.finding import Rule
 from tools.check.rules import check
 from tools.repository import ROOT, as_triton_json
 
-BACKEND = ROOT / "tools" / "backends" / "pytorch" / "model.py"
+BACKEND = ROOT / "tools" / "backends" / "pytorch"
 
 IO = """input { name: "INPUT__0" data_type: TYPE_FP32 dims: [ 4 ] }
 output { name: "OUTPUT__0" data_type: TYPE_FP32 dims: [ 2 ] }
@@ -29,7 +29,7 @@ BASE = 'name: "model"\nbackend: "pytorch"\nmax_batch_size: 0\n'
 
 
 class Several(nn.Module):
-    """Two inputs, one of them optional, and two outputs, through a module of its own."""
+    """Two inputs, one of them optional, and two outputs, with a submodule."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,14 +48,14 @@ class ByName(nn.Module):
 
 
 class Texts(nn.Module):
-    """Texts in, texts out, with a number."""
+    """Strings and a number in, strings out."""
 
     def forward(self, texts: list[str], times: int) -> list[str]:
         return texts * times
 
 
 def model(folder: Path, content: bytes, config: str) -> Path:
-    """A repository of one model."""
+    """Write a repository of one model."""
     version = folder / "model" / "1"
     version.mkdir(parents=True)
     (version / "model.pt").write_bytes(content)
@@ -63,25 +63,26 @@ def model(folder: Path, content: bytes, config: str) -> Path:
     return folder
 
 
-def found(folder: Path) -> list[tuple[str, str]]:
-    """Rules and severities of all findings but the one that nothing warms these models up."""
+def broken_rules(folder: Path) -> list[tuple[str, str]]:
+    """Rules and severities of all findings except that these models have no warm-up."""
     return [(finding.rule, finding.severity) for finding in check(folder) if finding.rule != "warmup-missing"]
 
 
 @pytest.mark.parametrize(("module", "results"), [(Several(), 2), (ByName(), None), (Texts(), 1), (nn.Linear(4, 2), 1)])
-def test_a_file_says_of_forward_what_torch_says(module: nn.Module, results: int | None, tmp_path: Path) -> None:
+def test_forward_is_read_as_torch_reads_it(module: nn.Module, results: int | None, tmp_path: Path) -> None:
     writer.save(module, tmp_path / "model.pt")
     forward: Any = writer.load(tmp_path / "model.pt").forward
-    arguments = [(each.name, each.type.kind()) for each in forward.schema.arguments if each.type.kind() != "ClassType"]
+    declared = [(argument.name, argument.type.kind()) for argument in forward.schema.arguments]
+    expected = [(name, kind) for name, kind in declared if kind != "ClassType"]
     archive = read_archive(tmp_path / "model.pt")
-    assert [(each.name, each.kind) for each in archive.arguments] == arguments
+    assert [(argument.name, argument.kind) for argument in archive.arguments] == expected
     assert archive.results == results
 
 
 def test_operators_are_found_wherever_they_are_called(tmp_path: Path) -> None:
     network = nn.Sequential(nn.Linear(4, 4), nn.ReLU()).eval()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch announces that all this will go.
+        warnings.simplefilter("ignore")  # torch warns that all this is deprecated.
         quantized = torch.ao.quantization.quantize_dynamic(network, {nn.Linear}, torch.qint8)
         writer.save(quantized, tmp_path / "model.pt")
     assert {"quantized.linear_dynamic", "relu"} <= read_archive(tmp_path / "model.pt").operators
@@ -90,12 +91,12 @@ def test_operators_are_found_wherever_they_are_called(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("what", "message"),
     [
-        (nn.Linear(4, 2).state_dict(), "an archive without code: weights alone"),
-        (nn.Linear(4, 2), "an archive without code: weights alone, or a module that was pickled"),
-        (None, "no zip archive"),
+        (nn.Linear(4, 2).state_dict(), "an archive without code: bare weights"),
+        (nn.Linear(4, 2), "an archive without code: bare weights, or a module pickled with"),
+        (None, "not a zip archive"),
     ],
 )
-def test_files_that_are_no_torchscript_are_told_what_they_seem_to_be(what: Any, message: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_torchscript_is_told_what_it_appears_to_be(what: Any, message: str, tmp_path: Path) -> None:
     file = tmp_path / "model.pt"
     if what is None:
         file.write_text("version https://git-lfs.github.com/spec/v1\n")
@@ -103,11 +104,11 @@ def test_files_that_are_no_torchscript_are_told_what_they_seem_to_be(what: Any, 
         torch.save(what, file)
     with pytest.raises(ArchiveError, match=message):
         read_archive(file)
-    assert ("torchscript-file", "error") in found(model(tmp_path / "repository", file.read_bytes(), IO))
+    assert ("torchscript-file", "error") in broken_rules(model(tmp_path / "repository", file.read_bytes(), IO))
 
 
-def test_a_file_that_fits_its_config_has_no_finding(tmp_path: Path) -> None:
-    assert found(model(tmp_path, torchscript(), IO)) == []
+def test_a_file_that_matches_its_config_has_no_findings(tmp_path: Path) -> None:
+    assert broken_rules(model(tmp_path, torchscript(), IO)) == []
 
 
 @pytest.mark.parametrize(
@@ -121,30 +122,34 @@ def test_a_file_that_fits_its_config_has_no_finding(tmp_path: Path) -> None:
         ("x: Tensor) -> Tuple[Tensor, Tensor]", IO.replace("OUTPUT__0", "OUTPUT__1"), []),
     ],
 )
-def test_inputs_and_outputs_fit_forward_as_the_server_will_bind_them(
+def test_inputs_and_outputs_match_forward_as_the_server_binds_them(
     forward: str, config: str, rules: list[tuple[str, str]], tmp_path: Path
 ) -> None:
-    assert found(model(tmp_path, torchscript(FORWARD.replace("INPUT__0: Tensor) -> Tensor", forward)), config)) == rules
+    assert (
+        broken_rules(model(tmp_path, torchscript(FORWARD.replace("INPUT__0: Tensor) -> Tensor", forward)), config))
+        == rules
+    )
 
 
 @pytest.mark.parametrize(("kind", "rules"), [("KIND_CPU", []), ("KIND_GPU", [("quantized-on-gpu", "warning")])])
 def test_quantized_operators_stay_on_the_cpu(kind: str, rules: list[tuple[str, str]], tmp_path: Path) -> None:
     code = FORWARD.replace("return INPUT__0", "return ops.quantized.linear_dynamic(INPUT__0)")
-    assert found(model(tmp_path, torchscript(code), IO.replace("KIND_CPU", kind))) == rules
+    assert broken_rules(model(tmp_path, torchscript(code), IO.replace("KIND_CPU", kind))) == rules
 
 
-def test_a_format_of_a_later_torch_is_refused(tmp_path: Path) -> None:
-    assert found(model(tmp_path, torchscript(version="11"), IO)) == [("torchscript-format", "error")]
+def test_the_format_of_a_later_torch_is_refused(tmp_path: Path) -> None:
+    assert broken_rules(model(tmp_path, torchscript(version="11"), IO)) == [("torchscript-format", "error")]
 
 
 @pytest.mark.parametrize(
     "rule", [rule for rule in pytorch.RULES if rule.refused_by == "backend"], ids=lambda rule: rule.id
 )
-def test_what_the_backend_is_said_to_refuse_is_refused_by_its_own_code(rule: Rule) -> None:
+def test_the_backends_own_code_refuses_what_the_rules_say_that_it_refuses(rule: Rule) -> None:
     config = as_triton_json(text_format.Parse(rule.example, ModelConfig()))
     if "parameters" in config:
-        # How values are refused is asked of a real server elsewhere; here, that the backend reads these names.
-        assert all(f'config, "{name}"' in BACKEND.read_text() for name in config["parameters"])
+        # A test with a real server covers the values; here, the backend reads these names.
+        source = "".join(file.read_text() for file in BACKEND.glob("*.py"))
+        assert all(f'config, "{name}"' in source for name in config["parameters"])
         return
     with pytest.raises(BindingError):
         bind_outputs(config)

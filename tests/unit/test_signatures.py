@@ -1,4 +1,4 @@
-"""Signatures: a version is as it was signed, to the byte, or it is refused and the file is named."""
+"""Signatures: a version that differs from what was signed by one byte is refused, and the file is named."""
 
 import json
 import shutil
@@ -19,7 +19,7 @@ from tools.export.publication import Evidence, publish
 from tools.repository import hold, release, versions
 from tools.sign import __main__ as command
 from tools.sign import coverage
-from tools.sign.__main__ import new_key
+from tools.sign.keys import new_key
 from tools.sign.signatures import Breach, SignatureError, breaches, refuse_unproven, sign
 
 CONFIG = 'name: "{name}"\nbackend: "python"\nmax_batch_size: 0\ninstance_group {{ kind: KIND_GPU }}\n'
@@ -41,7 +41,7 @@ SIGNED = [name for name in FILES if not name.startswith("scripted/1/")]
 
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a pair of keys."""
+    """A folder with a key pair."""
     return new_key(tmp_path_factory.mktemp("keys"))[0].parent
 
 
@@ -61,28 +61,30 @@ def signed(keys: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def models(signed: Path, tmp_path: Path) -> Path:
-    """The same for one test to change."""
+    """A copy of it that a test may change."""
     return Path(shutil.copytree(signed, tmp_path / "models", symlinks=True))
 
 
-def found(models: Path, keys: Path) -> list[Breach]:
-    """What is wrong with the versions that are served."""
+def breaches_of_all(models: Path, keys: Path) -> list[Breach]:
+    """What is wrong with the versions that a server would load."""
     return [
-        each
+        breach
         for model in ("scripted", "python")
         for version in coverage.served_versions(model, models)
-        for each in breaches(model, version, keys / "public.pem", models)
+        for breach in breaches(model, version, keys / "public.pem", models)
     ]
 
 
-def where(models: Path, keys: Path) -> list[tuple[str, str]]:
-    """The files that are wrong, with the word that says how."""
-    return [(str(each.file.relative_to(models)), each.found.split(" ")[1]) for each in found(models, keys)]
+def changes(models: Path, keys: Path) -> list[tuple[str, str]]:
+    """The files that differ, each with the word that says how."""
+    return [
+        (str(breach.file.relative_to(models)), breach.found.split(" ")[1]) for breach in breaches_of_all(models, keys)
+    ]
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command said."""
+    """What a command printed, and its exit code."""
 
     code: int
     stdout: str
@@ -110,12 +112,12 @@ def flip(path: Path) -> None:
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
 
 
-def test_what_is_as_it_was_signed_is_in_order(models: Path, keys: Path) -> None:
-    assert found(models, keys) == []
+def test_versions_that_are_as_signed_have_no_breaches(models: Path, keys: Path) -> None:
+    assert breaches_of_all(models, keys) == []
 
 
 @pytest.mark.parametrize("name", SIGNED)
-def test_one_changed_byte_is_found_and_its_file_named(name: str, models: Path, keys: Path) -> None:
+def test_one_changed_byte_is_found_and_the_file_named(name: str, models: Path, keys: Path) -> None:
     if name.endswith("config.pbtxt"):  # Still a config, so that nothing else refuses it.
         text = (models / name).read_text()
         (models / name).write_text(text.replace("max_batch_size: 0", "max_batch_size: 1"))
@@ -124,7 +126,7 @@ def test_one_changed_byte_is_found_and_its_file_named(name: str, models: Path, k
         flip(models / name)
     if name.endswith("h200.pbtxt"):
         (models / name).write_text(FILES[name] + "#")
-    assert where(models, keys) == [(name, "changed")]
+    assert changes(models, keys) == [(name, "changed")]
 
 
 @pytest.mark.parametrize(
@@ -134,50 +136,50 @@ def test_one_changed_byte_is_found_and_its_file_named(name: str, models: Path, k
 def test_an_added_file_is_found(name: str, models: Path, keys: Path) -> None:
     (models / name).parent.mkdir(exist_ok=True)
     (models / name).write_text(CONFIG.format(name=name.split("/")[0]))
-    assert where(models, keys) == [(name, "added")]
+    assert changes(models, keys) == [(name, "added")]
 
 
 def test_a_file_behind_a_linked_folder_counts_as_added(models: Path, keys: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "step.py").touch()
     (models / "python" / "1" / "more").symlink_to(tmp_path / "elsewhere")
-    assert where(models, keys) == [("python/1/more/step.py", "added")]
+    assert changes(models, keys) == [("python/1/more/step.py", "added")]
 
 
 @pytest.mark.parametrize("name", ["scripted/labels.txt", "scripted/2/model.pt", "python/1/step.py"])
 def test_a_removed_file_is_found(name: str, models: Path, keys: Path) -> None:
     (models / name).unlink()
-    assert where(models, keys) == [(name, "missing")]
+    assert changes(models, keys) == [(name, "missing")]
 
 
-def test_a_cpu_config_that_only_says_that_it_is_derived_is_found(models: Path, keys: Path) -> None:
+def test_a_cpu_config_that_only_claims_to_be_derived_is_found(models: Path, keys: Path) -> None:
     with (models / "python" / "configs" / "cpu.pbtxt").open("a") as stream:
         stream.write("max_batch_size: 64\n")
-    assert where(models, keys) == [("python/configs/cpu.pbtxt", "added")]
+    assert changes(models, keys) == [("python/configs/cpu.pbtxt", "added")]
 
 
 @pytest.mark.parametrize("name", ["scripted/1/model.pt", "scripted/1/new.py", "scripted/2/verification.json"])
-def test_what_is_not_of_the_signed_version_may_change(name: str, models: Path, keys: Path) -> None:
+def test_files_outside_the_signed_version_may_change(name: str, models: Path, keys: Path) -> None:
     (models / name).write_text("something else")
-    assert found(models, keys) == []
+    assert breaches_of_all(models, keys) == []
 
 
-def test_a_version_is_proven_where_it_is_held_and_when_it_is_back(models: Path, keys: Path) -> None:
+def test_a_version_can_be_verified_while_it_is_held_and_after_its_release(models: Path, keys: Path) -> None:
     hold("scripted", 2, models)
     assert breaches("scripted", 2, keys / "public.pem", models) == []
     flip(models / "scripted" / ".held" / "2" / "model.pt")
-    assert [each.found for each in breaches("scripted", 2, keys / "public.pem", models)] == [
+    assert [breach.found for breach in breaches("scripted", 2, keys / "public.pem", models)] == [
         "was changed since the version was signed"
     ]
     release("scripted", 2, models)
-    assert where(models, keys) == [("scripted/2/model.pt", "changed")]
+    assert changes(models, keys) == [("scripted/2/model.pt", "changed")]
 
 
 def test_a_signed_version_is_refused_under_another_number_or_name(models: Path, keys: Path) -> None:
     (models / "scripted" / "2").rename(models / "scripted" / "9")
     shutil.rmtree(models / "python")
     shutil.copytree(models / "scripted", models / "python")
-    wrong = {name for name, how in where(models, keys) if how == "added"}
+    wrong = {name for name, how in changes(models, keys) if how == "added"}
     assert {"scripted/9/model.pt", "python/9/model.pt", "python/labels.txt"} <= wrong
 
 
@@ -185,7 +187,7 @@ def test_all_versions_that_a_policy_serves_must_be_signed(models: Path, keys: Pa
     config = models / "scripted" / "configs" / "cpu.pbtxt"
     config.write_text(CONFIG.format(name="scripted") + "version_policy { all { } }\n")
     sign("scripted", 2, keys / "private.pem", models)
-    (breach,) = found(models, keys)
+    (breach,) = breaches_of_all(models, keys)
     assert (breach.flaw, breach.version) == ("missing", 1)
     assert breach.remedy.endswith("`python -m tools.sign scripted --version 1 --key PRIVATE.pem`")
 
@@ -193,7 +195,7 @@ def test_all_versions_that_a_policy_serves_must_be_signed(models: Path, keys: Pa
 def test_a_signature_of_another_key_is_refused(models: Path, keys: Path, tmp_path: Path) -> None:
     private, _ = new_key(tmp_path / "other")
     sign("python", 1, private, models)
-    (breach,) = found(models, keys)
+    (breach,) = breaches_of_all(models, keys)
     assert breach.flaw == "invalid" and breach.file == models / "python" / "1" / "model.sig"
     assert "Key mismatch" in breach.found
 
@@ -218,25 +220,25 @@ def test_a_damaged_signature_is_refused(damage: Callable[[dict[str, Any]], None]
     bundle = json.loads(path.read_text())
     damage(bundle)
     path.write_text(json.dumps(bundle))
-    assert [(each.flaw, each.file) for each in found(models, keys)] == [("invalid", path)]
+    assert [(breach.flaw, breach.file) for breach in breaches_of_all(models, keys)] == [("invalid", path)]
 
 
 def test_a_signature_of_another_version_is_refused(models: Path, keys: Path) -> None:
     sign("scripted", 1, keys / "private.pem", models)
     shutil.copy(models / "scripted" / "1" / "model.sig", models / "scripted" / "2" / "model.sig")
-    assert {how for _, how in where(models, keys)} == {"missing", "added"}
+    assert {how for _, how in changes(models, keys)} == {"missing", "added"}
 
 
-def test_a_new_key_can_be_read_by_its_owner_alone_and_overwrites_none(tmp_path: Path, run: Run) -> None:
+def test_only_its_owner_can_read_a_new_key_and_no_key_is_overwritten(tmp_path: Path, run: Run) -> None:
     made = run(command, "--new-key", tmp_path / "keys")
     assert made.code == 0
     private, public = (Path(path) for path in made.document.values())
     assert stat.S_IMODE(private.stat().st_mode) == 0o600
     before = private.read_bytes(), public.read_bytes()
     again = run(command, "--new-key", tmp_path / "keys")
-    assert again.code == 1 and f"{private}: it exists, and keys are never overwritten" in again.stderr
+    assert again.code == 2 and f"{private}: it exists, and keys are never overwritten" in again.stderr
     private.unlink()
-    assert run(command, "--new-key", tmp_path / "keys").code == 1
+    assert run(command, "--new-key", tmp_path / "keys").code == 2
     assert (before[1], False) == (public.read_bytes(), private.exists())
 
 
@@ -247,15 +249,15 @@ def test_the_command_signs_what_is_served_and_removes_pythons_caches(models: Pat
     answer = run(command, "--key", keys / "private.pem", "--repository", models)
     assert answer.code == 0, answer.stderr
     assert answer.document == {"signed": {"python": [1], "scripted": [2]}}
-    assert found(models, keys) == []
+    assert breaches_of_all(models, keys) == []
 
 
-def test_a_derived_config_that_is_out_of_date_is_brought_up_to_date_when_signing(models: Path, keys: Path) -> None:
+def test_signing_updates_an_outdated_derived_config(models: Path, keys: Path) -> None:
     config = models / "python" / "config.pbtxt"
     config.write_text(config.read_text() + "dynamic_batching { }\n")
     sign("python", 1, keys / "private.pem", models)
     write_cpu_config("python", models)  # As a server does when it starts.
-    assert found(models, keys) == []
+    assert breaches_of_all(models, keys) == []
 
 
 @pytest.mark.parametrize(
@@ -267,32 +269,33 @@ def test_a_derived_config_that_is_out_of_date_is_brought_up_to_date_when_signing
         (("--key", "none.pem"), "none.pem cannot sign (No such file or directory); expected a private key"),
     ],
 )
-def test_what_cannot_be_signed_is_said(
+def test_a_signature_that_cannot_be_made_says_why(
     arguments: tuple[str, ...], message: str, models: Path, keys: Path, run: Run
 ) -> None:
-    given = [str(keys / each) if each.endswith(".pem") else each for each in arguments]
+    given = [str(keys / word) if word.endswith(".pem") else word for word in arguments]
     key = [] if "--key" in given else ["--key", str(keys / "private.pem")]
     answer = run(command, *given, *key, "--repository", models)
-    assert answer.code == 1 and message in answer.stderr
+    assert answer.code == 2 and message in answer.stderr
 
 
-def test_the_check_names_rule_file_and_remedy(models: Path, keys: Path, run: Run) -> None:
+def test_the_check_names_rule_model_and_file(models: Path, keys: Path, run: Run) -> None:
     flip(models / "scripted" / "2" / "model.pt")
     (models / "python" / "1" / "model.sig").unlink()
     answer = run(check, models, "--json", "--public-key", keys / "public.pem")
     document = json.loads(answer.stdout)
-    told = {(each["rule"], each["model"], Path(each["file"]).name) for each in document["findings"]}
-    ours = {(each.rule, each.model, each.place.file.name) for each in rules.check(models, keys / "public.pem")}
-    assert answer.code == 1 and ours <= told
-    assert ours == {
+    printed = {(entry["rule"], entry["model"], Path(entry["file"]).name) for entry in document["findings"]}
+    findings = rules.check(models, keys / "public.pem")
+    expected = {(finding.rule, finding.model, finding.place.file.name) for finding in findings}
+    assert answer.code == 1 and expected <= printed
+    assert expected == {
         ("signature-altered", "scripted", "model.pt"),
         ("signature-missing", "python", "model.sig"),
     }
     without = run(check, models, "--json").stdout
-    assert not any(each["rule"].startswith("signature-") for each in json.loads(without)["findings"])
+    assert not any(entry["rule"].startswith("signature-") for entry in json.loads(without)["findings"])
 
 
-def test_a_check_with_something_that_is_no_public_key_could_not_be_run(models: Path, run: Run) -> None:
+def test_a_check_without_a_valid_public_key_could_not_be_run(models: Path, run: Run) -> None:
     answer = run(check, models, "--public-key", models / "scripted" / "labels.txt")
     assert answer.code == 2 and "labels.txt cannot verify (" in answer.stderr
 
@@ -300,19 +303,19 @@ def test_a_check_with_something_that_is_no_public_key_could_not_be_run(models: P
 @pytest.mark.parametrize(
     "flags", [["--model-control-mode=poll"], ["--model-control-mode", "poll"], ["--model-store=x"]]
 )
-def test_a_server_that_would_load_what_nobody_verifies_is_refused(flags: list[str], models: Path, keys: Path) -> None:
-    with pytest.raises(SignatureError, match="loads what nobody has verified; leave it out, or --public-key"):
+def test_a_server_that_would_load_unverified_versions_is_refused(flags: list[str], models: Path, keys: Path) -> None:
+    with pytest.raises(SignatureError, match="loads what nobody has verified; drop it or --public-key"):
         refuse_unproven(["python"], keys / "public.pem", models, flags)
     refuse_unproven(["python"], keys / "public.pem", models, ["--model-control-mode=explicit"])
 
 
-def test_an_exported_version_is_signed_before_anybody_sees_it(models: Path, keys: Path) -> None:
+def test_an_exported_version_is_signed_before_it_is_visible(models: Path, keys: Path) -> None:
     def fill(folder: Path) -> Evidence:
         (folder / "model.py").write_text("import step\n")
         return Evidence()
 
     publish("python", fill, models, private_key=keys / "private.pem")
-    assert versions("python", models)[-1] == 2 and found(models, keys) == []
+    assert versions("python", models)[-1] == 2 and breaches_of_all(models, keys) == []
     publish("python", fill, models, held=True, private_key=keys / "private.pem")
     assert breaches("python", 3, keys / "public.pem", models) == []
     with pytest.raises(SignatureError, match="cannot sign"):

@@ -1,4 +1,4 @@
-"""Tensors that Triton's batcher makes for a model, or cuts up for it: batch_input and batch_output."""
+"""Tensors that Triton's batcher creates or splits for a model: batch_input and batch_output."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,80 +7,65 @@ from tritonclient.grpc.model_config_pb2 import BatchInput, DataType
 
 from tools.check.finding import Finding, Rule
 from tools.check.served import Model
-from tools.check.tensors import BASE, type_name
+from tools.check.tensors import type_name
 
 BATCH_KIND = Rule(
     "batch-tensor-source",
-    "A batch input or output does not have exactly one source input, or its kind does not exist",
+    "A batch input or output has an unknown kind, or not exactly one source input",
     "core",
-    BASE + 'batch_input { kind: BATCH_ELEMENT_COUNT target_name: "COUNT" data_type: TYPE_INT32 }',
 )
-BATCH_TYPE = Rule(
-    "batch-input-type",
-    "A batch input is neither TYPE_INT32 nor TYPE_FP32",
-    "core",
-    BASE
-    + 'input { name: "INPUT__0" data_type: TYPE_FP32 dims: [ -1 ] }\n'
-    + 'batch_input { kind: BATCH_ELEMENT_COUNT target_name: "COUNT" data_type: TYPE_INT64 source_input: "INPUT__0" }',
-)
-BATCH_NAME = Rule(
-    "batch-tensor-name",
-    "A batch input or output names a tensor that does not exist, or one twice",
-    "core",
-    BASE + 'batch_input { kind: BATCH_ELEMENT_COUNT target_name: "N" data_type: TYPE_INT32 source_input: "INPUT" }',
-)
+BATCH_TYPE = Rule("batch-input-type", "A batch input is neither TYPE_INT32 nor TYPE_FP32", "core")
+BATCH_NAME = Rule("batch-tensor-name", "A batch input or output names an unknown tensor, or the same one twice", "core")
 RULES = (BATCH_KIND, BATCH_TYPE, BATCH_NAME)
 
 
 def check(model: Model) -> Iterator[Finding]:
-    """All that is wrong with these tensors."""
-    yield from check_batch_inputs(model)
-    yield from check_batch_outputs(model)
+    """Yield all findings about these tensors."""
+    yield from _check_batch_inputs(model)
+    yield from _check_batch_outputs(model)
 
 
-def check_batch_inputs(model: Model) -> Iterator[Finding]:
-    """Tensors that the batcher makes for the model."""
+def _check_batch_inputs(model: Model) -> Iterator[Finding]:
     for number, tensor in enumerate(model.config.batch_input):
-        yield from check_source(model, "batch_input", number, tensor, tensor.kind in BatchInput.Kind.values())
+        yield from _check_source(model, "batch_input", number, tensor, tensor.kind in BatchInput.Kind.values())
         if tensor.data_type not in (DataType.TYPE_INT32, DataType.TYPE_FP32):
             yield BATCH_TYPE.at(
                 model.place("batch_input", number, "data_type"),
-                found=f"batch_input of {type_name(tensor.data_type)}",
+                found=f"batch_input of type {type_name(tensor.data_type)}",
                 expected="TYPE_INT32 or TYPE_FP32",
-                remedy="set one of these",
+                remedy="set one of them",
             )
 
 
-def check_batch_outputs(model: Model) -> Iterator[Finding]:
-    """Tensors of the model that the batcher cuts up."""
+def _check_batch_outputs(model: Model) -> Iterator[Finding]:
     outputs = {output.name for output in model.config.output}
     for number, tensor in enumerate(model.config.batch_output):
-        yield from check_source(model, "batch_output", number, tensor, tensor.kind == 0)
+        yield from _check_source(model, "batch_output", number, tensor, tensor.kind == 0)
         for index, name in enumerate(tensor.target_name):
             if name not in outputs or name in tensor.target_name[:index]:
                 yield BATCH_NAME.at(
                     model.place("batch_output", number, "target_name", index),
-                    found=f"batch_output names the output '{name}'" + " again" * (name in outputs),
-                    expected=f"outputs that exist, each once: {', '.join(sorted(outputs)) or 'none'}",
+                    found=f"batch_output targets output '{name}'"
+                    + (" again" if name in outputs else ", which does not exist"),
+                    expected=f"an output, each at most once: {', '.join(sorted(outputs)) or 'none'}",
                     remedy="name an output",
                 )
 
 
-def check_source(model: Model, role: str, number: int, tensor: Any, known: bool) -> Iterator[Finding]:
-    """Exactly one source, which is an input."""
-    inputs = [each.name for each in model.config.input]
+def _check_source(model: Model, role: str, number: int, tensor: Any, known: bool) -> Iterator[Finding]:
+    inputs = [source.name for source in model.config.input]
     if len(tensor.source_input) != 1 or not known:
         yield BATCH_KIND.at(
             model.place(role, number),
-            found=f"{role} with {len(tensor.source_input)} source_input" if known else f"{role} of kind {tensor.kind}",
-            expected="one source_input and a kind that exists",
-            remedy="name the one input that it is made from",
+            found=f"{role} with {len(tensor.source_input)} source inputs" if known else f"{role} of kind {tensor.kind}",
+            expected="one source_input and a known kind",
+            remedy="name the input that it is computed from, or correct the kind",
         )
     for index, name in enumerate(tensor.source_input):
         if name not in inputs:
             yield BATCH_NAME.at(
                 model.place(role, number, "source_input", index),
-                found=f"{role} names the input '{name}'",
-                expected=f"an input: {', '.join(inputs) or 'none'}",
+                found=f"{role} names unknown input '{name}'",
+                expected=f"one of {', '.join(inputs) or 'none'}",
                 remedy="name an input",
             )

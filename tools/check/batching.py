@@ -8,105 +8,75 @@ from tritonclient.grpc.model_config_pb2 import ModelQueuePolicy
 from tools.check.finding import Finding, Rule
 from tools.check.served import Model
 
-BASE = 'name: "model"\nbackend: "pytorch"\nmax_batch_size: 8\n'
-NEGATIVE = Rule(
-    "max-batch-size", "max_batch_size is negative", "core", 'name: "model"\nbackend: "pytorch"\nmax_batch_size: -1'
-)
-PREFERRED = Rule(
-    "preferred-batch-size",
-    "A preferred batch size is below 1 or above max_batch_size",
-    "core",
-    BASE + "dynamic_batching { preferred_batch_size: [ 16 ] }",
-)
-DEFAULT_PRIORITY = Rule(
-    "default-priority",
-    "default_priority_level is none of the priority levels",
-    "core",
-    BASE + "dynamic_batching { priority_levels: 2 }",
-)
-PRIORITY_POLICY = Rule(
-    "priority-queue-policy",
-    "priority_queue_policy is for a level that does not exist",
-    "core",
-    BASE
-    + "dynamic_batching { priority_levels: 2 default_priority_level: 1 priority_queue_policy { key: 3 value { } } }",
-)
-ORDER_PRIORITY = Rule(
-    "preserve-ordering-priority",
-    "preserve_ordering with more than one priority level",
-    "core",
-    BASE + "dynamic_batching { preserve_ordering: true priority_levels: 2 default_priority_level: 1 }",
-)
+NEGATIVE = Rule("max-batch-size", "max_batch_size is negative", "core")
+PREFERRED = Rule("preferred-batch-size", "A preferred batch size is below 1 or above max_batch_size", "core")
+DEFAULT_PRIORITY = Rule("default-priority", "default_priority_level is not one of the priority levels", "core")
+PRIORITY_POLICY = Rule("priority-queue-policy", "priority_queue_policy is set for a level that does not exist", "core")
+ORDER_PRIORITY = Rule("preserve-ordering-priority", "preserve_ordering with more than one priority level", "core")
 ORDER_DELAY = Rule(
-    "preserve-ordering-delay",
-    "preserve_ordering with a queue policy that delays requests that time out",
-    "core",
-    BASE
-    + "dynamic_batching { preserve_ordering: true "
-    + "default_queue_policy { timeout_action: DELAY default_timeout_microseconds: 100 } }",
+    "preserve-ordering-delay", "preserve_ordering with a queue policy that delays timed-out requests", "core"
 )
 RULES = (NEGATIVE, PREFERRED, DEFAULT_PRIORITY, PRIORITY_POLICY, ORDER_PRIORITY, ORDER_DELAY)
 
 
 def check(model: Model) -> Iterator[Finding]:
-    """All that is wrong with how requests are put together."""
+    """Yield all findings about batch sizes and the dynamic batcher."""
     if model.config.max_batch_size < 0:
         yield NEGATIVE.at(
             model.place("max_batch_size"),
             found=f"max_batch_size: {model.config.max_batch_size}",
-            expected="0 for a model without batches, or the largest batch",
+            expected="0 for a model without a batch dimension, or the largest batch size",
             remedy="set 0 or more",
         )
     if model.config.HasField("dynamic_batching"):
         batching = model.config.dynamic_batching
         yield from check_preferred(model, batching.preferred_batch_size, "dynamic_batching")
-        yield from check_priorities(model, batching)
+        yield from _check_priorities(model, batching)
         if batching.preserve_ordering:
-            yield from check_order(model, batching)
+            yield from _check_order(model, batching)
 
 
 def check_preferred(model: Model, sizes: Any, *path: str | int) -> Iterator[Finding]:
-    """Preferred sizes are sizes that a batch can have."""
+    """Yield findings about preferred batch sizes of the batcher at a path."""
     largest = model.config.max_batch_size
     for number, size in enumerate(sizes):
         if not 1 <= size <= largest:
             yield PREFERRED.at(
                 model.place(*path, "preferred_batch_size", number),
                 found=f"preferred_batch_size {size} with max_batch_size {largest}",
-                expected=f"1 to {largest}" if largest > 0 else "none, for the model takes no batches",
+                expected=f"1 to {largest}" if largest > 0 else "none, because the model has no batch dimension",
                 remedy="remove it" if largest < 1 else "remove it, or raise max_batch_size",
             )
 
 
-def check_priorities(model: Model, batching: Any) -> Iterator[Finding]:
-    """Default level and policies belong to levels that exist."""
+def _check_priorities(model: Model, batching: Any) -> Iterator[Finding]:
     levels = batching.priority_levels
     if not levels:
         return
     if not 1 <= batching.default_priority_level <= levels:
         yield DEFAULT_PRIORITY.at(
             model.place("dynamic_batching", 0, "default_priority_level"),
-            found=f"default_priority_level {batching.default_priority_level} of {levels} levels",
+            found=f"default_priority_level {batching.default_priority_level} with {levels} priority levels",
             expected=f"1 to {levels}",
-            remedy=f"set default_priority_level: {levels}, or another level",
+            remedy="set default_priority_level to one of them",
         )
     for level in batching.priority_queue_policy:
         if not 1 <= level <= levels:
             yield PRIORITY_POLICY.at(
                 model.place("dynamic_batching", 0, f"priority_queue_policy[{level}]"),
-                found=f"a queue policy for level {level} of {levels}",
+                found=f"a queue policy for level {level} with {levels} priority levels",
                 expected=f"levels 1 to {levels}",
                 remedy="correct the key, or raise priority_levels",
             )
 
 
-def check_order(model: Model, batching: Any) -> Iterator[Finding]:
-    """Answers can come in order only where no request may overtake another."""
+def _check_order(model: Model, batching: Any) -> Iterator[Finding]:
+    """Responses can keep their order only where no request may overtake another."""
     if batching.priority_levels > 1:
         yield ORDER_PRIORITY.at(
             model.place("dynamic_batching", 0, "preserve_ordering"),
             found=f"preserve_ordering with {batching.priority_levels} priority levels",
-            expected="one level",
+            expected="one priority level",
             remedy="remove priority_levels or preserve_ordering",
         )
     policies = {"default_queue_policy": batching.default_queue_policy}

@@ -1,4 +1,4 @@
-"""What is well in each model and wrong between models."""
+"""Conflicts between models that are each correct on their own."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -10,40 +10,38 @@ from tools.check.served import Model
 
 THREADS = Rule(
     "threads-differ",
-    "Models of the pytorch backend ask for different thread counts; in libtorch the first one sets it for all",
+    "Models of the pytorch backend set different thread counts; libtorch applies the first one to all",
 )
 RULES = (THREADS,)
 
 
 def check(models: Iterable[Model]) -> Iterator[Finding]:
-    """All conflicts between models."""
-    there = list(models)
+    """Yield all conflicts between models."""
+    models = list(models)
     for parameter in COUNTS:
-        yield from check_threads([model for model in there if model.config.backend == "pytorch"], parameter)
-    yield from check_resources(there)
+        yield from _check_threads([model for model in models if model.config.backend == "pytorch"], parameter)
+    yield from _check_resources(models)
 
 
-def check_threads(models: Iterable[Model], parameter: str) -> Iterator[Finding]:
-    """One thread count for all models of the process."""
-    asked: dict[str, list[Model]] = defaultdict(list)
+def _check_threads(models: Iterable[Model], parameter: str) -> Iterator[Finding]:
+    requested: dict[str, list[Model]] = defaultdict(list)
     for model in models:
         if parameter in model.config.parameters:
-            asked[model.config.parameters[parameter].string_value].append(model)
-    if len(asked) < 2:
+            requested[model.config.parameters[parameter].string_value].append(model)
+    if len(requested) < 2:
         return
-    common = max(asked, key=lambda count: len(asked[count]))
-    for count, askers in asked.items():
-        for model in askers if count != common else []:
+    common = max(requested, key=lambda count: len(requested[count]))
+    for count, users in requested.items():
+        for model in users if count != common else []:
             yield THREADS.at(
                 model.place(f"parameters[{parameter}]"),
                 found=f"{parameter} {count}",
-                expected=f"{common}, as in {asked[common][0].name}: the setting holds for the whole process",
+                expected=f"{common}, as in {requested[common][0].name}: the setting applies to the whole process",
                 remedy="set the same number in all models of the pytorch backend",
             )
 
 
-def check_resources(models: Iterable[Model]) -> Iterator[Finding]:
-    """A resource of the rate limiter is global in all models, or in none."""
+def _check_resources(models: Iterable[Model]) -> Iterator[Finding]:
     seen: dict[str, tuple[bool, str]] = {}
     for model in models:
         for number, group in enumerate(model.config.instance_group):
@@ -53,7 +51,7 @@ def check_resources(models: Iterable[Model]) -> Iterator[Finding]:
                 if first != everywhere and owner != model.name:
                     yield RESOURCE.at(
                         model.place("instance_group", number, "rate_limiter", 0, "resources", index),
-                        found=f"resource '{resource.name}' is {'' if everywhere else 'not '}global here",
+                        found=f"resource '{resource.name}' is {'global' if everywhere else 'per device'} here",
                         expected=f"the same as in {owner}",
-                        remedy="set global in both or in none",
+                        remedy="set global in both or in neither",
                     )

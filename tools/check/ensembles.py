@@ -1,4 +1,4 @@
-"""Ensembles on their own: what holds whatever their steps are. steps.py looks at the models in them."""
+"""Ensembles on their own, whatever their steps are; steps.py checks them against the models of their steps."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -6,75 +6,31 @@ from collections.abc import Iterator
 from tools.check.finding import Finding, Rule
 from tools.check.served import ENSEMBLE, Model
 
-IO = """input { name: "A" data_type: TYPE_FP32 dims: [ 4 ] }
-output { name: "B" data_type: TYPE_FP32 dims: [ 4 ] }
-"""
-BASE = 'name: "model"\nplatform: "ensemble"\nmax_batch_size: 8\n' + IO
-STEP = '{ model_name: "member" model_version: -1\n    input_map { key: "X" value: "A" }\n    '
-WHOLE = BASE + "ensemble_scheduling { step [\n  " + STEP + 'output_map { key: "Y" value: "B" } }\n] }\n'
-
-NO_SCHEDULING = Rule("ensemble-scheduling", "An ensemble has no ensemble_scheduling", "core", BASE)
-PLATFORM = Rule(
-    "ensemble-platform",
-    "ensemble_scheduling in a model that is no ensemble",
-    "core",
-    WHOLE.replace('platform: "ensemble"', 'backend: "pytorch"'),
-)
-FORBIDDEN = Rule(
-    "ensemble-field",
-    "instance_group, optimization or model_warmup in an ensemble",
-    "core",
-    WHOLE + "instance_group { kind: KIND_CPU }",
-)
-NO_STEP = Rule("ensemble-empty", "An ensemble has no step", "core", BASE + "ensemble_scheduling { }")
-STEP_FIELD = Rule(
-    "step-field",
-    "A step lacks its model_name, input_map or output_map",
-    "core",
-    BASE + "ensemble_scheduling { step [ " + STEP + "} ] }",
-)
-WRITTEN_TWICE = Rule(
-    "tensor-written-twice",
-    "Two outputs of steps are written to one ensemble tensor",
-    "core",
-    BASE
-    + """ensemble_scheduling { step [
-  { model_name: "member" model_version: -1 input_map { key: "X" value: "A" } output_map { key: "Y" value: "B" } },
-  { model_name: "member" model_version: -1 input_map { key: "X" value: "A" } output_map { key: "Y" value: "B" } }
-] }
-""",
-)
+NO_SCHEDULING = Rule("ensemble-scheduling", "An ensemble has no ensemble_scheduling", "core")
+PLATFORM = Rule("ensemble-platform", "ensemble_scheduling in a model that is not an ensemble", "core")
+FORBIDDEN = Rule("ensemble-field", "instance_group, optimization or model_warmup in an ensemble", "core")
+NO_STEP = Rule("ensemble-empty", "An ensemble has no step", "core")
+STEP_FIELD = Rule("step-field", "A step lacks model_name, input_map or output_map", "core")
+WRITTEN_TWICE = Rule("tensor-written-twice", "Two step outputs write the same ensemble tensor", "core")
 UNUSED = Rule(
     "tensor-unused",
-    "A tensor of an ensemble leads nowhere: no step maps an input or output, or nobody reads or fills a tensor",
+    "A tensor of an ensemble leads nowhere: an input or output is not mapped, or a tensor is never read or written",
     "core",
-    WHOLE + 'input { name: "MORE" data_type: TYPE_FP32 dims: [ 4 ] }',
 )
-UNREACHABLE = Rule(
-    "tensor-not-written",
-    "An output of an ensemble cannot be reached from its inputs",
-    "core",
-    BASE
-    + """ensemble_scheduling { step [
-  { model_name: "two_inputs" model_version: -1
-    input_map { key: "X" value: "A" } input_map { key: "X2" value: "back" } output_map { key: "Y" value: "B" } },
-  { model_name: "member" model_version: -1 input_map { key: "X" value: "B" } output_map { key: "Y" value: "back" } }
-] }
-""",
-)
+UNREACHABLE = Rule("tensor-not-written", "An output of an ensemble cannot be reached from its inputs", "core")
 RULES = (NO_SCHEDULING, PLATFORM, FORBIDDEN, NO_STEP, STEP_FIELD, WRITTEN_TWICE, UNUSED, UNREACHABLE)
 
 
 def check(model: Model) -> Iterator[Finding]:
-    """All that is wrong with an ensemble, as far as its own config tells."""
+    """Yield all findings that an ensemble's own config shows."""
     config = model.config
     if not config.HasField("ensemble_scheduling"):
         if config.platform == ENSEMBLE:
             yield NO_SCHEDULING.at(
                 model.place("platform"),
                 found="platform 'ensemble' without ensemble_scheduling",
-                expected="ensemble_scheduling with its steps",
-                remedy="add it, or name a backend instead",
+                expected="ensemble_scheduling with steps",
+                remedy="add it, or set a backend instead",
             )
         return
     if config.platform != ENSEMBLE:
@@ -84,32 +40,30 @@ def check(model: Model) -> Iterator[Finding]:
             expected=f"platform '{ENSEMBLE}'",
             remedy=f'set platform: "{ENSEMBLE}" and remove backend, or remove ensemble_scheduling',
         )
-    yield from check_forbidden(model)
-    steps = list(check_steps(model))
+    yield from _check_forbidden(model)
+    steps = list(_check_steps(model))
     yield from steps
     if not steps:
-        yield from check_flow(model)
+        yield from _check_flow(model)
 
 
-def check_forbidden(model: Model) -> Iterator[Finding]:
-    """What belongs to the models in an ensemble, not to itself."""
+def _check_forbidden(model: Model) -> Iterator[Finding]:
     for name in ("instance_group", "optimization", "model_warmup"):
-        there = model.config.HasField(name) if name == "optimization" else len(getattr(model.config, name))
-        if there:
+        is_set = model.config.HasField(name) if name == "optimization" else len(getattr(model.config, name))
+        if is_set:
             yield FORBIDDEN.at(
                 model.place(name),
                 found=f"{name} in an ensemble",
-                expected=f"{name} in the models of its steps",
+                expected=f"{name} only in the models of its steps",
                 remedy="move it there",
             )
 
 
-def check_steps(model: Model) -> Iterator[Finding]:
-    """Each step is complete, and each tensor is written once."""
+def _check_steps(model: Model) -> Iterator[Finding]:
     steps = model.config.ensemble_scheduling.step
     if not steps:
         yield NO_STEP.at(
-            model.place("ensemble_scheduling"), found="no step", expected="at least one", remedy="add `step [ … ]`"
+            model.place("ensemble_scheduling"), found="no steps", expected="at least one", remedy="add `step [ … ]`"
         )
     written: set[str] = set()
     for number, step in enumerate(steps):
@@ -117,23 +71,22 @@ def check_steps(model: Model) -> Iterator[Finding]:
         for name in ("model_name", "input_map", "output_map"):
             if not getattr(step, name):
                 found = f"step {number + 1} ('{step.model_name}') without {name}"
-                yield STEP_FIELD.at(model.place(*path), found=found, expected="it", remedy=f"add {name}")
+                yield STEP_FIELD.at(model.place(*path), found=found, expected=name, remedy=f"add {name}")
         for output, tensor in step.output_map.items():
             if tensor in written:
                 yield WRITTEN_TWICE.at(
                     model.place(*path, f"output_map[{output}]"),
-                    found=f"'{tensor}' is written by step {number + 1} again",
-                    expected="one writer for each tensor",
-                    remedy="write to a tensor of another name",
+                    found=f"step {number + 1} writes '{tensor}', which an earlier output writes already",
+                    expected="one writer per tensor",
+                    remedy="write a tensor of another name",
                 )
             written.add(tensor)
 
 
-def check_flow(model: Model) -> Iterator[Finding]:
-    """Every tensor is reached from the inputs and leads to the outputs."""
-    readers, writers = graph(model)
+def _check_flow(model: Model) -> Iterator[Finding]:
+    readers, writers = _graph(model)
     tensors = set(readers) | set(writers)
-    reached = reachable(model, writers)
+    reached = _reachable(model, writers)
     outputs = {output.name for output in model.config.output}
     for role in ("input", "output"):
         for number, tensor in enumerate(getattr(model.config, role)):
@@ -142,22 +95,22 @@ def check_flow(model: Model) -> Iterator[Finding]:
                     model.place(role, number),
                     found=f"{role} '{tensor.name}' is in no step's {role}_map",
                     expected=f"a step that {'reads' if role == 'input' else 'writes'} it",
-                    remedy=f"map it, or remove it; steps have {', '.join(sorted(tensors))}",
+                    remedy=f"map it, or remove it; the steps have {', '.join(sorted(tensors))}",
                 )
             elif role == "output" and tensor.name not in reached:
-                yield not_written(model, number, tensor.name, writers, reached)
+                yield _unreachable(model, number, tensor.name, writers, reached)
     for name in sorted(tensors - outputs):
         if name not in reached or name not in readers:
             yield UNUSED.at(
-                model.place(*where(model, name)),
-                found=f"tensor '{name}' is " + ("read by no step" if name in reached else "never filled"),
-                expected="a tensor that one step or the request fills and another step reads",
+                model.place(*_find_entry(model, name)),
+                found=f"tensor '{name}' is never " + ("read" if name in reached else "written"),
+                expected="a tensor that the request or a step writes and a step reads",
                 remedy="remove its map entry, or correct the name",
             )
 
 
-def graph(model: Model) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
-    """The steps that read each tensor, and those that write it, with the tensors which they write it from."""
+def _graph(model: Model) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
+    """The numbers of the steps that read each tensor, and of those that write it."""
     readers, writers = defaultdict(list), defaultdict(list)
     for number, step in enumerate(model.config.ensemble_scheduling.step):
         for tensor in step.input_map.values():
@@ -167,8 +120,8 @@ def graph(model: Model) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
     return dict(readers), dict(writers)
 
 
-def reachable(model: Model, writers: dict[str, list[int]]) -> set[str]:
-    """Tensors that are filled once the inputs are."""
+def _reachable(model: Model, writers: dict[str, list[int]]) -> set[str]:
+    """Tensors that are written once all inputs are given."""
     steps = model.config.ensemble_scheduling.step
     reached = {tensor.name for tensor in model.config.input}
     while new := {
@@ -180,20 +133,19 @@ def reachable(model: Model, writers: dict[str, list[int]]) -> set[str]:
     return reached
 
 
-def not_written(model: Model, number: int, name: str, writers: dict[str, list[int]], reached: set[str]) -> Finding:
-    """An output that waits for something for ever."""
+def _unreachable(model: Model, number: int, name: str, writers: dict[str, list[int]], reached: set[str]) -> Finding:
     steps = model.config.ensemble_scheduling.step
-    waits = sorted({tensor for step in writers.get(name, []) for tensor in steps[step].input_map.values()} - reached)
+    missing = sorted({tensor for step in writers.get(name, []) for tensor in steps[step].input_map.values()} - reached)
     return UNREACHABLE.at(
         model.place("output", number),
-        found=f"output '{name}' is never written" + (f": it waits for {', '.join(waits)}" if waits else ""),
-        expected="a way from the inputs to it, without a circle",
+        found=f"output '{name}' is never written" + (f": it waits for {', '.join(missing)}" if missing else ""),
+        expected="a path from the inputs to it, without a cycle",
         remedy="correct the names in input_map and output_map",
     )
 
 
-def where(model: Model, tensor: str) -> tuple[str | int, ...]:
-    """The place of the first map entry with a tensor."""
+def _find_entry(model: Model, tensor: str) -> tuple[str | int, ...]:
+    """Return the path of the first map entry with a tensor."""
     for number, step in enumerate(model.config.ensemble_scheduling.step):
         for name in ("input_map", "output_map"):
             for key, value in getattr(step, name).items():

@@ -1,18 +1,19 @@
-"""A rule, a finding, and the place of one. Nothing here knows what is checked."""
+"""A rule, a finding, and its place in a file. Nothing here knows what is checked."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+EXAMPLES = Path(__file__).with_name("examples")
 Severity = Literal["error", "warning", "info"]
-# Who refuses to load a model that breaks the rule: Triton's core, the backend that the config names, a server on which
-# something is not installed, or nobody.
+# Who refuses to load a model that breaks the rule: Triton's core, the backend that the config names, a server that
+# lacks something, or nobody.
 Refuser = Literal["core", "backend", "server", "nobody"]
 
 
 @dataclass(frozen=True, order=True)
 class Place:
-    """A place in a file; line and column count from 1. Line 0 is the file, or the folder, as a whole."""
+    """A place in a file; lines and columns count from 1. Line 0 means the whole file or folder."""
 
     file: Path
     line: int = 0
@@ -21,7 +22,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Fix:
-    """A mechanical remedy: what stands at a place, and what is to stand there instead."""
+    """A mechanical fix: the text at a place and its replacement."""
 
     place: Place
     old: str
@@ -30,10 +31,10 @@ class Fix:
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is wrong at a place: what was expected there, what was found, and what to do about it.
+    """A problem at a place: what was expected there, what was found, and what to do about it.
 
     Attributes:
-        fix: the remedy, if it is mechanical; `--fix` applies it.
+        fix: applied by `--fix`; None if the remedy is not mechanical.
     """
 
     rule: str
@@ -53,27 +54,31 @@ class Finding:
 
 @dataclass(frozen=True)
 class Rule:
-    """A thing that can be wrong.
+    """Something that can be wrong with a repository.
 
     Attributes:
         id: kebab-case; never changes once published, because people name it in suppressions.
-        summary: what is wrong, in one line.
-        refused_by: who refuses to load such a model; what core or backend refuse is an error.
-        example: a config.pbtxt of a model `model` that breaks it, empty where files decide and not the config.
-        severity: how much a finding counts; by default an error if refused by core or backend, else a warning.
+        summary: the problem in one line.
+        refused_by: who refuses to load such a model. A refusal by the core or a backend is an error.
+        level: the severity, if it does not follow from `refused_by`.
     """
 
     id: str
     summary: str
     refused_by: Refuser = "nobody"
-    example: str = ""
     level: Severity | None = None
 
     @property
     def severity(self) -> Severity:
-        """How much a finding of this rule counts."""
+        """The severity of a finding: `level`, else an error if core or backend refuse the model, else a warning."""
         return self.level or ("error" if self.refused_by in ("core", "backend") else "warning")
 
+    @property
+    def example(self) -> str:
+        """A config.pbtxt of a model called `model` that breaks the rule; empty if files break it, not the config."""
+        file = EXAMPLES / f"{self.id}.pbtxt"
+        return file.read_text() if file.is_file() else ""
+
     def at(self, place: Place, *, found: str, expected: str, remedy: str, fix: Fix | None = None) -> Finding:
-        """A finding of this rule."""
+        """Make a finding of this rule."""
         return Finding(self.id, self.severity, place, expected, found, remedy, fix=fix)

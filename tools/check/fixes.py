@@ -1,4 +1,4 @@
-"""`--fix`: what is mechanical is done in the files, and nothing else in them changes."""
+"""`--fix`: apply mechanical fixes to the files and change nothing else in them."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -9,10 +9,10 @@ from tools.check.finding import Finding, Fix
 
 
 def apply(findings: Iterable[Finding]) -> list[Fix]:
-    """Apply the fixes of findings, each file in one go; returns those that were applied.
+    """Apply the fixes of findings, file by file, and return those that were applied.
 
     Raises:
-        OSError: a file cannot be written; those before it are.
+        OSError: a file cannot be written; fixes of earlier files stay.
     """
     by_file: dict[Path, set[Fix]] = defaultdict(set)
     for finding in findings:
@@ -22,21 +22,19 @@ def apply(findings: Iterable[Finding]) -> list[Fix]:
     for file, fixes in by_file.items():
         with file.open(newline="") as stream:
             lines = stream.read().split("\n")
-        # From the end of the file to its beginning, so that no place moves before its fix.
-        for fix in sorted(fixes, key=lambda each: each.place, reverse=True):
-            if fits(fix, lines):
-                replace_in(lines, fix)
+        # From the end of the file to its beginning, so that no fix moves the place of another.
+        for fix in sorted(fixes, key=lambda fix: fix.place, reverse=True):
+            if _matches(fix, lines):
+                _replace(lines, fix)
                 applied.append(fix)
         write_atomically(file, "\n".join(lines))
     return sorted(applied, key=lambda fix: fix.place)
 
 
-def fits(fix: Fix, lines: list[str]) -> bool:
-    """Whether what the fix replaces stands where it is said to stand."""
+def _matches(fix: Fix, lines: list[str]) -> bool:
     return lines[fix.place.line - 1].startswith(fix.old, fix.place.column - 1)
 
 
-def replace_in(lines: list[str], fix: Fix) -> None:
-    """Put the new text in place of the old one."""
+def _replace(lines: list[str], fix: Fix) -> None:
     line, start = lines[fix.place.line - 1], fix.place.column - 1
     lines[fix.place.line - 1] = line[:start] + fix.new + line[start + len(fix.old) :]

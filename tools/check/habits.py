@@ -1,4 +1,4 @@
-"""What Triton accepts and people regret: batching that never happens, first requests that wait, threads that fight."""
+"""What loads but causes trouble later: batching that never happens, slow first requests, oversubscribed cores."""
 
 from collections.abc import Iterator
 from math import prod
@@ -9,127 +9,95 @@ from tools.check.finding import Finding, Rule
 from tools.check.pytorch import COUNTS
 from tools.check.served import Model
 
-IO = """input { name: "INPUT__0" data_type: TYPE_FP32 dims: [ 4 ] }
-output { name: "OUTPUT__0" data_type: TYPE_FP32 dims: [ 2 ] label_filename: "labels.txt" }
-"""
-WARM = (
-    'model_warmup { name: "one" batch_size: 1 '
-    'inputs { key: "INPUT__0" value { data_type: TYPE_FP32 dims: [ 4 ] zero_data: true } } }\n'
-)
-BASE = 'name: "model"\nbackend: "pytorch"\n'
-BATCHED = BASE + "max_batch_size: 8\n" + IO + WARM
-
-NEVER = Rule(
-    "batching-never",
-    "dynamic_batching in a model whose batches cannot grow (max_batch_size 0 or 1)",
-    example=BASE + "max_batch_size: 1\n" + IO + WARM + "dynamic_batching { }",
-)
+NEVER = Rule("batching-never", "dynamic_batching in a model whose batches cannot grow (max_batch_size 0 or 1)")
 UNUSED = Rule(
     "batching-unused",
-    "A model takes batches, but requests of different callers never meet in one: there is no dynamic_batching",
-    example=BATCHED,
+    "A model takes batches, but requests of different clients are never batched: dynamic_batching is missing",
 )
 STALLS = Rule(
     "queue-stalls",
-    "A queue policy, priorities or a timeout turn prefetching off: measured at saturation, a tenth of the throughput",
-    example=BATCHED + "dynamic_batching { default_queue_policy { max_queue_size: 64 } }",
+    "A queue policy, priorities or a timeout disable prefetching: a tenth of the throughput, measured at saturation",
 )
-COLD = Rule(
-    "warmup-missing",
-    "A backend that compiles or allocates at the first request, without model_warmup",
-    example=(BATCHED + "dynamic_batching { }").replace(WARM, ""),
-)
-LABELS = Rule(
-    "labels-count",
-    "A label file has another number of lines than its output has values",
-    example=(BATCHED + "dynamic_batching { }").replace("dims: [ 2 ]", "dims: [ 3 ]"),
-)
-THREADS = Rule(
-    "threads-oversubscribed",
-    "Several CPU instances of a pytorch model, each with as many threads as there are cores",
-    example=BATCHED + "dynamic_batching { }\ninstance_group { kind: KIND_CPU count: 4 }",
-)
+COLD = Rule("warmup-missing", "No model_warmup for a backend that compiles or allocates on the first request")
+LABELS = Rule("labels-count", "A label file does not have one line per value of its output")
+THREADS = Rule("threads-oversubscribed", "Several CPU instances of a pytorch model, each with one thread per core")
 RULES = (NEVER, UNUSED, STALLS, COLD, LABELS, THREADS)
 
-WARMING = ("pytorch", "onnxruntime", "tensorrt", "tensorflow", "openvino")
+_WARMING = ("pytorch", "onnxruntime", "tensorrt", "tensorflow", "openvino")
 
 
 def check(model: Model) -> Iterator[Finding]:
-    """All that a model that loads will be regretted for."""
-    yield from check_labels(model)
+    """Yield all findings about a model that loads."""
+    yield from _check_labels(model)
     if model.ensemble:
         return
-    yield from check_batching(model)
-    yield from check_queue(model)
-    yield from check_threads(model)
-    if model.config.backend in WARMING and not model.config.model_warmup and model.config.input:
+    yield from _check_batching(model)
+    yield from _check_queue(model)
+    yield from _check_threads(model)
+    if model.config.backend in _WARMING and not model.config.model_warmup and model.config.input:
         yield COLD.at(
             model.place(),
             found="no model_warmup",
-            expected="a sample that is run before the model reports ready",
+            expected="a sample request that runs before the model reports ready",
             remedy="add model_warmup with zero_data: true for each input",
         )
 
 
-def check_batching(model: Model) -> Iterator[Finding]:
-    """A dynamic batcher where batches can grow, and only there."""
+def _check_batching(model: Model) -> Iterator[Finding]:
     config, largest = model.config, model.config.max_batch_size
     if config.HasField("dynamic_batching") and largest < 2:
         yield NEVER.at(
             model.place("dynamic_batching"),
             found=f"dynamic_batching with max_batch_size {largest}",
-            expected="max_batch_size of 2 or more",
+            expected="a max_batch_size of 2 or more",
             remedy="raise max_batch_size, or remove dynamic_batching",
         )
     if largest > 1 and config.WhichOneof("scheduling_choice") is None:
         yield UNUSED.at(
             model.place("max_batch_size"),
             found=f"max_batch_size {largest} without dynamic_batching",
-            expected="dynamic_batching, so that requests that wait are served together",
+            expected="dynamic_batching, so that queued requests run as one batch",
             remedy="add `dynamic_batching { }`",
         )
 
 
-def check_queue(model: Model) -> Iterator[Finding]:
-    """Settings of the queue that stall the instances."""
+def _check_queue(model: Model) -> Iterator[Finding]:
     batching = model.config.dynamic_batching
-    set_there = {"priority_levels": batching.priority_levels}
+    settings = {"priority_levels": batching.priority_levels}
     for name in ("max_queue_size", "default_timeout_microseconds", "allow_timeout_override"):
-        set_there[f"default_queue_policy.{name}"] = getattr(batching.default_queue_policy, name)
-    if named := [name for name, value in set_there.items() if value]:
+        settings[f"default_queue_policy.{name}"] = getattr(batching.default_queue_policy, name)
+    if limits := [name for name, value in settings.items() if value]:
         yield STALLS.at(
-            model.place("dynamic_batching", 0, *named[0].split(".")),
-            found=", ".join(named),
-            expected="a queue without limits: Triton then prepares the next batch while one computes",
-            remedy="limit requests in front of the server (a proxy, clients), not in its queue",
+            model.place("dynamic_batching", 0, *limits[0].split(".")),
+            found=", ".join(limits),
+            expected="a queue without limits, so that Triton prepares the next batch while one runs",
+            remedy="limit requests before they reach the server (in a proxy or the clients)",
         )
 
 
-def check_labels(model: Model) -> Iterator[Finding]:
-    """As many labels as values."""
+def _check_labels(model: Model) -> Iterator[Finding]:
     for number, output in enumerate(model.config.output):
         file = model.folder / output.label_filename
         if not output.label_filename or -1 in output.dims or not file.is_file():
             continue
-        there = len(file.read_text(errors="replace").splitlines())
-        if there != prod(output.dims):
+        count = len(file.read_text(errors="replace").splitlines())
+        if count != prod(output.dims):
             yield LABELS.at(
                 model.place("output", number, "label_filename"),
-                found=f"{output.label_filename} has {there} lines",
-                expected=f"{prod(output.dims)}, one for each value of '{output.name}'",
-                remedy="correct the file, or the output's dims",
+                found=f"{output.label_filename} has {count} lines",
+                expected=f"{prod(output.dims)}, one per value of '{output.name}'",
+                remedy="correct the file or the output's dims",
             )
 
 
-def check_threads(model: Model) -> Iterator[Finding]:
-    """Instances share the cores."""
-    many = [
+def _check_threads(model: Model) -> Iterator[Finding]:
+    crowds = [
         group for group in model.config.instance_group if group.kind == ModelInstanceGroup.KIND_CPU and group.count > 1
     ]
-    if model.config.backend == "pytorch" and many and COUNTS[0] not in model.config.parameters:
+    if model.config.backend == "pytorch" and crowds and COUNTS[0] not in model.config.parameters:
         yield THREADS.at(
             model.place("instance_group"),
-            found=f"{many[0].count} CPU instances without {COUNTS[0]}",
-            expected=f"instances times {COUNTS[0]} of at most the number of cores",
+            found=f"{crowds[0].count} CPU instances without {COUNTS[0]}",
+            expected=f"{COUNTS[0]} times instances no larger than the number of cores",
             remedy=f'add parameters {{ key: "{COUNTS[0]}" value {{ string_value: "1" }} }}',
         )

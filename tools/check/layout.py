@@ -1,39 +1,25 @@
-"""Folders and files: versions, model files, labels."""
+"""Folders and files: versions, model files and labels."""
 
 from collections.abc import Iterator
 
 from tools.check.finding import Finding, Place, Rule
 from tools.check.served import FILES, LARGEST, Model, version_number
 
-NO_VERSION = Rule("version-missing", "No version folder that the version policy would load", "core")
+NO_VERSION = Rule("version-missing", "The version policy would load none of the version folders", "core")
 NO_SUCH_VERSION = Rule("version-not-there", "version_policy names a version that has no folder")
-PASSED_OVER = Rule("version-passed-over", "A folder looks like a version but Triton passes over it")
-ODD_VERSION = Rule("version-odd", "A folder that Triton takes for a version whose number it is not", "backend")
-HUGE_VERSION = Rule("version-huge", "A version number that ends the whole server (2.51 does not catch it)", "core")
+PASSED_OVER = Rule("version-passed-over", "A folder looks like a version, but Triton ignores it")
+ODD_VERSION = Rule("version-odd", "A folder that Triton reads as a version number that is not its name", "backend")
+HUGE_VERSION = Rule(
+    "version-huge", "A version number so large that it crashes the server (2.51 does not catch it)", "core"
+)
 NEGATIVE_VERSION = Rule(
-    "version-negative", "A version with a negative number; -1 stands for the newest, and requests for that get lost"
+    "version-negative",
+    "A negative version number; -1 stands for the newest version, so requests for this one get lost",
 )
-NO_VERSIONS_KEPT = Rule(
-    "policy-keeps-none",
-    "version_policy loads no version at all",
-    "core",
-    'name: "model"\nbackend: "pytorch"\nversion_policy { latest { } }',
-)
-NO_FILE = Rule("model-file-missing", "A version that is to be loaded lacks its backend's file", "backend")
-NO_LABELS = Rule(
-    "labels-missing",
-    "A label file does not exist, or is a folder (which ends the whole server)",
-    "core",
-    'name: "model"\nbackend: "pytorch"\n'
-    'output { name: "OUTPUT__0" data_type: TYPE_FP32 dims: [ 3 ] label_filename: "classes.txt" }',
-)
-LABELS_TWICE = Rule(
-    "labels-twice",
-    "Two outputs with one name have label files",
-    "core",
-    'name: "model"\nbackend: "pytorch"\n'
-    + 'output { name: "OUTPUT__0" data_type: TYPE_FP32 dims: [ 2 ] label_filename: "labels.txt" }\n' * 2,
-)
+NO_VERSIONS_KEPT = Rule("policy-keeps-none", "version_policy loads no version at all", "core")
+NO_FILE = Rule("model-file-missing", "A version that would be loaded lacks its backend's file", "backend")
+NO_LABELS = Rule("labels-missing", "A label file does not exist, or is a folder (which crashes the server)", "core")
+LABELS_TWICE = Rule("labels-twice", "Two outputs of the same name have label files", "core")
 RULES = (
     NO_VERSION,
     NO_SUCH_VERSION,
@@ -49,16 +35,15 @@ RULES = (
 
 
 def check(model: Model) -> Iterator[Finding]:
-    """All that is wrong with a model's files."""
-    yield from check_folders(model)
-    yield from check_policy(model)
+    """Yield all findings about a model's files."""
+    yield from _check_folders(model)
+    yield from _check_policy(model)
     if not model.ensemble:
-        yield from check_files(model)
-    yield from check_labels(model)
+        yield from _check_files(model)
+    yield from _check_labels(model)
 
 
-def check_folders(model: Model) -> Iterator[Finding]:
-    """Folders whose names are nearly versions."""
+def _check_folders(model: Model) -> Iterator[Finding]:
     for name in model.folders:
         place = Place(model.folder / name)
         digits = name.lstrip("+-")
@@ -73,21 +58,20 @@ def check_folders(model: Model) -> Iterator[Finding]:
             )
         elif name[:1] in "vV" and name[1:].isdigit():
             remedy = f"rename it to {int(name[1:])}"
-            yield PASSED_OVER.at(place, found=f"folder {name}", expected="a number alone", remedy=remedy)
+            yield PASSED_OVER.at(place, found=f"folder {name}", expected="a plain number", remedy=remedy)
         elif (number := version_number(name)) is not None and number < 0:
-            remedy = "rename it to a number from 1"
+            remedy = "rename it to a positive number"
             yield NEGATIVE_VERSION.at(place, found=f"folder {name}", expected="a positive number", remedy=remedy)
         elif number is not None and str(number) != name and str(number) not in model.folders:
             yield ODD_VERSION.at(
                 place,
                 found=f"folder {name}, which Triton reads as version {number}",
-                expected=f"a folder {number}, where the backend looks for the model",
+                expected=f"folder {number}, where the backend looks for the model",
                 remedy="rename it, or move it out of the model's folder",
             )
 
 
-def check_policy(model: Model) -> Iterator[Finding]:
-    """The version policy finds something to load."""
+def _check_policy(model: Model) -> Iterator[Finding]:
     policy = model.config.version_policy
     place = model.place("version_policy")
     for number, version in enumerate(policy.specific.versions):
@@ -95,8 +79,8 @@ def check_policy(model: Model) -> Iterator[Finding]:
             yield NO_SUCH_VERSION.at(
                 model.place("version_policy", 0, "specific", 0, "versions", number),
                 found=f"version {version} has no folder",
-                expected=f"versions that exist: {listed(model.versions)}",
-                remedy="remove it from `versions`, or put the version back",
+                expected=f"existing versions: {_listed(model.versions)}",
+                remedy="remove it from `versions`, or restore the version",
             )
     if model.wanted:
         return
@@ -105,67 +89,65 @@ def check_policy(model: Model) -> Iterator[Finding]:
             place,
             found="latest { num_versions: 0 }",
             expected="at least 1",
-            remedy="set num_versions: 1, or leave version_policy out",
+            remedy="set num_versions: 1, or remove version_policy",
         )
     elif model.versions:
         yield NO_VERSION.at(
             place,
-            found="no version that the policy names exists",
-            expected=f"one of {listed(model.versions)}",
+            found="none of the versions that the policy names exists",
+            expected=f"one of {_listed(model.versions)}",
             remedy="name a version that exists",
         )
     else:
         yield NO_VERSION.at(
             Place(model.folder),
             found=f"{model.name} has no version folder",
-            expected=f"{model.name}/1/" + ("" if model.ensemble else f" with {file_name(model) or 'the model'} in it"),
-            remedy="make an empty folder 1" if model.ensemble else "put the model's file into a folder 1",
+            expected=f"{model.name}/1/" + ("" if model.ensemble else f" containing {file_name(model) or 'the model'}"),
+            remedy="create an empty folder 1" if model.ensemble else "put the model's file in a folder 1",
         )
 
 
-def listed(versions: tuple[int, ...]) -> str:
-    """Versions for a message."""
+def _listed(versions: tuple[int, ...]) -> str:
     return ", ".join(map(str, versions)) or "none"
 
 
 def file_name(model: Model) -> str:
-    """What the backend calls the model's file; empty for a backend that is not known."""
+    """The name of the model's file, by its config or its backend; empty for an unknown backend."""
     default = FILES.get(model.config.backend, ("", ""))[0]
     return str(model.config.default_model_filename or default)
 
 
-def check_files(model: Model) -> Iterator[Finding]:
-    """Each version that is to be loaded holds its file; a config may choose files by GPU instead."""
+def _check_files(model: Model) -> Iterator[Finding]:
     name = file_name(model)
+    # cc_model_filenames chooses a file by the GPU.
     if not name or model.config.backend not in FILES or model.config.cc_model_filenames:
         return
     for version in model.wanted:
         folder = model.folder / str(version)
         if folder.is_dir() and not (folder / name).exists():
-            there = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
+            contents = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
             yield NO_FILE.at(
                 Place(folder),
-                found=f"{folder.name}/ holds {there}",
+                found=f"{folder.name}/ contains {contents}",
                 expected=f"{name}, for the {model.config.backend} backend",
-                remedy="put it there, or name another file with default_model_filename",
+                remedy="add it, or name another file with default_model_filename",
             )
 
 
-def check_labels(model: Model) -> Iterator[Finding]:
-    """Label files exist in the model's folder."""
+def _check_labels(model: Model) -> Iterator[Finding]:
     for number, output in enumerate(model.config.output):
         if output.label_filename and not (model.folder / output.label_filename).is_file():
             yield NO_LABELS.at(
                 model.place("output", number, "label_filename"),
-                found=f"{output.label_filename} is no file in {model.name}/",
-                expected="a text file with a label on each line",
-                remedy="write it, or remove label_filename",
+                found=f"{output.label_filename} is not a file in {model.name}/",
+                expected="a text file with one label per line",
+                remedy="create it, or remove label_filename",
             )
         twins = [other for other in model.config.output[:number] if other.name == output.name and other.label_filename]
         if output.label_filename and twins:
             yield LABELS_TWICE.at(
                 model.place("output", number, "label_filename"),
-                found=f"labels for output '{output.name}' again",
-                expected="one label file for each output",
+                found=f"a second label file for output '{output.name}'",
+                expected="one label file per output",
                 remedy="rename or remove one of the outputs",
             )

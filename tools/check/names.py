@@ -1,4 +1,4 @@
-"""Names: the model's own, its backend's and its platform's."""
+"""Names of the model, its backend and its platform."""
 
 import re
 from collections.abc import Iterator
@@ -7,130 +7,112 @@ from difflib import get_close_matches
 from tools.check.finding import Finding, Fix, Rule
 from tools.check.served import ENSEMBLE, FILES, TENSORFLOW, Model
 
-FOLDER = Rule("name-folder", "name differs from the folder's name", "core", 'name: "modle"\nbackend: "pytorch"')
-NO_BACKEND = Rule("backend-missing", "Nothing says which backend runs the model", "core", 'name: "model"')
-PLATFORM = Rule(
-    "platform-unknown", "Without a backend, platform is none that Triton knows", "core", 'platform: "pytorch"'
-)
-PAIR = Rule(
-    "platform-backend",
-    "platform and backend contradict each other",
-    "core",
-    'name: "model"\nbackend: "pytorch"\nplatform: "onnxruntime_onnx"',
-)
-BACKEND_OF_ENSEMBLE = Rule(
-    "ensemble-backend",
-    "An ensemble names a backend",
-    "core",
-    'name: "model"\nplatform: "ensemble"\nbackend: "pytorch"\nensemble_scheduling { }',
-)
+FOLDER = Rule("name-folder", "name differs from the folder name", "core")
+NO_BACKEND = Rule("backend-missing", "Neither the config nor the files say which backend runs the model", "core")
+PLATFORM = Rule("platform-unknown", "Unknown platform, and no backend", "core")
+PAIR = Rule("platform-backend", "platform and backend contradict each other", "core")
+BACKEND_OF_ENSEMBLE = Rule("ensemble-backend", "An ensemble names a backend", "core")
 UNFAMILIAR = Rule(
     "backend-unfamiliar",
-    "A backend that NVIDIA does not ship, and whose library is not in the model's folder",
+    "A backend that NVIDIA does not ship and that does not come with the model",
     "server",
-    'name: "model"\nbackend: "pytoch"',
 )
-NOT_INSTALLED = Rule("backend-not-installed", "A backend that the server does not have (--backends)", "core")
+NOT_INSTALLED = Rule("backend-not-installed", "A backend that the server lacks (--backends)", "core")
 RULES = (FOLDER, NO_BACKEND, PLATFORM, PAIR, BACKEND_OF_ENSEMBLE, UNFAMILIAR, NOT_INSTALLED)
 
 # Backends whose platform Triton's core checks.
-PAIRED = {backend: (FILES[backend][1],) for backend in ("tensorrt", "onnxruntime", "pytorch")} | {
+_PAIRED = {backend: (FILES[backend][1],) for backend in ("tensorrt", "onnxruntime", "pytorch")} | {
     "tensorflow": tuple(TENSORFLOW.values())
 }
-PLATFORMS = sorted({ENSEMBLE, *(platform for platforms in PAIRED.values() for platform in platforms)})
-SHIPPED = sorted({*FILES, "tensorflow", "dali", "fil", "identity", "repeat", "square", "tensorrtllm", "vllm"})
+_PLATFORMS = sorted({ENSEMBLE, *(platform for platforms in _PAIRED.values() for platform in platforms)})
+_SHIPPED = sorted({*FILES, "tensorflow", "dali", "fil", "identity", "repeat", "square", "tensorrtllm", "vllm"})
 
 
 def check(model: Model) -> Iterator[Finding]:
-    """All that is wrong with a model's names."""
+    """Yield all findings about a model's names."""
     config = model.config
     if config.name != model.name:
         yield FOLDER.at(
             model.place("name"),
-            found=f"name '{config.name}' in the folder '{model.name}'",
+            found=f"name '{config.name}' in folder '{model.name}'",
             expected=f"'{model.name}'",
-            remedy="rename one of them, or leave name out",
-            fix=name_fix(model),
+            remedy="rename one of them, or remove name",
+            fix=_name_fix(model),
         )
     if config.platform == ENSEMBLE and config.backend:
         yield BACKEND_OF_ENSEMBLE.at(
-            model.place("backend"), found=f"backend '{config.backend}'", expected="none", remedy="remove it"
+            model.place("backend"), found=f"backend '{config.backend}'", expected="no backend", remedy="remove it"
         )
     elif not config.backend and config.platform != ENSEMBLE:
-        yield nothing_runs(model)
-    elif config.backend in PAIRED and config.platform not in PAIRED[config.backend]:
-        yield mismatch(model)
-    elif config.backend and config.backend not in SHIPPED and not has_library(model):
-        yield unfamiliar(model)
+        yield _no_backend(model)
+    elif config.backend in _PAIRED and config.platform not in _PAIRED[config.backend]:
+        yield _mismatch(model)
+    elif config.backend and config.backend not in _SHIPPED and not _has_library(model):
+        yield _unfamiliar(model)
 
 
-def name_fix(model: Model) -> Fix | None:
-    """The folder's name in place of the config's, where that is written in one piece."""
+def _name_fix(model: Model) -> Fix | None:
+    """Replace the name by the folder's, if it is written on one line as one string."""
     place = model.place("name")
     line = model.source.text.splitlines()[place.line - 1][place.column - 1 :]
     match = re.match(r"name\s*:\s*(\"[^\"\\]*\"|'[^'\\]*')", line)
     return Fix(place, match[0], f'name: "{model.name}"') if match else None
 
 
-def nothing_runs(model: Model) -> Finding:
-    """No backend, neither named nor to be concluded."""
+def _no_backend(model: Model) -> Finding:
     if not model.config.platform:
         return NO_BACKEND.at(
             model.place(),
-            found="neither backend nor platform, nor a file in the first version that tells",
+            found="no backend, no platform, and no known model file in the first version",
             expected="a backend",
-            remedy=f'add for example backend: "pytorch" (or {", ".join(b for b in FILES if b != "pytorch")})',
+            remedy=f'add for example backend: "pytorch" (or {", ".join(name for name in FILES if name != "pytorch")})',
         )
     return PLATFORM.at(
         model.place("platform"),
         found=f"platform '{model.config.platform}' without a backend",
-        expected=f"one of {', '.join(PLATFORMS)}",
-        remedy=close(model.config.platform, PLATFORMS) or "name the backend instead",
+        expected=f"one of {', '.join(_PLATFORMS)}",
+        remedy=_did_you_mean(model.config.platform, _PLATFORMS) or "set backend instead",
     )
 
 
-def mismatch(model: Model) -> Finding:
-    """A platform that is not the backend's."""
+def _mismatch(model: Model) -> Finding:
     config = model.config
     return PAIR.at(
         model.place("platform" if model.source.config.platform else "backend"),
         found=f"platform '{config.platform}' with backend '{config.backend}'",
-        expected=f"platform {' or '.join(PAIRED[config.backend])} for this backend",
+        expected=f"platform {' or '.join(_PAIRED[config.backend])} for this backend",
         remedy="set that platform"
         if config.backend == "tensorflow"
-        else "remove platform: it follows from the backend",
+        else "remove platform; it follows from the backend",
     )
 
 
-def unfamiliar(model: Model) -> Finding:
-    """A backend that is perhaps misspelt, perhaps installed by somebody."""
+def _unfamiliar(model: Model) -> Finding:
     return UNFAMILIAR.at(
         model.place("backend"),
         found=f"backend '{model.config.backend}'",
-        expected=f"one of {', '.join(SHIPPED)}, or one installed in the server's backend directory",
-        remedy=close(model.config.backend, SHIPPED) or "see that the server has it",
+        expected=f"one of {', '.join(_SHIPPED)}, or one installed in the server's backend directory",
+        remedy=_did_you_mean(model.config.backend, _SHIPPED) or "make sure that the server has it",
     )
 
 
 def check_installed(model: Model, installed: frozenset[str]) -> Iterator[Finding]:
-    """A backend that is installed on the server, or comes with the model."""
+    """Yield a finding for a backend that neither is installed nor comes with the model."""
     backend = model.config.backend
-    if backend and backend not in installed and not has_library(model):
+    if backend and backend not in installed and not _has_library(model):
         yield NOT_INSTALLED.at(
             model.place("backend" if model.source.config.backend else "platform"),
             found=f"backend '{backend}'",
             expected=f"one of {', '.join(sorted(installed))}",
-            remedy="install it in the server's backend directory, or name another one",
+            remedy="install it in the server's backend directory, or use another backend",
         )
 
 
-def has_library(model: Model) -> bool:
-    """Whether the model brings its backend along."""
+def _has_library(model: Model) -> bool:
     library = model.config.runtime or f"libtriton_{model.config.backend}.so"
     return any((folder / library).is_file() for folder in (model.folder, *model.folder.glob("[0-9]*")))
 
 
-def close(word: str, known: list[str]) -> str:
-    """A question about what was meant, or nothing."""
+def _did_you_mean(word: str, known: list[str]) -> str:
     matches = get_close_matches(word.lower(), known, 1)
     return f"did you mean {matches[0]}?" if matches else ""

@@ -1,6 +1,6 @@
-"""What NVIDIA's pytorch backend refuses: data types, naming conventions, parameters.
+"""What NVIDIA's pytorch backend refuses: data types, tensor names and parameters.
 
-The conventions are those of tools/backends/pytorch/binding.py, which serves by them.
+The naming conventions live in tools/backends/pytorch/binding.py, which the embedded server uses too.
 """
 
 from collections.abc import Iterator
@@ -22,65 +22,20 @@ from tools.check.served import Model
 from tools.check.torchscript import arguments_of
 from tools.repository import as_triton_json
 
-IO = """input { name: "INPUT__0" data_type: TYPE_FP32 dims: [ 4 ] }
-output { name: "OUTPUT__0" data_type: TYPE_FP32 dims: [ 2 ] }
-"""
-BASE = 'name: "model"\nbackend: "pytorch"\nmax_batch_size: 8\n' + IO
-
-TYPE = Rule(
-    "pytorch-type",
-    "A data type that libtorch has no path for, or texts in more than one dimension",
-    "backend",
-    BASE.replace("TYPE_FP32", "TYPE_BF16", 1),
-)
-NO_OUTPUT = Rule(
-    "pytorch-no-output", "A model of the pytorch backend has no output", "backend", BASE.replace("output", "#output")
-)
-INDEX = Rule(
-    "pytorch-index",
-    "Inputs named <name>__<index> whose indices are not 0, 1, 2, … each once",
-    "backend",
-    BASE.replace("INPUT__0", "INPUT__1"),
-)
-OUTPUT_INDEX = Rule(
-    "pytorch-output-index",
-    "Two outputs have one index",
-    example=BASE + 'output { name: "SCORES__0" data_type: TYPE_FP32 dims: [ 2 ] }',
-)
-CONTROL = Rule(
-    "pytorch-control-name",
-    "A control or state tensor that does not follow <name>__<index>",
-    "backend",
-    BASE
-    + 'sequence_batching { control_input { name: "START" '
-    + "control { kind: CONTROL_SEQUENCE_START fp32_false_true: [ 0, 1 ] } } }",
-)
+TYPE = Rule("pytorch-type", "A data type that libtorch lacks, or strings of more than one dimension", "backend")
+NO_OUTPUT = Rule("pytorch-no-output", "A model of the pytorch backend has no output", "backend")
+INDEX = Rule("pytorch-index", "The indices of inputs named <name>__<index> are not 0, 1, 2, …, each once", "backend")
+OUTPUT_INDEX = Rule("pytorch-output-index", "Two outputs have the same index")
+CONTROL = Rule("pytorch-control-name", "A control or state tensor that does not follow <name>__<index>", "backend")
 STATE = Rule(
-    "pytorch-state",
-    "Implicit state, which the embedded server cannot keep for a pytorch model; NVIDIA's container can",
-    example=BASE
-    + 'sequence_batching { state { input_name: "S__1" output_name: "S__1" data_type: TYPE_FP32 dims: [ 4 ] } }',
+    "pytorch-state", "Implicit state, which NVIDIA's container keeps for a pytorch model and the embedded server cannot"
 )
-FLAG = Rule(
-    "pytorch-flag",
-    "A switch of the pytorch backend is neither true nor false",
-    "backend",
-    BASE + 'parameters { key: "INFERENCE_MODE" value { string_value: "yes" } }',
-)
-NUMBER = Rule(
-    "pytorch-threads",
-    "A thread count of the pytorch backend is no whole number from 1",
-    "backend",
-    BASE + 'parameters { key: "INTRA_OP_THREAD_COUNT" value { string_value: "all" } }',
-)
-SPELLING = Rule(
-    "pytorch-parameter",
-    "A parameter that is spelt nearly as one of the pytorch backend, which ignores it",
-    example=BASE + 'parameters { key: "INTRA_OP_THREADS_COUNT" value { string_value: "1" } }',
-)
+FLAG = Rule("pytorch-flag", "A boolean parameter of the pytorch backend is neither true nor false", "backend")
+NUMBER = Rule("pytorch-threads", "A thread count of the pytorch backend is not a positive integer", "backend")
+SPELLING = Rule("pytorch-parameter", "A parameter spelled almost like one of the pytorch backend, which ignores it")
 RULES = (TYPE, NO_OUTPUT, INDEX, OUTPUT_INDEX, CONTROL, STATE, FLAG, NUMBER, SPELLING)
 
-FLAGS = (
+_FLAGS = (
     "DISABLE_OPTIMIZED_EXECUTION",
     "INFERENCE_MODE",
     "DISABLE_CUDNN",
@@ -91,41 +46,41 @@ FLAGS = (
     "ENABLE_JIT_EXECUTOR",
 )
 COUNTS = ("INTRA_OP_THREAD_COUNT", "INTER_OP_THREAD_COUNT")
-SWITCH = ("true", "on", "1", "false", "off", "0")
+_SWITCH = ("true", "on", "1", "false", "off", "0")
 
 
 def check(model: Model) -> Iterator[Finding]:
-    """All that is wrong with a model for the pytorch backend; its config holds for Triton's core already."""
+    """Yield what the pytorch backend has against a model whose config Triton's core accepts."""
     if model.config.backend != "pytorch":
         return
     config = as_triton_json(model.config)
-    types = list(check_types(model, config))
+    types = list(_check_types(model, config))
     yield from types
     if not types:
-        yield from check_names(model, config)
-    yield from check_sequences(model)
-    yield from check_parameters(model)
+        yield from _check_names(model, config)
+    yield from _check_sequences(model)
+    yield from _check_parameters(model)
 
 
-def check_types(model: Model, config: dict[str, Any]) -> Iterator[Finding]:
-    """Data types that torch has."""
+def _check_types(model: Model, config: dict[str, Any]) -> Iterator[Finding]:
     for role in ("input", "output"):
         for number, tensor in enumerate(config.get(role, [])):
             try:
                 check_type(tensor, role, config)
             except BindingError:
-                text = tensor["data_type"] == STRING
+                is_text = tensor["data_type"] == STRING
                 yield TYPE.at(
                     model.place(role, number, "data_type"),
                     found=f"{role} '{tensor['name']}' is {tensor.get('data_type')}"
-                    + " in batches or in more than one dimension" * text,
-                    expected="texts in one dimension with max_batch_size 0" if text else ", ".join(TORCH_DTYPES),
+                    + " with a batch dimension or several dims" * is_text,
+                    expected="strings of one dimension and max_batch_size 0"
+                    if is_text
+                    else f"one of {', '.join(TORCH_DTYPES)}",
                     remedy="use another data type, or the Python backend",
                 )
 
 
-def check_names(model: Model, config: dict[str, Any]) -> Iterator[Finding]:
-    """Names from which arguments and results follow."""
+def _check_names(model: Model, config: dict[str, Any]) -> Iterator[Finding]:
     try:
         bind_outputs(config)
     except BindingError:
@@ -138,8 +93,8 @@ def check_names(model: Model, config: dict[str, Any]) -> Iterator[Finding]:
             yield INDEX.at(
                 model.place("input"),
                 found=f"inputs {', '.join(names)}",
-                expected=f"the indices 0 to {len(names) - 1} after '__', each once",
-                remedy="number them as forward takes them",
+                expected=f"indices 0 to {len(names) - 1} after '__', each once",
+                remedy="number them in the order of forward's arguments",
             )
     outputs = [tensor["name"] for tensor in config.get("output", [])]
     places = indices(outputs) or []
@@ -147,14 +102,14 @@ def check_names(model: Model, config: dict[str, Any]) -> Iterator[Finding]:
         if place in places[:number]:
             yield OUTPUT_INDEX.at(
                 model.place("output", number, "name"),
-                found=f"output '{outputs[number]}' has the index {place} of '{outputs[places.index(place)]}'",
+                found=f"output '{outputs[number]}' has index {place}, as '{outputs[places.index(place)]}' has",
                 expected="an index of its own",
-                remedy="the number after '__' is the place in what forward returns; both get the same values",
+                remedy="the index after '__' is the position in what forward returns; both get the same values",
             )
 
 
-def check_sequences(model: Model) -> Iterator[Finding]:
-    """Control tensors are inputs too, and are found by their index alone."""
+def _check_sequences(model: Model) -> Iterator[Finding]:
+    """Control tensors are arguments of forward too, and only their index says which."""
     batching = model.config.sequence_batching
     for number, control in enumerate(batching.control_input):
         if not INDEXED.fullmatch(control.name):
@@ -162,36 +117,33 @@ def check_sequences(model: Model) -> Iterator[Finding]:
                 model.place("sequence_batching", 0, "control_input", number, "name"),
                 found=f"control tensor '{control.name}'",
                 expected=f"<name>__<index>, such as {control.name}__{len(model.config.input) + number}",
-                remedy="append the place of its argument in forward",
+                remedy="append the position of its argument in forward",
             )
     if batching.state:
         yield STATE.at(
             model.place("sequence_batching", 0, "state"),
             found="implicit state",
-            expected="none for the embedded server",
+            expected="none on the embedded server",
             remedy="serve this model with NVIDIA's container",
         )
 
 
-def check_parameters(model: Model) -> Iterator[Finding]:
-    """Parameters that the backend reads."""
+def _check_parameters(model: Model) -> Iterator[Finding]:
     for key, value in model.config.parameters.items():
         text, place = value.string_value, model.place(f"parameters[{key}]")
-        if key in FLAGS and text.lower() not in SWITCH:
+        if key in _FLAGS and text.lower() not in _SWITCH:
             yield FLAG.at(
                 place,
                 found=f"{key} is '{text}'",
-                expected=", ".join(SWITCH),
+                expected=f"one of {', '.join(_SWITCH)}",
                 remedy='set string_value: "true" or "false"',
             )
         elif key in COUNTS and not (text.isdigit() and int(text) > 0):
             yield NUMBER.at(
                 place,
                 found=f"{key} is '{text}'",
-                expected="a whole number of at least 1",
+                expected="a positive integer",
                 remedy="set the number of threads",
             )
-        elif key not in (*FLAGS, *COUNTS) and (close := get_close_matches(key.upper(), (*FLAGS, *COUNTS), 1, 0.85)):
-            yield SPELLING.at(
-                place, found=f"parameter {key}", expected=f"{close[0]}", remedy=f"did you mean {close[0]}?"
-            )
+        elif key not in (*_FLAGS, *COUNTS) and (close := get_close_matches(key.upper(), (*_FLAGS, *COUNTS), 1, 0.85)):
+            yield SPELLING.at(place, found=f"parameter {key}", expected=close[0], remedy=f"did you mean {close[0]}?")

@@ -1,7 +1,7 @@
-"""Walks through a config.pbtxt, filling a message and noting where each field stands.
+"""Parse a config.pbtxt into a message and record the position of each field.
 
-It never stops at a field that does not exist or a value that does not fit: it notes a finding and goes on, so that
-one run shows all of them. Only broken syntax ends it, because nothing after that has a meaning.
+An unknown field or a wrong value does not stop the parser: it records a finding and goes on, so that one run shows them
+all. Only a syntax error ends it, because nothing after that has a meaning.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,16 +15,16 @@ from google.protobuf.message_factory import GetMessageClass
 from tools.check.finding import Finding, Fix, Place, Rule
 from tools.check.syntax import NEW_FIELD, ONE_OF, REPEATED, UNKNOWN_FIELD, WRONG_TYPE
 from tools.check.tokens import TextSyntaxError, Token, tokens, unquote
-from tools.check.values import FLOATS, BadValue, boolean, enum_value, floating, integer, suggestion, surely
+from tools.check.values import FLOATS, BadValue, boolean, enum_value, floating, integer, replacement, suggestion
 
-# In the protocol's newest description, not in that of 2.51.
-TOO_NEW = {("ModelConfig", "model_metrics"), ("ModelEnsembling", "max_inflight_requests")}
-CLOSING = {"{": "}", "<": ">", "[": "]"}
+# Fields that tritonclient's protocol has and Triton 2.51 does not.
+_TOO_NEW = {("ModelConfig", "model_metrics"), ("ModelEnsembling", "max_inflight_requests")}
+_CLOSING = {"{": "}", "<": ">", "[": "]"}
 
 
 @dataclass
 class Node:
-    """Where a message or a value stands, and the fields in it: each a list, for it may be repeated."""
+    """The position of a message or value, and its fields: each a list, because it may be repeated."""
 
     line: int = 0
     column: int = 0
@@ -32,44 +32,44 @@ class Node:
 
 
 class Reader:
-    """Walks through the tokens of one file, filling a message and its nodes."""
+    """A recursive-descent parser of one file, which fills a message and its nodes."""
 
     def __init__(self, file: Path):
         self.file = file
         self.findings: list[Finding] = []
-        self.left: Iterator[Token] = iter(())
+        self.remaining: Iterator[Token] = iter(())
         self.token = Token("end", "", 1, 1)
 
     def begin(self, text: str) -> None:
-        """Start at a text's first token."""
-        self.left = tokens(text)
+        """Start at the first token of a text."""
+        self.remaining = tokens(text)
         self.next()
 
     def next(self) -> Token:
-        """Take the current token."""
-        taken, self.token = self.token, next(self.left, self.token)
+        """Consume the current token and return it."""
+        taken, self.token = self.token, next(self.remaining, self.token)
         return taken
 
     def take(self, *symbols: str) -> str:
-        """Take the current token if it is one of these symbols; empty if it is none."""
+        """Consume the current token if it is one of these symbols; return an empty string if it is not."""
         return self.next().text if self.token.kind == "symbol" and self.token.text in symbols else ""
 
     def need(self, *symbols: str) -> str:
-        """Take one of these symbols, which must come now."""
+        """Consume one of these symbols, or raise TextSyntaxError."""
         return self.take(*symbols) or self.fail(" or ".join(f"'{symbol}'" for symbol in symbols))
 
     def fail(self, expected: str) -> Any:
-        """The current token cannot be here."""
+        """Raise TextSyntaxError at the current token."""
         raise TextSyntaxError(self.token.line, self.token.column, str(self.token), expected)
 
     def note(self, token: Token, rule: Rule, found: str, expected: str, remedy: str, better: str = "") -> None:
-        """Note a finding at a token, which something better may replace."""
+        """Record a finding at a token, which `better` may replace."""
         place = Place(self.file, token.line, token.column)
         fix = Fix(place, token.text, better) if better else None
         self.findings.append(rule.at(place, found=found, expected=expected, remedy=remedy, fix=fix))
 
     def message(self, message: Any, node: Node, closing: str) -> None:
-        """Read fields up to the closing symbol, or up to the end."""
+        """Parse fields up to the closing symbol, or to the end of the file."""
         while not (self.take(closing) if closing else self.token.kind == "end"):
             if self.token.kind != "word":
                 self.fail(f"a field name or '{closing}'" if closing else "a field name")
@@ -77,10 +77,10 @@ class Reader:
             self.take(",", ";")
 
     def field(self, message: Any, node: Node) -> None:
-        """Read one field with its value or values."""
+        """Parse one field with its value or values."""
         name = self.next()
         descriptor = message.DESCRIPTOR.fields_by_name.get(name.text)
-        if descriptor is None or (message.DESCRIPTOR.name, name.text) in TOO_NEW:
+        if descriptor is None or (message.DESCRIPTOR.name, name.text) in _TOO_NEW:
             self.unknown(name, message.DESCRIPTOR, descriptor)
             return self.skip()
         self.once(name, descriptor, message)
@@ -102,7 +102,7 @@ class Reader:
         descriptor: FieldDescriptor,
         read: Callable[[Any, Node, Token, FieldDescriptor], None],
     ) -> None:
-        """Read a list up to its closing bracket."""
+        """Parse a list up to its closing bracket."""
         node.fields.setdefault(name.text, [])
         if self.take("]"):
             return
@@ -112,7 +112,7 @@ class Reader:
                 return
 
     def submessage(self, message: Any, node: Node, name: Token, descriptor: FieldDescriptor) -> None:
-        """Read a message within braces."""
+        """Parse a field that is a message."""
         value = getattr(message, descriptor.name)
         if descriptor.is_repeated:
             value = value.add()
@@ -121,7 +121,7 @@ class Reader:
         self.braces(value, self.child(node, name, descriptor))
 
     def entry(self, message: Any, node: Node, name: Token, descriptor: FieldDescriptor) -> None:
-        """Read an entry of a map: a message with a key and a value; a key that comes again replaces the first."""
+        """Parse a map entry: a message with a key and a value; a repeated key replaces the earlier entry."""
         assert descriptor.message_type
         entry: Any = GetMessageClass(descriptor.message_type)()
         child = self.child(node, name, descriptor)
@@ -134,17 +134,17 @@ class Reader:
         node.fields[f"{descriptor.name}[{entry.key}]"] = [child]
 
     def braces(self, message: Any, node: Node) -> None:
-        """Read a message with the braces around it."""
-        self.message(message, node, CLOSING[self.need("{", "<")])
+        """Parse a message within braces."""
+        self.message(message, node, _CLOSING[self.need("{", "<")])
 
     def child(self, node: Node, name: Token, descriptor: FieldDescriptor) -> Node:
-        """A node for a field that begins at a token."""
+        """Add a node for a field that begins at a token."""
         child = Node(name.line, name.column)
         node.fields.setdefault(descriptor.name, []).append(child)
         return child
 
     def scalar(self, message: Any, node: Node, name: Token, descriptor: FieldDescriptor) -> None:
-        """Read a number, a text, a boolean or a value of an enumeration."""
+        """Parse a number, string, boolean or enum value."""
         first = self.token
         self.child(node, first if descriptor.is_repeated else name, descriptor)
         try:
@@ -158,7 +158,7 @@ class Reader:
         return None
 
     def value(self, descriptor: FieldDescriptor) -> Any:
-        """Read one value and make it the field's type."""
+        """Parse one value as the field's type."""
         if descriptor.cpp_type == FieldDescriptor.CPPTYPE_STRING:
             return self.string(descriptor)
         minus, token = self.take("-"), self.literal()
@@ -171,73 +171,73 @@ class Reader:
         return integer(descriptor, minus, token)
 
     def literal(self) -> Token:
-        """Take a word, a number or a text."""
+        """Consume a word, number or string."""
         if self.token.kind in ("symbol", "end"):
             self.fail("a value")
         return self.next()
 
     def string(self, descriptor: FieldDescriptor) -> str:
-        """Read a text, which may be written in several pieces."""
+        """Parse a string, which may consist of several literals."""
         token = self.token
         if token.kind != "text":
             self.take("-")
             self.literal()
-            raise BadValue(WRONG_TYPE, f"{descriptor.name}: {token.text}", "a text in quotes", f'write "{token.text}"')
+            raise BadValue(WRONG_TYPE, f"{descriptor.name}: {token.text}", "a quoted string", f'write "{token.text}"')
         pieces = []
         while self.token.kind == "text":
             pieces.append(unquote(self.next()))
         return "".join(pieces)
 
     def once(self, name: Token, descriptor: FieldDescriptor, message: Any) -> None:
-        """A field that may be set once, or excludes others, is not set yet."""
+        """Record a finding if a singular field is set already, or one that excludes it."""
         if descriptor.is_repeated:
             return
         group = descriptor.containing_oneof
         other = message.WhichOneof(group.name) if group else None
         if other and other != descriptor.name:
             remedy = f"remove {other} or {descriptor.name}"
-            self.note(name, ONE_OF, f"{descriptor.name} beside {other}", "one of them", remedy)
+            self.note(name, ONE_OF, f"{descriptor.name} together with {other}", "one of them", remedy)
             message.ClearField(other)
-        elif other or is_set(message, descriptor):
-            self.note(name, REPEATED, f"{descriptor.name} again", "it once", "remove one of the two")
+        elif other or _is_set(message, descriptor):
+            self.note(name, REPEATED, f"{descriptor.name} again", "it once", "remove one of them")
 
     def unknown(self, name: Token, message: Descriptor, descriptor: FieldDescriptor | None) -> None:
-        """Note a field that does not exist, or not yet."""
+        """Record a finding about a field that does not exist, or not in this release."""
         if descriptor is not None:
-            found, expected = f"field '{name.text}'", "a field that Triton 2.51 has"
-            return self.note(name, NEW_FIELD, found, expected, "remove it, or serve with a newer release")
+            found, expected = f"field '{name.text}'", "a field of Triton 2.51"
+            return self.note(name, NEW_FIELD, found, expected, "remove it, or use a newer release")
         known = [other.name for other in message.fields]
         where = "a config" if message.name == "ModelConfig" else message.name
         found = f"field '{name.text}'"
-        expected, better = f"a field of {where}", surely(name.text, known)
+        expected, better = f"a field of {where}", replacement(name.text, known)
         return self.note(name, UNKNOWN_FIELD, found, expected, suggestion(name.text, known), better)
 
     def skip(self) -> None:
-        """Pass over the value of a field that does not exist."""
+        """Skip the value of an unknown field."""
         colon = self.take(":")
         opening = self.take("{", "<", "[")
         if opening:
-            return self.skip_to(CLOSING[opening])
+            return self.skip_to(_CLOSING[opening])
         if not colon:
             self.fail("':' or '{'")
         self.take("-")
-        text = self.literal().kind == "text"
-        while text and self.token.kind == "text":
+        is_text = self.literal().kind == "text"
+        while is_text and self.token.kind == "text":
             self.next()
         return None
 
     def skip_to(self, closing: str) -> None:
-        """Pass over everything up to the symbol that closes what was opened."""
+        """Skip everything up to the closing symbol."""
         while not self.take(closing):
             if self.token.kind == "end":
                 self.fail(f"'{closing}'")
             token = self.next()
-            if token.kind == "symbol" and token.text in CLOSING:
-                self.skip_to(CLOSING[token.text])
+            if token.kind == "symbol" and token.text in _CLOSING:
+                self.skip_to(_CLOSING[token.text])
 
 
-def is_set(message: Any, descriptor: FieldDescriptor) -> bool:
-    """Whether a field was set before; one that was set to its default counts as not set."""
+def _is_set(message: Any, descriptor: FieldDescriptor) -> bool:
+    """Whether a field is set, where a scalar that was set to its default counts as unset, as protobuf does."""
     if descriptor.message_type:
         return bool(message.HasField(descriptor.name))
     return bool(getattr(message, descriptor.name) != descriptor.default_value)

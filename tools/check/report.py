@@ -10,19 +10,19 @@ from typing import Any
 
 from tools.check.finding import Finding, Rule, Severity
 
-Document = dict[str, Any]
-SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
-SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
-LEVELS: Mapping[Severity, str] = {"error": "error", "warning": "warning", "info": "note"}
+_Document = dict[str, Any]
+_SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
+_SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
+_LEVELS: Mapping[Severity, str] = {"error": "error", "warning": "warning", "info": "note"}
 
 
 def shown(path: Path, base: Path) -> str:
-    """A path as short as it is clear: relative to a folder that it is in."""
+    """A path relative to a folder if it lies in it, else absolute."""
     return str(path.relative_to(base)) if path.is_relative_to(base) else str(path)
 
 
 def as_text(findings: Iterable[Finding], base: Path) -> list[str]:
-    """A few lines for each finding; the first is the one that editors and terminals make a link of."""
+    """Three lines per finding; the first begins with file:line:column, which editors and terminals turn into a link."""
     lines = []
     for finding in findings:
         place = finding.place
@@ -32,14 +32,14 @@ def as_text(findings: Iterable[Finding], base: Path) -> list[str]:
     return lines
 
 
-def summary(findings: Sequence[Finding], models: int, seconds: float) -> Document:
-    """How many findings of each severity in how many models."""
+def summary(findings: Sequence[Finding], models: int, seconds: float) -> _Document:
+    """Count the findings of each severity."""
     counts = Counter(finding.severity for finding in findings)
-    return {"models": models, **{severity: counts[severity] for severity in SEVERITIES}, "seconds": round(seconds, 3)}
+    return {"models": models, **{severity: counts[severity] for severity in _SEVERITIES}, "seconds": round(seconds, 3)}
 
 
-def as_json(findings: Iterable[Finding], base: Path) -> list[Document]:
-    """Each finding with all its fields."""
+def as_json(findings: Iterable[Finding], base: Path) -> list[_Document]:
+    """Findings as JSON objects."""
     return [
         {
             "rule": finding.rule,
@@ -56,38 +56,36 @@ def as_json(findings: Iterable[Finding], base: Path) -> list[Document]:
     ]
 
 
-def as_sarif(findings: Iterable[Finding], rules: Mapping[str, Rule], base: Path) -> Document:
-    """One run of one tool, with its rules and results."""
+def as_sarif(findings: Iterable[Finding], rules: Mapping[str, Rule], base: Path) -> _Document:
+    """A SARIF log of one run, with all rules and the findings as results."""
     index = {name: number for number, name in enumerate(rules)}
     driver = {
         "name": "tools.check",
         "informationUri": "https://docs.nvidia.com/deeplearning/triton-inference-server/",
-        "rules": [sarif_rule(rule) for rule in rules.values()],
+        "rules": [_sarif_rule(rule) for rule in rules.values()],
     }
-    results = [sarif_result(finding, index[finding.rule], base) for finding in findings]
+    results = [_sarif_result(finding, index[finding.rule], base) for finding in findings]
     run = {"tool": {"driver": driver}, "columnKind": "utf16CodeUnits", "results": results}
-    return {"$schema": SARIF_SCHEMA, "version": "2.1.0", "runs": [run]}
+    return {"$schema": _SARIF_SCHEMA, "version": "2.1.0", "runs": [run]}
 
 
-def sarif_rule(rule: Rule) -> Document:
-    """A rule as SARIF describes it."""
+def _sarif_rule(rule: Rule) -> _Document:
     return {
         "id": rule.id,
         "shortDescription": {"text": rule.summary},
-        "defaultConfiguration": {"level": LEVELS[rule.severity]},
+        "defaultConfiguration": {"level": _LEVELS[rule.severity]},
     }
 
 
-def sarif_result(finding: Finding, rule: int, base: Path) -> Document:
-    """A finding as SARIF describes it; one about a whole file has no region."""
+def _sarif_result(finding: Finding, rule: int, base: Path) -> _Document:
     place = finding.place
-    location: Document = {"artifactLocation": {"uri": Path(shown(place.file, base)).as_posix()}}
+    location: _Document = {"artifactLocation": {"uri": Path(shown(place.file, base)).as_posix()}}
     if place.line:
         location["region"] = {"startLine": place.line, "startColumn": place.column}
     return {
         "ruleId": finding.rule,
         "ruleIndex": rule,
-        "level": LEVELS[finding.severity],
+        "level": _LEVELS[finding.severity],
         "message": {"text": finding.message},
         "locations": [{"physicalLocation": location}],
     }

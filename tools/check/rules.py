@@ -1,7 +1,8 @@
-"""All rules in one table, and the order in which a repository is checked against them."""
+"""The table of all rules, and the order in which a repository is checked against them."""
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 from tools.check import (
@@ -32,7 +33,7 @@ from tools.check.finding import Finding, Rule
 from tools.check.served import Model, Served
 from tools.cpu_config import DERIVED
 
-# By subject, in the order of the page about them.
+# By subject, in the order of docs/check-rules.md.
 SUBJECTS = {
     "Files and folders": (*served.RULES, *layout.RULES),
     "Syntax": syntax.RULES,
@@ -52,10 +53,10 @@ SUBJECTS = {
     "Suppressions": suppressions.RULES,
 }
 RULES: dict[str, Rule] = {rule.id: rule for rules in SUBJECTS.values() for rule in rules}
-# What a version brings with it when it is published.
-TO_BE_MADE = (layout.NO_VERSION.id, instances.NO_GPU.id, instances.NO_GPU_CONFIG.id)
-# Each of these looks at one model by itself.
-CHECKS = (
+# Publishing a version fixes these.
+_TO_BE_MADE = (layout.NO_VERSION.id, instances.NO_GPU.id, instances.NO_GPU_CONFIG.id)
+# Each of these checks one model on its own.
+_CHECKS = (
     *(layout.check, names.check, tensors.check, batch_tensors.check, batching.check, sequences.check),
     *(instances.check, warmup.check, features.check, ensembles.check),
 )
@@ -63,14 +64,14 @@ CHECKS = (
 
 @dataclass(frozen=True)
 class Scope:
-    """What is known about the server, and what is to be said.
+    """What is known about the server, and what to report.
 
     Attributes:
         hardware: "cpu" adds what a server without a GPU refuses.
-        installed: the backends that it has; None if that is not known.
-        unbuilt: models that somebody will make when they are needed: it is no finding that their versions are missing,
-            nor the configs for a CPU that are written with them.
-        core_only: leave out what backends refuse and what nobody does.
+        installed: the backends that it has; None if unknown.
+        unbuilt: models that are built only on request; their missing versions, and the CPU configs that are written
+            with a version, are not reported.
+        core_only: report only what Triton's core refuses.
     """
 
     hardware: str = "auto"
@@ -79,81 +80,79 @@ class Scope:
     core_only: bool = False
 
 
-ANY_SERVER = Scope()
+_ANY_SERVER = Scope()
 
 
-def check(repository: Path, scope: Scope = ANY_SERVER) -> list[Finding]:
-    """All findings about a repository: under its own configs, and under each name that some variant has."""
-    found: dict[Finding, None] = {}
+def check(repository: Path, scope: Scope = _ANY_SERVER) -> list[Finding]:
+    """All findings about a repository, under config.pbtxt and under each name of a variant, sorted by place."""
+    findings: dict[Finding, None] = {}
     for name in ("", *served.config_names(repository)):
-        found |= dict.fromkeys(check_served(served.load(repository, name), scope))
-    return sorted(found, key=lambda finding: (finding.place, finding.rule))
+        findings |= dict.fromkeys(check_served(served.load(repository, name), scope))
+    return sorted(findings, key=lambda finding: (finding.place, finding.rule))
 
 
 def check_served(repository: Served, scope: Scope) -> Iterator[Finding]:
-    """All findings under one config name, without those that a comment suppresses."""
-    findings = {name: check_model(model, scope) for name, model in repository.models.items()}
-    broken = {name for name, found in findings.items() if has_error(found)}
+    """Yield all findings under one config name, except those that a comment suppresses."""
+    findings = {name: _check_model(model, scope) for name, model in repository.models.items()}
+    broken = {name for name, of_model in findings.items() if _has_error(of_model)}
     broken |= {path.name for path in repository.path.iterdir() if path.is_dir()} - set(repository.models)
-    for name in in_order_of_steps(repository):
-        found = [replace(each, model=name) for each in steps.check(repository.models[name], repository, broken)]
-        findings[name] += found
-        if has_error(found):
+    for name in _ensembles_bottom_up(repository):
+        in_steps = list(steps.check(repository.models[name], repository, broken))
+        findings[name] += [replace(finding, model=name) for finding in in_steps]
+        if _has_error(findings[name]):
             broken.add(name)
-    everything = [*repository.findings, *(each for model in findings.values() for each in model)]
-    yield from kept(repository, [*everything, *conflicts.check(repository.models.values())])
+    conflicting = conflicts.check(repository.models.values())
+    yield from _unsuppressed(repository, [*repository.findings, *chain(*findings.values()), *conflicting])
 
 
-def has_error(findings: Iterable[Finding]) -> bool:
-    """Whether one of the findings is an error."""
+def _has_error(findings: Iterable[Finding]) -> bool:
     return any(finding.severity == "error" for finding in findings)
 
 
-def kept(repository: Served, findings: Iterable[Finding]) -> Iterator[Finding]:
-    """The findings that are to be shown, each with its model, and those about the comments that suppress others."""
+def _unsuppressed(repository: Served, findings: Iterable[Finding]) -> Iterator[Finding]:
+    """The findings to report, each with its model, and those about the comments that suppress others."""
     texts = {model.source.file: model.source.text for model in repository.models.values()}
     owners = {model.source.file: model.name for model in repository.models.values()}
-    # A derived config repeats what its original says, without the comments, and is written again when it is served.
+    # A derived config repeats its original without the comments, and is rewritten when it is served.
     derived = {file for file, text in texts.items() if text.startswith(DERIVED)}
-    wanted = [each for each in findings if each.place.file not in derived]
-    for finding in (*suppressions.kept(wanted, texts), *suppressions.check(texts, RULES)):
+    original = [finding for finding in findings if finding.place.file not in derived]
+    for finding in (*suppressions.unsuppressed(original, texts), *suppressions.check(texts, RULES)):
         yield replace(finding, model=finding.model or owners[finding.place.file])
 
 
-def check_model(model: Model, scope: Scope) -> list[Finding]:
-    """All findings about one model by itself."""
-    found = [finding for check in CHECKS for finding in check(model)]
+def _check_model(model: Model, scope: Scope) -> list[Finding]:
+    findings = [finding for check in _CHECKS for finding in check(model)]
     if scope.hardware == "cpu":
-        found += instances.check_without_gpu(model)
+        findings += instances.check_without_gpu(model)
     if scope.installed is not None:
-        found += names.check_installed(model, scope.installed)
+        findings += names.check_installed(model, scope.installed)
     if scope.core_only:
-        found = [finding for finding in found if RULES[finding.rule].refused_by == "core"]
+        findings = [finding for finding in findings if RULES[finding.rule].refused_by == "core"]
     for check in () if scope.core_only else (pytorch.check, torchscript.check, habits.check):
-        found += () if has_error(found) else check(model)
-    passed_over = TO_BE_MADE if model.name in scope.unbuilt else ()
-    return [replace(finding, model=model.name) for finding in found if finding.rule not in passed_over]
+        findings += () if _has_error(findings) else check(model)
+    ignored = _TO_BE_MADE if model.name in scope.unbuilt else ()
+    return [replace(finding, model=model.name) for finding in findings if finding.rule not in ignored]
 
 
 def check_traffic(repository: Path, url: str) -> Iterator[Finding]:
-    """What the counters of a running server show.
+    """Yield what the counters of a running server show.
 
     Raises:
         ClientError: the server at the URL does not answer.
     """
-    there = served.load(repository)
-    yield from kept(there, traffic.check(there.models.values(), url))
+    loaded = served.load(repository)
+    yield from _unsuppressed(loaded, traffic.check(loaded.models.values(), url))
 
 
-def check_deep(repository: Path, wrong: Collection[str]) -> Iterator[Finding]:
-    """What only calling the models shows, of those that have no error already."""
+def check_deep(repository: Path, broken: Collection[str]) -> Iterator[Finding]:
+    """Yield what only calling the models shows; broken ones are left out."""
     for model in served.load(repository).models.values():
-        if model.name not in wrong:
+        if model.name not in broken:
             yield from (replace(finding, model=model.name) for finding in deep.check(model))
 
 
-def in_order_of_steps(repository: Served) -> list[str]:
-    """Ensembles, each behind the ensembles that it contains."""
+def _ensembles_bottom_up(repository: Served) -> list[str]:
+    """All ensembles, each after those that it contains."""
     order: list[str] = []
 
     def visit(name: str, above: tuple[str, ...]) -> None:

@@ -1,29 +1,30 @@
-"""`--public-key`: each version that a server would load is what the holder of the private key signed."""
+"""`--public-key`: every version that a server would load is what the owner of the private key signed."""
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 from tools.check.finding import Finding, Place, Rule
 from tools.repository import RepositoryError, model_names
 
 UNSIGNED = Rule("signature-missing", "A version is not signed (--public-key)", level="error")
-INVALID = Rule("signature-invalid", "A signature is damaged, or of another key (--public-key)", level="error")
+INVALID = Rule("signature-invalid", "A signature is damaged, or made with another key (--public-key)", level="error")
 ALTERED = Rule(
     "signature-altered",
     "A file was changed, added or removed since its version was signed (--public-key)",
     level="error",
 )
 CACHED = Rule(
-    "signature-cache", "Python's cache lies beside signed sources, and is read in place of them (--public-key)"
+    "signature-cache", "A Python cache beside signed sources, which Python runs in place of them (--public-key)"
 )
 RULES = (UNSIGNED, INVALID, ALTERED, CACHED)
-BY_FLAW = {"missing": UNSIGNED, "invalid": INVALID, "altered": ALTERED, "cached": CACHED}
-EXPECTED = "what the holder of the private key signed"
+_BY_FLAW = {"missing": UNSIGNED, "invalid": INVALID, "altered": ALTERED, "cached": CACHED}
+_EXPECTED = "what the owner of the private key signed"
 
 
 def check(repository: Path, public_key: Path) -> Iterator[Finding]:
-    """All findings about signatures; no comment suppresses one.
+    """Yield all findings about signatures; comments cannot suppress them.
 
     Raises:
         SignatureError: the key cannot be used.
@@ -36,8 +37,8 @@ def check(repository: Path, public_key: Path) -> Iterator[Finding]:
         try:
             served = served_versions(model, repository)
         except RepositoryError:
-            continue  # That its config cannot be read is said anyway.
-        for each in (one for version in served for one in breaches(model, version, public_key, repository)):
-            found = f"{each.file.name} {each.found}"
-            finding = BY_FLAW[each.flaw].at(Place(each.file), found=found, expected=EXPECTED, remedy=each.remedy)
+            continue  # The rules about configs report it.
+        for breach in chain(*(breaches(model, version, public_key, repository) for version in served)):
+            found, rule = f"{breach.file.name} {breach.found}", _BY_FLAW[breach.flaw]
+            finding = rule.at(Place(breach.file), found=found, expected=_EXPECTED, remedy=breach.remedy)
             yield replace(finding, model=model)

@@ -1,4 +1,4 @@
-"""A config.pbtxt that was read as Triton 2.51 reads it, with the place of each field."""
+"""A config.pbtxt parsed as Triton 2.51 parses it, with the position of each field."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from tools.check.tokens import TextSyntaxError
 
 @dataclass(frozen=True)
 class Source:
-    """A config that was read: the message, where its fields stand, and what could not be read."""
+    """A parsed config: the message, the positions of its fields, and what could not be parsed."""
 
     file: Path
     text: str
@@ -23,23 +23,23 @@ class Source:
     findings: tuple[Finding, ...]
 
     def place(self, *path: str | int) -> Place:
-        """Where a field stands: names, and numbers for the how-manieth of a repeated one.
+        """The position of a field, given by names, each with an index if the field is repeated.
 
-        A field that is not there is placed where the nearest message around it begins.
+        An absent field gets the position of the nearest message around it.
         """
         node, steps = self.root, list(path)
         while steps:
             name = str(steps.pop(0))
             number = steps.pop(0) if steps and isinstance(steps[0], int) else 0
-            found = node.fields.get(name, [])
-            if not isinstance(number, int) or number >= len(found):
+            nodes = node.fields.get(name, [])
+            if not isinstance(number, int) or number >= len(nodes):
                 break
-            node = found[number]
+            node = nodes[number]
         return Place(self.file, max(node.line, 1), max(node.column, 1))
 
 
 def read(file: Path, text: str) -> Source:
-    """Read a config, with a finding for each thing that Triton would not read."""
+    """Parse a config, with a finding for each thing that Triton cannot parse."""
     reader = Reader(file)
     root = Node(1, 1)
     config = ModelConfig()
@@ -48,6 +48,6 @@ def read(file: Path, text: str) -> Source:
         reader.message(config, root, "")
     except TextSyntaxError as error:
         place = Place(file, error.line, error.column)
-        remedy = "correct it: what comes after cannot be read"
+        remedy = "correct it; the rest of the file cannot be read"
         reader.findings.append(SYNTAX.at(place, found=error.found, expected=error.expected, remedy=remedy))
     return Source(file, text, config, root, tuple(reader.findings))

@@ -1,50 +1,49 @@
-"""The values of a config.pbtxt: tokens made numbers, booleans and enumerations, as protobuf's C++ reader makes them."""
+"""The values of a config.pbtxt: numbers, booleans and enums parsed as protobuf's C++ parser does."""
 
 from difflib import SequenceMatcher, get_close_matches
 
-from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
+from google.protobuf.descriptor import FieldDescriptor
 
 from tools.check.finding import Rule
 from tools.check.syntax import UNKNOWN_VALUE, WRONG_TYPE
 from tools.check.tokens import Token
 
-INTEGERS = {
+_INTEGERS = {
     FieldDescriptor.CPPTYPE_INT32: (-(2**31), 2**31 - 1),
     FieldDescriptor.CPPTYPE_INT64: (-(2**63), 2**63 - 1),
     FieldDescriptor.CPPTYPE_UINT32: (0, 2**32 - 1),
     FieldDescriptor.CPPTYPE_UINT64: (0, 2**64 - 1),
 }
 FLOATS = (FieldDescriptor.CPPTYPE_FLOAT, FieldDescriptor.CPPTYPE_DOUBLE)
-BOOLEANS = {"true": True, "True": True, "t": True, "false": False, "False": False, "f": False}
+_BOOLEANS = {"true": True, "True": True, "t": True, "false": False, "False": False, "f": False}
 
 
 class BadValue(ValueError):
-    """A value that a field cannot take; `better` is what was meant, where that is clear."""
+    """A value that a field cannot take; `better` replaces it, if it is clear what was meant."""
 
     def __init__(self, rule: Rule, found: str, expected: str, remedy: str, better: str = ""):
         super().__init__(found)
         self.rule, self.found, self.expected, self.remedy, self.better = rule, found, expected, remedy, better
 
 
-def wrong(descriptor: FieldDescriptor, found: str, expected: str, remedy: str = "") -> BadValue:
-    """A value of the wrong type."""
-    return BadValue(WRONG_TYPE, f"{descriptor.name}: {found}", expected, remedy or f"give {expected}")
+def _wrong(descriptor: FieldDescriptor, found: str, expected: str, remedy: str = "") -> BadValue:
+    return BadValue(WRONG_TYPE, f"{descriptor.name}: {found}", expected, remedy or f"write {expected}")
 
 
 def integer(descriptor: FieldDescriptor, minus: str, token: Token) -> int:
-    """A whole number within its field's bounds; 010 is octal, 0x10 hexadecimal."""
-    low, high = INTEGERS[descriptor.cpp_type]
-    bounds = f"a whole number of {low} to {high}"
+    """Parse an integer within its field's bounds; 010 is octal, 0x10 hexadecimal."""
+    low, high = _INTEGERS[descriptor.cpp_type]
+    bounds = f"an integer from {low} to {high}"
     if token.kind != "int" or (minus and low == 0):
-        raise wrong(descriptor, minus + token.text, bounds)
-    value = number(token)
+        raise _wrong(descriptor, minus + token.text, bounds)
+    value = _number(token)
     if value is None or not low <= (-value if minus else value) <= high:
-        raise wrong(descriptor, minus + token.text, bounds)
+        raise _wrong(descriptor, minus + token.text, bounds)
     return -value if minus else value
 
 
-def number(token: Token) -> int | None:
-    """What an integer token stands for; None for an octal number with the digits 8 or 9."""
+def _number(token: Token) -> int | None:
+    """The value of an integer token; None for an octal number with a digit 8 or 9."""
     text = token.text
     if text[:2] in ("0x", "0X"):
         return int(text, 16)
@@ -54,58 +53,54 @@ def number(token: Token) -> int | None:
 
 
 def floating(descriptor: FieldDescriptor, minus: str, token: Token) -> float:
-    """A decimal number, or inf or nan."""
+    """Parse a decimal number, inf or nan."""
     words = {"inf": float("inf"), "infinity": float("inf"), "nan": float("nan")}
     sign = -1.0 if minus else 1.0
     if token.kind == "word" and token.text.lower() in words:
         return sign * words[token.text.lower()]
-    decimal = token.kind == "float" or (token.kind == "int" and (token.text == "0" or token.text[0] != "0"))
-    if not decimal:
-        raise wrong(descriptor, minus + token.text, "a decimal number")
+    is_decimal = token.kind == "float" or (token.kind == "int" and (token.text == "0" or token.text[0] != "0"))
+    if not is_decimal:
+        raise _wrong(descriptor, minus + token.text, "a decimal number")
     return sign * float(token.text.rstrip("fF"))
 
 
 def boolean(descriptor: FieldDescriptor, minus: str, token: Token) -> bool:
-    """True or false in the spellings that protobuf takes."""
-    if not minus and token.kind == "word" and token.text in BOOLEANS:
-        return BOOLEANS[token.text]
-    if not minus and token.kind == "int" and number(token) in (0, 1):
-        return bool(number(token))
-    raise wrong(descriptor, minus + token.text, "true or false")
+    """Parse true or false in any of protobuf's spellings."""
+    if not minus and token.kind == "word" and token.text in _BOOLEANS:
+        return _BOOLEANS[token.text]
+    if not minus and token.kind == "int" and _number(token) in (0, 1):
+        return bool(_number(token))
+    raise _wrong(descriptor, minus + token.text, "true or false")
 
 
 def enum_value(descriptor: FieldDescriptor, minus: str, token: Token) -> int:
-    """A value of an enumeration, by name or by number; a number without a name is taken too."""
+    """Parse an enum value by name or number; protobuf accepts a number without a name."""
     enum = descriptor.enum_type
     assert enum
-    if token.kind == "int" and (value := number(token)) is not None and value < 2**31:
+    if token.kind == "int" and (value := _number(token)) is not None and value < 2**31:
         return -value if minus else value
     if minus or token.kind != "word" or token.text not in enum.values_by_name:
         names = list(enum.values_by_name)
-        found, better = f"{descriptor.name}: {minus}{token.text}", "" if minus else surely(token.text, names)
-        raise BadValue(UNKNOWN_VALUE, found, spelled(enum), suggestion(token.text, names), better)
+        found, better = f"{descriptor.name}: {minus}{token.text}", "" if minus else replacement(token.text, names)
+        raise BadValue(
+            UNKNOWN_VALUE, found, f"one of {', '.join(enum.values_by_name)}", suggestion(token.text, names), better
+        )
     return int(enum.values_by_name[token.text].number)
 
 
-def spelled(enum: EnumDescriptor) -> str:
-    """The values of an enumeration for a message."""
-    return "one of " + ", ".join(enum.values_by_name)
-
-
-def meant(word: str, known: list[str]) -> str:
-    """The name that was probably meant; empty when none is near."""
+def _closest(word: str, known: list[str]) -> str:
     upper = {name.upper(): name for name in known}
     close = get_close_matches(word.upper(), list(upper), 1, 0.6) or get_close_matches(word.upper(), list(upper), 1, 0.4)
     return upper[close[0]] if close else ""
 
 
-def surely(word: str, known: list[str]) -> str:
-    """The name that was meant beyond doubt, so that it may be written in its place: FP32 for TYPE_FP32, or one slip."""
-    name = meant(word, known)
-    same = SequenceMatcher(None, word.upper(), name.upper()).ratio() >= 0.8
-    return name if same or name.endswith(f"_{word.upper()}") else ""
+def replacement(word: str, known: list[str]) -> str:
+    """The name that was certainly meant, such as TYPE_FP32 for FP32 or for a typo; empty if it is not certain."""
+    name = _closest(word, known)
+    is_typo = SequenceMatcher(None, word.upper(), name.upper()).ratio() >= 0.8
+    return name if is_typo or name.endswith(f"_{word.upper()}") else ""
 
 
 def suggestion(word: str, known: list[str]) -> str:
-    """What was probably meant, or all that there is."""
-    return f"did you mean {name}?" if (name := meant(word, known)) else f"there are {', '.join(known)}"
+    """A question about what was meant, or the list of what exists."""
+    return f"did you mean {name}?" if (name := _closest(word, known)) else f"use one of {', '.join(known)}"

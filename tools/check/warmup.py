@@ -1,4 +1,4 @@
-"""model_warmup: the requests that Triton sends to a model itself before it reports ready."""
+"""model_warmup: the requests that Triton sends to a model before it reports it ready."""
 
 from collections.abc import Iterator, Sequence
 from math import prod
@@ -10,95 +10,42 @@ from tools.check.finding import Finding, Rule
 from tools.check.served import Model
 from tools.check.tensors import type_name
 
-BASE = 'name: "model"\nbackend: "pytorch"\nmax_batch_size: 8\n'
-BASE += 'input { name: "INPUT__0" data_type: TYPE_FP32 dims: [ 4 ] }\n'
-SAMPLE = BASE + 'model_warmup { name: "one" batch_size: 1 inputs { key: "INPUT__0" value { '
-
-OPEN_DIMS = Rule(
-    "warmup-dims-open",
-    "A warm-up input leaves a dimension open, or has a negative one",
-    "core",
-    SAMPLE + "data_type: TYPE_FP32 dims: [ -1 ] zero_data: true } } }",
-)
-NO_DATA = Rule(
-    "warmup-data",
-    "A warm-up input says nothing about its data",
-    "core",
-    SAMPLE + "data_type: TYPE_FP32 dims: [ 4 ] } } }",
-)
-NO_FILE = Rule(
-    "warmup-file",
-    "A warm-up input's file does not exist or is too short",
-    "core",
-    SAMPLE + 'data_type: TYPE_FP32 dims: [ 4 ] input_data_file: "one.raw" } } }',
-)
-COUNT = Rule(
-    "warmup-inputs",
-    "A warm-up request lacks inputs, or has more than the model",
-    "core",
-    BASE + 'model_warmup { name: "one" batch_size: 1 }',
-)
-TYPE = Rule(
-    "warmup-type",
-    "A warm-up input's data type is not the model's",
-    "core",
-    SAMPLE + "data_type: TYPE_FP16 dims: [ 4 ] zero_data: true } } }",
-)
-SHAPE = Rule(
-    "warmup-shape",
-    "A warm-up input's dims are not the model's; the batch dimension is not among them",
-    "core",
-    SAMPLE + "data_type: TYPE_FP32 dims: [ 1, 4 ] zero_data: true } } }",
-)
-STRAY = Rule(
-    "warmup-stray-input",
-    "A warm-up request has an input that is neither the model's nor a control tensor",
-    example=BASE
-    + 'model_warmup { name: "one" batch_size: 1\n'
-    + '  inputs { key: "INPUT__0" value { data_type: TYPE_FP32 dims: [ 4 ] zero_data: true } }\n'
-    + '  inputs { key: "INPUT__1" value { data_type: TYPE_FP32 dims: [ 4 ] zero_data: true } }\n}',
-)
-NO_BATCH = Rule(
-    "warmup-never-runs",
-    "A warm-up request of batch size 0 is skipped",
-    example=BASE
-    + 'model_warmup { name: "one" '
-    + 'inputs { key: "INPUT__0" value { data_type: TYPE_FP32 dims: [ 4 ] zero_data: true } } }',
-)
-TOO_LARGE = Rule(
-    "warmup-batch-size",
-    "A warm-up batch is larger than max_batch_size, which no real one is",
-    example=SAMPLE.replace("batch_size: 1 ", "batch_size: 16 ")
-    + "data_type: TYPE_FP32 dims: [ 4 ] zero_data: true } } }",
-)
+OPEN_DIMS = Rule("warmup-dims-open", "A warm-up input has a variable or negative dimension", "core")
+NO_DATA = Rule("warmup-data", "A warm-up input has no data", "core")
+NO_FILE = Rule("warmup-file", "A warm-up input's file is missing or too short", "core")
+COUNT = Rule("warmup-inputs", "A warm-up request lacks inputs", "core")
+TYPE = Rule("warmup-type", "A warm-up input's data type differs from the model's", "core")
+SHAPE = Rule("warmup-shape", "A warm-up input's dims, without the batch dimension, differ from the model's", "core")
+STRAY = Rule("warmup-stray-input", "A warm-up request has an input that the model lacks")
+NO_BATCH = Rule("warmup-never-runs", "A warm-up request of batch size 0 is skipped")
+TOO_LARGE = Rule("warmup-batch-size", "A warm-up batch is larger than max_batch_size")
 RULES = (OPEN_DIMS, NO_DATA, NO_FILE, COUNT, TYPE, SHAPE, STRAY, NO_BATCH, TOO_LARGE)
 
-WARMUP_FOLDER = "warmup"
-# Bytes of one element; texts have no fixed size, and Triton takes 4 for them here.
-SIZES = {"BOOL": 1, "UINT8": 1, "INT8": 1, "UINT16": 2, "INT16": 2, "FP16": 2, "BF16": 2, "UINT32": 4, "INT32": 4}
-SIZES |= {"FP32": 4, "UINT64": 8, "INT64": 8, "FP64": 8}
+_WARMUP_FOLDER = "warmup"
+# Bytes per element; strings have no fixed size, and Triton assumes 4 here.
+_SIZES = {"BOOL": 1, "UINT8": 1, "INT8": 1, "UINT16": 2, "INT16": 2, "FP16": 2, "BF16": 2, "UINT32": 4, "INT32": 4}
+_SIZES |= {"FP32": 4, "UINT64": 8, "INT64": 8, "FP64": 8}
 
 
 def byte_size(data_type: int, dims: Sequence[int]) -> int:
-    """How many bytes a tensor has."""
-    return SIZES.get(type_name(data_type).removeprefix("TYPE_"), 4) * prod(dims)
+    """The size of a tensor in bytes."""
+    return _SIZES.get(type_name(data_type).removeprefix("TYPE_"), 4) * prod(dims)
 
 
 def check(model: Model) -> Iterator[Finding]:
-    """All that is wrong with a model's warm-up; that of an ensemble is refused as a whole elsewhere."""
+    """Yield all findings about a model's warm-up; ensembles.py forbids that of an ensemble."""
     if model.ensemble:
         return
     for number, sample in enumerate(model.config.model_warmup):
         path = ("model_warmup", number)
-        yield from check_batch_size(model, sample, path)
+        yield from _check_batch_size(model, sample, path)
         if sample.batch_size:
-            yield from check_inputs(model, sample, path)
+            yield from _check_inputs(model, sample, path)
             for name, tensor in sample.inputs.items():
-                yield from check_input(model, name, tensor, (*path, f"inputs[{name}]"))
+                yield from _check_input(model, name, tensor, (*path, f"inputs[{name}]"))
 
 
-def check_batch_size(model: Model, sample: Any, path: tuple[str | int, ...]) -> Iterator[Finding]:
-    """A warm-up that runs, with batches as they come."""
+def _check_batch_size(model: Model, sample: Any, path: tuple[str | int, ...]) -> Iterator[Finding]:
     largest = max(1, model.config.max_batch_size)
     if not sample.batch_size:
         yield NO_BATCH.at(
@@ -113,10 +60,10 @@ def check_batch_size(model: Model, sample: Any, path: tuple[str | int, ...]) -> 
         )
 
 
-def check_inputs(model: Model, sample: Any, path: tuple[str | int, ...]) -> Iterator[Finding]:
-    """As many of the model's inputs as a request must have; others are taken for control tensors."""
+def _check_inputs(model: Model, sample: Any, path: tuple[str | int, ...]) -> Iterator[Finding]:
+    """A request needs the required inputs; Triton takes any others for control tensors."""
     inputs = {tensor.name: tensor for tensor in model.config.input}
-    # Triton counts: of two inputs with one name, a request can have one only.
+    # Triton only counts: of two inputs of the same name, a request can have one.
     required = sum(not tensor.optional for tensor in model.config.input)
     given = [name for name in sample.inputs if name in inputs]
     missing = [name for name in inputs if name not in given and not inputs[name].optional]
@@ -125,12 +72,12 @@ def check_inputs(model: Model, sample: Any, path: tuple[str | int, ...]) -> Iter
             model.place(*path),
             found=f"warm-up '{sample.name}' lacks {', '.join(missing) or 'inputs'}",
             expected=f"all of {', '.join(inputs)}",
-            remedy="add an `inputs` entry for each",
+            remedy="add an `inputs` entry for each of them",
         )
     controls = {tensor.name for tensor in model.config.sequence_batching.control_input}
     states = {state.input_name for state in model.config.sequence_batching.state}
-    made = {name for tensor in model.config.batch_input for name in tensor.target_name}
-    for name in set(sample.inputs) - set(inputs) - controls - states - made:
+    batch_inputs = {name for tensor in model.config.batch_input for name in tensor.target_name}
+    for name in set(sample.inputs) - set(inputs) - controls - states - batch_inputs:
         yield STRAY.at(
             model.place(*path, f"inputs[{name}]"),
             found=f"input '{name}' in warm-up '{sample.name}'",
@@ -139,39 +86,36 @@ def check_inputs(model: Model, sample: Any, path: tuple[str | int, ...]) -> Iter
         )
 
 
-def check_input(model: Model, name: str, tensor: Any, path: tuple[str | int, ...]) -> Iterator[Finding]:
-    """One input of one warm-up request."""
+def _check_input(model: Model, name: str, tensor: Any, path: tuple[str | int, ...]) -> Iterator[Finding]:
     place, who, dims = model.place(*path), f"warm-up input '{name}'", list(tensor.dims)
     if any(dim < 0 for dim in dims):
         yield OPEN_DIMS.at(
-            place, found=f"{who} has dims {dims}", expected="sizes", remedy="give a size for each dimension"
+            place, found=f"{who} has dims {dims}", expected="fixed sizes", remedy="set a size for each dimension"
         )
         return
-    yield from check_data(model, who, tensor, path)
-    for wanted in [each for each in model.config.input if each.name == name][:1]:
-        if tensor.data_type != wanted.data_type:
+    yield from _check_data(model, who, tensor, path)
+    for declared in [candidate for candidate in model.config.input if candidate.name == name][:1]:
+        if tensor.data_type != declared.data_type:
             yield TYPE.at(
                 model.place(*path, "value", 0, "data_type"),
                 found=f"{who} is {type_name(tensor.data_type)}",
-                expected=type_name(wanted.data_type),
-                remedy="give both one data_type",
+                expected=type_name(declared.data_type),
+                remedy="use the same data_type for both",
             )
-        elif not same_shape(wanted.dims, dims):
+        elif not _fits(declared.dims, dims):
             yield SHAPE.at(
                 model.place(*path, "value", 0, "dims"),
                 found=f"{who} has dims {dims}",
-                expected=f"{list(wanted.dims)}, without the batch dimension",
-                remedy="give the shape of one row; batch_size says how many",
+                expected=f"{list(declared.dims)}, without the batch dimension",
+                remedy="set the shape of one row; batch_size is the number of rows",
             )
 
 
-def same_shape(wanted: Sequence[int], dims: Sequence[int]) -> bool:
-    """Whether dims are such that a request may have them."""
-    return len(wanted) == len(dims) and all(each in (-1, dim) for each, dim in zip(wanted, dims, strict=True))
+def _fits(declared: Sequence[int], dims: Sequence[int]) -> bool:
+    return len(declared) == len(dims) and all(size in (-1, dim) for size, dim in zip(declared, dims, strict=True))
 
 
-def check_data(model: Model, who: str, tensor: Any, path: tuple[str | int, ...]) -> Iterator[Finding]:
-    """Zeros, random numbers, or a file that is there and long enough."""
+def _check_data(model: Model, who: str, tensor: Any, path: tuple[str | int, ...]) -> Iterator[Finding]:
     source = tensor.WhichOneof("input_data_type")
     if source is None:
         yield NO_DATA.at(
@@ -182,14 +126,14 @@ def check_data(model: Model, who: str, tensor: Any, path: tuple[str | int, ...])
         )
     if source != "input_data_file":
         return
-    file = model.folder / WARMUP_FOLDER / tensor.input_data_file
-    wanted = byte_size(tensor.data_type, tensor.dims)
-    text = tensor.data_type == DataType.TYPE_STRING
-    if not file.is_file() or (file.stat().st_size < wanted and not text):
-        there = f"has {file.stat().st_size} bytes" if file.is_file() else "does not exist"
+    file = model.folder / _WARMUP_FOLDER / tensor.input_data_file
+    expected = byte_size(tensor.data_type, tensor.dims)
+    is_text = tensor.data_type == DataType.TYPE_STRING
+    if not file.is_file() or (file.stat().st_size < expected and not is_text):
+        problem = f"has {file.stat().st_size} bytes" if file.is_file() else "does not exist"
         yield NO_FILE.at(
             model.place(*path, "value", 0, "input_data_file"),
-            found=f"{WARMUP_FOLDER}/{tensor.input_data_file} {there}",
-            expected=f"{wanted} bytes in {model.name}/{WARMUP_FOLDER}/",
-            remedy="write the file, or use zero_data: true",
+            found=f"{_WARMUP_FOLDER}/{tensor.input_data_file} {problem}",
+            expected=f"{expected} bytes in {model.name}/{_WARMUP_FOLDER}/",
+            remedy="create the file, or use zero_data: true",
         )

@@ -1,1 +1,1 @@
-"""Signatures of versions: what they cover, made and verified with OpenSSF model-signing."""
+"""Signatures of model versions, made and verified with OpenSSF model-signing."""

@@ -1,114 +1,81 @@
-"""Sign versions of models, so that nobody changes a byte unnoticed: `python -m tools.sign --key keys/private.pem`.
+"""Sign versions of models, so that every later change is detected: `python -m tools.sign --key keys/private.pem`.
 
-Checked by `python -m tools.check --public-key`, and by `python -m tools.serve --public-key` before anything is loaded.
-What a signature covers is said in `tools.signing.coverage`, what it proves in `tools.signing.signatures`.
+`python -m tools.check --public-key` verifies the signatures, and so does `python -m tools.serve --public-key` before it
+loads anything. See `tools.sign.coverage` for what a signature covers, `tools.sign.signatures` for what it proves.
 
-    python -m tools.sign --new-key keys                          # keys/private.pem, to be kept secret; keys/public.pem
-    python -m tools.sign --key keys/private.pem                  # all versions that are served
+    python -m tools.sign --new-key keys                          # keys/private.pem (keep it secret), keys/public.pem
+    python -m tools.sign --key keys/private.pem                  # all versions that a server would load
     python -m tools.sign mnist_mlp --version 3 --key keys/private.pem
     python -m tools.serve --public-key keys/public.pem
 
-config.pbtxt and labels.txt belong to each version: after an edit, sign again.
+A signature covers config.pbtxt and labels.txt too: sign again after editing them.
 """
 
 import argparse
-import json
-import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
+from clients.command import command, command_parser, print_json
 from tools.repository import REPOSITORY, RepositoryError, held_versions, model_names, versions
 from tools.sign.coverage import remove_caches, served_versions
+from tools.sign.keys import PRIVATE, PUBLIC, new_key
 from tools.sign.signatures import sign, signer
 
-PRIVATE, PUBLIC = "private.pem", "public.pem"
 
-
-def parser() -> argparse.ArgumentParser:
-    """The command's arguments."""
-    parser = argparse.ArgumentParser(prog="python -m tools.sign", description=(__doc__ or "").split("\n")[0])
+def _parser() -> argparse.ArgumentParser:
+    parser = command_parser("tools.sign", __doc__)
     parser.add_argument("models", nargs="*", metavar="NAME", help="(default: all that have a version)")
-    parser.add_argument("--version", type=int, help="served or held (default: all that a server would load)")
+    parser.add_argument("--version", type=int, help="a served or held one (default: all that a server would load)")
     parser.add_argument("--repository", type=Path, default=REPOSITORY, help="(default: %(default)s)")
-    way = parser.add_mutually_exclusive_group(required=True)
-    way.add_argument("--key", type=Path, metavar="PRIVATE.pem", help="the private key to sign with")
-    way.add_argument("--new-key", type=Path, metavar="DIR", help=f"make a pair of keys there: {PRIVATE} and {PUBLIC}")
+    action = parser.add_mutually_exclusive_group(required=True)
+    action.add_argument("--key", type=Path, metavar="PRIVATE.pem", help="the private key to sign with")
+    action.add_argument("--new-key", type=Path, metavar="DIR", help=f"create a key pair there: {PRIVATE} and {PUBLIC}")
     return parser
 
 
-def new_key(folder: Path) -> tuple[Path, Path]:
-    """Make a pair of keys of the curve P-256; the private one can be read by its owner alone.
-
-    Raises:
-        RepositoryError: a file of that name is there already, or cannot be written.
-    """
-    from cryptography.hazmat.primitives import serialization as form
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    private = key.private_bytes(form.Encoding.PEM, form.PrivateFormat.PKCS8, form.NoEncryption())
-    public = key.public_key().public_bytes(form.Encoding.PEM, form.PublicFormat.SubjectPublicKeyInfo)
-    paths = folder / PRIVATE, folder / PUBLIC
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for path in paths:
-            if path.exists():
-                raise FileExistsError(0, "it exists, and keys are never overwritten", str(path))
-        for path, content, mode in zip(paths, (private, public), (0o600, 0o644), strict=True):
-            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as stream:
-                stream.write(content)
-    except OSError as error:
-        raise RepositoryError(f"no key was made: {error.filename}: {error.strerror}; name another folder") from error
-    return paths
-
-
-def chosen(arguments: argparse.Namespace, repository: Path) -> Iterator[tuple[str, int]]:
-    """The versions that are to be signed.
+def _selected(models: Sequence[str], version: int | None, repository: Path) -> Iterator[tuple[str, int]]:
+    """The versions to sign.
 
     Raises:
         RepositoryError: there is no such model or version.
     """
     known = model_names(repository)
-    for model in arguments.models or [name for name in known if versions(name, repository)]:
+    for model in models or [name for name in known if versions(name, repository)]:
         if model not in known:
             raise RepositoryError(f"no model {model} in {repository}; there are {', '.join(known) or 'none'}")
-        there = versions(model, repository) + held_versions(model, repository)
-        wanted = [arguments.version] if arguments.version is not None else served_versions(model, repository)
-        if not wanted or not set(wanted) <= set(there):
-            listed = ", ".join(map(str, there)) or "none"
-            asked = "that is served" if arguments.version is None else arguments.version
-            raise RepositoryError(f"{model} has no version {asked}; there are: {listed}")
-        yield from ((model, version) for version in wanted)
+        existing = versions(model, repository) + held_versions(model, repository)
+        requested = [version] if version is not None else served_versions(model, repository)
+        if not requested or not set(requested) <= set(existing):
+            listed = ", ".join(map(str, existing)) or "none"
+            missing = "that a server would load" if version is None else version
+            raise RepositoryError(f"{model} has no version {missing}; there are: {listed}")
+        yield from ((model, number) for number in requested)
 
 
-def sign_all(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Sign what was asked for, without Python's caches; the last line of stdout."""
-    signer(arguments.key)
-    repository = arguments.repository.resolve()
+def _sign(selected: Sequence[tuple[str, int]], key: Path, repository: Path) -> dict[str, list[int]]:
+    """Remove Python's caches, sign the versions, and return them by model."""
     signed: dict[str, list[int]] = {}
-    for model, version in list(chosen(arguments, repository)):
+    for model, version in selected:
         remove_caches(model, repository)
-        print(f"{model} version {version}: {sign(model, version, arguments.key, repository)}")
+        print(f"{model} version {version}: {sign(model, version, key, repository)}")
         signed.setdefault(model, []).append(version)
-    return {"signed": signed}
+    return signed
 
 
+@command(interrupted="the versions printed above are signed")
 def main() -> int:
-    """Entry point."""
-    arguments = parser().parse_args()
-    try:
-        if arguments.new_key:
-            private, public = new_key(arguments.new_key)
-            print(f"{private} signs: keep it secret, and out of the repository. {public} verifies: give it to servers")
-            document: dict[str, Any] = {"private_key": str(private), "public_key": str(public)}
-        else:
-            document = sign_all(arguments)
-    except (OSError, RepositoryError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print(json.dumps(document, separators=(",", ":")))
+    """Create a key pair, or sign versions."""
+    arguments = _parser().parse_args()
+    if arguments.new_key:
+        private, public = new_key(arguments.new_key)
+        print(f"{private} signs: keep it secret and outside the repository. {public} verifies: give it to servers.")
+        print_json({"private_key": str(private), "public_key": str(public)})
+        return 0
+    signer(arguments.key)  # Refuse a bad key before anything is signed.
+    repository = arguments.repository.resolve()
+    selected = list(_selected(arguments.models, arguments.version, repository))
+    print_json({"signed": _sign(selected, arguments.key, repository)})
     return 0
 
 

@@ -1,13 +1,13 @@
-"""What belongs to a version of a model as it is served: the files that its signature covers.
+"""The files that the signature of a version covers.
 
-Everything in the model's folder that the server, or the model's own Python, might read, under the names that it has
-while it is served, `<model>/config.pbtxt` and `<model>/<version>/model.pt`: a version that is held, or still being
-written, has the same names, so that no rename invalidates a signature, and one that is moved to another model or number
-does. Left out are other versions, what is derived from config.pbtxt at each start (`configs/cpu.pbtxt`, if it really
-is), and what is written about a version afterwards: its signature and its verification.
+They are all files in the model's folder that the server, or the model's own Python, might read, under the paths that
+they have when served: `<model>/config.pbtxt`, `<model>/<version>/model.pt`. A held version, or one still being written,
+is signed under the same paths, so that publishing it keeps the signature valid, and moving it to another model or
+number does not. Not covered are other versions, `configs/cpu.pbtxt` if it is what config.pbtxt derives to, and what is
+written about a version later: its signature and its verification.
 
-Python's caches are covered, although no signature names one: Python reads `__pycache__` in place of the sources, and
-nobody can tell what is in it. Tritonserver's Python writes them whatever its environment says, so they are removed
+Python's caches are covered although no signature contains one: Python runs `__pycache__` in place of the sources, and
+nobody can tell what is in it. Tritonserver's Python writes caches whatever its environment says, so they are removed
 before a version is signed or served.
 """
 
@@ -37,64 +37,65 @@ CACHE = "__pycache__"
 
 
 def served_versions(model: str, repository: Path = REPOSITORY) -> list[int]:
-    """The versions that a server loads, whichever of the model's configs it uses: mostly the newest one.
+    """The versions that a server would load under any of the model's configs; usually the newest one.
 
     Raises:
         RepositoryError: a config cannot be read.
     """
     names = [None, *sorted(path.stem for path in (repository / model / "configs").glob("*.pbtxt"))]
-    there = versions(model, repository)
-    return sorted({one for name in names for one in selected_versions(read_config(model, name, repository), there)})
+    existing = versions(model, repository)
+    configs = [read_config(model, name, repository) for name in names]
+    return sorted({version for config in configs for version in selected_versions(config, existing)})
 
 
 def covered(model: str, version: int, repository: Path = REPOSITORY, staged: Path | None = None) -> dict[str, Path]:
-    """The files that belong to a version, by the names that they have where it is served.
+    """The files of a version, by the paths that they have when served.
 
     Args:
         model: its name.
         version: its number.
-        repository: where the model has its folder.
-        staged: where the version lies, if it is not published yet.
+        repository: the folder of the models.
+        staged: the folder of a version that is not published yet.
     """
     root, others = repository / model, {HELD, *map(str, versions(model, repository))}
     beside = (path for path in root.iterdir() if path.name not in others and not path.name.startswith(STAGING))
-    files = {name: file for path in beside for name, file in walk(path, f"{model}/{path.name}")}
+    files = {name: file for path in beside for name, file in _walk(path, f"{model}/{path.name}")}
     folder = f"{model}/{version}"
-    files |= dict(walk(staged or version_path(model, version, repository), folder))
+    files |= dict(_walk(staged or version_path(model, version, repository), folder))
     for written_later in (SIGNATURE_FILE, VERIFICATION_FILE):
         files.pop(f"{folder}/{written_later}", None)
-    if is_derived(model, repository):
+    if _is_derived(model, repository):
         del files[f"{model}/configs/{CPU_CONFIG}.pbtxt"]
     return dict(sorted(files.items()))
 
 
-def walk(path: Path, name: str) -> Iterator[tuple[str, Path]]:
-    """All that is no folder at and below a path, through links too: a server follows them."""
+def _walk(path: Path, name: str) -> Iterator[tuple[str, Path]]:
+    """All files at and below a path, through links too, because a server follows them."""
     if not path.is_dir():
         yield name, path
         return
     for child in path.iterdir():
-        yield from walk(child, f"{name}/{child.name}")
+        yield from _walk(child, f"{name}/{child.name}")
 
 
 def remove_caches(model: str, repository: Path = REPOSITORY) -> None:
-    """Remove Python's caches from a model's folder, as far as possible: it writes them anew from the sources."""
+    """Remove Python's caches from a model's folder as far as possible; Python rewrites them from the sources."""
     for cache in list((repository / model).rglob(CACHE)):
-        shutil.rmtree(cache, ignore_errors=True)  # Not through a link, which is then found by whoever verifies.
+        shutil.rmtree(cache, ignore_errors=True)  # Links are not followed; verification reports them.
 
 
-def is_derived(model: str, repository: Path) -> bool:
-    """Whether configs/cpu.pbtxt is what config.pbtxt makes of it, to the letter: then it needs no signature."""
+def _is_derived(model: str, repository: Path) -> bool:
+    """Whether configs/cpu.pbtxt is exactly what config.pbtxt derives to, and so needs no signature."""
     path = config_path(model, CPU_CONFIG, repository)
     try:
         return path.read_bytes() == cpu_config_text(model, repository).encode()
     except (OSError, RepositoryError):
-        return False  # Nothing to leave out, or a config.pbtxt that was altered beyond reading.
+        return False  # There is none, or config.pbtxt is unreadable.
 
 
 @contextmanager
 def as_served(files: Mapping[str, Path], name: str) -> Iterator[Path]:
-    """A folder of links to files under their names, for as long as the block lasts; it is called `name`."""
+    """Create a temporary folder called `name` with a link to each file under its path."""
     with tempfile.TemporaryDirectory(prefix="signature-") as scratch:
         top = Path(scratch) / name
         for file, path in files.items():

@@ -1,18 +1,18 @@
-"""Versions signed with a private key and verified with the public one, by OpenSSF's model-signing (`tools.sign` signs).
+"""Sign versions with a private key and verify them with the public one, by OpenSSF's model-signing.
 
     >>> sign("mnist_mlp", 1, Path("keys/private.pem"))
     >>> refuse_unproven(["mnist_mlp"], Path("keys/public.pem"))
 
-A signature is a Sigstore bundle around an in-toto statement: the SHA-256 of each file of a version
-(`tools.signing.coverage`), signed with ECDSA on the key's curve. https://github.com/sigstore/model-transparency
+A signature is a Sigstore bundle around an in-toto statement: the SHA-256 of each file of a version (see
+`tools.sign.coverage`), signed with ECDSA on the key's curve. https://github.com/sigstore/model-transparency
 
-What it proves: that the holder of the private key has signed these very files for this model and version number. What
-it does not: that the version is the newest (who can delete folders can bring an older signed version back), nor that
-the files are still the same a moment later. A server that starts reads each file again, after it was verified: whoever
-can write to the repository while it starts, or is restarted by Triton, can change them in between. Serve from a folder
-that only the deployment can write to, mounted read-only, and verify there. Versions that a load request brings later
-are not verified by the server (`tools.versions promote --public-key` does it before it sends one); restrict who may
-send them. A server that polls the repository would load whatever comes, so it is refused together with a key.
+It proves that the owner of the private key signed exactly these files for this model and version number. It does not
+prove that the version is the newest: whoever can delete folders can bring an older signed version back. Nor does it
+prove that the files stay the same: a server reads them again after verification, so whoever can write to the repository
+while it starts can still change them. Serve from a folder that only the deployment can write to, mounted read-only, and
+verify there. The server does not verify versions that a load request brings later; `tools.versions NAME promote
+--public-key` does before it sends one, so restrict who may send them. A server that polls the repository would load
+whatever appears, so polling is refused together with a key.
 """
 
 import base64
@@ -33,20 +33,26 @@ from tools.repository import CPU_CONFIG, REPOSITORY, SIGNATURE_FILE, RepositoryE
 from tools.sign.coverage import CACHE, as_served, covered, remove_caches, served_versions
 
 Flaw = Literal["missing", "invalid", "altered", "cached"]
-# What the library and cryptography raise over a file that is no key, or one of another kind.
-NO_KEY = (OSError, ValueError, TypeError, AttributeError)
-# Flags of tritonserver with which it loads what nobody has verified.
-UNPROVEN = re.compile(r"--model-control-mode[= ]poll|--model-repository|--model-store")
-SHOWN = 5
+# What model-signing and cryptography raise for a file that is not a key, or a key of another kind.
+_NOT_A_KEY = (OSError, ValueError, TypeError, AttributeError)
+# Flags with which tritonserver loads what nobody has verified.
+_UNVERIFIED = re.compile(r"--model-control-mode[= ]poll|--model-repository|--model-store")
+_SHOWN = 5
 
 
 class SignatureError(RepositoryError):
-    """A key cannot be used, or a version does not stand its verification; the message names the file."""
+    """A version cannot be signed or verified; the message names the file."""
+
+
+class BreachError(SignatureError):
+    """A version is not what the owner of the private key signed."""
+
+    exit_code = 1
 
 
 @dataclass(frozen=True)
 class Breach:
-    """Why a version is not what somebody signed: a file, what is wrong with it, and what to do."""
+    """A way in which a version is not what was signed: a file, what is wrong with it, and what to do."""
 
     flaw: Flaw
     model: str
@@ -59,115 +65,114 @@ class Breach:
         return f"{self.model} version {self.version}: {self.file} {self.found}; {self.remedy}"
 
 
-def hashing() -> Any:
-    """How files are hashed: all of them; links are followed because `as_served` is made of them."""
-    from model_signing import hashing
-
-    return hashing.Config().set_ignored_paths(paths=[], ignore_git_paths=False).set_allow_symlinks(True)
-
-
 def signer(private_key: Path) -> Any:
-    """What signs with a private key.
+    """Load a private key to sign with.
 
     Raises:
-        SignatureError: the file holds none that can be used.
+        SignatureError: the file does not hold a usable private key.
     """
     from model_signing import signing
 
     try:
         config = signing.Config().use_elliptic_key_signer(private_key=private_key)
-    except NO_KEY as error:
+    except _NOT_A_KEY as error:
         raise SignatureError(
-            f"{private_key} cannot sign ({said(error)}); expected a private key of the curve P-256, P-384 or P-521, in "
-            "PEM and without a passphrase; `python -m tools.sign --new-key DIR` makes one"
+            f"{private_key} cannot sign ({_first_sentence(error)}); expected a private key of the curve P-256, P-384 "
+            "or P-521, in PEM and without a passphrase; `python -m tools.sign --new-key DIR` creates one"
         ) from error
-    return config.set_hashing_config(hashing())
+    return config.set_hashing_config(_hashing())
 
 
 def verifier(public_key: Path) -> Any:
-    """What verifies with a public key.
+    """Load a public key to verify with.
 
     Raises:
-        SignatureError: the file holds none that can be used.
+        SignatureError: the file does not hold a usable public key.
     """
     from model_signing import verifying
 
     try:
         config = verifying.Config().use_elliptic_key_verifier(public_key=public_key)
-    except NO_KEY as error:
+    except _NOT_A_KEY as error:
         raise SignatureError(
-            f"{public_key} cannot verify ({said(error)}); expected the public key, in PEM, that belongs to the private "
-            "one that signed: `public.pem` of `python -m tools.sign --new-key DIR`"
+            f"{public_key} cannot verify ({_first_sentence(error)}); expected the public key, in PEM, of the private "
+            "key that signed: `public.pem` of `python -m tools.sign --new-key DIR`"
         ) from error
-    return config.set_hashing_config(hashing())
+    return config.set_hashing_config(_hashing())
 
 
-def said(error: Exception) -> str:
-    """What an error says, without the paragraphs after it."""
+def _hashing() -> Any:
+    """Hash all files; links are followed because `as_served` consists of them."""
+    from model_signing import hashing
+
+    return hashing.Config().set_ignored_paths(paths=[], ignore_git_paths=False).set_allow_symlinks(True)
+
+
+def _first_sentence(error: Exception) -> str:
     return (getattr(error, "strerror", None) or str(error) or type(error).__name__).split("\n")[0].split(". ")[0]
 
 
 def sign(
     model: str, version: int, private_key: Path, repository: Path = REPOSITORY, staged: Path | None = None
 ) -> Path:
-    """Sign a version as it lies there; returns the signature's path. An older signature is replaced.
+    """Sign a version, replacing an older signature, and return the signature's path.
 
     Args:
         model: its name.
-        version: its number, served or held.
+        version: its number; it may be served or held.
         private_key: EC key in PEM.
-        repository: where the model has its folder.
-        staged: where the version lies, if it is not published yet.
+        repository: the folder of the models.
+        staged: the folder of a version that is not published yet.
 
     Raises:
-        SignatureError: the key cannot be used, or a file cannot be read.
-        RepositoryError: a config cannot be read, or derived.
+        SignatureError: the key is unusable, or a file cannot be read.
+        RepositoryError: a config cannot be read or derived.
     """
-    signs = signer(private_key)
-    # One that is out of date would be signed as somebody's own, and be missing when a server has derived it anew.
+    config = signer(private_key)
+    # An outdated one would be signed as a hand-written config, and be missing once a server has derived it again.
     if config_path(model, CPU_CONFIG, repository).is_file():
         write_cpu_config(model, repository)
     files = covered(model, version, repository, staged)
     target = (staged or version_path(model, version, repository)) / SIGNATURE_FILE
     with as_served(files, f"{model}-{version}") as top, tempfile.TemporaryDirectory() as scratch:
         try:
-            signs.sign(top, Path(scratch) / SIGNATURE_FILE)
+            config.sign(top, Path(scratch) / SIGNATURE_FILE)
         except (OSError, ValueError) as error:
-            raise SignatureError(f"{model} version {version} cannot be signed: {said(error)}") from error
+            raise SignatureError(f"{model} version {version} cannot be signed: {_first_sentence(error)}") from error
         write_atomically(target, (Path(scratch) / SIGNATURE_FILE).read_text())
     return target
 
 
 def breaches(model: str, version: int, public_key: Path, repository: Path = REPOSITORY) -> list[Breach]:
-    """All that keeps a version from being what the holder of the private key signed; none where it is.
+    """The ways in which a version is not what the owner of the private key signed; empty if it is.
 
     Raises:
-        SignatureError: the key cannot be used.
+        SignatureError: the key is unusable.
     """
-    verifies, files = verifier(public_key), covered(model, version, repository)
+    config, files = verifier(public_key), covered(model, version, repository)
     signature = version_path(model, version, repository) / SIGNATURE_FILE
-    again = f"sign it, if you trust it, with `python -m tools.sign {model} --version {version} --key PRIVATE.pem`"
+    sign_again = f"if you trust it, sign it with `python -m tools.sign {model} --version {version} --key PRIVATE.pem`"
     if not signature.is_file():
-        return [Breach("missing", model, version, signature, "does not exist: the version is not signed", again)]
+        return [Breach("missing", model, version, signature, "does not exist: the version is not signed", sign_again)]
     with as_served(files, f"{model}-{version}") as top, redirect_stdout(sys.stderr):
         try:
-            verifies.verify(top, signature)
-        except Exception as error:  # Whatever a forged file makes the library raise, the version is refused.
+            config.verify(top, signature)
+        except Exception as error:  # A forged file may make the library raise anything.
             if not str(error).startswith("Signature mismatch"):
-                found = f"was not found to be made with the private key that belongs to {public_key} ({said(error)})"
-                return [Breach("invalid", model, version, signature, found, again)]
-            differ = list(differences(signature, files, repository))
-            known = differ or [("altered", signature, f"does not fit the files ({error})")]
-            remedy = {"altered": f"put it back as it was signed, or {again}", "cached": "remove it: Python rewrites it"}
-            return [Breach(flaw, model, version, file, found, remedy[flaw]) for flaw, file, found in known]
+                found = f"was not made with the private key of {public_key} ({_first_sentence(error)})"
+                return [Breach("invalid", model, version, signature, found, sign_again)]
+            differences = list(_differences(signature, files, repository))
+            differences = differences or [("altered", signature, f"does not match the files ({error})")]
+            remedy = {"altered": f"restore the signed file, or {sign_again}", "cached": "remove it; Python rewrites it"}
+            return [Breach(flaw, model, version, file, found, remedy[flaw]) for flaw, file, found in differences]
     return []
 
 
-def differences(signature: Path, files: dict[str, Path], repository: Path) -> Iterator[tuple[Flaw, Path, str]]:
-    """The files that are not as a signature says, and how, where it was found to be genuine."""
+def _differences(signature: Path, files: dict[str, Path], repository: Path) -> Iterator[tuple[Flaw, Path, str]]:
+    """The files that differ from a genuine signature, each with the way it differs."""
     bundle = json.loads(signature.read_text())
     statement = json.loads(base64.b64decode(bundle["dsseEnvelope"]["payload"]))
-    signed = {one["name"]: one["digest"] for one in statement["predicate"]["resources"]}
+    signed = {resource["name"]: resource["digest"] for resource in statement["predicate"]["resources"]}
     for name in sorted(signed.keys() | files.keys()):
         if name not in files:
             yield "altered", repository / name, "is missing"
@@ -179,40 +184,40 @@ def differences(signature: Path, files: dict[str, Path], repository: Path) -> It
 
 
 def refuse_breached(model: str, version: int, public_key: Path, repository: Path = REPOSITORY) -> None:
-    """Raise SignatureError for a version that is not what the holder of the private key signed; caches are removed."""
+    """Remove Python's caches, and raise BreachError if a version is not what the owner of the private key signed."""
     remove_caches(model, repository)
-    refuse(breaches(model, version, public_key, repository))
+    _refuse(breaches(model, version, public_key, repository))
 
 
 def refuse_unproven(
     models: Sequence[str], public_key: Path | None, repository: Path = REPOSITORY, flags: Sequence[str] = ()
 ) -> None:
-    """See that a server that starts loads nothing but what is signed; without a key nothing is done.
+    """Refuse to start a server that would load anything unsigned; without a key, do nothing.
 
-    Python's caches are removed: it would read them in place of the sources.
+    Python's caches are removed, because Python would run them in place of the sources.
 
     Args:
         models: those that have a version.
         public_key: EC key in PEM.
-        repository: where the models lie.
+        repository: the folder of the models.
         flags: further flags of tritonserver.
 
     Raises:
-        SignatureError: a version is unsigned, signed with another key or altered, the key cannot be used, or the
-            server is to load versions that nobody has verified.
+        BreachError: a version is unsigned, signed with another key or altered.
+        SignatureError: the key is unusable, or the flags let the server load versions that nobody has verified.
     """
     if public_key is None:
         return
-    if found := UNPROVEN.search(" ".join(flags)):
-        raise SignatureError(f"{found[0]} loads what nobody has verified; leave it out, or --public-key")
+    if flag := _UNVERIFIED.search(" ".join(flags)):
+        raise SignatureError(f"{flag[0]} loads what nobody has verified; drop it or --public-key")
     for model in models:
         remove_caches(model, repository)
-    served = ((model, version) for model in models for version in served_versions(model, repository))
-    refuse([one for model, version in served for one in breaches(model, version, public_key, repository)])
+    served = [(model, version) for model in models for version in served_versions(model, repository)]
+    _refuse([breach for version in served for breach in breaches(*version, public_key, repository)])
 
 
-def refuse(found: Sequence[Breach]) -> None:
-    """Raise SignatureError where something was found, naming the first few."""
-    if found:
-        more = f"\nand {len(found) - SHOWN} more; `python -m tools.check --public-key` lists all"
-        raise SignatureError("\n".join(map(str, found[:SHOWN])) + (more if len(found) > SHOWN else ""))
+def _refuse(breached: Sequence[Breach]) -> None:
+    """Raise BreachError with the first few breaches, if there are any."""
+    if breached:
+        more = f"\nand {len(breached) - _SHOWN} more; `python -m tools.check --public-key` lists all"
+        raise BreachError("\n".join(map(str, breached[:_SHOWN])) + (more if len(breached) > _SHOWN else ""))

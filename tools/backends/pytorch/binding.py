@@ -1,7 +1,7 @@
-"""Which tensor of a request becomes which argument of `forward`, by the rules of NVIDIA's libtorch backend.
+"""Bind the tensors of a config to the arguments and results of `forward`, by the rules of NVIDIA's libtorch backend.
 
-Pure functions over the model's config (as JSON) and the TorchScript schema, so that they are tested without
-a server. The rules are those that the backend's documentation gives under "naming convention":
+Pure functions of the model's config (as JSON) and the TorchScript schema, so that tests need no server. The backend's
+documentation states the rules under "naming convention":
 https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/pytorch_backend/README.html
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-# Triton's name of a data type → the name of torch's. BF16 and unsigned types above 8 bits have no path in libtorch.
+# Triton's name of a data type → torch's. The libtorch backend lacks BF16 and unsigned types above 8 bits.
 TORCH_DTYPES = {
     "TYPE_BOOL": "bool",
     "TYPE_UINT8": "uint8",
@@ -29,12 +29,12 @@ INDEXED = re.compile(r".*?__(\d+)")
 
 
 class BindingError(ValueError):
-    """The config and the TorchScript file do not fit together; Triton refuses to load the model."""
+    """The config and the TorchScript file do not match; Triton refuses to load the model."""
 
 
 @dataclass(frozen=True)
 class Argument:
-    """One argument of `forward`: its name and torch's kind of its type ("TensorType", "ListType", …)."""
+    """An argument of `forward`: its name and torch's kind of its type ("TensorType", "ListType", …)."""
 
     name: str
     kind: str
@@ -42,7 +42,7 @@ class Argument:
 
 @dataclass(frozen=True)
 class Inputs:
-    """Input names in the order in which `forward` takes them, or the keys of its one Dict argument."""
+    """Input names in the order of `forward`'s arguments, or the keys of its only Dict argument."""
 
     names: tuple[str, ...]
     strings: frozenset[str]
@@ -51,7 +51,7 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Output:
-    """One output: its name, its place in what `forward` returns, and its torch dtype (None: a List[str])."""
+    """An output: its name, its position in what `forward` returns, and its torch dtype (None for a List[str])."""
 
     name: str
     index: int
@@ -59,25 +59,25 @@ class Output:
 
 
 def bind_inputs(config: dict[str, Any], arguments: Sequence[Argument]) -> Inputs:
-    """Order the config's inputs as `forward` takes them.
+    """Put the config's inputs into the order of `forward`'s arguments.
 
     Raises:
-        BindingError: counts, kinds, data types or indices do not fit.
+        BindingError: counts, kinds, data types or indices do not match.
     """
     tensors = config.get("input", [])
-    controls = control_names(config)
+    controls = _control_names(config)
     for tensor in tensors:
         check_type(tensor, "input", config)
     names = [tensor["name"] for tensor in tensors] + controls
     strings = frozenset(tensor["name"] for tensor in tensors if tensor["data_type"] == STRING)
     if [argument.kind for argument in arguments] == ["DictType"]:
         return Inputs(tuple(names), strings, as_dict=True)
-    check_arguments(config["name"], arguments, len(names))
+    _check_arguments(config["name"], arguments, len(names))
     return Inputs(order(names, [argument.name for argument in arguments]), strings, as_dict=False)
 
 
-def check_arguments(model: str, arguments: Sequence[Argument], expected: int) -> None:
-    """Refuse what libtorch cannot call: arguments that are no tensors, or another number of them."""
+def _check_arguments(model: str, arguments: Sequence[Argument], expected: int) -> None:
+    """Refuse a `forward` that libtorch cannot call: with arguments other than tensors, or another number of them."""
     for argument in arguments:
         if argument.kind not in ("TensorType", "ListType"):
             raise BindingError(
@@ -91,7 +91,11 @@ def check_arguments(model: str, arguments: Sequence[Argument], expected: int) ->
 
 
 def order(names: Sequence[str], arguments: Sequence[str]) -> tuple[str, ...]:
-    """Names by argument if all are arguments, else by `__<index>` if all have one, else as they stand."""
+    """Sort input names by argument if all are arguments, else by `__<index>` if all have one, else not at all.
+
+    Raises:
+        BindingError: the indices are not 0, 1, 2, …, each once.
+    """
     if all(name in arguments for name in names):
         return tuple(sorted(names, key=list(arguments).index))
     positions = indices(names)
@@ -106,16 +110,16 @@ def order(names: Sequence[str], arguments: Sequence[str]) -> tuple[str, ...]:
 
 
 def indices(names: Sequence[str]) -> list[int] | None:
-    """The numbers after `__` in all names, or None when a name has none."""
+    """The numbers after `__` in the names, or None if a name has none."""
     matches = [INDEXED.fullmatch(name) for name in names]
     return [int(match[1]) for match in matches if match] if all(matches) else None
 
 
 def bind_outputs(config: dict[str, Any]) -> tuple[Output, ...]:
-    """Find each output's place in what `forward` returns: by `__<index>`, else in the config's order.
+    """Find each output's position in what `forward` returns: by `__<index>` if all have one, else by order.
 
     Raises:
-        BindingError: there is no output, or its data type has no counterpart in torch.
+        BindingError: there is no output, or torch lacks its data type.
     """
     tensors = config.get("output", [])
     if not tensors:
@@ -123,15 +127,15 @@ def bind_outputs(config: dict[str, Any]) -> tuple[Output, ...]:
     for tensor in tensors:
         check_type(tensor, "output", config)
     names = [tensor["name"] for tensor in tensors]
-    places = indices(names) or list(range(len(names)))
+    positions = indices(names) or list(range(len(names)))
     return tuple(
-        Output(tensor["name"], place, TORCH_DTYPES.get(tensor["data_type"]))
-        for tensor, place in zip(tensors, places, strict=True)
+        Output(tensor["name"], position, TORCH_DTYPES.get(tensor["data_type"]))
+        for tensor, position in zip(tensors, positions, strict=True)
     )
 
 
 def check_type(tensor: dict[str, Any], role: str, config: dict[str, Any]) -> None:
-    """Refuse data types without a counterpart in torch, and strings of more than one dimension."""
+    """Raise BindingError for a data type that torch lacks, or strings of more than one dimension."""
     name, dtype = tensor["name"], tensor.get("data_type", "TYPE_INVALID")
     if dtype not in TORCH_DTYPES and dtype != STRING:
         raise BindingError(
@@ -146,14 +150,10 @@ def check_type(tensor: dict[str, Any], role: str, config: dict[str, Any]) -> Non
         )
 
 
-def control_names(config: dict[str, Any]) -> list[str]:
-    """Names of the sequence batcher's control tensors, which must end in `__<index>`.
-
-    Raises:
-        BindingError: a name has no index, or the config asks for implicit state, which Triton does not
-            keep for Python-based backends (it would hand the model the initial state for ever).
-    """
+def _control_names(config: dict[str, Any]) -> list[str]:
+    """The names of the sequence batcher's control tensors, which must end in `__<index>`."""
     batching = config.get("sequence_batching", {})
+    # Triton keeps no state for Python-based backends: the model would get the initial state forever.
     if batching.get("state"):
         raise BindingError(
             f"model '{config['name']}' asks for implicit state (sequence_batching.state), which the embedded "
