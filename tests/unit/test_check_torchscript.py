@@ -125,10 +125,8 @@ def test_a_file_that_matches_its_config_has_no_findings(tmp_path: Path) -> None:
 def test_inputs_and_outputs_match_forward_as_the_server_binds_them(
     forward: str, config: str, rules: list[tuple[str, str]], tmp_path: Path
 ) -> None:
-    assert (
-        broken_rules(model(tmp_path, torchscript(FORWARD.replace("INPUT__0: Tensor) -> Tensor", forward)), config))
-        == rules
-    )
+    code = FORWARD.replace("INPUT__0: Tensor) -> Tensor", forward)
+    assert broken_rules(model(tmp_path, torchscript(code), config)) == rules
 
 
 @pytest.mark.parametrize(("kind", "rules"), [("KIND_CPU", []), ("KIND_GPU", [("quantized-on-gpu", "warning")])])

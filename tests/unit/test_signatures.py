@@ -77,9 +77,8 @@ def breaches_of_all(models: Path, keys: Path) -> list[Breach]:
 
 def changes(models: Path, keys: Path) -> list[tuple[str, str]]:
     """The files that differ, each with the word that says how."""
-    return [
-        (str(breach.file.relative_to(models)), breach.found.split(" ")[1]) for breach in breaches_of_all(models, keys)
-    ]
+    breached = breaches_of_all(models, keys)
+    return [(str(breach.file.relative_to(models)), breach.found.split(" ")[1]) for breach in breached]
 
 
 @dataclass(frozen=True)
