@@ -1,4 +1,4 @@
-"""A version of the digit classifier that took no training, so that its eager network can be had again at once."""
+"""An untrained version of the digit classifier, whose eager network can be rebuilt instantly."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ MODEL = "mnist_mlp"
 
 
 def add_untrained(repository: Path) -> int:
-    """Publish it as the next version; its number."""
+    """Publish it as the next version; returns its number."""
     data = datasets.load("digits")
     settings = Settings(MODEL, "digits", epochs=0, batch_size=64, lr=1e-3, seed=0, device="cpu")
     trained = training.train(settings, data, repository=repository)

@@ -1,6 +1,6 @@
-"""`tools.new` to the end: torchvision's architectures and networks of one's own, loaded and called on the real server.
+"""`tools.new` end to end: torchvision's architectures and custom networks, loaded and called on the real server.
 
-All of them are served by one server, for the sake of time; the command itself, which starts one, runs once.
+One server serves all of them, to save time; the command, which starts its own, runs once.
 """
 
 import json
@@ -70,7 +70,7 @@ def flags() -> Iterator[list[str]]:
 
 @pytest.fixture(scope="module")
 def brought(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Brought]:
-    """All of them, tried, proven and served."""
+    """All models, tried, proven and served."""
     repository = tmp_path_factory.mktemp("brought")
     plans = {}
     with cpu_threads(1):
@@ -94,7 +94,7 @@ def test_random_weights_answer_differently_to_different_images(model: str, broug
     assert not [note for note in brought.plans[model].notes if "is the same for every input" in note]
 
 
-def test_an_answer_that_is_not_the_network_s_is_noticed(brought: Brought) -> None:
+def test_a_different_answer_is_detected(brought: Brought) -> None:
     other = replace(brought.plans["Named"], network=networks.Named())
     with pytest.raises(ProofError, match="embedding__0: the server's answer differs from the network's by"):
         first_call.call(brought.server, other, brought.repository)
@@ -125,7 +125,7 @@ def test_labels_come_with_a_classifier_s_answer(protocol: Protocol, brought: Bro
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_any_size_of_an_open_dimension_is_served(protocol: Protocol, brought: Brought) -> None:
+def test_any_size_of_a_variable_dimension_is_served(protocol: Protocol, brought: Brought) -> None:
     with Client(connection_to(brought.server, protocol)) as client:
         for height, width in ((9, 31), (64, 5)):
             image = np.ones((1, 3, height, width), np.float32)
@@ -136,7 +136,7 @@ def test_any_size_of_an_open_dimension_is_served(protocol: Protocol, brought: Br
         assert texts["OUTPUT__1"][1:].tolist() == [1, 0]
 
 
-def test_one_command_brings_a_network_of_two_inputs_and_two_outputs(command: Command, tmp_path: Path) -> None:
+def test_one_command_creates_a_model_with_two_inputs_and_two_outputs(command: Command, tmp_path: Path) -> None:
     for folder in ("models", "recipes"):
         (tmp_path / folder).mkdir()
     places = ["--repository", tmp_path / "models", "--recipes", tmp_path / "recipes"]

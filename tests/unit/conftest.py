@@ -1,4 +1,4 @@
-"""What the tests that train share."""
+"""Fixtures for tests that train."""
 
 from collections.abc import Iterator
 
@@ -9,6 +9,6 @@ from tools.train.training import cpu_threads
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    """Two threads that wait for each other on busy cores make a training of seconds one of minutes."""
+    """Limit torch to one thread: on busy cores, two that wait for each other turn seconds into minutes."""
     with cpu_threads(1):
         yield

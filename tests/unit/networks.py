@@ -1,4 +1,4 @@
-"""Networks as people bring them to `tools.new`: a file of their own, imported by its path."""
+"""Networks as users bring them to `tools.new`: in their own file, imported by path."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -21,7 +21,7 @@ class Towers(nn.Module):
 
 
 class Named(Towers):
-    """Takes users without a dimension; gives a dict, with a BOOL and a row of scalars in it."""
+    """Takes users without a dimension; returns a dict with a BOOL and one scalar per row."""
 
     def forward(self, user: Tensor, item: Tensor) -> dict[str, Tensor]:
         one, other = self.user(user), self.item(item)
@@ -34,7 +34,7 @@ class Moments(NamedTuple):
 
 
 class Statistics(nn.Module):
-    """Gives a NamedTuple."""
+    """Returns a NamedTuple."""
 
     def forward(self, x: Tensor) -> Moments:
         return Moments(x.mean(1, keepdim=True), x.std(1, keepdim=True))
@@ -69,7 +69,7 @@ class Ranks(nn.Module):
 
 
 class Optional(nn.Module):
-    """An argument that need not be given, and one of the outputs nested."""
+    """An optional argument, and a nested output."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class Optional(nn.Module):
 
 
 class Recurrent(nn.LSTM):
-    """Its states have the batch second."""
+    """Returns states with the batch as second dimension."""
 
     def __init__(self) -> None:
         super().__init__(3, 2, batch_first=True)
@@ -97,7 +97,7 @@ class Total(nn.Module):
 
 
 class Convolution(nn.Module):
-    """Of any height and width."""
+    """Takes any height and width."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ class Convolution(nn.Module):
 
 
 class Sized(nn.Module):
-    """Has arguments."""
+    """Takes constructor arguments."""
 
     def __init__(self, classes: int, *, width: int = 5) -> None:
         super().__init__()
@@ -135,7 +135,7 @@ class Baked(Sized):
 
 
 class Branching(Sized):
-    """Cannot be scripted; what it does depends on values."""
+    """Cannot be scripted; branches on values."""
 
     def forward(self, x: Tensor) -> Tensor:
         double: Callable[[Tensor], Tensor] = lambda y: 2 * y  # noqa: E731
@@ -143,7 +143,7 @@ class Branching(Sized):
 
 
 class FixedBatch(Sized):
-    """Takes four rows, no more and no fewer."""
+    """Takes exactly four rows."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layer(x.reshape(4, 5))
@@ -177,7 +177,7 @@ class Variadic(nn.Module):
 
 
 class Constant(nn.Module):
-    """Says the same whatever it is asked."""
+    """Returns the same for every input."""
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.zeros_like(x)

@@ -1,4 +1,4 @@
-"""Compression on real networks: what shrinks, what stays, what TorchScript still loads in a clean process."""
+"""Compression on real networks: sizes, answers, and TorchScript files that load in a clean process."""
 
 import copy
 import subprocess

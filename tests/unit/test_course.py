@@ -36,7 +36,7 @@ def data() -> ImageData:
 
 
 class Recording(nn.Module):
-    """Classifies images of any size and notes, in training, which it saw and in which type it computed."""
+    """Classifies images of any size and records the sizes and dtypes that it sees in training."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class Recording(nn.Module):
 
 
 def recorded(monkeypatch: Patch, data: ImageData, **changes: object) -> Recording:
-    """Train by a recipe that is changed; the network with its notes."""
+    """Train by a changed recipe; returns the network with its records."""
     recipe = replace(recipes.trained(MODEL), network=Recording, **changes)  # type: ignore[arg-type]
     monkeypatch.setattr(recipes, "load", lambda _: recipe)
     network = training.train(SETTINGS, data).network
@@ -61,21 +61,19 @@ def recorded(monkeypatch: Patch, data: ImageData, **changes: object) -> Recordin
     return network
 
 
-def test_first_epochs_see_the_sizes_of_the_recipe_and_later_ones_the_size_served(
+def test_first_epochs_use_the_recipe_s_sizes_and_later_ones_the_served_size(
     monkeypatch: Patch, data: ImageData
 ) -> None:
     assert recorded(monkeypatch, data, sizes=(8, 16)).sizes == [8, 8, 16, 16, 32, 32]
 
 
 @pytest.mark.parametrize("has", [True, False])
-def test_training_computes_in_bfloat16_only_where_the_device_can(
-    has: bool, monkeypatch: Patch, data: ImageData
-) -> None:
+def test_training_uses_bfloat16_only_on_devices_that_support_it(has: bool, monkeypatch: Patch, data: ImageData) -> None:
     monkeypatch.setattr(training, "_has_bfloat16", lambda _: has)
     assert recorded(monkeypatch, data, autocast=True).dtypes == {torch.bfloat16 if has else torch.float32}
 
 
-def test_no_more_images_are_used_than_the_recipe_says_and_variants_use_as_many() -> None:
+def test_recipes_limit_the_images_and_variants_inherit_the_limit() -> None:
     whole = datasets.load("silhouettes")
     train_images, test_images = recipes.trained("resnet18").limits or (0, 0)
     for model in ("resnet18", "resnet18_pruned50_int8"):
@@ -120,7 +118,7 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
         )
 
 
-def test_weights_have_a_checkpoint_of_their_own(tmp_path: Path, data: ImageData) -> None:
+def test_pretrained_weights_have_their_own_checkpoint(tmp_path: Path, data: ImageData) -> None:
     file, spec = tmp_path / "weights.pth", training.input_spec(MODEL)
     paths = {training.checkpoint_path([SETTINGS], data, spec)}
     for content in (b"some", b"others"):

@@ -1,4 +1,4 @@
-"""Data sets: stand-ins in genuine file formats, real sets by torchvision's own download, and what goes wrong.
+"""Data sets: stand-ins in genuine file formats, torchvision's downloads of real sets, and failures.
 
 The files are small versions of the real ones and every address is on this host: no test reaches the network.
 """
@@ -51,7 +51,7 @@ def closed(monkeypatch: Patch) -> None:
 
 @pytest.fixture
 def silent(closed: None, monkeypatch: Patch) -> Iterator[None]:
-    """A server that accepts connections and never says a word."""
+    """A server that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         serve_from(monkeypatch, listener.getsockname()[1])
         yield
@@ -119,7 +119,7 @@ def test_a_stand_in_has_the_shapes_and_types_that_training_expects(
     assert set(data.test_labels) == set(data.train_labels) == set(range(len(data.classes)))
 
 
-def test_only_training_digits_are_varied_and_each_class_gives_a_fifth_to_the_test() -> None:
+def test_only_training_digits_are_augmented_and_a_fifth_of_each_class_is_for_testing() -> None:
     train, test = digits.make_splits(copies=1)
     originals, varied = train.images[:1437], train.images[1437:]
     assert not {image.tobytes() for image in train.images} & {image.tobytes() for image in test.images}
@@ -136,7 +136,7 @@ def test_digits_are_genuine_idx_files(small: Path) -> None:
     assert (len(images), len(labels)) == (16 + 784 * DIGITS, 8 + DIGITS)
 
 
-def test_a_batch_of_silhouettes_holds_what_cifar10s_do(small: Path) -> None:
+def test_a_batch_of_silhouettes_has_the_format_of_cifar10(small: Path) -> None:
     folder = small / silhouettes.FOLDER
     batch = pickle.loads((folder / "data_batch_1").read_bytes())
     assert batch["data"].shape == (PER_BATCH, 3072) and len(batch["labels"]) == PER_BATCH
@@ -169,7 +169,7 @@ def test_stand_ins_are_the_same_every_time_and_no_image_occurs_twice(small: Path
         assert len(set(every)) == len(every)
 
 
-def test_a_stand_in_is_made_when_a_file_is_missing_and_only_then(tmp_path: Path) -> None:
+def test_a_stand_in_is_generated_only_if_a_file_is_missing(tmp_path: Path) -> None:
     first = load("digits", tmp_path, download=False)
     written = digits.files(tmp_path)[0].stat().st_mtime_ns
     assert load("digits", tmp_path).sha256 == first.sha256
@@ -199,7 +199,7 @@ def test_an_error_while_writing_leaves_nothing_behind(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_two_that_make_the_same_set_at_once_both_find_it_complete(tmp_path: Path) -> None:
+def test_two_processes_that_write_the_same_set_both_find_it_complete(tmp_path: Path) -> None:
     with staged(tmp_path / "set") as slow:
         (slow / "file").write_text("the same")
         with staged(tmp_path / "set") as fast:
@@ -225,13 +225,13 @@ def test_a_damaged_stand_in_is_named_with_the_folder_to_remove(name: str, small:
 
 
 @pytest.mark.parametrize("content", [b"", b"not an IDX file at all", bytes([0, 0, 8, 3, 0, 0, 0, 1]), bytes(64)])
-def test_mnist_files_that_are_none_are_refused_and_not_replaced(content: bytes, tmp_path: Path) -> None:
+def test_damaged_mnist_files_are_refused_and_not_replaced(content: bytes, tmp_path: Path) -> None:
     put_mnist(tmp_path, [content] * 4)
     with pytest.raises(DataError, match=r"cannot read MNIST from .*/MNIST/raw \(.+\); put the four"):
         load_first(("mnist", "digits"), tmp_path)
 
 
-def test_mnist_images_without_as_many_labels_are_refused(small: Path, tmp_path: Path) -> None:
+def test_mnist_with_different_numbers_of_images_and_labels_is_refused(small: Path, tmp_path: Path) -> None:
     images, labels, test_images, test_labels = (path.read_bytes() for path in digits.files(small))
     put_mnist(tmp_path, [images, test_labels, test_images, labels])
     with pytest.raises(DataError, match="expected 360 images of 28x28 for as many labels"):
@@ -245,7 +245,7 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
 
 @pytest.mark.usefixtures("server")
 @pytest.mark.parametrize(("real", "stand_in"), [("mnist", "digits"), ("cifar10", "silhouettes")])
-def test_a_real_set_is_downloaded_and_read_by_the_path_of_its_stand_in(
+def test_a_real_set_is_downloaded_and_read_like_its_stand_in(
     real: str, stand_in: str, small: Path, tmp_path: Path, capsys: Printed
 ) -> None:
     data, expected = load(real, tmp_path), load(stand_in, small)
@@ -269,7 +269,7 @@ def test_a_failed_download_names_set_folder_and_stand_in(name: str, remedy: str,
 
 @pytest.mark.usefixtures("server")
 @pytest.mark.parametrize("name", ["mnist", "cifar10"])
-def test_without_leave_to_download_the_missing_files_are_named(name: str, tmp_path: Path) -> None:
+def test_missing_files_are_named_if_downloads_are_not_allowed(name: str, tmp_path: Path) -> None:
     first = datasets.module_of(name).files(tmp_path)[0].name
     with pytest.raises(DataError, match=f"missing: {first}"):
         load(name, tmp_path, download=False)
@@ -277,7 +277,7 @@ def test_without_leave_to_download_the_missing_files_are_named(name: str, tmp_pa
 
 
 @pytest.mark.usefixtures("silent")
-def test_a_download_that_falls_silent_is_given_up(tmp_path: Path, monkeypatch: Patch) -> None:
+def test_a_stalled_download_times_out(tmp_path: Path, monkeypatch: Patch) -> None:
     monkeypatch.setattr("tools.datasets.mnist.network_timeout", partial(network_timeout, 0.3))
     before = socket.getdefaulttimeout()
     with pytest.raises(DataError, match=r"cannot read MNIST from .*timed out"):

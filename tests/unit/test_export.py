@@ -31,7 +31,7 @@ Export = Callable[..., int]
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the training that all tests here share leaves its checkpoint."""
+    """Where the training that all tests share writes its checkpoint."""
     return tmp_path_factory.mktemp("checkpoints")
 
 
@@ -78,7 +78,7 @@ def change_recipe(monkeypatch: Patch, **changes: Any) -> None:
 
 
 class OtherWhenScripted(SimpleNN):
-    """Answers a little higher as TorchScript."""
+    """Returns slightly larger logits as TorchScript."""
 
     def classify(self, features: Tensor) -> Tensor:
         logits = self.fc3(features)
@@ -96,7 +96,7 @@ class RowsMix(SimpleNN):
 
 
 class OneRow(SimpleNN):
-    """Was traced, so to speak, with a single image."""
+    """Takes one row only, like a file traced with a single image."""
 
     def classify(self, features: Tensor) -> Tensor:
         logits = self.fc3(features)
@@ -106,13 +106,13 @@ class OneRow(SimpleNN):
 
 
 class NotTorchScript(SimpleNN):
-    """What only Python can do."""
+    """Uses variadic arguments, which TorchScript cannot express."""
 
     def classify(self, *features: Tensor) -> Tensor:
         return self.fc3(features[0])
 
 
-def test_a_proven_model_becomes_the_next_version_with_a_manifest_that_holds(
+def test_a_proven_model_becomes_the_next_version_with_a_true_manifest(
     run: Export, repository: Path, capsys: Printed
 ) -> None:
     before = contents(repository)
@@ -190,7 +190,7 @@ def test_sample_images_of_every_class_are_written(run: Export, tmp_path: Path) -
         ('name: "mnist_mlp"', "nome: 3", 2, "config.pbtxt:2:1 : "),
     ],
 )
-def test_a_config_that_the_model_does_not_fit_is_refused(
+def test_a_config_that_does_not_match_the_model_is_refused(
     before: str, after: str, code: int, message: str, run: Export, repository: Path, capsys: Printed
 ) -> None:
     change_config(repository, before, after)
@@ -246,7 +246,7 @@ def test_a_version_can_be_chosen_and_old_ones_dropped(run: Export, repository: P
 
 
 @pytest.mark.parametrize("option", ["--version=0", "--version=-1", "--keep=0", "--keep=two"])
-def test_numbers_that_cannot_be_are_refused_by_name(option: str, run: Export, capsys: Printed) -> None:
+def test_invalid_numbers_are_refused_by_name(option: str, run: Export, capsys: Printed) -> None:
     with pytest.raises(SystemExit, match="2"):
         run(option)
     flag, value = option.split("=")
@@ -260,7 +260,7 @@ def test_missing_exports_only_what_has_no_version(run: Export, repository: Path,
     assert capsys.readouterr().err == f"{MODEL}: has version 1\n"
 
 
-def test_the_config_for_the_cpu_follows_with_the_version(run: Export, repository: Path) -> None:
+def test_publishing_updates_the_cpu_config(run: Export, repository: Path) -> None:
     change_config(repository, "max_batch_size: 64", "max_batch_size: 32")
     change_config(repository, "batch_size: 64\n", "batch_size: 32\n")
     assert run() == 0

@@ -1,4 +1,4 @@
-"""Pipelines before they are served: what needs what, what is published, and what is refused."""
+"""Pipelines before they are served: dependencies, what is published, and what is refused."""
 
 import json
 import shutil
@@ -33,7 +33,7 @@ def run(scratch_repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     return export_models
 
 
-def test_members_come_before_what_is_made_of_them() -> None:
+def test_members_come_before_their_ensembles() -> None:
     names = ["cifar10_image_bytes", "digit_image", "cifar10_image", "mnist_mlp", "image_decode"]
     assert pipelines.in_order(names) == ["mnist_mlp", "image_decode", "digit_image", "cifar10_image", names[0]]
     assert pipelines.all_members("digit_image_bytes") == [
@@ -54,7 +54,7 @@ def test_a_pipeline_has_one_classifier(monkeypatch: pytest.MonkeyPatch) -> None:
         pipelines.classifier_of("digit_image")
 
 
-def test_a_version_of_a_pipeline_is_a_manifest_with_both_accuracies(
+def test_a_pipeline_s_version_is_a_manifest_with_both_accuracies(
     run: Export, scratch_repository: Path, tmp_path: Path, capsys: Printed
 ) -> None:
     assert run("digit_image_bytes", "--version=70") == 0
@@ -71,7 +71,7 @@ def test_a_version_of_a_pipeline_is_a_manifest_with_both_accuracies(
     assert len(list((tmp_path / "samples" / "digit_image_bytes").rglob("*.png"))) == 50
 
 
-def test_a_member_that_is_exported_again_asks_for_its_pipelines_to_be_proven_again(
+def test_exporting_a_member_again_gives_notice_to_prove_its_pipelines_again(
     run: Export, scratch_repository: Path, capsys: Printed
 ) -> None:
     assert run("digit_label", "--version=70") == 0
@@ -82,7 +82,7 @@ def test_a_member_that_is_exported_again_asks_for_its_pipelines_to_be_proven_aga
     assert pipelines.outdated(scratch_repository) == []
 
 
-def test_pictures_that_are_framed_already_get_the_label_that_the_bare_classifier_gives(built: Path) -> None:
+def test_framed_pictures_get_the_bare_classifier_s_label(built: Path) -> None:
     data = pipelines.data_of("digit_image", built)
     bare = pipelines.Composition("mnist_mlp", built)
     inputs = training.inputs(data.test_images, training.input_spec("mnist_mlp", built)).numpy()
@@ -90,7 +90,7 @@ def test_pictures_that_are_framed_already_get_the_label_that_the_bare_classifier
     assert (pipelines.predictions("digit_image", data, built) == alone).mean() > 0.98
 
 
-def test_pixels_of_the_model_s_own_size_get_exactly_its_label(built: Path) -> None:
+def test_pictures_of_the_classifier_s_size_get_exactly_its_label(built: Path) -> None:
     data = pipelines.data_of("cifar10_image", built)
     bare = pipelines.Composition("cifar10_cnn", built)
     inputs = training.inputs(data.test_images, training.input_spec("cifar10_cnn", built)).numpy()
@@ -141,7 +141,7 @@ def test_a_pipeline_that_loses_too_much_is_refused(
     assert versions("digit_image", scratch_repository) == before
 
 
-def test_labels_of_their_own_must_be_the_classifier_s(scratch_repository: Path) -> None:
+def test_a_pipeline_s_own_labels_must_equal_its_classifier_s(scratch_repository: Path) -> None:
     prove_labels("digit_image", "mnist_mlp", scratch_repository)
     prove_labels("digit_image_bytes", "mnist_mlp", scratch_repository)
     labels = scratch_repository / "digit_image" / "labels.txt"
@@ -150,7 +150,7 @@ def test_labels_of_their_own_must_be_the_classifier_s(scratch_repository: Path) 
         prove_labels("digit_image", "mnist_mlp", scratch_repository)
 
 
-def test_files_of_a_python_step_that_need_others_are_refused(tmp_path: Path) -> None:
+def test_a_python_step_that_imports_anything_missing_is_refused(tmp_path: Path) -> None:
     (tmp_path / "step.py").write_text("import no_such_module")
     with pytest.raises(ProofError, match="step.py cannot be imported by itself: No module named 'no_such_module'"):
         pipelines.python_step(tmp_path)

@@ -1,4 +1,4 @@
-"""Steps of pipelines as plain functions: what pictures become, whatever is done to them, and what is refused."""
+"""Steps of pipelines as plain functions: how pictures are prepared, how robustly, and what is refused."""
 
 import io
 from collections.abc import Callable
@@ -73,7 +73,7 @@ def closeness(digits: Tensor, change: Change) -> float:
         pytest.param(lambda digits: 255 - digits.repeat(1, 1, 1, 3) // 2, id="grey on white, in colour"),
     ],
 )
-def test_whatever_is_done_to_a_digit_the_model_sees_nearly_the_same(digits: Tensor, change: Change) -> None:
+def test_a_distorted_digit_is_prepared_to_nearly_the_same_input(digits: Tensor, change: Change) -> None:
     assert closeness(digits, change) > 0.93
 
 
@@ -88,14 +88,14 @@ def test_a_digit_fits_20_pixels_and_its_centre_of_mass_is_in_the_middle(digits: 
             assert abs(centre - 14) <= 1 or {int(rows[0]), int(columns[0])} & {0} or 27 in {int(rows[-1])}
 
 
-def test_what_the_stand_in_holds_is_in_the_frame_already(digits: Tensor) -> None:
+def test_framing_the_stand_in_s_digits_again_changes_little(digits: Tensor) -> None:
     assert closeness(digits, lambda same: same) == pytest.approx(1)
     again = torch.stack([frame_digit(frame_digit(digit)) for digit in digits[..., 0].float()])
     once = torch.stack([frame_digit(digit) for digit in digits[..., 0].float()])
     assert (again - once).abs().amax((1, 2)).lt(1).float().mean() > 0.9
 
 
-def test_specks_go_and_strokes_stay_and_thin_lines_lose_but_their_ends() -> None:
+def test_specks_are_removed_strokes_stay_and_thin_lines_lose_only_their_ends() -> None:
     stroke = torch.zeros(1, 20, 20)
     stroke[:, 8:11, 3:17] = 255
     assert torch.equal(remove_specks(stroke), stroke)
@@ -114,12 +114,12 @@ def test_a_blank_picture_of_any_grey_is_an_empty_frame(grey: int) -> None:
         assert np.array_equal(found.numpy(), np.repeat(BLANK, 2, 0))
 
 
-def test_hardly_any_contrast_is_blank_too() -> None:
+def test_a_picture_without_contrast_is_blank() -> None:
     faint = 128 + random_pixels(1, 40, 40, 1) // 16
     assert np.array_equal(DigitPrepare(GREY)(faint).numpy(), BLANK)
 
 
-def test_numbers_that_are_none_and_outliers_are_cleaned_where_floats_come(digits: Tensor) -> None:
+def test_nan_and_out_of_range_floats_are_cleaned(digits: Tensor) -> None:
     floats = digits[:1].float()
     floats[:, 0, 0], floats[:, 0, 5], floats[:, 27, 3] = torch.nan, -torch.inf, -1e30
     assert torch.equal(DigitPrepare(GREY)(floats), DigitPrepare(GREY)(digits[:1]))
@@ -138,7 +138,7 @@ def test_numbers_that_are_none_and_outliers_are_cleaned_where_floats_come(digits
         (ColourPrepare(COLOUR), (32, 32, 1), "[3]"),
     ],
 )
-def test_pictures_out_of_bounds_are_refused_with_the_bounds(
+def test_pictures_beyond_the_limits_are_refused_with_the_limits(
     step: torch.nn.Module, shape: tuple[int, ...], channels: str
 ) -> None:
     with pytest.raises(ValueError) as caught:
@@ -158,7 +158,7 @@ def test_step_and_clients_normalise_to_the_same_numbers() -> None:
     np.testing.assert_allclose(ColourPrepare(COLOUR)(pixels).numpy(), expected, rtol=1e-6, atol=1e-6)
 
 
-def test_step_and_clients_scale_a_picture_to_the_same_up_to_a_grey_level(tmp_path: Path) -> None:
+def test_step_and_clients_resize_a_picture_equally_up_to_one_grey_level(tmp_path: Path) -> None:
     smooth = scaled(random_pixels(1, 12, 9, 3), 200)
     Image.fromarray(smooth[0].numpy()).save(tmp_path / "smooth.png")
     plain = ImageSpec(3, 32, 32, (0.0,) * 3, (1 / 255,) * 3, flat=False)
@@ -197,13 +197,13 @@ def test_a_file_is_decoded_to_its_pixels(decode: Callable[[bytes], np.ndarray]) 
 
 
 @pytest.mark.parametrize(("size", "expected"), [((3000, 1500), (512, 1024)), ((1000, 2000), (1024, 512))])
-def test_a_large_photo_is_brought_down_to_1024_pixels(
+def test_a_large_photo_is_downscaled_to_1024_pixels(
     size: tuple[int, int], expected: tuple[int, int], decode: Callable[[bytes], np.ndarray]
 ) -> None:
     assert decode(encoded(Image.new("RGB", size, "red"), "JPEG")).shape == (1, *expected, 3)
 
 
-def test_print_colours_deep_grey_and_rotation_are_seen_as_a_viewer_shows_them(
+def test_cmyk_16_bit_grey_and_exif_rotation_are_decoded_as_viewers_show_them(
     decode: Callable[[bytes], np.ndarray],
 ) -> None:
     red = decode(encoded(Image.new("CMYK", (9, 9), (0, 255, 255, 0)), "JPEG", quality=100))
@@ -224,7 +224,7 @@ def test_print_colours_deep_grey_and_rotation_are_seen_as_a_viewer_shows_them(
         (encoded(Image.new("RGB", (99, 99), "red"))[:120], "truncated"),
     ],
 )
-def test_bytes_that_are_no_image_are_refused_with_the_reason(
+def test_bytes_that_are_not_an_image_are_refused_with_the_reason(
     content: bytes, words: str, decode: Callable[[bytes], np.ndarray]
 ) -> None:
     with pytest.raises(ValueError, match=f"the {len(content)} bytes are not an image that can be read: .*{words}"):

@@ -43,7 +43,7 @@ Printed = pytest.CaptureFixture[str]
 
 @pytest.fixture(autouse=True)
 def checkpoints(tmp_path: Path, monkeypatch: Patch) -> Path:
-    """A folder of this test alone for checkpoints."""
+    """A folder for the checkpoints of one test."""
     monkeypatch.setattr("tools.train.checkpoints.CHECKPOINTS", tmp_path / "checkpoints")
     return tmp_path / "checkpoints"
 
@@ -58,7 +58,7 @@ def repository(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def data() -> ImageData:
-    """A few random images that look like MNIST's to training."""
+    """A few random images with the shape of MNIST's."""
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (80, 28, 28, 1), np.uint8)
     labels = random.integers(0, 10, 80)
@@ -76,7 +76,7 @@ def same(first: training.Trained, second: training.Trained) -> bool:
 
 
 def epochs_run(printed: str) -> list[int]:
-    """The epochs that training said it went through."""
+    """The epochs that training reported."""
     return [int(number) for number in re.findall(r"epoch (\d+)/\d+: loss", printed)]
 
 
@@ -100,14 +100,14 @@ def test_a_finished_training_is_loaded_instead_of_repeated(data: ImageData, caps
     assert epochs_run(capsys.readouterr().err) == [1, 2, 3]
 
 
-def test_training_changes_the_weights_for_the_better(data: ImageData) -> None:
+def test_training_fits_the_training_set(data: ImageData) -> None:
     fit = training.train(replace(SETTINGS, epochs=30), data)
     score = training.accuracy(fit.network, data.train_images, data.train_labels, training.input_spec(MODEL))
     assert score > 0.9 and not fit.network.training
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_a_training_that_is_interrupted_goes_on_to_the_weights_of_one_that_is_not(
+def test_an_interrupted_training_resumes_to_the_weights_of_an_uninterrupted_one(
     number: int, tmp_path: Path, checkpoints: Path, monkeypatch: Patch, capsys: Printed
 ) -> None:
     options = [MODEL, "--data=digits", f"--epochs={EPOCHS}", "--device=cpu", "--batch-size=256"]
@@ -119,11 +119,11 @@ def test_a_training_that_is_interrupted_goes_on_to_the_weights_of_one_that_is_no
         assert killed.poll() is None and time.monotonic() < deadline
         time.sleep(0.01)
     killed.send_signal(number)
-    _, said = killed.communicate(timeout=60)
+    _, stderr = killed.communicate(timeout=60)
     assert killed.returncode == (130 if number == signal.SIGINT else -number)
-    assert ("the same command resumes after the last finished epoch" in said) == (number == signal.SIGINT)
+    assert ("the same command resumes after the last finished epoch" in stderr) == (number == signal.SIGINT)
     done = torch.load(checkpoint_in(checkpoints))["epochs"]
-    assert 0 < done < EPOCHS, "the process must be killed half way"
+    assert 0 < done < EPOCHS, "the process must be killed halfway"
 
     same_options = TrainOptions(data="digits", epochs=EPOCHS, device="cpu", batch_size=256)
     resumed = training.train_model(MODEL, same_options)
@@ -158,7 +158,7 @@ def test_a_resumed_training_draws_the_dropout_of_an_uninterrupted_one(data: Imag
 @pytest.mark.parametrize(
     "change", [{"epochs": 4}, {"batch_size": 8}, {"lr": 2e-3}, {"seed": 1}, {"device": "cuda"}, {"data": "other"}]
 )
-def test_other_settings_have_a_checkpoint_of_their_own(change: dict[str, int], data: ImageData) -> None:
+def test_other_settings_have_their_own_checkpoint(change: dict[str, int], data: ImageData) -> None:
     spec = training.input_spec(MODEL)
     changed = replace(SETTINGS, **change)  # type: ignore[arg-type]
     assert training.checkpoint_path([changed], data, spec) != training.checkpoint_path([SETTINGS], data, spec)
@@ -186,7 +186,7 @@ def test_other_data_or_normalisation_starts_over(data: ImageData, repository: Pa
     assert epochs_run(capsys.readouterr().err) == [1, 2, 3]
 
 
-def test_a_damaged_checkpoint_is_named_with_the_way_out(data: ImageData, checkpoints: Path) -> None:
+def test_a_damaged_checkpoint_is_named_with_the_remedy(data: ImageData, checkpoints: Path) -> None:
     first = training.train(SETTINGS, data)
     path = checkpoint_in(checkpoints)
     for content in (b"", b"not a checkpoint", path.read_bytes()[:-500]):
@@ -197,7 +197,7 @@ def test_a_damaged_checkpoint_is_named_with_the_way_out(data: ImageData, checkpo
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
-def test_a_config_that_does_not_say_how_images_become_inputs_is_an_error(data: ImageData, repository: Path) -> None:
+def test_a_config_without_normalisation_is_refused(data: ImageData, repository: Path) -> None:
     config = repository / MODEL / "config.pbtxt"
     config.write_text(config.read_text().replace("IMAGE_MEAN", "IMAGE_MEEN"))
     with pytest.raises(RepositoryError, match="its config.pbtxt has no parameters IMAGE_MEAN and IMAGE_STD"):
@@ -205,7 +205,7 @@ def test_a_config_that_does_not_say_how_images_become_inputs_is_an_error(data: I
 
 
 @pytest.mark.parametrize("arguments", [["--epochs=0"], ["--batch-size=-1"], ["--lr=nan"], ["--lr=fast"]])
-def test_numbers_that_cannot_be_are_refused_by_name(arguments: list[str], monkeypatch: Patch, capsys: Printed) -> None:
+def test_invalid_numbers_are_refused_by_name(arguments: list[str], monkeypatch: Patch, capsys: Printed) -> None:
     monkeypatch.setattr(sys, "argv", ["train", MODEL, *arguments])
     with pytest.raises(SystemExit, match="2"):
         train.main()
@@ -213,7 +213,7 @@ def test_numbers_that_cannot_be_are_refused_by_name(arguments: list[str], monkey
     assert re.search(rf"argument {flag}: expected a .*number above 0, got '{value}'", capsys.readouterr().err)
 
 
-def test_an_unknown_model_lists_those_that_have_a_recipe(monkeypatch: Patch, capsys: Printed) -> None:
+def test_an_unknown_model_lists_the_recipes(monkeypatch: Patch, capsys: Printed) -> None:
     monkeypatch.setattr(sys, "argv", ["train", "minst_mlp"])
     assert train.main() == 2
     message = f"error: no recipe tools/recipes/minst_mlp.py; there are: {', '.join(recipes.names())}\n"
