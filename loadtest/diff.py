@@ -11,8 +11,7 @@ document.
 import argparse
 import json
 import sys
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,26 +32,38 @@ class Estimate:
     value: float | None
     span: Span
 
+    def __str__(self) -> str:
+        return f"{number(self.value)} ({interval(*self.span)})"
+
 
 @dataclass(frozen=True)
 class Change:
     """One figure of two runs; `verdict` is better, worse, no difference or not measured."""
 
     figure: str
-    before: float | None
-    after: float | None
-    intervals: tuple[Span, Span]
+    before: Estimate
+    after: Estimate
     verdict: str
 
+    def document(self) -> dict[str, Any]:
+        """As JSON."""
+        values = {"before": self.before.value, "after": self.after.value}
+        return {
+            "figure": self.figure,
+            **values,
+            "intervals": [self.before.span, self.after.span],
+            "verdict": self.verdict,
+        }
 
-def changes(before: dict[str, Any], after: dict[str, Any], tolerance: float) -> Iterator[Change]:
+
+def changes(before: dict[str, Any], after: dict[str, Any], tolerance: float) -> list[Change]:
     """Compare two reports in all figures that have an interval: percentiles, and shares of errors and of goodput."""
-    for name in before["intervals_ms"]:
-        if name in after["intervals_ms"]:
-            yield _change(name, _percentile(before, name), _percentile(after, name), tolerance)
-    yield _change("errors", _share(before, "errors"), _share(after, "errors"), tolerance)
+    names = [name for name in before["intervals_ms"] if name in after["intervals_ms"]]
+    pairs = {name: (_percentile(before, name), _percentile(after, name)) for name in names}
+    pairs["errors"] = _share(before, "errors"), _share(after, "errors")
     if before["goodput_limit_ms"] and before["goodput_limit_ms"] == after["goodput_limit_ms"]:
-        yield _change("goodput", _share(before, "good"), _share(after, "good"), tolerance, more_is_worse=False)
+        pairs["goodput"] = _share(before, "good"), _share(after, "good")
+    return [Change(name, *pair, verdict(*pair, tolerance, name != "goodput")) for name, pair in pairs.items()]
 
 
 def _percentile(run: dict[str, Any], name: str) -> Estimate:
@@ -62,11 +73,6 @@ def _percentile(run: dict[str, Any], name: str) -> Estimate:
 
 def _share(run: dict[str, Any], counted: str) -> Estimate:
     return Estimate(run[counted] / run["requests"], wilson_interval(run[counted], run["requests"]))
-
-
-def _change(figure: str, before: Estimate, after: Estimate, tolerance: float, more_is_worse: bool = True) -> Change:
-    outcome = verdict(before, after, tolerance, more_is_worse)
-    return Change(figure, before.value, after.value, (before.span, after.span), outcome)
 
 
 def verdict(before: Estimate, after: Estimate, tolerance: float, more_is_worse: bool) -> str:
@@ -116,14 +122,8 @@ def check_same_load(before: dict[str, Any], after: dict[str, Any]) -> None:
 
 
 def _table(compared: list[Change]) -> str:
-    rows = [["figure", "before", "after", "verdict"]]
-    for change in compared:
-        before, after = (
-            f"{number(value)} ({interval(*span)})"
-            for value, span in zip((change.before, change.after), change.intervals, strict=True)
-        )
-        rows.append([change.figure, before, after, change.verdict])
-    return text_table(rows)
+    rows = [[change.figure, str(change.before), str(change.after), change.verdict] for change in compared]
+    return text_table([["figure", "before", "after", "verdict"], *rows])
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -144,10 +144,10 @@ def main() -> int:
     before, after = read(arguments.before), read(arguments.after)
     if not arguments.any_load:
         check_same_load(before, after)
-    compared = list(changes(before, after, arguments.tolerance))
+    compared = changes(before, after, arguments.tolerance)
     worse = [change.figure for change in compared if change.verdict == "worse"]
     print(_table(compared))
-    print_json({"worse": worse, "changes": [asdict(change) for change in compared]})
+    print_json({"worse": worse, "changes": [change.document() for change in compared]})
     return int(bool(worse))
 
 

@@ -12,7 +12,7 @@ generator cannot send as much as the server takes.
 import argparse
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -93,7 +93,7 @@ class Peak:
 
 
 def find_peak(
-    trial: Trial, objectives: list[slo.Objective], trial_s: float, budget_s: float, precision: float, seed: int
+    trial: Trial, objectives: Sequence[slo.Objective], trial_s: float, budget_s: float, precision: float, seed: int
 ) -> Peak:
     """Try rates until the interval is narrow or the time is spent.
 

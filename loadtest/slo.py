@@ -1,7 +1,7 @@
 """Objectives that a run must meet: 'p99<50ms,errors<0.1%,rps>100'."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from clients.errors import ToolError
@@ -60,7 +60,7 @@ def _objective(text: str) -> Objective:
     return Objective(text.strip(), _METRICS[metric], sign == "<", float(number) * units[unit])
 
 
-def missed(objectives: list[Objective], values: Values) -> list[str]:
+def missed(objectives: Sequence[Objective], values: Values) -> list[str]:
     """The objectives that a run missed, each with the value that it reached."""
     return [f"{limit.text} (was {_reached(limit, values)})" for limit in objectives if not limit.is_met(values)]
 
@@ -74,7 +74,7 @@ def _reached(objective: Objective, values: Values) -> str:
     return f"{value:,.1f}" if objective.figure == "rps" else f"{value:.4g} ms"
 
 
-def goodput_limit_ms(objectives: list[Objective]) -> float | None:
+def goodput_limit_ms(objectives: Sequence[Objective]) -> float | None:
     """The latency up to which an answer is useful: the limit of the highest percentile that has one."""
     limits = {objective.figure: objective.limit for objective in objectives if objective.below}
     return next((limits[figure] for figure in reversed(LATENCIES.values()) if figure in limits), None)

@@ -1,5 +1,6 @@
 """Counts, rates and latencies of a run, without its warm-up."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -98,7 +99,7 @@ def window(records: Records, duration: float, cut: float | None) -> Window:
     return Window(cut, duration, detected.steady)
 
 
-def figures(records: Records, part: Window, objectives: list[Objective]) -> Figures:
+def figures(records: Records, part: Window, objectives: Sequence[Objective]) -> Figures:
     """Summarize the requests that were due within a window."""
     due = records.where(records.due >= part.start)
     timed, answered = due.timed(), due.where(due.of(ANSWERED))

@@ -1,9 +1,10 @@
-"""Measuring: send a load to one model, and analyse it from both sides.
+"""Measuring: send a load to one model, and analyze it from both sides.
 
 In an open loop a request is due when the schedule says so, whether or not earlier ones were answered, and its latency
 counts from that moment: a stall delays everyone who arrives during it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from clients.client import Client
@@ -45,9 +46,9 @@ def setting_of(client: Client, model: str, options: GeneratorOptions) -> Setting
 
 
 def measure(
-    client: Client, setting: Setting, load: Load, objectives: list[Objective], metrics: str | None = None
+    client: Client, setting: Setting, load: Load, objectives: Sequence[Objective], metrics: str | None = None
 ) -> RunResult:
-    """Send a load, and analyse what the client saw and what the server counted.
+    """Send a load, and analyze what the client saw and what the server counted.
 
     Args:
         client: of the server under test.
@@ -79,8 +80,10 @@ def _order(setting: Setting, load: Load) -> Order:
     return Order(target, load.due, load.callers, load.duration, connections, connection.timeout_s)
 
 
-def result_of(setting: Setting, load: Load, sent: Sent, objectives: list[Objective], server: ServerSide) -> RunResult:
-    """Analyse what was sent, beside what the server did."""
+def result_of(
+    setting: Setting, load: Load, sent: Sent, objectives: Sequence[Objective], server: ServerSide
+) -> RunResult:
+    """Analyze what was sent, beside what the server did."""
     # Where the rate varies, so does the state: nothing is warm-up.
     cut = setting.options.warm_up_s
     part = window(sent.records, load.duration, 0.0 if load.rate_varies and cut is None else cut)
@@ -99,7 +102,7 @@ def result_of(setting: Setting, load: Load, sent: Sent, objectives: list[Objecti
         warm_up_s=part.start,
         started=sent.started,
         figures=seen,
-        objectives=tuple(objectives),
+        objectives=objectives,
         generator=generator,
         steady=None if load.rate_varies else part.steady and seen.keeps_up(),
         server=server,

@@ -6,6 +6,7 @@ probability distribution of the threshold, as in psychometrics (QUEST: Watson an
 never easier to sustain.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,7 +79,7 @@ class Search:
         return high <= low * (1 + precision)
 
 
-def trial_seconds(rate: float, least: float, objectives: list[Objective]) -> float:
+def trial_seconds(rate: float, least: float, objectives: Sequence[Objective]) -> float:
     """How long a trial must last for enough requests for its objectives' percentiles, with a margin."""
     limited = {objective.figure for objective in objectives}
     shares = [share for name, share in PERCENTILES.items() if f"{name}_ms" in limited]

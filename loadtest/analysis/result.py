@@ -2,6 +2,7 @@
 
 import os
 import platform
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -69,7 +70,7 @@ class RunResult:
     warm_up_s: float
     started: float
     figures: Figures
-    objectives: tuple[Objective, ...]
+    objectives: Sequence[Objective]
     generator: Audit
     steady: bool | None
     server: ServerSide
@@ -85,7 +86,7 @@ class RunResult:
     @property
     def slo_missed(self) -> list[str]:
         """The objectives that were missed, with what was reached; none for an invalid run."""
-        return missed(list(self.objectives), self.figures.values()) if self.valid else []
+        return missed(self.objectives, self.figures.values()) if self.valid else []
 
     @property
     def passed(self) -> bool:

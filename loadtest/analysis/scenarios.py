@@ -1,6 +1,6 @@
 """Four scenarios as presets of a run, each with the one figure that it reports.
 
-They are modelled on those of MLPerf Inference (Reddi et al., MLPerf Inference Benchmark, ISCA 2020; multi-stream as in
+They are modeled on those of MLPerf Inference (Reddi et al., MLPerf Inference Benchmark, ISCA 2020; multi-stream as in
 later rounds), without its rules on run length and accuracy and without its load generator: figures must not be called
 MLPerf results.
 
@@ -13,7 +13,7 @@ and one waiting; three or four gave no more within the noise.
     python -m loadtest.run mnist_mlp --scenario server --rate 500 --slo 'p99<20ms'
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -97,7 +97,7 @@ SCENARIOS = {
 }
 
 
-def check_scenario(name: str, model: str, options: LoadOptions, objectives: list[Objective]) -> None:
+def check_scenario(name: str, model: str, options: LoadOptions, objectives: Sequence[Objective]) -> None:
     """Refuse options that contradict a scenario.
 
     Raises:
@@ -114,7 +114,7 @@ def check_scenario(name: str, model: str, options: LoadOptions, objectives: list
         _check_server(model, options, objectives)
 
 
-def _check_server(model: str, options: LoadOptions, objectives: list[Objective]) -> None:
+def _check_server(model: str, options: LoadOptions, objectives: Sequence[Objective]) -> None:
     limited = {objective.figure for objective in objectives if objective.below}
     slo = ",".join(objective.text for objective in objectives)
     if not limited & {f"{name}_ms" for name in PERCENTILES}:

@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Line = Sequence[float | None]  # None leaves a gap
-_COLOURS = ("#1f5fbf", "#b4690e", "#9aa3ad")
-_STAGE_COLOURS = ("#b4690e", "#5b8def", "#1f5fbf", "#8fb3f5", "#c9ced6", "#7a3e9d")
+_COLORS = ("#1f5fbf", "#b4690e", "#9aa3ad")
+_STAGE_COLORS = ("#b4690e", "#5b8def", "#1f5fbf", "#8fb3f5", "#c9ced6", "#7a3e9d")
 _MUTED, _GRID = "#5a6572", "#e3e7ec"
 _NINES = (0.0, 50.0, 90.0, 99.0, 99.9)
 
@@ -37,9 +37,9 @@ def _add_legend(figure: "Figure") -> None:
 def over_time(seconds: Sequence[float], lines: Mapping[str, Line]) -> "Figure":
     """Named lines over the seconds of a run."""
     figure, axes = _axes(2.8)
-    for (name, values), colour in zip(lines.items(), _COLOURS, strict=False):
+    for (name, values), color in zip(lines.items(), _COLORS, strict=False):
         points = [math.nan if value is None else value for value in values]
-        axes.plot(seconds, points, color=colour, label=name, linewidth=1.8)
+        axes.plot(seconds, points, color=color, label=name, linewidth=1.8)
     axes.set_xlabel("seconds")
     axes.set_ylim(bottom=0)
     axes.margins(x=0.01)
@@ -51,7 +51,7 @@ def over_time(seconds: Sequence[float], lines: Mapping[str, Line]) -> "Figure":
 def by_percentile(curve: Sequence[tuple[float, float]]) -> "Figure":
     """Milliseconds by percentile, on an axis that gives each further nine the same room: the tail is what counts."""
     figure, axes = _axes(2.8)
-    axes.plot([_nines(level) for level, _ in curve], [ms for _, ms in curve], color=_COLOURS[0], linewidth=1.8)
+    axes.plot([_nines(level) for level, _ in curve], [ms for _, ms in curve], color=_COLORS[0], linewidth=1.8)
     axes.set_xticks([_nines(level) for level in _NINES], [f"{level:g}" for level in _NINES])
     axes.set_xlabel("percentile")
     axes.set_ylim(bottom=0)
@@ -69,9 +69,9 @@ def stage_bars(stages: Mapping[str, Mapping[str, float]]) -> "Figure":
     figure, axes = _axes(0.9 + 0.4 * len(stages))
     names = list(stages)
     left = [0.0] * len(names)
-    for stage, colour in zip(next(iter(stages.values())), _STAGE_COLOURS, strict=False):
+    for stage, color in zip(next(iter(stages.values())), _STAGE_COLORS, strict=False):
         widths = [stages[name][stage] for name in names]
-        axes.barh(names, widths, left=left, height=0.6, color=colour, label=stage.replace("_", " "))
+        axes.barh(names, widths, left=left, height=0.6, color=color, label=stage.replace("_", " "))
         left = [start + width for start, width in zip(left, widths, strict=True)]
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")

@@ -1,5 +1,6 @@
 """The result of one test with Locust: what the clients saw beside what the server counted."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -50,13 +51,13 @@ class SwarmResult:
     servers: dict[str, Counted]
     sources: dict[str, str]
     error_kinds: dict[str, int]
-    objectives: tuple[Objective, ...]
+    objectives: Sequence[Objective]
     curve: list[tuple[float, float]]
 
     @property
     def slo_missed(self) -> list[str]:
         """The objectives that were missed, with what was reached."""
-        return missed(list(self.objectives), self.seen.document())
+        return missed(self.objectives, self.seen.document())
 
     @property
     def passed(self) -> bool:
@@ -99,7 +100,7 @@ def swarm_result(
     latencies: Latencies,
     counters: Snapshot,
     sources: dict[str, str],
-    objectives: list[Objective],
+    objectives: Sequence[Objective],
 ) -> SwarmResult:
     """Summarize a test; `counters` are those that the server added during it."""
     stats, total = environment.stats, latencies.total()
@@ -118,6 +119,6 @@ def swarm_result(
         servers={name: counted(counters[name]) for name in sources if name in counters},
         sources=sources,
         error_kinds={str(error.error): error.occurrences for error in stats.errors.values()},
-        objectives=tuple(objectives),
+        objectives=objectives,
         curve=curve(total),
     )

@@ -4,6 +4,7 @@ Every process encodes its own requests when a test starts. The master, or the on
 counters before and after.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ class Session:
         self._latencies = Latencies(environment)
         self._before: counters.Snapshot | None = None  # None: no test is running
         self._sources: dict[str, str] = {}
-        self._objectives: list[slo.Objective] = []
+        self._objectives: Sequence[slo.Objective] = []
         options = self._options
         environment.user_classes = [USERS[options.protocol]]
         scheme = "http://" if options.protocol == "http" else ""

@@ -7,6 +7,7 @@ https://docs.locust.io/en/stable/testing-other-systems.html
 import random
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from locust import FastHttpUser, User, task
@@ -24,13 +25,13 @@ class AnswerError(Exception):
     """The server answered with something other than the requested outputs."""
 
 
+@dataclass(frozen=True)
 class Plan:
     """What the users of one process send: payloads and their weights; made when a test starts."""
 
-    def __init__(self, payloads: "Sequence[Payload]", weights: Sequence[int], think_time: float):
-        self.payloads = payloads
-        self.weights = weights
-        self.think_time = think_time
+    payloads: "Sequence[Payload]"
+    weights: Sequence[int]
+    think_time: float
 
     def pick(self) -> "tuple[Payload, bytes]":
         """Choose a model by weight, and one of its bodies."""
