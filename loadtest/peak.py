@@ -60,15 +60,15 @@ class Peak:
         """See the module's docstring."""
         if self.is_generator_bound:
             return INVALID
-        return 0 if self.is_narrow and any(trial.sustained for trial in self.trials) else 1
+        return 0 if self.is_narrow and any(trial.is_sustained for trial in self.trials) else 1
 
     def note(self, trial: RunResult, rate: float) -> None:
         """Learn from a trial, and report progress."""
-        self.search.note(rate, trial.sustained if trial.valid else None)
+        self.search.note(rate, trial.is_sustained if trial.is_valid else None)
         outcome = "invalid trial"
-        if trial.valid:
+        if trial.is_valid:
             self.trials.append(trial)
-            outcome = f"{rate:,.0f}/s {'sustained' if trial.sustained else 'not sustained'}"
+            outcome = f"{rate:,.0f}/s {'sustained' if trial.is_sustained else 'not sustained'}"
         low, high = self.search.belief.interval()
         say(f"{outcome}; peak about {self.search.belief.quantile(0.5):,.0f}/s ({low:,.0f} to {high:,.0f})")
 
@@ -76,8 +76,8 @@ class Peak:
         """As JSON; rates in requests per second, the peak with its 90 % interval."""
         belief = self.search.belief
         low, high = belief.interval()
-        trials = [trial.document() | {"sustained": trial.sustained} for trial in self.trials]
-        failed = [trial for trial in self.trials if not trial.sustained]
+        trials = [trial.document() | {"sustained": trial.is_sustained} for trial in self.trials]
+        failed = [trial for trial in self.trials if not trial.is_sustained]
         lowest = min(failed, key=lambda trial: trial.load.rate or 0.0, default=None)
         return {
             "peak_rps": round(belief.quantile(0.5), 1),

@@ -92,7 +92,7 @@ def main() -> int:
     if arguments.explain:
         print(*result.explanation, sep="\n")
     print_json({key: value for key, value in result.document().items() if key not in _BULKY})
-    return int(not result.passed) if result.valid else INVALID
+    return int(not result.has_passed) if result.is_valid else INVALID
 
 
 if __name__ == "__main__":

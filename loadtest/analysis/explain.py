@@ -15,7 +15,7 @@ _SMALLER_MODEL = "a smaller or quantized variant"
 
 def explain(result: RunResult) -> tuple[Finding, ...]:
     """Find what bounds a run, the most important first; there is always at least one finding."""
-    if not result.valid:
+    if not result.is_valid:
         return (_generator(result),)
     findings = [_errors(result)] if result.figures.error_kinds else []
     busy = result.server.busy_share()

@@ -48,7 +48,7 @@ class ScenarioFigure:
 
 @dataclass(frozen=True)
 class RunResult:
-    """One run; `figures` of an invalid run must not be used, see `valid`.
+    """One run; `figures` of an invalid run must not be used, see `is_valid`.
 
     Attributes:
         payload: source of the inputs, samples or synthetic.
@@ -79,29 +79,29 @@ class RunResult:
     scenario: ScenarioFigure | None = None
 
     @property
-    def valid(self) -> bool:
+    def is_valid(self) -> bool:
         """Whether the figures are the server's; otherwise the generator was the bottleneck."""
         return not self.generator.problems
 
     @property
     def slo_missed(self) -> list[str]:
         """The objectives that were missed, with what was reached; none for an invalid run."""
-        return missed(self.objectives, self.figures.values()) if self.valid else []
+        return missed(self.objectives, self.figures.values()) if self.is_valid else []
 
     @property
-    def passed(self) -> bool:
+    def has_passed(self) -> bool:
         """Whether the run is valid, something was answered, and all objectives were met."""
-        return self.valid and not self.slo_missed and self.figures.requests > self.figures.errors
+        return self.is_valid and not self.slo_missed and self.figures.requests > self.figures.errors
 
     @property
-    def sustained(self) -> bool:
+    def is_sustained(self) -> bool:
         """Whether the run passed and the server kept up with the load."""
-        return self.passed and bool(self.steady)
+        return self.has_passed and bool(self.steady)
 
     def document(self) -> dict[str, Any]:
         """As JSON; figures that an invalid run cannot vouch for are None."""
         figures = self.figures.document()
-        if not self.valid:
+        if not self.is_valid:
             figures |= dict.fromkeys(figures.keys() - _VALID_ALWAYS)
         document = {
             "model": self.model,
@@ -119,11 +119,11 @@ class RunResult:
             "warm_up_s": round(self.warm_up_s, 3),
             "started": self.started,
             **figures,
-            "valid": self.valid,
+            "valid": self.is_valid,
             "invalid_because": list(self.generator.problems),
             "slo": [objective.text for objective in self.objectives],
             "slo_missed": self.slo_missed,
-            "passed": self.passed,
+            "passed": self.has_passed,
             "steady": self.steady,
             "generator": self.generator.document(),
             "server": self.server.document(),

@@ -57,8 +57,8 @@ def _meets_objectives(result: RunResult) -> bool | None:
 
     A server that does not keep up with the arrivals meets objectives only for a while, so the answer is no.
     """
-    if result.passed or result.figures.requests == result.figures.errors:
-        return result.passed and result.steady is not False
+    if result.has_passed or result.figures.requests == result.figures.errors:
+        return result.has_passed and result.steady is not False
     values = result.figures.values()
     missed = [objective for objective in result.objectives if not objective.is_met(values)]
     return None if all(values[objective.figure] is None for objective in missed) else False
@@ -159,5 +159,5 @@ def _instances(client: Client, config: dict[str, Any]) -> int:
 def scenario_figure(name: str, result: RunResult) -> ScenarioFigure:
     """The figure that a scenario reports of a run."""
     scenario, slo = SCENARIOS[name], ", ".join(objective.text for objective in result.objectives)
-    value = scenario.value(result) if result.valid else None
+    value = scenario.value(result) if result.is_valid else None
     return ScenarioFigure(name, scenario.figure.format(rate=result.load.rate, slo=slo), value, scenario.unit)

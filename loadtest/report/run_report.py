@@ -23,19 +23,19 @@ def write(result: RunResult, folder: Path) -> Path:
 
 def text(result: RunResult) -> str:
     """The run for a terminal; an invalid one without figures of the server."""
-    figures = [text_table(_latency_rows(result)), *_rates(result)] if result.valid else []
+    figures = [text_table(_latency_rows(result)), *_rates(result)] if result.is_valid else []
     return "\n".join([_setting(result), *scenario_sentence(result), *figures, *_notes(result)])
 
 
 def page_of(result: RunResult) -> Page:
     """The run as a page; an invalid one without figures of the server."""
-    sections = _figures(result) if result.valid else []
+    sections = _figures(result) if result.is_valid else []
     sections += [
         Section("What bounds it", notes=[str(finding) for finding in result.explanation]),
         Section("Batches that the server formed", table=_batch_rows(result)),
         Section("Measured with", table=_circumstances(result)),
     ]
-    verdict = "invalid" if not result.valid else "passed" if result.passed else "failed"
+    verdict = "invalid" if not result.is_valid else "passed" if result.has_passed else "failed"
     notes = [*scenario_sentence(result), *_notes(result)]
     return Page(f"Load test of {result.model}", _setting(result), sections, verdict, notes)
 
@@ -98,7 +98,7 @@ def _rates(result: RunResult) -> list[str]:
 def _notes(result: RunResult) -> list[str]:
     slo = [objective.text for objective in result.objectives]
     notes = [f"INVALID, the generator was the bottleneck: {problem}" for problem in result.generator.problems]
-    notes += outcome_notes(slo, result.slo_missed, result.passed, result.figures.error_kinds)
+    notes += outcome_notes(slo, result.slo_missed, result.has_passed, result.figures.error_kinds)
     notes += result.server.rejects.sentences() if result.server.rejects else []
     if result.steady is False:
         notes.append("Not steady: the server does not keep up with this load, so latencies grow with the test's length")
@@ -141,7 +141,7 @@ def scenario_sentence(result: RunResult) -> list[str]:
 
 
 def _absence(result: RunResult) -> str:
-    if not result.valid:
+    if not result.is_valid:
         return "the run is not valid"
     if result.figures.requests == result.figures.errors:
         return "no request was answered"

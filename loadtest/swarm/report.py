@@ -35,7 +35,7 @@ def page_of(result: SwarmResult) -> Page:
     ]
     if stages := mean_stages(result):
         sections.append(Section("Where the time of a request goes", stage_bars(stages)))
-    verdict = "passed" if result.passed else "failed"
+    verdict = "passed" if result.has_passed else "failed"
     return Page(f"Load test over {result.options.protocol}", _setting(result), sections, verdict, notes(result))
 
 
@@ -48,7 +48,7 @@ def mean_stages(result: SwarmResult) -> dict[str, dict[str, float]]:
 def notes(result: SwarmResult) -> list[str]:
     """What to report beside the figures: objectives, errors, other clients, random inputs."""
     slo = [objective.text for objective in result.objectives]
-    lines = outcome_notes(slo, result.slo_missed, result.passed, result.error_kinds)
+    lines = outcome_notes(slo, result.slo_missed, result.has_passed, result.error_kinds)
     for name, server in result.servers.items():
         sent = result.models[name].requests
         # A request per user may be under way at the end.

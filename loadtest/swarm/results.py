@@ -60,7 +60,7 @@ class SwarmResult:
         return missed(self.objectives, self.seen.document())
 
     @property
-    def passed(self) -> bool:
+    def has_passed(self) -> bool:
         """Whether something was answered and all objectives were met."""
         return not self.slo_missed and self.seen.requests > self.seen.errors
 
@@ -85,7 +85,7 @@ class SwarmResult:
             "error_kinds": self.error_kinds,
             "slo": [objective.text for objective in self.objectives],
             "slo_missed": self.slo_missed,
-            "passed": self.passed,
+            "passed": self.has_passed,
             "models": {
                 name: {**seen.document(), "server": servers.get(name, {}), "payload": self.sources[name]}
                 for name, seen in self.models.items()

@@ -135,7 +135,7 @@ class Session:
         print(report.text(result))
         if options.report:
             say(f"Report: {report.write(result, options.report)}")
-        self._environment.process_exit_code = int(not result.passed)
+        self._environment.process_exit_code = int(not result.has_passed)
 
     def _counted_since(self, before: counters.Snapshot) -> counters.Snapshot:
         try:

@@ -182,7 +182,7 @@ def test_the_stages_and_what_is_left_make_up_the_clients_mean() -> None:
 def test_a_model_without_answers_or_counters_has_its_row_and_no_stages() -> None:
     silent = Seen(3, 3, 0.0, dict.fromkeys(SEEN.latencies))
     broken = replace(result(), seen=silent, models={"model": silent}, servers={}, curve=[])
-    assert report.mean_stages(broken) == {} and not broken.passed
+    assert report.mean_stages(broken) == {} and not broken.has_passed
     assert re.search(r"model +3 +3 +0 +- +- +- +- +- +-", report.text(broken))
     assert report.page_of(broken).html().count("<svg") == 1
 
