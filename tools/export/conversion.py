@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -30,11 +31,38 @@ _Made = tuple[nn.Module, list[str]]
 
 
 @dataclass(frozen=True)
-class _Target:
+class ImportedModel:
+    """An imported network together with its config.pbtxt."""
+
+    network: nn.Module
     model: str
     recipe: Imported
     repository: Path
-    file: Path
+
+    @cached_property
+    def adapter(self) -> Adapter:
+        """The network, adapted to the inputs in config.pbtxt."""
+        contract = read_contract(self.model, self.repository)
+        call = call_for(self.network, [spec.name for spec in contract.inputs], self.recipe.squeezed)
+        return Adapter(self.network, call, contract.batched)
+
+    @cached_property
+    def input_names(self) -> tuple[str, ...]:
+        """The inputs in config.pbtxt, in the order of the served file's arguments."""
+        names = [spec.name for spec in read_contract(self.model, self.repository).inputs]
+        return binding.order(names, self.adapter.call.names)
+
+    @cached_property
+    def output_places(self) -> dict[str, int]:
+        """The outputs in config.pbtxt, and the place of each in the tuple that `forward` returns."""
+        config = as_triton_json(read_config(self.model, repository=self.repository))
+        return {output.name: output.index for output in binding.bind_outputs(config)}
+
+    @cached_property
+    def example(self) -> list[Value]:
+        """A random input that config.pbtxt admits, in the order of the served file's arguments."""
+        specs = proof.with_shapes(read_contract(self.model, self.repository).inputs, self.recipe.dims)[0]
+        return examples([specs[name] for name in self.input_names], _EXAMPLE_BATCH if self.adapter.batched else 0)
 
 
 def fill_imported(model: str, recipe: Imported, repository: Path, folder: Path) -> Evidence:
@@ -44,48 +72,18 @@ def fill_imported(model: str, recipe: Imported, repository: Path, folder: Path) 
         ProofError: no method gives a file that answers as the network does.
         RecipeError: the network cannot be loaded.
     """
-    network = imported_network.load(recipe)
-    adapter = adapter_for(network, model, recipe, repository)
-    values = example_values(adapter, model, recipe, repository)
+    imported = ImportedModel(imported_network.load(recipe), model, recipe, repository)
     # Libraries warn when they are scripted; whatever matters, the proofs notice.
     with warnings.catch_warnings(action="ignore", category=UserWarning):
-        method, difference, fixed, passed_over = _convert(
-            adapter, values, _Target(model, recipe, repository, folder / MODEL_FILE)
-        )
+        method, difference, fixed, passed_over = _convert(imported, folder / MODEL_FILE)
     return Evidence(
         imported=imported_network.sources(recipe),
-        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        parameters=sum(parameter.numel() for parameter in imported.network.parameters()),
         method=method,
         max_abs_difference=difference,
         fixed=fixed,
         passed_over=passed_over,
     )
-
-
-def adapter_for(network: nn.Module, model: str, recipe: Imported, repository: Path) -> Adapter:
-    """Adapt a network to the inputs in config.pbtxt."""
-    contract = read_contract(model, repository)
-    call = call_for(network, [spec.name for spec in contract.inputs], recipe.squeezed)
-    return Adapter(network, call, contract.batched)
-
-
-def input_names(adapter: Adapter, model: str, repository: Path) -> tuple[str, ...]:
-    """List the inputs in config.pbtxt in the order of the served file's arguments."""
-    names = [spec.name for spec in read_contract(model, repository).inputs]
-    return binding.order(names, adapter.call.names)
-
-
-def output_places(model: str, repository: Path) -> dict[str, int]:
-    """Map the outputs in config.pbtxt to their places in the tuple that `forward` returns."""
-    config = as_triton_json(read_config(model, repository=repository))
-    return {output.name: output.index for output in binding.bind_outputs(config)}
-
-
-def example_values(adapter: Adapter, model: str, recipe: Imported, repository: Path) -> list[Value]:
-    """Draw a random input that config.pbtxt admits, in the order of the served file's arguments."""
-    specs = proof.with_shapes(read_contract(model, repository).inputs, recipe.dims)[0]
-    ordered = [specs[name] for name in input_names(adapter, model, repository)]
-    return examples(ordered, _EXAMPLE_BATCH if adapter.batched else 0)
 
 
 def is_quantized(network: nn.Module) -> bool:
@@ -95,9 +93,7 @@ def is_quantized(network: nn.Module) -> bool:
     return any(".quantized" in type(module).__module__ for module in network.modules())
 
 
-def _convert(
-    adapter: Adapter, values: Sequence[Value], target: _Target
-) -> tuple[str, float, list[str], dict[str, str]]:
+def _convert(imported: ImportedModel, file: Path) -> tuple[str, float, list[str], dict[str, str]]:
     """Write the first file that answers as the network does.
 
     Returns:
@@ -106,14 +102,14 @@ def _convert(
     failures: dict[str, str] = {}
     for name, write in (("scripted", _script), ("traced", _trace)):
         try:
-            module, fixed = _make(write, adapter, values)
+            module, fixed = _make(write, imported)
         except ProofError as error:
             failures.setdefault(str(error), name)
             continue
         # Detectors sort their results: folding changes last digits and with them the order.
         for method, fold in ((name, True), (f"{name}, not folded", False)):
             try:
-                difference = _prove(module, fold, adapter, values, target)
+                difference = _prove(module, fold, imported, file)
             except ProofError as error:
                 failures.setdefault(str(error), method)
             else:
@@ -126,9 +122,9 @@ def _convert(
 
 
 @torch.inference_mode()
-def _make(write: Callable[[Adapter, Sequence[Value]], _Made], adapter: Adapter, values: Sequence[Value]) -> _Made:
+def _make(write: Callable[[Adapter, Sequence[Value]], _Made], imported: ImportedModel) -> _Made:
     try:
-        return write(adapter, values)
+        return write(imported.adapter, imported.example)
     except Exception as error:  # torch raises many kinds, and a user's code any.
         raise ProofError(f"cannot be written as TorchScript: {str(error).strip()}") from error
 
@@ -146,21 +142,21 @@ def _trace(adapter: Adapter, values: Sequence[Value]) -> _Made:
     return torchscript.wrap(recorded, positional_source(adapter.call)), fixed
 
 
-def _prove(module: nn.Module, fold: bool, adapter: Adapter, values: Sequence[Value], target: _Target) -> float:
-    model, recipe, repository = target.model, target.recipe, target.repository
-    proof.prove_scriptable(module, target.file, model, fold)
-    loaded = torchscript.load(target.file)
+def _prove(module: nn.Module, fold: bool, imported: ImportedModel, file: Path) -> float:
+    model, recipe, repository = imported.model, imported.recipe, imported.repository
+    proof.prove_scriptable(module, file, model, fold)
+    loaded = torchscript.load(file)
     proof.prove_device(loaded, model, repository)
     _prove_operators(loaded, model)
-    _prove_outputs(loaded, values, model, adapter.batched)
-    return proof.prove_same(adapter, target.file, model, repository, recipe.tolerance, recipe.dims)
+    _prove_outputs(loaded, imported)
+    return proof.prove_same(imported.adapter, file, model, repository, recipe.tolerance, recipe.dims)
 
 
 @torch.inference_mode()
-def _prove_outputs(module: nn.Module, values: Sequence[Value], model: str, batched: bool) -> None:
+def _prove_outputs(module: nn.Module, imported: ImportedModel) -> None:
     # In TorchScript, None and nested tuples may appear that eager mode leaves out.
-    if not is_servable(module(*values), batched):
-        raise ProofError(f"{model} returns more as TorchScript than in Python (None, or nested tuples)")
+    if not is_servable(module(*imported.example), imported.adapter.batched):
+        raise ProofError(f"{imported.model} returns more as TorchScript than in Python (None, or nested tuples)")
 
 
 def _prove_operators(module: torch.jit.ScriptModule, model: str) -> None:

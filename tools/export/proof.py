@@ -34,11 +34,7 @@ _BATCH_SIZES = (1, 2, 3, 7)
 
 
 def prove_scriptable(network: nn.Module, path: Path, model: str, fold: bool = True) -> None:
-    """Write a network to a TorchScript file.
-
-    Raises:
-        ProofError: TorchScript cannot express it; the message says which line.
-    """
+    """Write a network to a TorchScript file; raise ProofError with the line that TorchScript cannot express."""
     try:
         torchscript.save(network, path, fold)
     except (RuntimeError, TypeError, FrontendError) as error:
@@ -67,11 +63,7 @@ def prove_signature(
 
 
 def prove_device(module: torch.jit.ScriptModule, model: str, repository: Path = REPOSITORY) -> None:
-    """Prove that no instance runs on a device that lacks the file's operators.
-
-    Raises:
-        ProofError: quantized operators would run on a GPU.
-    """
+    """Raise ProofError if an instance might run on a GPU, where the file's quantized operators do not exist."""
     quantized = sorted(set(re.findall(r"quantized::\w+", str(module.inlined_graph))))
     config = read_config(model, repository=repository)
     on_gpu = [group for group in config.instance_group if group.kind != ModelInstanceGroup.KIND_CPU]
@@ -184,33 +176,21 @@ def _trials(contract: Contract) -> list[tuple[int, int]]:
 
 
 def prove_labels(model: str, classifier: str, repository: Path = REPOSITORY) -> None:
-    """Prove that a pipeline's labels.txt, if it has one, equals its classifier's.
-
-    Raises:
-        ProofError: the two files differ.
-    """
+    """Raise ProofError unless a pipeline's labels.txt, if it has one, equals its classifier's."""
     own, original = (repository / name / "labels.txt" for name in (model, classifier))
     if own.is_file() and own.read_text() != original.read_text():
         raise ProofError(f"{own} differs from {original}; copy that file")
 
 
 def prove_accuracy(model: str, data: str, accuracy: float, floors: dict[str, float]) -> None:
-    """Prove that the test accuracy reaches the recipe's floor for this data set.
-
-    Raises:
-        ProofError: it does not.
-    """
+    """Raise ProofError unless the test accuracy reaches the recipe's floor for this data set."""
     floor = floors.get(data, 0.0)
     if accuracy < floor:
         raise ProofError(f"{model}: test accuracy {accuracy:.2%} on {data} is below the recipe's floor of {floor:.2%}")
 
 
 def prove_budget(model: str, parent: str, accuracy: float, parent_accuracy: float, budget: float) -> None:
-    """Prove that a variant loses no more of its parent's test accuracy than its recipe's budget allows.
-
-    Raises:
-        ProofError: it does.
-    """
+    """Raise ProofError if a variant loses more of its parent's test accuracy than its recipe's budget allows."""
     if accuracy < parent_accuracy - budget:
         raise ProofError(
             f"{model}: test accuracy {accuracy:.2%} is {parent_accuracy - accuracy:.2%} below {parent}'s "

@@ -12,8 +12,8 @@ from clients.contract import Array
 from clients.errors import ClientError
 from tools import torchscript
 from tools.contract import Value
-from tools.export import conversion
 from tools.export.agreement import BATCH_TOLERANCE, ProofError
+from tools.export.conversion import ImportedModel
 from tools.new.plan import Plan
 from tools.serve.server_error import ServerError
 from tools.serve.tritonserver import Options, Server
@@ -44,16 +44,14 @@ def serve_and_call(plan: Plan, repository: Path, hardware: str = "auto", timeout
 def call(server: Server, plan: Plan, repository: Path, timeout: float = 120.0) -> float:
     """Call the planned model on a running server; otherwise like `serve_and_call`."""
     model = plan.design.model
-    adapter = conversion.adapter_for(plan.network, model, plan.recipe, repository)
-    values = conversion.example_values(adapter, model, plan.recipe, repository)
-    names = conversion.input_names(adapter, model, repository)
-    inputs = {name: _to_array(value) for name, value in zip(names, values, strict=True)}
+    imported = ImportedModel(plan.network, model, plan.recipe, repository)
+    inputs = {name: _to_array(value) for name, value in zip(imported.input_names, imported.example, strict=True)}
     try:
         with Client(Connection("grpc", server.grpc, timeout_s=timeout)) as client:
             answer = client.infer(model, inputs)
     except ClientError as error:
         raise ProofError(f"the server loads {model} but refuses a call that its config admits: {error}") from error
-    return _compare(answer, torchscript.outputs(adapter, *values), conversion.output_places(model, repository))
+    return _compare(answer, torchscript.outputs(imported.adapter, *imported.example), imported.output_places)
 
 
 def _to_array(value: Value) -> Array:

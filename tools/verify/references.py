@@ -20,7 +20,8 @@ from clients.contract import Array
 from clients.errors import ToolError
 from tools import datasets, recipes, torchscript
 from tools.datasets import ImageData
-from tools.export import conversion, imported_network, pipelines, preparation
+from tools.export import imported_network, pipelines, preparation
+from tools.export.conversion import ImportedModel
 from tools.export.pipelines import Arrays, Composition, Run
 from tools.export.proof import ProofError
 from tools.recipes import Imported, PythonStep, Recipe, RecipeError, Step
@@ -111,7 +112,7 @@ def _eager(model: str, version: int, repository: Path) -> nn.Module:
     if isinstance(recipe, Imported):
         if imported_network.sources(recipe) != manifest.get("imported"):
             raise _NotRebuiltError("what it was made from has changed since it was exported")
-        return conversion.adapter_for(imported_network.load(recipe), model, recipe, repository)
+        return ImportedModel(imported_network.load(recipe), model, recipe, repository).adapter
     if not isinstance(recipe, Recipe):
         raise RecipeError(f"{model} has a {MODEL_FILE}, but its recipe makes none")
     return _rebuilt(model, manifest, repository)
