@@ -43,7 +43,20 @@ ROOMS = (
 ABOVE_THEIR_ROOMS = {"loadtest.run", "loadtest.peak", "loadtest.diff", "loadtest.locustfile", "tools.demo"}
 # Only tools may import these.
 HEAVY = {"torch", "torchvision", "sklearn"}
-WITHOUT_TORCH = ("repository", "serve", "new", "train", "export", "demo", "check", "sign", "tune")
+WITHOUT_TORCH = (
+    "repository",
+    "serve",
+    "new",
+    "train",
+    "export",
+    "demo",
+    "check",
+    "sign",
+    "verify",
+    "versions",
+    "compare",
+    "tune",
+)
 
 
 @cache

@@ -14,7 +14,8 @@ from tools.verify import references
 from tools.verify.differences import difference
 from tools.verify.heldout import HeldOut
 from tools.verify.passes import Effort, Pass, Way, assign_rows, common_rows, ways
-from tools.verify.references import ChangedFileError, NoReferenceError, References, check_files
+from tools.verify.published import ChangedFileError, check_files
+from tools.verify.references import NoReferenceError, References
 from tools.verify.verdict import Budget, conclude, judge
 from tools.verify.verification import Findings, recorded_verdict
 

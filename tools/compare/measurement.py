@@ -22,7 +22,6 @@ from tools.repository import REPOSITORY, RepositoryError, read_manifest, version
 from tools.serve.instances import instances, private_bytes
 from tools.serve.tritonserver import Options, Server
 from tools.significance import Right, paired_p_value
-from tools.train import training
 
 _READY_SECONDS = 300.0
 
@@ -83,6 +82,8 @@ def measure_family(
     Raises:
         RepositoryError: fewer than two members have a version, or they were trained on different data.
     """
+    from tools.train import training  # It imports torch, which `--help` can do without.
+
     members = _built(model, repository)
     root = members[0]
     data = training.load_data(recipes.trained(root), _manifest(root, repository)["data"]["name"])
@@ -121,6 +122,8 @@ def _manifest(model: str, repository: Path) -> dict[str, Any]:
 
 def _right(client: Client, model: str, data: ImageData, repository: Path) -> Right:
     """Which test images the server classifies correctly."""
+    from tools.train import training
+
     spec, contract = training.input_spec(model, repository), client.contract(model)
     size, output = contract.max_batch_size, contract.outputs[0].name
     predicted = []

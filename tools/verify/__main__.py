@@ -17,15 +17,17 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from clients.command import command, command_parser, print_json, say
 from tools import recipes
-from tools.export import pipelines
 from tools.repository import RepositoryError, versions
 from tools.verify.options import add_verifier_arguments, verifier_from
 from tools.verify.table import report
 from tools.verify.verification import Verification
-from tools.verify.verifier import Verifier
+
+if TYPE_CHECKING:
+    from tools.verify.verifier import Verifier
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -37,6 +39,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _choose(models: Sequence[str], repository: Path) -> list[str]:
     """The models to verify, members before ensembles."""
+    from tools.export import pipelines  # It imports torch, which `--help` can do without.
+
     for model in models:
         recipes.load(model)
         pipelines.newest(model, repository)
@@ -46,7 +50,7 @@ def _choose(models: Sequence[str], repository: Path) -> list[str]:
     return pipelines.in_order(list(chosen), repository)
 
 
-def _verify(verifier: Verifier, model: str) -> Verification:
+def _verify(verifier: "Verifier", model: str) -> Verification:
     verification = verifier.verify(model)
     for note in verification.notes:
         say(f"notice: {note}")

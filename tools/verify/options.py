@@ -4,15 +4,17 @@ import argparse
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from clients.command import positive, say
 from clients.connection import PROTOCOLS, default_url
-from tools.export import pipelines
 from tools.repository import REPOSITORY, versions
 from tools.serve.hardware import HARDWARE
 from tools.serve.tritonserver import Options, Server
 from tools.verify.passes import Effort
-from tools.verify.verifier import Verifier, connections
+
+if TYPE_CHECKING:
+    from tools.verify.verifier import Verifier
 
 _READY_SECONDS = 300.0
 
@@ -54,7 +56,7 @@ def _add_numbers(group: argparse._ArgumentGroup, name: str, default: Sequence[in
 @contextmanager
 def verifier_from(
     parser: argparse.ArgumentParser, arguments: argparse.Namespace, models: Sequence[str]
-) -> Iterator[Verifier]:
+) -> Iterator["Verifier"]:
     """Verify on the server that the options name, or on one of our own with these models, while the block lasts.
 
     Raises:
@@ -62,6 +64,10 @@ def verifier_from(
     """
     if arguments.grpc_url and not arguments.url:
         parser.error("--grpc-url is of a running server: give its --url too")
+    # They import torch, which `--help` can do without.
+    from tools.export import pipelines
+    from tools.verify.verifier import Verifier, connections
+
     repository, protocols = arguments.repository, tuple(name for name in PROTOCOLS if name in arguments.protocol)
     effort = Effort(protocols, tuple(arguments.batch_sizes), tuple(arguments.concurrency), arguments.limit)
     if arguments.url:

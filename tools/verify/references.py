@@ -6,7 +6,6 @@ network. A verification says which of the two it was.
 """
 
 import functools
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,10 +24,11 @@ from tools.export.conversion import ImportedModel
 from tools.export.pipelines import Arrays, Composition, Run
 from tools.export.proof import ProofError
 from tools.recipes import Imported, PythonStep, Recipe, RecipeError, Step
-from tools.repository import MODEL_FILE, REPOSITORY, RepositoryError, read_manifest, version_path
+from tools.repository import MODEL_FILE, REPOSITORY, read_manifest, version_path
 from tools.train import training
 from tools.train.settings import Settings
 from tools.train.training import UnfinishedError
+from tools.verify.published import ChangedFileError, check_files
 
 EAGER, FILE, STEP = "eager network", "TorchScript file", "step in this process"
 _LARGEST_BATCH = 64
@@ -36,10 +36,6 @@ _LARGEST_BATCH = 64
 
 class NoReferenceError(ToolError):
     """What a version should answer cannot be computed here: its files do not fit its config, or lack something."""
-
-
-class ChangedFileError(RepositoryError):
-    """A version's file is not the one that its manifest describes."""
 
 
 class _NotRebuiltError(ToolError):
@@ -151,30 +147,6 @@ def test_data(manifest: Mapping[str, Any]) -> ImageData:
 
 # Many models share a data set, and reading it takes longer than many a verification.
 _data_set = functools.cache(datasets.load)
-
-
-def check_files(model: str, version: int, repository: Path) -> None:
-    """Check that a version's files are those that were published.
-
-    Raises:
-        ChangedFileError: one is missing or has another content; it is named.
-    """
-    folder = version_path(model, version, repository)
-    for name, expected in published_files(model, version, repository).items():
-        path = folder / name
-        actual = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "missing"
-        if actual != expected:
-            raise ChangedFileError(
-                f"{path} is not what was published: expected SHA-256 {expected[:12]}, got {actual[:12]}; "
-                f"export {model} again"
-            )
-
-
-def published_files(model: str, version: int, repository: Path) -> dict[str, str]:
-    """The SHA-256 by name of each file that a version was published with."""
-    manifest = read_manifest(model, version, repository)
-    files = manifest.get("files", [manifest["file"]] if "file" in manifest else [])
-    return {file["name"]: file["sha256"] for file in files}
 
 
 def answers(run: Run, inputs: Arrays, max_batch_size: int) -> dict[str, Array]:

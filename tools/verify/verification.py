@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from clients.output import write_atomically
 from tools.repository import REPOSITORY, VERIFICATION_FILE, version_path
-from tools.verify.references import published_files
+from tools.verify.published import published_files
 
 # What an answer is compared with: the eager network's, or the server's own answer to the same row alone.
 Comparison = Literal["eager", "alone"]

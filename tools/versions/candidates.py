@@ -28,7 +28,7 @@ from tools.repository import (
     versions,
 )
 from tools.sign.signatures import refuse_breached
-from tools.verify.references import check_files
+from tools.verify.published import check_files
 from tools.verify.verification import Verification
 from tools.versions.states import every_version, serving
 

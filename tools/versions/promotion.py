@@ -9,17 +9,18 @@ repeated in config.pbtxt, which people own, and in each config derived from it.
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clients.client import Client
 from clients.errors import ClientError, ServerFailed
 from tools.repository import REPOSITORY, RepositoryError, held_versions, hold, release, remove_version, versions
 from tools.sign.signatures import refuse_breached
 from tools.verify.verification import Verification
-from tools.verify.verifier import Verifier
 from tools.versions.candidates import RefusedError, beside, check_policy, served_version, settle
-from tools.versions.examination import examine
 from tools.versions.states import every_version, serving
+
+if TYPE_CHECKING:
+    from tools.verify.verifier import Verifier
 
 LOAD_SECONDS = 300.0
 
@@ -46,7 +47,7 @@ class Promoted:
 
 
 def promote(
-    verifier: Verifier, model: str, version: int, allow_worse: bool = False, public_key: Path | None = None
+    verifier: "Verifier", model: str, version: int, allow_worse: bool = False, public_key: Path | None = None
 ) -> Promoted:
     """Load a version beside the served one, warm and verify it, and then serve it in its place.
 
@@ -57,6 +58,8 @@ def promote(
         RefusedError: it failed; it is held, and what was served still is.
         ClientError: the server takes no load requests, or went away.
     """
+    from tools.versions.examination import examine  # It imports torch, which a rollback can do without.
+
     with verifier.client(timeout_s=LOAD_SECONDS) as client:
         try:
             with beside(client, model, version, verifier.repository, public_key) as candidate:

@@ -12,19 +12,19 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clients.command import say
 from clients.connection import Connection
 from clients.router.trial import Terms
-from tools.verify.heldout import held_out
-from tools.verify.verifier import Verifier
 from tools.versions.callers import Calls, constant_load
 from tools.versions.candidates import beside, served_version, settle
-from tools.versions.examination import examine
 from tools.versions.promotion import LOAD_SECONDS, switch
 from tools.versions.router_control import Router, RouterError, Trial, started_router
 from tools.versions.states import serving
+
+if TYPE_CHECKING:
+    from tools.verify.verifier import Verifier
 
 _POLL_SECONDS = 0.1
 # Callers of our own stay for so long before and after, so that both ends of the rollout are seen under load.
@@ -93,13 +93,15 @@ class Rollout:
         return "\n".join(lines)
 
 
-def roll_out(verifier: Verifier, plan: Plan) -> Rollout:
+def roll_out(verifier: "Verifier", plan: Plan) -> Rollout:
     """Load and examine a version, try it on live traffic, and promote it or roll it back.
 
     Raises:
         RefusedError: it failed its examination or to load; what was served still is.
         RouterError: the router does not start, refuses the trial, or went away.
     """
+    from tools.versions.examination import examine  # It imports torch, which `--help` can do without.
+
     model, version = plan.terms.model, plan.version
     with ExitStack() as stack:
         upstream = verifier.connections["http"].url
@@ -122,7 +124,9 @@ def roll_out(verifier: Verifier, plan: Plan) -> Rollout:
 
 
 @contextmanager
-def _own_callers(plan: Plan, verifier: Verifier, router: Router) -> Iterator[Calls]:
+def _own_callers(plan: Plan, verifier: "Verifier", router: Router) -> Iterator[Calls]:
+    from tools.verify.heldout import held_out
+
     model, version = plan.terms.model, serving(plan.terms.model, verifier.repository)
     if not router.listen or version is None:
         raise RouterError("callers of our own need a router of our own and a version that is served")
