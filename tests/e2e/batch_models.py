@@ -50,16 +50,18 @@ def row_of(inputs):
 
 
 def write(repository: Path) -> Path:
-    """Make a repository of these models."""
+    """Write a repository of these models."""
     for name, (most, inputs, outputs, row) in MODELS.items():
         (repository / name / "1").mkdir(parents=True)
-        tensors = "\n".join([*(tensor("input", one) for one in inputs), *(tensor("output", one) for one in outputs)])
+        tensors = "\n".join(
+            [*(tensor("input", spec) for spec in inputs), *(tensor("output", spec) for spec in outputs)]
+        )
         batching = "dynamic_batching {}" if most else ""
         (repository / name / "config.pbtxt").write_text(
             f'name: "{name}"\nbackend: "python"\nmax_batch_size: {most}\n{tensors}\n{batching}\n'
             "instance_group { kind: KIND_CPU }\n"
         )
-        known = f"BATCHED, OUTPUTS, ROW = {bool(most)}, {[one.split()[0] for one in outputs]}, {row!r}\n"
+        known = f"BATCHED, OUTPUTS, ROW = {bool(most)}, {[spec.split()[0] for spec in outputs]}, {row!r}\n"
         (repository / name / "1" / "model.py").write_text(known + SOURCE)
     return repository
 

@@ -77,7 +77,7 @@ def post(server: Server, content: str | bytes, path: str = INFER, **headers: str
         pytest.param("", 400, "Expected 3136, got 0", id="no body"),
     ],
 )
-def test_a_wrong_http_request_gets_its_status_and_the_reason(
+def test_an_invalid_http_request_gets_its_status_and_the_reason(
     server: Server, content: str | bytes, status: int, words: str
 ) -> None:
     got, text = post(server, content)
@@ -106,7 +106,7 @@ def test_an_unknown_model_or_version_is_not_found_over_http(server: Server, path
         (IMAGE + b"more", "unexpected additional input data"),
     ],
 )
-def test_a_binary_body_of_the_wrong_size_says_by_how_much(server: Server, payload: bytes, words: str) -> None:
+def test_a_binary_body_of_the_wrong_size_is_refused_with_both_sizes(server: Server, payload: bytes, words: str) -> None:
     described = {**tensor(), "parameters": {"binary_data_size": len(IMAGE)}}
     del described["data"]
     header = body(described).encode()
@@ -121,7 +121,7 @@ def test_a_json_length_outside_the_body_is_refused(server: Server, length: str) 
 
 
 @pytest.mark.parametrize("half_closed", [True, False])
-def test_a_body_that_breaks_off_gets_no_answer_and_harms_nobody(server: Server, half_closed: bool) -> None:
+def test_a_truncated_body_gets_no_answer_and_harms_nobody(server: Server, half_closed: bool) -> None:
     host, port = server.http.split(":")
     with socket.create_connection((host, int(port)), timeout=0.3) as connection:
         head = f"POST {INFER} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 5000\r\n\r\n"
@@ -203,7 +203,7 @@ def message(shape: Sequence[int] = (1, 784), raw: bytes | None = IMAGE, **fields
         ),
     ],
 )
-def test_a_wrong_grpc_request_gets_its_code_and_the_reason(
+def test_an_invalid_grpc_request_gets_its_code_and_the_reason(
     server: Server, stub: Any, request_message: Any, code: str, words: str
 ) -> None:
     with pytest.raises(grpc.RpcError) as caught:
@@ -212,13 +212,13 @@ def test_a_wrong_grpc_request_gets_its_code_and_the_reason(
     assert words in caught.value.details()
 
 
-def test_bytes_that_are_no_message_are_refused_over_grpc(server: Server) -> None:
+def test_an_undecodable_message_is_refused_over_grpc(server: Server) -> None:
     with grpc.insecure_channel(server.grpc) as channel:
         infer = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
         with pytest.raises(grpc.RpcError, match="Unable to parse request"):
             infer(b"\xff\xff\xff", timeout=30)
 
 
-def test_after_all_of_that_a_right_request_is_answered(server: Server, connection: Connection) -> None:
+def test_after_all_of_that_a_valid_request_is_answered(server: Server, connection: Connection) -> None:
     with Client(connection) as client:
         assert client.infer(MODEL, np.zeros((1, 784), np.float32))["OUTPUT__0"].shape == (1, 10)

@@ -1,4 +1,4 @@
-"""Large sets on the real server, over both protocols: the same rows, in order, whatever happens on the way."""
+"""Large inferences on the real server, over both protocols: the same rows, in order, whatever happens."""
 
 import json
 import os
@@ -56,7 +56,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def whole(many: Path, server: Server) -> Path:
     """The output of a run over them that nothing interrupted."""
     output = many.with_name("whole.npz")
-    subprocess.run([*started(many, output), *SLOWLY], cwd=ROOT, env=at(server), check=True, capture_output=True)
+    subprocess.run([*command_line(many, output), *SLOWLY], cwd=ROOT, env=at(server), check=True, capture_output=True)
     return output
 
 
@@ -88,7 +88,7 @@ def at(server: Server) -> dict[str, str]:
     return {**os.environ, "TRITON_HTTP_URL": server.http, "TRITON_GRPC_URL": server.grpc}
 
 
-def started(source: Path, output: Path, model: str = MODEL) -> list[str]:
+def command_line(source: Path, output: Path, model: str = MODEL) -> list[str]:
     return [sys.executable, "-W", "error", "-m", "clients.batch", str(source), str(output), "--model", model, "--json"]
 
 
@@ -105,7 +105,7 @@ def last_line(result: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 def inferences(server: Server) -> int:
     """Rows that the server has answered so far."""
     with Client(Connection("http", server.http)) as client:
-        return sum(one["inference_count"] for one in client.statistics(MODEL))
+        return sum(entry["inference_count"] for entry in client.statistics(MODEL))
 
 
 def finished(output: Path) -> int:
@@ -134,14 +134,14 @@ def running(command: list[str], output: Path, server: Server, chunks: int = 2) -
 
 def interrupt(many: Path, output: Path, server: Server, how: signal.Signals, *options: str) -> int:
     """Begin a run and end it midway; its exit code."""
-    with running([*started(many, output), *SLOWLY, *options], output, server) as process:
+    with running([*command_line(many, output), *SLOWLY, *options], output, server) as process:
         process.send_signal(how)
         code = process.wait(20)
     assert 2 <= finished(output) < ROWS // CHUNK and not output.exists()
     return code
 
 
-def test_rows_are_those_of_a_client_in_the_inputs_order(
+def test_rows_equal_those_of_a_client_in_the_input_s_order(
     command: Command, server: Server, client: Client, protocol: Protocol, tmp_path: Path
 ) -> None:
     folder, output = SAMPLES / "cifar10_cnn", tmp_path / "out.npz"
@@ -150,12 +150,12 @@ def test_rows_are_those_of_a_client_in_the_inputs_order(
     assert result.returncode == 0, result.stderr
     files = image_files([folder])
     spec = image_spec(client.contract("cifar10_cnn"))
-    found = arrays(output)
-    assert found["file"].tolist() == [file.relative_to(folder).as_posix() for file in files]
-    for file, row in zip(files, found["OUTPUT__0"], strict=True):
+    output_arrays = arrays(output)
+    assert output_arrays["file"].tolist() == [file.relative_to(folder).as_posix() for file in files]
+    for file, row in zip(files, output_arrays["OUTPUT__0"], strict=True):
         expected = client.infer("cifar10_cnn", normalise(load_image(file, spec)[None], spec))["OUTPUT__0"][0]
         np.testing.assert_allclose(row, expected, rtol=1e-4, atol=1e-4)
-    assert set(found["error"]) == {""}
+    assert set(output_arrays["error"]) == {""}
 
 
 def test_many_requests_under_way_keep_the_order(
@@ -168,10 +168,10 @@ def test_many_requests_under_way_keep_the_order(
     assert document.keys() == {"rows", "errors", "seconds", "rows_per_s", "resumed_rows", "output"}
     assert (document["rows"], document["errors"], document["resumed_rows"]) == (ROWS, 0, 0)
     assert f"{ROWS:,} of {ROWS:,} rows" in result.stderr
-    found, rows = arrays(output), np.load(many)
+    output_arrays, rows = arrays(output), np.load(many)
     expected = [client.infer(MODEL, rows[start : start + 50])["OUTPUT__0"] for start in range(0, ROWS, 50)]
-    np.testing.assert_allclose(found["OUTPUT__0"], np.concatenate(expected), rtol=1e-4, atol=1e-4)
-    assert found["row"].tolist() == list(range(ROWS))
+    np.testing.assert_allclose(output_arrays["OUTPUT__0"], np.concatenate(expected), rtol=1e-4, atol=1e-4)
+    assert output_arrays["row"].tolist() == list(range(ROWS))
     assert not Path(f"{output}.partial").exists()
 
 
@@ -185,7 +185,7 @@ def test_many_requests_under_way_keep_the_order(
         (signal.SIGTERM, "grpc"),
     ],
 )
-def test_an_interrupted_run_goes_on_without_repeating_or_losing_a_row(
+def test_an_interrupted_run_resumes_without_repeating_or_losing_a_row(
     how: signal.Signals,
     protocol: Protocol,
     command: Command,
@@ -197,24 +197,24 @@ def test_an_interrupted_run_goes_on_without_repeating_or_losing_a_row(
     output = tmp_path / "out.npz"
     code = interrupt(many, output, server, how, "--protocol", protocol)
     assert code == (-signal.SIGKILL if how == signal.SIGKILL else 130)
-    kept, before = finished(output) * CHUNK, inferences(server)
+    resumed, before = finished(output) * CHUNK, inferences(server)
     options = ("--model", MODEL, "--protocol", protocol, "--json", *SLOWLY)
     result = command("clients.batch", many, output, *options, server=server)
     assert result.returncode == 0, result.stderr
-    assert last_line(result)["resumed_rows"] == kept
-    assert inferences(server) - before == ROWS - kept
+    assert last_line(result)["resumed_rows"] == resumed
+    assert inferences(server) - before == ROWS - resumed
     assert output.read_bytes() == whole.read_bytes()
     assert not Path(f"{output}.partial").exists()
 
 
 def test_an_interruption_says_what_is_kept_and_how_to_continue(server: Server, many: Path, tmp_path: Path) -> None:
     output = tmp_path / "out.npz"
-    with running([*started(many, output), *SLOWLY], output, server) as process:
+    with running([*command_line(many, output), *SLOWLY], output, server) as process:
         process.send_signal(signal.SIGINT)
-        printed, said = process.communicate(timeout=20)
-    assert printed == "" and "Traceback" not in said
-    assert f"{finished(output) * CHUNK} of {ROWS} rows are kept in {output}.partial; the same command resumes" in said
-    assert said.endswith("interrupted; finished rows are kept\n")
+        printed, errors = process.communicate(timeout=20)
+    assert printed == "" and "Traceback" not in errors
+    assert f"{finished(output) * CHUNK} of {ROWS} rows are kept in {output}.partial; the same command resumes" in errors
+    assert errors.endswith("interrupted; finished rows are kept\n")
 
 
 def test_rows_of_two_runs_are_not_mixed(command: Command, server: Server, many: Path, tmp_path: Path) -> None:
@@ -235,20 +235,20 @@ def test_parquet_and_npz_have_the_same_content(command: Command, small: Server, 
         options = ("--model", "from_bytes", "--json")
         result = command("clients.batch", photos, tmp_path / f"out.{suffix}", *options, server=small)
         assert result.returncode == 1 and last_line(result)["errors"] == 1, result.stderr
-    found = arrays(tmp_path / "out.npz")
+    output_arrays = arrays(tmp_path / "out.npz")
     table = pyarrow.parquet.read_table(tmp_path / "out.parquet").to_pydict()
-    assert list(table) == list(found) == ["file", "SIZE", "LABEL", "error"]
+    assert list(table) == list(output_arrays) == ["file", "SIZE", "LABEL", "error"]
     good = [position for position, error in enumerate(table["error"]) if error is None]
-    assert good == np.flatnonzero(found["error"] == "").tolist() == [0, 1, 3, 4, 5]
-    assert table["file"] == found["file"].tolist()
-    assert table["error"][2] == found["error"][2]
+    assert good == np.flatnonzero(output_arrays["error"] == "").tolist() == [0, 1, 3, 4, 5]
+    assert table["file"] == output_arrays["file"].tolist()
+    assert table["error"][2] == output_arrays["error"][2]
     for position in good:
-        assert table["SIZE"][position] == found["SIZE"][position].tolist()
-        assert table["LABEL"][position] == found["LABEL"][position, 0] == f"{table['SIZE'][position][0]} wide"
+        assert table["SIZE"][position] == output_arrays["SIZE"][position].tolist()
+        assert table["LABEL"][position] == output_arrays["LABEL"][position, 0] == f"{table['SIZE'][position][0]} wide"
     assert table["SIZE"][2] == [None, None] and table["LABEL"][2] is None
 
 
-def test_a_file_that_is_no_image_gets_a_row_with_its_reason(
+def test_a_file_that_is_no_image_gets_a_row_with_the_reason(
     command: Command, server: Server, protocol: Protocol, photos: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "out.npz"
@@ -256,26 +256,28 @@ def test_a_file_that_is_no_image_gets_a_row_with_its_reason(
     assert result.returncode == 1
     assert "6 rows (0 of an earlier run, 1 with an error)" in result.stdout
     assert "file a/3.png: error: " in result.stderr
-    found = arrays(output)
-    assert [bool(error) for error in found["error"]] == [False, False, True, False, False, False]
-    assert "3.png is not an image that can be read" in found["error"][2]
-    assert np.isnan(found["OUTPUT__0"]).all(axis=1).tolist() == [False, False, True, False, False, False]
+    output_arrays = arrays(output)
+    assert [bool(error) for error in output_arrays["error"]] == [False, False, True, False, False, False]
+    assert "3.png is not an image that can be read" in output_arrays["error"][2]
+    assert np.isnan(output_arrays["OUTPUT__0"]).all(axis=1).tolist() == [False, False, True, False, False, False]
 
 
-def test_a_row_that_the_server_refuses_takes_no_other_with_it(
+def test_a_row_that_the_server_refuses_does_not_fail_its_neighbors(
     command: Command, small: Server, protocol: Protocol, photos: Path, tmp_path: Path
 ) -> None:
     damaged, output = photos / "a" / "2.png", tmp_path / "out.npz"
     damaged.write_bytes(damaged.read_bytes()[:200])
     result = command("clients.batch", photos, output, "--model", "from_bytes", "--protocol", protocol, server=small)
     assert result.returncode == 1, result.stderr
-    found = arrays(output)
-    assert [bool(error) for error in found["error"]] == [False, True, True, False, False, False]
-    assert "cannot: " in found["error"][1]
-    assert found["SIZE"].tolist() == [[20, 10], [0, 0], [0, 0], [22, 12], [23, 13], [24, 14]]
+    output_arrays = arrays(output)
+    assert [bool(error) for error in output_arrays["error"]] == [False, True, True, False, False, False]
+    assert "cannot: " in output_arrays["error"][1]
+    assert output_arrays["SIZE"].tolist() == [[20, 10], [0, 0], [0, 0], [22, 12], [23, 13], [24, 14]]
 
 
-def test_a_model_that_answers_no_row_is_not_blamed_on_the_rows(command: Command, small: Server, tmp_path: Path) -> None:
+def test_a_model_that_fails_on_every_row_is_an_error_of_the_model(
+    command: Command, small: Server, tmp_path: Path
+) -> None:
     np.save(tmp_path / "x.npy", np.ones((20, 2), np.float32))
     result = command("clients.batch", tmp_path / "x.npy", tmp_path / "y.npz", "--model", "broken", server=small)
     assert result.returncode == 2 and "cannot: unsupported operand" in result.stderr
@@ -283,7 +285,7 @@ def test_a_model_that_answers_no_row_is_not_blamed_on_the_rows(command: Command,
 
 
 @pytest.mark.parametrize("model", ["from_pixels", "small_pixels"])
-def test_a_model_of_pixels_gets_them_at_its_own_size_or_at_theirs(
+def test_a_model_of_pixels_gets_them_at_its_own_size_or_at_the_image_s(
     model: str, command: Command, small: Server, protocol: Protocol, photos: Path, tmp_path: Path
 ) -> None:
     (photos / "a" / "3.png").unlink()
@@ -305,20 +307,22 @@ def test_a_model_of_two_inputs_without_batches_takes_a_npz_row_by_row(
     options = ("--model", "pair", "--outputs", "PRODUCT", "--protocol", protocol)
     result = command("clients.batch", tmp_path / "in.npz", tmp_path / "out.npz", *options, server=small)
     assert result.returncode == 0, result.stderr
-    found = arrays(tmp_path / "out.npz")
-    assert list(found) == ["row", "PRODUCT", "error"]
-    np.testing.assert_array_equal(found["PRODUCT"], first * second)
+    output_arrays = arrays(tmp_path / "out.npz")
+    assert list(output_arrays) == ["row", "PRODUCT", "error"]
+    np.testing.assert_array_equal(output_arrays["PRODUCT"], first * second)
 
 
 @pytest.mark.parametrize("suffix", ["npz", "parquet"])
-def test_rows_of_different_shapes_make_no_column(suffix: str, command: Command, small: Server, tmp_path: Path) -> None:
+def test_rows_of_different_shapes_are_refused(suffix: str, command: Command, small: Server, tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.arange(8, dtype=np.float32).reshape(4, 2))
     options = ("--model", "uneven", "--batch-size", "1")
     result = command("clients.batch", tmp_path / "x.npy", tmp_path / f"y.{suffix}", *options, server=small)
     assert result.returncode == 2 and "output 'Y' has rows of different kinds" in result.stderr
 
 
-def test_without_a_server_it_could_not_run(command: Command, protocol: Protocol, many: Path, tmp_path: Path) -> None:
+def test_without_a_server_the_exit_code_is_two(
+    command: Command, protocol: Protocol, many: Path, tmp_path: Path
+) -> None:
     options = ("--model", MODEL, "--protocol", protocol, "--url", free_address(), "--retries", "1")
     result = command("clients.batch", many, tmp_path / "out.npz", *options)
     assert result.returncode == 2 and "no server answers at" in result.stderr
@@ -346,30 +350,30 @@ def test_a_server_that_restarts_is_waited_for(protocol: Protocol, doubling: Path
     rows = np.random.default_rng(2).normal(size=(FEWER, 2)).astype(np.float32)
     np.save(tmp_path / "x.npy", rows)
     output, options = tmp_path / "y.npz", Options(doubling)
-    line = [*started(tmp_path / "x.npy", output, "double"), "--protocol", protocol, "--retries", "30"]
+    line = [*command_line(tmp_path / "x.npy", output, "double"), "--protocol", protocol, "--retries", "30"]
     with (
         serving(options) as server,
         running([*line, "--in-flight", "2", "--batch-size", "2"], output, server) as process,
         killed_and_back(server, options),
     ):
         assert finished(output) < FEWER // CHUNK
-        printed, said = process.communicate(timeout=60)
-    assert process.returncode == 0, said
+        printed, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
     assert json.loads(printed)["rows"] == FEWER
     np.testing.assert_array_equal(arrays(output)["Y"], rows * 2)
 
 
-def test_a_server_that_dies_leaves_what_is_finished_and_another_version_does_not_add_to_it(
+def test_finished_rows_survive_a_server_crash_and_are_not_mixed_with_another_version(
     doubling: Path, command: Command, tmp_path: Path
 ) -> None:
     np.save(tmp_path / "x.npy", np.ones((FEWER, 2), np.float32))
     output, options = tmp_path / "y.npz", Options(doubling)
-    line = [*started(tmp_path / "x.npy", output, "double"), "--retries", "0", *SLOWLY]
+    line = [*command_line(tmp_path / "x.npy", output, "double"), "--retries", "0", *SLOWLY]
     with serving(options) as server, running(line, output, server) as process:
         os.kill(server.pid, signal.SIGKILL)
-        _, said = process.communicate(timeout=30)
-    assert process.returncode == 2 and "rows are kept in" in said
-    assert "the connection broke" in said or "no server answers at" in said
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 2 and "rows are kept in" in errors
+    assert "the connection broke" in errors or "no server answers at" in errors
     shutil.copytree(doubling / "double" / "1", doubling / "double" / "2")
     with serving(options) as server:
         refused = command("clients.batch", tmp_path / "x.npy", output, "--model", "double", *SLOWLY, server=server)

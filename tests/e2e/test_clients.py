@@ -38,7 +38,7 @@ def counts(connection: Connection) -> tuple[int, int]:
     return statistics.get("inference_count", 0), statistics.get("execution_count", 0)
 
 
-def test_the_server_says_who_it_is_and_that_it_is_ready(call: Call) -> None:
+def test_the_server_reports_its_name_and_readiness(call: Call) -> None:
     server = call("server")
     assert server["name"] == "triton" and "classification" in server["extensions"]
     assert call("is_ready") is True
@@ -54,7 +54,7 @@ def test_all_models_are_listed_with_version_and_state(call: Call, repository: Pa
     }
 
 
-def test_the_contract_is_what_config_pbtxt_says(call: Call) -> None:
+def test_the_contract_matches_config_pbtxt(call: Call) -> None:
     contract = call("contract", MODEL)
     assert contract.inputs == (TensorSpec("INPUT__0", "FP32", (784,)),)
     assert contract.outputs == (TensorSpec("OUTPUT__0", "FP32", (10,)), TensorSpec("FEATURES__1", "FP32", (128,)))
@@ -93,7 +93,7 @@ def test_labels_are_argmax_and_softmax_of_the_raw_output(call: Call) -> None:
         assert [label.probability for label in labels] == pytest.approx(probabilities[best], abs=1e-4)
 
 
-def test_no_more_labels_come_than_there_are_classes(call: Call) -> None:
+def test_there_are_no_more_labels_than_classes(call: Call) -> None:
     (labels,) = call("classify", MODEL, digits(1), top=99)
     assert sorted(label.name for label in labels) == [str(digit) for digit in range(10)]
     assert sum(label.probability for label in labels) == pytest.approx(1)
@@ -104,31 +104,31 @@ def test_labels_have_their_names_where_the_model_has_names(call: Call) -> None:
     assert {"airplane", "cat", "truck"} < {label.name for label in labels}
 
 
-def test_a_version_can_be_named(call: Call) -> None:
+def test_a_version_can_be_chosen(call: Call) -> None:
     (version,) = call("contract", MODEL).versions
     images = digits(2)
-    named, latest = (call("infer", MODEL, images, version=one)["OUTPUT__0"] for one in (version, ""))
+    named, latest = (call("infer", MODEL, images, version=number)["OUTPUT__0"] for number in (version, ""))
     np.testing.assert_allclose(named, latest, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("method", ["contract", "statistics"])
-def test_an_unknown_model_is_named(call: Call, method: str) -> None:
+def test_an_unknown_model_is_an_error_with_its_name(call: Call, method: str) -> None:
     with pytest.raises(ModelNotFound, match="'no_such_model' is not"):
         call(method, "no_such_model")
 
 
-def test_an_unknown_version_is_named(call: Call) -> None:
+def test_an_unknown_version_is_an_error_with_its_number(call: Call) -> None:
     with pytest.raises(ModelNotFound, match=f"'{MODEL}' version 99 is not found"):
         call("infer", MODEL, digits(1), version="99")
 
 
-def test_the_largest_batch_passes_and_one_more_is_refused_here(call: Call) -> None:
+def test_the_largest_batch_passes_and_a_larger_one_is_refused_by_the_client(call: Call) -> None:
     assert call("infer", MODEL, digits(64))["OUTPUT__0"].shape == (64, 10)
     with pytest.raises(InvalidInput, match="expected a batch of 1 to 64, got 65; split it"):
         call("infer", MODEL, digits(65))
 
 
-def test_what_is_refused_here_never_reaches_the_server(call: Call, connection: Connection) -> None:
+def test_what_the_client_refuses_never_reaches_the_server(call: Call, connection: Connection) -> None:
     def failures() -> int:
         with Client(connection) as client:
             return int(client.statistics(MODEL)[0]["inference_stats"].get("fail", {}).get("count", 0))
@@ -141,7 +141,7 @@ def test_what_is_refused_here_never_reaches_the_server(call: Call, connection: C
     assert before == (failures(), counts(connection))
 
 
-def test_statistics_grow_by_what_was_asked(call: Call, connection: Connection) -> None:
+def test_statistics_grow_by_the_requests_that_were_made(call: Call, connection: Connection) -> None:
     inferences, executions = counts(connection)
     call("infer", MODEL, digits(3))
     assert counts(connection) == (inferences + 3, executions + 1)
@@ -172,7 +172,7 @@ def test_each_thread_may_have_a_client_of_its_own(connection: Connection) -> Non
     np.testing.assert_allclose(together, [work(seed) for seed in range(8)], rtol=1e-4, atol=1e-5)
 
 
-def test_closing_twice_does_no_harm(connection: Connection) -> None:
+def test_closing_twice_is_harmless(connection: Connection) -> None:
     async def twice() -> None:
         async with AsyncClient(connection) as client:
             assert await client.is_ready()
@@ -184,6 +184,6 @@ def test_closing_twice_does_no_harm(connection: Connection) -> None:
         client.close()
 
 
-def test_an_asyncio_client_outside_its_block_says_so(connection: Connection) -> None:
+def test_an_asyncio_client_outside_its_block_is_an_error_with_the_remedy(connection: Connection) -> None:
     with pytest.raises(RuntimeError, match="used within `async with`"):
         asyncio.run(AsyncClient(connection).server())

@@ -92,7 +92,7 @@ def test_folders_are_searched_and_their_names_are_the_truth(
     assert shown.count(", WRONG)") == len(files) - sum(right)
 
 
-def test_without_truth_nothing_is_said_about_it(command: Command, server: Server, frog: Path) -> None:
+def test_without_truth_there_is_no_accuracy(command: Command, server: Server, frog: Path) -> None:
     answers = document(command("clients.classify", frog, "--json", server=server))
     assert "accuracy" not in answers and "truth" not in answers["results"][0]
 
@@ -167,7 +167,7 @@ def test_the_progress_bar_goes_to_the_terminal_and_not_into_the_results(server: 
         (("{frog}", "--batch-size", "-3"), "argument --batch-size: expected a whole number above 0, got '-3'"),
     ],
 )
-def test_what_cannot_work_is_explained_on_stderr_and_ends_with_code_two(
+def test_an_unusable_argument_is_explained_on_stderr_with_exit_code_two(
     command: Command, server: Server, frog: Path, tmp_path: Path, arguments: tuple[str, ...], words: str
 ) -> None:
     named = [argument.format(frog=frog, empty=tmp_path) for argument in arguments]
@@ -177,7 +177,7 @@ def test_what_cannot_work_is_explained_on_stderr_and_ends_with_code_two(
 
 
 @pytest.mark.parametrize("module", ["clients.classify", "clients.status"])
-def test_a_server_that_is_down_ends_with_code_two_and_the_remedy(
+def test_a_server_that_is_down_is_exit_code_two_with_the_remedy(
     command: Command, protocol: Protocol, module: str, frog: Path
 ) -> None:
     images = [frog] if module == "clients.classify" else []
@@ -200,12 +200,14 @@ def test_status_shows_server_models_and_counters(
     assert states == {model: bool(versions(model, repository)) for model in model_names(repository)}
 
 
-def test_status_as_json_counts_what_was_really_done(command: Command, server: Server, protocol: Protocol) -> None:
+def test_status_as_json_counts_the_requests_that_were_made(
+    command: Command, server: Server, protocol: Protocol
+) -> None:
     def of(model: str) -> dict[str, Any]:
         answer = document(command("clients.status", model, "--protocol", protocol, "--json", server=server))
-        assert answer["server"]["ready"] is True and [one["name"] for one in answer["models"]] == [model]
-        one: dict[str, Any] = answer["models"][0]
-        return one
+        assert answer["server"]["ready"] is True and [entry["name"] for entry in answer["models"]] == [model]
+        status: dict[str, Any] = answer["models"][0]
+        return status
 
     before = of("mnist_mlp")
     with Client(Connection("http", server.http)) as client:
@@ -218,7 +220,7 @@ def test_status_as_json_counts_what_was_really_done(command: Command, server: Se
     assert after["compute_infer_us"] > 0
 
 
-def test_status_of_an_unknown_model_names_the_known_ones(
+def test_status_of_an_unknown_model_lists_the_known_ones(
     command: Command, server: Server, protocol: Protocol, repository: Path
 ) -> None:
     done = command("clients.status", "no_such_model", "--protocol", protocol, server=server)
@@ -228,7 +230,7 @@ def test_status_of_an_unknown_model_names_the_known_ones(
 
 
 @pytest.mark.parametrize("module", ["clients.classify", "clients.status"])
-def test_help_says_what_it_does_and_lists_the_connection_s_options(command: Command, module: str) -> None:
+def test_help_describes_the_command_and_lists_the_connection_s_options(command: Command, module: str) -> None:
     done = command(module, "--help")
     assert done.returncode == 0
     assert done.stdout.startswith(f"usage: python -m {module}")

@@ -31,7 +31,7 @@ def curl(url: str, *arguments: str) -> tuple[int, Any]:
     return int(status), json.loads(text)
 
 
-def test_a_request_in_json_is_answered_in_json(server: Server, tmp_path: Path) -> None:
+def test_json_requests_get_json_responses(server: Server, tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).uniform(-1, 1, math.prod(SHAPE)).astype(np.float32)
     tensor = {"name": "INPUT__0", "shape": SHAPE, "datatype": "FP32", "data": pixels.tolist()}
     request = tmp_path / "request.json"
@@ -47,7 +47,7 @@ def test_a_request_in_json_is_answered_in_json(server: Server, tmp_path: Path) -
     np.testing.assert_allclose([output["data"]], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_a_wrong_request_is_answered_with_the_reason(server: Server) -> None:
+def test_an_invalid_request_gets_the_reason(server: Server) -> None:
     url = f"http://{server.http}/v2/models/cifar10_cnn/infer"
     status, answer = curl(url, "--data", '{"inputs":[]}')
     assert status == 400 and "missing required input(s) ['INPUT__0']" in answer["error"]

@@ -34,7 +34,7 @@ in_both_styles = pytest.mark.parametrize("style", STYLES)
 
 @in_both_styles
 @pytest.mark.parametrize("method", ["server", "models", "statistics"])
-def test_a_silent_server_costs_no_more_than_the_deadline(style: str, protocol: Protocol, method: str) -> None:
+def test_waiting_for_a_silent_server_ends_at_the_deadline(style: str, protocol: Protocol, method: str) -> None:
     with listening(silence) as address:
         begun = time.monotonic()
         with pytest.raises(DeadlineExceeded, match=address):
@@ -50,7 +50,7 @@ def test_a_silent_server_is_not_ready(style: str, protocol: Protocol) -> None:
 
 
 @in_both_styles
-def test_the_deadline_holds_for_an_answer_that_comes_drop_by_drop(style: str) -> None:
+def test_the_deadline_also_limits_an_answer_that_arrives_byte_by_byte(style: str) -> None:
     with listening(drip) as address:
         begun = time.monotonic()
         with pytest.raises(DeadlineExceeded, match="no answer within 0.4 s"):
@@ -59,7 +59,7 @@ def test_the_deadline_holds_for_an_answer_that_comes_drop_by_drop(style: str) ->
 
 
 @in_both_styles
-def test_a_server_that_is_down_is_named_with_the_remedy(style: str, protocol: Protocol) -> None:
+def test_a_server_that_is_down_is_an_error_with_its_address_and_the_remedy(style: str, protocol: Protocol) -> None:
     address = free_address()
     connection = Connection(protocol, address)
     with pytest.raises(ServerUnavailable, match=rf"no server answers at {protocol}://{address} .*tools\.serve"):
@@ -68,14 +68,14 @@ def test_a_server_that_is_down_is_named_with_the_remedy(style: str, protocol: Pr
 
 
 @in_both_styles
-def test_a_host_that_nobody_knows_is_named(style: str, protocol: Protocol) -> None:
+def test_an_unknown_host_is_an_error_with_its_name(style: str, protocol: Protocol) -> None:
     with pytest.raises(ServerUnavailable, match=r"nobody\.invalid"):
         ask(style, Connection(protocol, "nobody.invalid:8000", retries=0, timeout_s=5), "server")
 
 
 @in_both_styles
 @pytest.mark.parametrize("retries", [0, 3])
-def test_a_broken_connection_is_tried_again_as_often_as_asked(style: str, retries: int) -> None:
+def test_a_broken_connection_is_retried_as_often_as_requested(style: str, retries: int) -> None:
     accepted = []
 
     def count(connection: socket.socket, number: int) -> None:
@@ -91,7 +91,7 @@ def test_a_broken_connection_is_tried_again_as_often_as_asked(style: str, retrie
 
 
 @in_both_styles
-def test_an_inference_whose_connection_breaks_is_not_sent_again(style: str, server: Server) -> None:
+def test_an_inference_is_not_repeated_after_its_connection_broke(style: str, server: Server) -> None:
     posted = []
 
     class Breaking(Forward):
@@ -112,7 +112,7 @@ def test_over_grpc_a_broken_connection_is_unavailable_too(style: str) -> None:
         ask(style, Connection("grpc", address, retries=1), "server")
 
 
-def test_grpc_itself_does_not_hold_an_attempt_back() -> None:
+def test_grpc_does_not_delay_a_reconnection() -> None:
     attempts = []
     with (
         listening(lambda _, number: attempts.append(number)) as address,
@@ -127,7 +127,7 @@ def test_grpc_itself_does_not_hold_an_attempt_back() -> None:
 
 
 @in_both_styles
-def test_an_error_of_the_server_itself_is_not_asked_again(style: str) -> None:
+def test_an_error_of_the_server_is_not_retried(style: str) -> None:
     requests = []
 
     def fail(connection: socket.socket, number: int) -> None:
@@ -142,7 +142,7 @@ def test_an_error_of_the_server_itself_is_not_asked_again(style: str) -> None:
 
 @in_both_styles
 @pytest.mark.parametrize("wait", [0.0, 0.4])
-def test_a_server_that_comes_up_during_the_retries_is_reached(
+def test_a_server_that_starts_during_the_retries_is_reached(
     style: str, protocol: Protocol, wait: float, scratch_repository: Path
 ) -> None:
     address = free_address()
@@ -158,9 +158,7 @@ def test_a_server_that_comes_up_during_the_retries_is_reached(
 
 
 @in_both_styles
-def test_a_port_of_the_other_protocol_gives_an_error_and_no_answer(
-    style: str, protocol: Protocol, server: Server
-) -> None:
+def test_a_port_of_the_other_protocol_is_an_error(style: str, protocol: Protocol, server: Server) -> None:
     wrong = server.grpc if protocol == "http" else server.http
     with pytest.raises(ServerUnavailable, match="check .*--protocol"):
         ask(style, Connection(protocol, wrong, retries=0, timeout_s=10), "server")
@@ -181,7 +179,7 @@ def late_first_answer(released: threading.Event) -> Callable[[socket.socket, int
     return answer
 
 
-def test_an_answer_that_comes_too_late_is_not_taken_for_the_next_one() -> None:
+def test_a_late_answer_is_not_taken_for_the_next_one() -> None:
     released = threading.Event()
     with (
         listening(late_first_answer(released)) as address,

@@ -90,7 +90,9 @@ def probability(style: str, connection: Connection) -> float:
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_the_right_header_opens_what_is_restricted(restricted: Server, protocol: Protocol, style: str) -> None:
+def test_the_right_header_gives_access_to_restricted_endpoints(
+    restricted: Server, protocol: Protocol, style: str
+) -> None:
     connection = Connection(protocol, restricted.address(protocol), headers=SESAME[protocol])
     assert 0.1 <= probability(style, connection) <= 1
     assert [model["name"] for model in ask(style, connection, "models")] == [MODEL]
@@ -98,7 +100,7 @@ def test_the_right_header_opens_what_is_restricted(restricted: Server, protocol:
 
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("value", [None, "wrong"])
-def test_without_the_right_header_the_refusal_names_it(
+def test_without_the_right_header_the_error_names_it(
     restricted: Server, protocol: Protocol, style: str, value: str | None
 ) -> None:
     headers = dict.fromkeys(SESAME[protocol], value) if value else {}
@@ -109,7 +111,7 @@ def test_without_the_right_header_the_refusal_names_it(
     assert ask(style, connection, "is_ready") is True
 
 
-def test_the_commands_pass_headers_on(restricted: Server, protocol: Protocol, command: Command) -> None:
+def test_the_commands_send_headers(restricted: Server, protocol: Protocol, command: Command) -> None:
     ((name, value),) = SESAME[protocol].items()
     status = command("clients.status", "--protocol", protocol, "--header", f"{name}={value}", server=restricted)
     assert status.returncode == 0 and MODEL in status.stdout
@@ -126,7 +128,7 @@ def test_over_tls_the_right_certificates_pass(
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_one_file_may_hold_the_client_s_certificate_and_its_key(
+def test_one_file_may_contain_the_client_s_certificate_and_its_key(
     secure: str, protocol: Protocol, pki: Path, style: str, tmp_path: Path
 ) -> None:
     both = tmp_path / "both.pem"
@@ -136,7 +138,7 @@ def test_one_file_may_hold_the_client_s_certificate_and_its_key(
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_a_server_that_another_authority_vouches_for_is_refused(
+def test_a_server_certificate_of_another_authority_is_refused(
     secure: str, protocol: Protocol, pki: Path, mutual: bool, style: str
 ) -> None:
     connection = Connection(protocol, secure, tls=tls(pki, ca="other", client="client" if mutual else None))
@@ -147,7 +149,7 @@ def test_a_server_that_another_authority_vouches_for_is_refused(
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_the_certificates_of_this_host_do_not_vouch_beside_those_given(
+def test_a_given_authority_replaces_those_of_this_host(
     secure: str, protocol: Protocol, pki: Path, mutual: bool, style: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if protocol == "http":
@@ -185,7 +187,7 @@ def test_plain_text_to_a_tls_port_and_tls_to_a_plain_port_are_errors(
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_only_http_can_be_told_not_to_check(secure: str, protocol: Protocol, mutual: bool, style: str) -> None:
+def test_only_http_can_skip_verification(secure: str, protocol: Protocol, mutual: bool, style: str) -> None:
     connection = Connection(protocol, secure, retries=0, tls=Tls(insecure=True))
     if protocol == "grpc":
         with pytest.raises(InvalidInput, match="gRPC always checks"):

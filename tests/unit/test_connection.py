@@ -22,11 +22,11 @@ def parsed(*arguments: str) -> Connection:
 
 
 @pytest.mark.parametrize(("protocol", "port"), [("http", 8000), ("grpc", 8001)])
-def test_without_an_address_it_is_triton_s_usual_port_here(protocol: Protocol, port: int) -> None:
+def test_the_default_address_is_triton_s_port_on_this_host(protocol: Protocol, port: int) -> None:
     assert Connection(protocol).url == parsed("--protocol", protocol).url == f"127.0.0.1:{port}"
 
 
-def test_a_flag_goes_before_the_environment_and_the_environment_before_the_default(
+def test_an_option_overrides_the_environment_and_the_environment_overrides_the_default(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("TRITON_GRPC_URL", "environment:2")
@@ -36,7 +36,7 @@ def test_a_flag_goes_before_the_environment_and_the_environment_before_the_defau
 
 
 @pytest.mark.parametrize("url", ["host:1", "127.0.0.1:8000", "[::1]:8000", "my-host.example:80", "host:1/triton/v1"])
-def test_an_address_of_host_and_port_is_taken(url: str) -> None:
+def test_an_address_of_host_and_port_is_accepted(url: str) -> None:
     assert Connection("http", url).url == url
 
 
@@ -53,7 +53,7 @@ def test_a_path_is_refused_over_grpc() -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0, float("inf"), float("nan")])
-def test_a_deadline_that_is_none_is_refused(seconds: float) -> None:
+def test_an_impossible_deadline_is_refused(seconds: float) -> None:
     with pytest.raises(InvalidInput, match="expected a timeout of more than 0 seconds"):
         Connection(timeout_s=seconds)
 
@@ -72,7 +72,7 @@ def test_a_command_that_never_retries_does_not_offer_it(capsys: pytest.CaptureFi
     assert "unrecognized arguments: --retries 1" in capsys.readouterr().err
 
 
-def test_help_tells_the_defaults_that_hold() -> None:
+def test_help_shows_the_command_s_own_defaults() -> None:
     parser = argparse.ArgumentParser()
     add_connection_arguments(parser, timeout_s=300, retries=30)
     chosen = connection_from(parser.parse_args([]))
@@ -81,13 +81,13 @@ def test_help_tells_the_defaults_that_hold() -> None:
     assert "seconds per attempt (default: 300)" in shown and "unavailable (default: 30)" in shown
 
 
-def test_headers_come_as_names_and_values() -> None:
+def test_headers_are_parsed_as_names_and_values() -> None:
     headers = parsed("--header", "X-Key=se=same", "--header", "authorization=Bearer token").headers
     assert headers == {"X-Key": "se=same", "authorization": "Bearer token"}
 
 
 @pytest.mark.parametrize("text", ["name", "=value", "na me=value", "name=two\nlines", "name=ü"])
-def test_what_is_no_header_is_refused(text: str) -> None:
+def test_an_invalid_header_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput, match="expected a header"):
         parsed("--header", text)
 
@@ -103,7 +103,7 @@ def test_what_is_no_header_is_refused(text: str) -> None:
         (("--insecure",), Tls(insecure=True)),
     ],
 )
-def test_each_tls_option_asks_for_tls(arguments: tuple[str, ...], tls: Tls | None) -> None:
+def test_each_tls_option_turns_tls_on(arguments: tuple[str, ...], tls: Tls | None) -> None:
     assert parsed(*arguments).tls == tls
 
 

@@ -101,7 +101,7 @@ def test_a_model_without_batches_takes_its_dims_as_they_are() -> None:
 
 
 @pytest.mark.parametrize("texts", [np.array([[b"a"]]), np.array([["ä"]], object)])
-def test_texts_go_as_bytes_or_objects(texts: Array) -> None:
+def test_texts_may_be_bytes_or_objects(texts: Array) -> None:
     contract(TensorSpec("T", "BYTES", (1,))).check({"T": texts})
 
 

@@ -61,12 +61,12 @@ def test_normalising_is_the_textbook_formula_up_to_float32_rounding(spec: ImageS
     assert np.abs(tensor - expected).max() <= 4 * np.finfo(np.float32).eps / min(spec.std)
 
 
-def test_channels_go_first_or_all_values_in_a_row() -> None:
+def test_a_tensor_has_its_channels_first_or_is_flat() -> None:
     assert normalise(random_pixels(5, 2, 2, 3), COLOUR).shape == (5, 3, 2, 2)
     assert normalise(random_pixels(5, 2, 2, 1), GREY).shape == (5, 4)
 
 
-def test_a_model_s_config_says_how_it_wants_its_image() -> None:
+def test_a_model_s_config_describes_its_image_input() -> None:
     parameters = {"IMAGE_MEAN": "0.1307", "IMAGE_STD": "0.3081", "IMAGE_SHAPE": "1x28x28"}
     flat = image_spec(contract((784,), **parameters))
     assert flat == ImageSpec(1, 28, 28, (0.1307,), (0.3081,), flat=True)
@@ -85,7 +85,7 @@ def test_a_model_s_config_says_how_it_wants_its_image() -> None:
         ((784,), {"IMAGE_SHAPE": "1x28x-28"}),
     ],
 )
-def test_a_shape_that_is_no_image_s_is_refused_with_the_remedy(
+def test_an_impossible_image_shape_is_refused_with_the_remedy(
     dims: tuple[int, ...], parameters: dict[str, str]
 ) -> None:
     with pytest.raises(InvalidInput, match="net: expected an image shape .* set parameter IMAGE_SHAPE"):
@@ -94,7 +94,7 @@ def test_a_shape_that_is_no_image_s_is_refused_with_the_remedy(
 
 @pytest.mark.parametrize("key", ["IMAGE_MEAN", "IMAGE_STD"])
 @pytest.mark.parametrize("text", ["0.5", "a,b,c", "", "nan,1,1", "1,2,3,4"])
-def test_numbers_that_are_none_or_too_few_are_refused_by_name(key: str, text: str) -> None:
+def test_invalid_or_missing_numbers_are_refused_by_name(key: str, text: str) -> None:
     with pytest.raises(InvalidInput, match=f"net: expected 3 comma-separated numbers as {key}, got '{text}'"):
         image_spec(contract((3, 4, 4), **{key: text}))
 
@@ -104,14 +104,14 @@ def test_a_standard_deviation_of_zero_is_refused() -> None:
         image_spec(contract((3, 4, 4), IMAGE_STD="1,0,1"))
 
 
-def test_a_model_that_says_nothing_of_images_is_refused() -> None:
+def test_a_model_without_image_parameters_is_refused() -> None:
     silent = Contract("net", ("1",), 8, (TensorSpec("X", "FP32", (3, 4, 4)),), ())
     with pytest.raises(InvalidInput, match="net does not declare an image input"):
         image_spec(silent)
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.bmp", "a.gif", "a.tif", "a.webp", "named.wrongly.jpg"])
-def test_pixels_come_as_they_were_saved(tmp_path: Path, name: str) -> None:
+def test_pixels_are_loaded_as_they_were_saved(tmp_path: Path, name: str) -> None:
     image = Image.fromarray(np.array([[RED, GREEN], [BLUE, WHITE]], np.uint8))
     kinds: dict[str, dict[str, Any]] = {"a.webp": {"lossless": True}, "named.wrongly.jpg": {"format": "PNG"}}
     path = saved(tmp_path, image, name, **kinds.get(name, {}))
@@ -121,7 +121,7 @@ def test_pixels_come_as_they_were_saved(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("orientation", "corner"), [(1, "top left"), (3, "bottom right"), (6, "top right"), (8, "bottom left")]
 )
-def test_a_photo_is_turned_as_its_exif_data_say(tmp_path: Path, orientation: int, corner: str) -> None:
+def test_the_exif_orientation_of_a_photo_is_applied(tmp_path: Path, orientation: int, corner: str) -> None:
     pixels = np.zeros((32, 32, 3), np.uint8)
     pixels[:16, :16] = 255
     exif = Image.Exif()
@@ -132,14 +132,14 @@ def test_a_photo_is_turned_as_its_exif_data_say(tmp_path: Path, orientation: int
     assert [name for name, bright in corners.items() if bright] == [corner]
 
 
-def test_transparent_parts_are_white_and_half_transparent_ones_are_mixed(tmp_path: Path) -> None:
+def test_transparent_parts_are_blended_with_white(tmp_path: Path) -> None:
     pixels = np.array([[(0, 0, 0, 0), (0, 0, 0, 255)], [(0, 0, 0, 127), (255, 0, 0, 255)]], np.uint8)
     path = saved(tmp_path, Image.fromarray(pixels))
     seen = load_image(path, COLOUR).tolist()
     assert seen == [[[255] * 3, [0] * 3], [[128] * 3, list(RED)]]
 
 
-def test_a_palette_gives_its_colours_and_its_transparent_entry_white(tmp_path: Path) -> None:
+def test_a_palette_is_expanded_and_its_transparent_entry_is_white(tmp_path: Path) -> None:
     image = Image.new("P", (2, 2))
     image.putpalette([*RED, *GREEN, *BLUE])
     image.putdata([0, 1, 2, 2])
@@ -156,25 +156,25 @@ def test_cmyk_becomes_rgb(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["deep.png", "deep.tif"])
 @pytest.mark.parametrize("spec", [COLOUR, GREY], ids=["colour", "grey"])
-def test_sixteen_bits_are_scaled_to_eight_and_not_cut(tmp_path: Path, name: str, spec: ImageSpec) -> None:
+def test_sixteen_bits_are_scaled_to_eight_and_not_clipped(tmp_path: Path, name: str, spec: ImageSpec) -> None:
     levels = np.array([[0, 257 * 50], [257 * 128, 65535]], np.uint16)
     path = saved(tmp_path, Image.fromarray(levels), name)
     assert load_image(path, spec)[..., 0].tolist() == [[0, 50], [128, 255]]
 
 
-def test_colour_becomes_grey_for_a_grey_model_and_grey_is_spread_for_a_colour_model(tmp_path: Path) -> None:
+def test_images_are_converted_to_the_channels_of_the_model(tmp_path: Path) -> None:
     assert load_image(saved(tmp_path, Image.new("RGB", (2, 2), GREEN)), GREY)[0, 0].tolist() == [150]
     assert load_image(saved(tmp_path, Image.new("L", (2, 2), 77)), COLOUR)[0, 0].tolist() == [77] * 3
     assert load_image(saved(tmp_path, Image.new("1", (2, 2), 1)), GREY)[0, 0].tolist() == [255]
 
 
-def test_an_animation_is_its_first_picture(tmp_path: Path) -> None:
+def test_an_animation_is_its_first_frame(tmp_path: Path) -> None:
     first, second = Image.new("RGB", (2, 2), RED), Image.new("RGB", (2, 2), BLUE)
     path = saved(tmp_path, first, "two.gif", save_all=True, append_images=[second])
     assert load_image(path, COLOUR)[0, 0].tolist() == list(RED)
 
 
-def test_a_picture_of_any_size_is_brought_to_the_model_s(tmp_path: Path) -> None:
+def test_an_image_of_any_size_is_resized_to_the_model_s(tmp_path: Path) -> None:
     halves = np.zeros((10, 40, 3), np.uint8)
     halves[:, 20:] = 255
     left, right = load_image(saved(tmp_path, Image.fromarray(halves)), COLOUR).mean(axis=(0, 2))
@@ -187,7 +187,7 @@ def test_floating_point_pixels_are_refused_with_the_remedy(tmp_path: Path) -> No
     assert "save it with 8 bits per channel" in refusal(path)
 
 
-def test_every_cut_of_a_png_is_refused(tmp_path: Path) -> None:
+def test_a_png_truncated_anywhere_is_refused(tmp_path: Path) -> None:
     whole = saved(tmp_path, Image.fromarray(random_pixels(16, 16, 3))).read_bytes()
     end = whole.index(b"IEND") - 8
     for length in (*range(0, 60), *range(60, end, 37)):
@@ -199,13 +199,13 @@ def test_every_cut_of_a_png_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"just text", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 2 2\n", b"P6 1 1 255 abc"]
 )
-def test_a_file_of_another_kind_is_refused_whatever_its_name(tmp_path: Path, content: bytes) -> None:
+def test_a_file_of_another_format_is_refused_whatever_its_name(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "photo.jpg"
     path.write_bytes(content)
     assert "cannot identify image file" in refusal(path)
 
 
-def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     assert "No such file" in refusal(tmp_path / "nothing.png")
 
 
@@ -216,15 +216,15 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path: Path, wi
     assert "pixels" in refusal(path)
 
 
-def test_a_folder_stands_for_all_images_below_it_sorted(tmp_path: Path) -> None:
+def test_a_folder_means_all_images_below_it_sorted(tmp_path: Path) -> None:
     (tmp_path / "b" / "folder.png").mkdir(parents=True)
     for name in ("z.png", "b/y.JPG", "b/x.jpeg", "b/notes.txt"):
         (tmp_path / name).touch()
-    found = image_files([tmp_path])
-    assert [path.relative_to(tmp_path).as_posix() for path in found] == ["b/x.jpeg", "b/y.JPG", "z.png"]
+    files = image_files([tmp_path])
+    assert [path.relative_to(tmp_path).as_posix() for path in files] == ["b/x.jpeg", "b/y.JPG", "z.png"]
 
 
-def test_files_named_by_hand_keep_their_order_and_may_have_any_name(tmp_path: Path) -> None:
+def test_files_that_are_given_keep_their_order_and_may_have_any_name(tmp_path: Path) -> None:
     named = [tmp_path / "z.dat", tmp_path / "a.png", tmp_path / "z.dat"]
     for path in named:
         path.touch()

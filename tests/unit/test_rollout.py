@@ -21,7 +21,7 @@ def decided(rate: float, seed: int) -> SequentialTest:
 
 
 @pytest.mark.parametrize(("rate", "verdict"), [(0.01, "well"), (0.1 / 3, "well"), (0.1, "bad"), (0.3, "bad")])
-def test_a_sequential_test_is_wrong_as_rarely_as_it_promises(rate: float, verdict: str) -> None:
+def test_a_sequential_test_keeps_its_error_rate(rate: float, verdict: str) -> None:
     wrong = sum(decided(rate, seed).verdict != verdict for seed in range(500))
     assert wrong <= 10  # 1 in 100 promised
 
@@ -54,7 +54,7 @@ def texts(*labels: str) -> Reply:
     return Reply(200, {}, json.dumps({"model_name": "m", "outputs": [output]}).encode(), 0.01)
 
 
-def test_two_answers_agree_when_they_say_the_same() -> None:
+def test_two_replies_agree_if_their_predictions_are_equal() -> None:
     assert agree(reply(1, 2, 3), reply(0, 0, 0.1))
     assert not agree(reply(1, 2, 3), reply(9, 2, 3))
     assert agree(texts("cat"), texts("cat")) and not agree(texts("cat"), texts("dog"))
@@ -63,7 +63,7 @@ def test_two_answers_agree_when_they_say_the_same() -> None:
     assert not agree(texts("0.9:3:cat", "0.1:5:dog"), texts("0.9:5:dog", "0.1:3:cat"))
 
 
-def test_a_candidates_answer_bears_the_name_that_was_asked_for() -> None:
+def test_a_candidate_s_reply_has_the_name_of_the_requested_model() -> None:
     answer = renamed(reply(1, 2, name="mnist_mlp.v12"), "mnist_mlp.v12", "mnist_mlp")
     assert answer == reply(1, 2, name="mnist_mlp")
 
@@ -72,7 +72,7 @@ def trial() -> Trial:
     return Trial(Terms("m", "m.v2", share=1.0))
 
 
-def test_a_trial_ends_well_only_when_all_is_well() -> None:
+def test_a_candidate_is_promoted_only_if_all_tests_are_well() -> None:
     running = trial()
     while running.decision is None:
         assert running.takes_part()
@@ -89,14 +89,14 @@ def test_a_trial_ends_well_only_when_all_is_well() -> None:
         (reply(1, 2, seconds=0.1), "slowness in "),
     ],
 )
-def test_a_trial_ends_as_soon_as_one_thing_is_bad(candidate: Reply, reason: str) -> None:
+def test_a_candidate_is_rolled_back_as_soon_as_one_test_is_bad(candidate: Reply, reason: str) -> None:
     running = trial()
     while running.decision is None:
         running.compare(reply(1, 2), candidate)
     assert running.decision == "roll back" and running.reason.startswith(reason) and running.pairs < 30
 
 
-def test_a_request_that_the_model_itself_refuses_says_nothing_about_the_candidate() -> None:
+def test_a_request_that_the_model_itself_refuses_is_not_counted() -> None:
     running = trial()
     for _ in range(100):
         running.compare(reply(status=400), reply(status=400))

@@ -47,14 +47,14 @@ def test_a_npz_is_mapped_by_input_name_and_leaves_nothing_behind(save: Any, tmp_
     assert [path.name for path in tmp_path.iterdir()] == ["x.npz"]
 
 
-def test_texts_become_the_objects_that_bytes_are_made_from(tmp_path: Path) -> None:
+def test_texts_become_objects_as_bytes_inputs_require(tmp_path: Path) -> None:
     for texts in (np.array([["a"], ["bc"]]), np.array([[b"a"], [b"bc"]])):
         np.save(tmp_path / "t.npy", texts)
         ((request,), _) = array_source(tmp_path / "t.npy", TEXT, tmp_path).load(range(2))
         assert request["T"].dtype == object and request["T"].tolist() == texts.tolist()
 
 
-def test_a_model_without_batches_gets_its_rows_bare(tmp_path: Path) -> None:
+def test_a_model_without_batches_gets_rows_without_a_batch_dimension(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.ones((2, 3), np.float32))
     bare = contract(*VECTOR.inputs, most=0)
     assert array_source(tmp_path / "x.npy", bare, tmp_path).load(range(1, 2))[0][0]["X"].shape == (3,)
@@ -73,7 +73,7 @@ def test_a_model_without_batches_gets_its_rows_bare(tmp_path: Path) -> None:
         ({}, VECTOR, "got none"),
     ],
 )
-def test_arrays_that_do_not_suit_are_refused_before_anything_is_sent(
+def test_unsuitable_arrays_are_refused_before_anything_is_sent(
     arrays: dict[str, Array], wanted: Contract, words: str, tmp_path: Path
 ) -> None:
     np.savez(tmp_path / "x.npz", **arrays)
@@ -95,7 +95,7 @@ def test_an_input_of_another_kind_is_refused(tmp_path: Path) -> None:
             open_source(tmp_path / name, VECTOR, tmp_path)
 
 
-def test_images_of_one_size_travel_together_and_of_several_alone(tmp_path: Path) -> None:
+def test_images_of_one_size_share_a_request_and_others_do_not(tmp_path: Path) -> None:
     pixels = contract(TensorSpec("P", "UINT8", (-1, -1, -1)))
     photo(tmp_path / "1.png"), photo(tmp_path / "2.png"), photo(tmp_path / "3.png", 8)
     (tmp_path / "4.png").write_text("text")
@@ -107,7 +107,7 @@ def test_images_of_one_size_travel_together_and_of_several_alone(tmp_path: Path)
     assert source.labels(range(2)).tolist() == ["1.png", "2.png"]
 
 
-def test_pixels_take_the_size_and_the_channels_of_the_model(tmp_path: Path) -> None:
+def test_pixels_have_the_size_and_the_channels_of_the_model(tmp_path: Path) -> None:
     photo(tmp_path / "1.png")
     for dims, expected in (((2, 3, 1), (1, 2, 3, 1)), ((-1, -1, 1), (1, 4, 6, 1)), ((5, 5, -1), (1, 5, 5, 3))):
         source = image_source(tmp_path, contract(TensorSpec("P", "UINT8", dims)))
@@ -116,14 +116,14 @@ def test_pixels_take_the_size_and_the_channels_of_the_model(tmp_path: Path) -> N
         image_source(tmp_path, contract(TensorSpec("P", "UINT8", (3, 32, 32))))
 
 
-def test_a_model_of_bytes_gets_the_files_as_they_are(tmp_path: Path) -> None:
+def test_a_model_of_bytes_gets_the_files_unchanged(tmp_path: Path) -> None:
     data = photo(tmp_path / "1.png").read_bytes()
     (tmp_path / "2.png").write_text("text")
     requests, errors = image_source(tmp_path, TEXT).load(range(2))
     assert requests[0]["T"].tolist() == [[data]] and [bool(error) for error in errors] == [False, True]
 
 
-def test_a_folder_of_images_is_no_input_for_two(tmp_path: Path) -> None:
+def test_a_folder_of_images_is_no_input_of_a_model_with_two_inputs(tmp_path: Path) -> None:
     photo(tmp_path / "1.png")
     with pytest.raises(InvalidInput, match="takes 2 inputs .* give a .npz"):
         image_source(tmp_path, PAIR)

@@ -51,25 +51,25 @@ EVERY_KIND = Chunk(
 )
 
 
-def test_every_dtype_stands_in_a_npz_with_a_filling_where_there_is_none(tmp_path: Path) -> None:
+def test_a_npz_has_every_dtype_and_fills_rows_without_outputs(tmp_path: Path) -> None:
     write_table(tmp_path / "t.npz", table([EVERY_KIND, EVERY_KIND], "file"))
-    with np.load(tmp_path / "t.npz") as found:
-        assert found.files == ["file", *EVERY_KIND.outputs, "error"]
+    with np.load(tmp_path / "t.npz") as arrays:
+        assert arrays.files == ["file", *EVERY_KIND.outputs, "error"]
         for name, array in EVERY_KIND.outputs.items():
-            assert found[name].dtype == array.dtype and found[name].shape == (6, *array.shape[1:])
-            np.testing.assert_array_equal(found[name][[0, 2, 3, 5]], np.concatenate([array, array]))
-        assert np.isnan(found["double"][1]).all() and found["whole"][1].tolist() == [0, 0]
-        assert found["flag"][1].tolist() == [False] and found["text"][1].tolist() == [""]
+            assert arrays[name].dtype == array.dtype and arrays[name].shape == (6, *array.shape[1:])
+            np.testing.assert_array_equal(arrays[name][[0, 2, 3, 5]], np.concatenate([array, array]))
+        assert np.isnan(arrays["double"][1]).all() and arrays["whole"][1].tolist() == [0, 0]
+        assert arrays["flag"][1].tolist() == [False] and arrays["text"][1].tolist() == [""]
 
 
-def test_every_dtype_stands_in_parquet_with_nulls_where_there_is_none(tmp_path: Path) -> None:
+def test_parquet_has_every_dtype_and_nulls_in_rows_without_outputs(tmp_path: Path) -> None:
     write_table(tmp_path / "t.parquet", table([EVERY_KIND, EVERY_KIND], "file"))
-    found = pyarrow.parquet.read_table(tmp_path / "t.parquet")
-    types = [str(field.type).replace("element", "item") for field in found.schema]
+    stored = pyarrow.parquet.read_table(tmp_path / "t.parquet")
+    types = [str(field.type).replace("element", "item") for field in stored.schema]
     assert types[0] == types[5] == types[7] == "string"
     assert types[1:3] == ["fixed_size_list<item: halffloat>[1]", "fixed_size_list<item: double>[2]"]
-    assert found.schema.field("double").metadata == {b"shape": b"[1, 2]"}
-    rows = found.to_pylist()
+    assert stored.schema.field("double").metadata == {b"shape": b"[1, 2]"}
+    rows = stored.to_pylist()
     assert rows[1] == {
         "file": "1.png",
         "half": [None],
@@ -90,7 +90,7 @@ def test_equal_contents_make_equal_files(suffix: str, tmp_path: Path) -> None:
     assert (tmp_path / f"a.{suffix}").read_bytes() == (tmp_path / f"b.{suffix}").read_bytes()
 
 
-def test_row_groups_are_gathered_from_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_row_groups_consist_of_several_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tables, "GROUP_ROWS", 4)
     write_table(tmp_path / "t.parquet", table([chunk(1, 2, 3)] * 5))
     metadata = pyarrow.parquet.ParquetFile(tmp_path / "t.parquet").metadata
@@ -106,8 +106,8 @@ def test_an_output_without_a_good_row_has_the_shape_that_the_model_declares(suff
     )
     write_table(tmp_path / f"t.{suffix}", empty)
     if suffix == "npz":
-        with np.load(tmp_path / "t.npz") as found:
-            assert found["Y"].tolist() == [[[0, 0]]] * 2 and found["L"].tolist() == [[""]] * 2
+        with np.load(tmp_path / "t.npz") as arrays:
+            assert arrays["Y"].tolist() == [[[0, 0]]] * 2 and arrays["L"].tolist() == [[""]] * 2
     else:
         rows = pyarrow.parquet.read_table(tmp_path / "t.parquet").to_pylist()
         assert [(row["Y"], row["L"]) for row in rows] == [([None, None], None)] * 2

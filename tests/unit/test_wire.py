@@ -27,7 +27,7 @@ def row(*texts: str) -> Array:
     return np.array([text.encode() for text in texts], object)
 
 
-def test_labels_carry_softmax_over_all_classes_even_when_few_are_wanted() -> None:
+def test_probabilities_are_a_softmax_over_all_classes_even_if_few_are_returned() -> None:
     ((best,),) = wire.labels_from(row("2.0:1:cat", "1.0:0:dog", "0.0:2:fox")[None], TEN, 1)
     assert (best.name, best.index, best.score) == ("cat", 1, 2.0)
     assert best.probability == pytest.approx(np.exp(2) / (np.exp(2) + np.exp(1) + 1))
@@ -45,7 +45,7 @@ def test_scores_too_large_for_exp_and_masked_classes_still_give_probabilities() 
 
 
 @pytest.mark.parametrize("score", ["nan", "inf", "-inf"])
-def test_scores_without_an_order_are_an_error_and_name_the_input(score: str) -> None:
+def test_scores_that_are_not_finite_are_an_error_that_names_the_input(score: str) -> None:
     rows = np.stack([row("1.0:0:a", "0.0:1:b"), row(f"{score}:0:a", f"{score}:1:b")])
     with pytest.raises(errors.ServerFailed, match=rf"score that is not finite \({score}\) for input 1 of the batch"):
         wire.labels_from(rows, TEN, 1)
@@ -61,12 +61,12 @@ def test_an_output_without_elements_has_no_labels() -> None:
     assert wire.labels_from(np.zeros((2, 0), object), TEN, 3) == [[], []]
 
 
-def test_no_label_at_all_cannot_be_asked_for() -> None:
+def test_less_than_one_label_is_refused() -> None:
     with pytest.raises(errors.InvalidInput, match="expected one label or more, got top=0"):
         wire.check_top(0)
 
 
-def test_numbers_that_protobuf_wrote_as_text_become_numbers_and_texts_stay() -> None:
+def test_integers_that_protobuf_wrote_as_text_become_numbers_and_texts_stay() -> None:
     answer = {"name": "7", "version": "1", "count": "12", "ns": "-3", "list": ["4", "x"], "ratio": 0.5}
     expected = {"name": "7", "version": "1", "count": 12, "ns": -3, "list": [4, "x"], "ratio": 0.5}
     assert wire.plain_numbers(answer) == expected
@@ -126,7 +126,7 @@ def test_an_unknown_output_is_refused_with_the_known_ones(module: ModuleType) ->
 
 
 @pytest.mark.parametrize("version", ["x", "-1", "1.0", "²"])
-def test_what_is_no_version_number_is_refused(version: str) -> None:
+def test_an_invalid_version_number_is_refused(version: str) -> None:
     with pytest.raises(errors.InvalidInput, match="net: expected a version number, got"):
         wire.check_version("net", version)
 
@@ -157,7 +157,7 @@ def test_what_is_no_version_number_is_refused(version: str) -> None:
         ("", "anything", errors.ServerFailed),
     ],
 )
-def test_status_and_words_decide_the_kind_of_error(status: str, message: str, kind: type[errors.ClientError]) -> None:
+def test_status_and_message_decide_the_kind_of_error(status: str, message: str, kind: type[errors.ClientError]) -> None:
     error = failures.translate(InferenceServerException(message, status or None), Connection(), "inference of x")
     assert type(error) is kind
     assert message in str(error)
@@ -179,7 +179,9 @@ def test_status_and_words_decide_the_kind_of_error(status: str, message: str, ki
         (TimeoutError(), errors.DeadlineExceeded),
     ],
 )
-def test_what_happens_on_the_way_decides_it_too(raised: Exception, kind: type[errors.ClientError]) -> None:
+def test_a_failure_of_the_connection_decides_the_kind_of_error_too(
+    raised: Exception, kind: type[errors.ClientError]
+) -> None:
     assert isinstance(raised, failures.transport_errors())
     error = failures.translate(raised, Connection("http", "host:1"), "inference of x")
     assert type(error) is kind
@@ -190,7 +192,7 @@ def test_header_names_are_sent_in_lower_case_as_grpc_demands() -> None:
     assert wire.request_options(Connection("grpc", headers={"X-Key": "Sesame"}))["headers"] == {"x-key": "Sesame"}
 
 
-def test_only_grpc_is_told_the_deadline_with_each_call() -> None:
+def test_only_grpc_gets_the_deadline_with_each_call() -> None:
     assert wire.request_options(Connection("grpc", timeout_s=3))["client_timeout"] == 3
     assert "client_timeout" not in wire.request_options(Connection("http", timeout_s=3))
 
@@ -208,6 +210,6 @@ def test_a_certificate_that_is_missing_or_broken_is_named(
         wire.grpc_channel(Connection("grpc", tls=tls))
 
 
-def test_grpc_cannot_be_asked_not_to_check() -> None:
+def test_grpc_cannot_skip_verification() -> None:
     with pytest.raises(errors.InvalidInput, match="use --ca-file instead of --insecure"):
         wire.grpc_channel(Connection("grpc", tls=Tls(insecure=True)))
