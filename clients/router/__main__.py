@@ -15,6 +15,7 @@ and acts on the decision.
 
 import argparse
 import asyncio
+import os
 import signal
 import sys
 
@@ -73,31 +74,27 @@ async def _serve(application: web.Application, address: str) -> tuple[web.AppRun
         await web.TCPSite(runner, host, int(port)).start()
     except OSError as error:
         await runner.cleanup()
-        reason = error.strerror or error
+        reason = os.strerror(error.errno) if error.errno else error
         raise ToolError(f"cannot listen at {address} ({reason}); choose others with --listen and --control") from error
     return runner, "{}:{}".format(*runner.addresses[0][:2])
 
 
 async def _route(upstream: str, patience_s: float, listen: str, control: str) -> None:
     """Serve both addresses and print them; return after a signal, once requests under way are answered."""
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
     async with Router(upstream, patience_s) as router:
         traffic, listening = await _serve(_traffic(router), listen)
         try:
             trials, controlling = await _serve(_control(router), control)
             try:
                 print_json({"listen": listening, "control": controlling})
-                await _signal()
+                await stop.wait()
             finally:
                 await trials.cleanup()
         finally:
             await traffic.cleanup()
-
-
-async def _signal() -> None:
-    stop, loop = asyncio.Event(), asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    await stop.wait()
 
 
 def _address(text: str) -> str:

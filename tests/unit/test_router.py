@@ -1,0 +1,86 @@
+"""`python -m clients.router` without a server behind it: its two addresses, how it starts and how it ends."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import requests
+
+from tools.repository import ROOT
+
+ANY_PORT = "127.0.0.1:0"
+
+
+def start(*options: str) -> "subprocess.Popen[str]":
+    line = [sys.executable, "-m", "clients.router", "--upstream", "127.0.0.1:1", *options]
+    return subprocess.Popen(line, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+@pytest.fixture
+def router() -> Iterator["subprocess.Popen[str]"]:
+    with start("--listen", ANY_PORT, "--control", ANY_PORT) as process:
+        yield process
+        process.kill()
+
+
+@pytest.fixture
+def addresses(router: "subprocess.Popen[str]") -> dict[str, str]:
+    assert router.stdout
+    printed: dict[str, str] = json.loads(router.stdout.readline())
+    assert printed.keys() == {"listen", "control"}
+    return printed
+
+
+def test_a_caller_gets_a_bad_gateway_if_no_server_answers(addresses: dict[str, str]) -> None:
+    answer = requests.get(f"http://{addresses['listen']}/v2", timeout=10)
+    assert answer.status_code == 502
+    assert "the router gets no answer from 127.0.0.1:1" in answer.json()["error"]
+
+
+def test_trials_begin_are_listed_and_end_at_the_control_address(addresses: dict[str, str]) -> None:
+    trials = f"http://{addresses['control']}/trials"
+    begun = requests.put(f"{trials}/m", json={"candidate": "m.v2", "mode": "shadow", "share": 0.5}, timeout=10)
+    assert begun.status_code == 200
+    terms = {"model": "m", "candidate": "m.v2", "mode": "shadow", "share": 0.5}
+    evidence = {"pairs": 0, "rescued": 0, "under_way": 0, "decision": None, "reason": ""}
+    document = begun.json()
+    assert {key: value for key, value in document.items() if key != "tests"} == terms | evidence
+    assert document["tests"].keys() == {"errors", "disagreement", "slowness"}
+    assert requests.get(trials, timeout=10).json() == {"m": document}
+    assert requests.delete(f"{trials}/m", timeout=10).json() == document
+    assert requests.delete(f"{trials}/m", timeout=10).status_code == 404
+
+
+@pytest.mark.parametrize("body", [{"candidate": "m.v2", "mode": "mirror"}, {"candidate": "m.v2", "what": 1}, {}])
+def test_impossible_terms_are_a_bad_request(body: dict[str, Any], addresses: dict[str, str]) -> None:
+    answer = requests.put(f"http://{addresses['control']}/trials/m", json=body, timeout=10)
+    assert answer.status_code == 400 and answer.json()["error"]
+    assert requests.get(f"http://{addresses['control']}/trials", timeout=10).json() == {}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_how_a_router_is_meant_to_end(
+    number: signal.Signals, router: "subprocess.Popen[str]", addresses: dict[str, str]
+) -> None:
+    router.send_signal(number)
+    assert router.communicate(timeout=20) == ("", "stopped\n")
+    assert router.returncode == 0
+
+
+@pytest.mark.parametrize("name", ["listen", "control"])
+def test_an_address_in_use_is_exit_code_two_with_the_remedy(name: str, addresses: dict[str, str]) -> None:
+    options = {"listen": ANY_PORT, "control": ANY_PORT, name: addresses[name]}
+    with start("--listen", options["listen"], "--control", options["control"]) as process:
+        out, err = process.communicate(timeout=20)
+    assert (process.returncode, out) == (2, "")
+    assert f"cannot listen at {addresses[name]} (Address already in use)" in err and f"--{name}" in err
+
+
+def test_an_address_without_a_port_is_refused() -> None:
+    with start("--listen", "localhost") as process:
+        _, err = process.communicate(timeout=20)
+    assert process.returncode == 2 and "expected HOST:PORT, got 'localhost'" in err
