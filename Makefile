@@ -46,7 +46,7 @@ loadtest: models ## load-test every classifier over HTTP and gRPC; report in bui
 	@$(PY) -m tools.serve --http-port 0 --grpc-port 0 --metrics-port 0 --run "$(PY) -m loadtest.swarm $(ARGS)"
 
 bench: build ## served inferences per second beside the in-process limit
-	@$(PY) -m tools.bench_backend $(ARGS)
+	@$(PY) -m tools.bench backend $(ARGS)
 
 # In the order listed, long files first: at the end many short ones keep both processes busy.
 test: models ## run the whole suite against a real tritonserver

@@ -5,15 +5,26 @@ from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
 
-from tools.bench.parallel import COMMITTED, parser, settings, write_settings
+from tools.bench.parallel import COMMITTED, ParallelOptions, write_settings
 from tools.repository import read_config
 
 MODEL = "mnist_mlp"
 
 
 def test_each_copy_differs_from_the_committed_config_in_its_one_setting(repository: Path, tmp_path: Path) -> None:
-    options = parser().parse_args(["--delays", "250", "--instances", "3", "--threads", "2"])
-    copies = write_settings(MODEL, settings(options), repository, tmp_path)
+    options = ParallelOptions(
+        models=[MODEL],
+        concurrency=[1],
+        seconds=1.0,
+        hardware="auto",
+        repository=repository,
+        protocol="grpc",
+        delays=[250],
+        instances=[3],
+        threads=[2],
+        output=tmp_path,
+    )
+    copies = write_settings(MODEL, options, tmp_path)
     configs = {name: read_config(copy, repository=tmp_path) for copy, name in copies.items()}
     committed = configs.pop(COMMITTED)
     assert not configs["batching off"].HasField("dynamic_batching")
@@ -30,7 +41,7 @@ def test_one_run_measures_all_settings_through_the_server(
 ) -> None:
     options = ("--concurrency", "16", "--delays", "--instances", "--threads", "--rounds", "1", "--seconds", "1")
     places = ("--repository", repository, "--output", tmp_path)
-    result = command("tools.bench_parallel", MODEL, *options, *places, timeout=200)
+    result = command("tools.bench", "parallel", MODEL, *options, *places, timeout=200)
     assert result.returncode == 0, result.stderr
     figures = json.loads(result.stdout.splitlines()[-1])[MODEL]
     assert set(figures) == {COMMITTED, "batching off"}

@@ -10,8 +10,8 @@ from clients.connection import Connection
 from tests.conftest import Command
 from tools.repository import CPU_CONFIG, config_path, read_config
 from tools.serve.tritonserver import Options, Server
-from tools.tune.candidates import applied, candidate_from, candidate_of
-from tools.tune.served import base_of
+from tools.tune.candidates import apply_candidate, candidate_from, candidate_of
+from tools.tune.serving import base_config
 
 # However short the budget: the committed config and the twin's best are tried.
 BRIEF = ("--budget", "5s", "--trial", "0.4", "--warm-up", "0.1")
@@ -30,7 +30,7 @@ def test_a_tuned_config_is_written_with_its_evidence_and_the_committed_one_stays
     assert document["measured"][0]["candidate"] == document["committed"]["candidate"]
     written = read_config("mnist_mlp", CPU_CONFIG, scratch_repository)
     best = candidate_from(document["best"]["candidate"])
-    assert written == applied(best, base_of("mnist_mlp", scratch_repository, gpu=False))
+    assert written == apply_candidate(best, base_config("mnist_mlp", scratch_repository, gpu=False))
     assert "Tuned by tools.tune" in config_path("mnist_mlp", CPU_CONFIG, scratch_repository).read_text()
     assert config_path("mnist_mlp", repository=scratch_repository).read_text() == committed
     assert "<svg" in (tmp_path / "mnist_mlp.html").read_text()
@@ -70,12 +70,12 @@ def test_models_that_share_a_server_are_tuned_together(
 ) -> None:
     places = ["--repository", str(scratch_repository), "--output", str(tmp_path)]
     line = ["mnist_mlp=3", "cifar10_cnn=1", "--slo", "p95<200ms", *BRIEF, *places]
-    result = command("tools.tune_together", *line)
+    result = command("tools.tune", *line)
     assert result.returncode == 0, result.stderr
     document = json.loads(result.stdout.splitlines()[-1])
     assert document["shares"] == {"mnist_mlp": 0.75, "cifar10_cnn": 0.25}
-    for one, choice in zip(document["models"], document["best"]["plan"], strict=True):
-        assert candidate_of(read_config(one["model"], CPU_CONFIG, scratch_repository)) == candidate_from(choice)
+    for model, choice in zip(document["models"], document["best"]["plan"], strict=True):
+        assert candidate_of(read_config(model["model"], CPU_CONFIG, scratch_repository)) == candidate_from(choice)
     measured = json.loads((tmp_path / "mnist_mlp-cifar10_cnn.json").read_text())["tried"][0]["trials"][0]
     sent = [part["rate"] for part in measured["parts"]]
     assert sent[0] == pytest.approx(3 * sent[1])
@@ -83,9 +83,16 @@ def test_models_that_share_a_server_are_tuned_together(
 
 
 @pytest.mark.parametrize(
-    ("models", "words"), [(["mnist_mlp"], "two models"), (["mnist_mlp=0", "cifar10_cnn"], "mnist_mlp=0")]
+    ("words", "message"),
+    [
+        (["mnist_mlp=0", "cifar10_cnn"], "mnist_mlp=0"),
+        (["mnist_mlp=much", "cifar10_cnn"], "mnist_mlp=much"),
+        (["mnist_mlp", "mnist_mlp"], "each model once"),
+        (["mnist_mlp", "cifar10_cnn", "--objective", "latency", "--rate", "100"], "--objective latency is for one"),
+        (["mnist_mlp", "--rate", "100"], "--rate is for"),
+    ],
 )
-def test_shares_that_divide_nothing_are_refused(command: Command, models: list[str], words: str) -> None:
-    result = command("tools.tune_together", *models, "--slo", "p99<20ms")
+def test_shares_and_objectives_that_do_not_fit_are_refused(command: Command, words: list[str], message: str) -> None:
+    result = command("tools.tune", *words, "--slo", "p99<20ms")
     assert result.returncode == 2
-    assert words in result.stderr
+    assert message in result.stderr

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from tests.generator import agreement
-from tests.generator.__main__ import parser, show
+from tests.generator.__main__ import parse_options, report
 from tests.generator.agreement import OURS, THEIRS, Ratio, Row
-from tests.generator.generators import WARM_UP, Load, Seen, options
-from tools.bench.perf_analyzer import children_cpu_s, lasting
+from tests.generator.generators import WARM_UP, Figures, Load, options
+from tools.bench.perf_analyzer import children_cpu_s, total_seconds
 
-ROUND = (Seen(100.0, 2.0, 4.0, 50.0, 200.0), Seen(90.0, 2.5, 8.0, 100.0, 180.0))
+ROUND = (Figures(100.0, 2.0, 4.0, 50.0, 200.0), Figures(90.0, 2.5, 8.0, 100.0, 180.0))
 BOTTLENECK = replace(ROUND[0], rate=None, p50_ms=None, p99_ms=None)
 
 
@@ -25,7 +25,7 @@ def slower(times: float) -> agreement.Round:
 
 
 def row_of(*rounds: agreement.Round) -> Row:
-    return agreement.row("http", 8, 3.6, rounds)
+    return agreement.combine("http", 8, 3.6, rounds)
 
 
 def test_a_ratio_is_that_of_one_round_so_that_a_slow_round_does_not_change_it() -> None:
@@ -45,10 +45,10 @@ def test_rounds_that_lack_a_figure_are_left_out_of_its_ratio() -> None:
 
 
 def test_medians_are_of_each_figure_over_the_rounds_that_have_it() -> None:
-    found = row_of(ROUND, (replace(ROUND[0], rate=140.0, cpu_us=70.0), ROUND[1]), (BOTTLENECK, ROUND[1]))
-    assert found.ours == Seen(120.0, 2.0, 4.0, 50.0, 200.0)
-    assert found.theirs == ROUND[1]
-    assert (found.rounds, found.invalid) == (3, 1)
+    combined = row_of(ROUND, (replace(ROUND[0], rate=140.0, cpu_us=70.0), ROUND[1]), (BOTTLENECK, ROUND[1]))
+    assert combined.ours == Figures(120.0, 2.0, 4.0, 50.0, 200.0)
+    assert combined.theirs == ROUND[1]
+    assert (combined.rounds, combined.invalid) == (3, 1)
 
 
 def test_the_table_has_both_generators_one_below_the_other_and_ratios_with_their_spread() -> None:
@@ -62,7 +62,7 @@ def test_a_generator_that_was_always_the_bottleneck_gives_no_figures_and_that_is
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = [row_of((BOTTLENECK, ROUND[1]), (BOTTLENECK, ROUND[1]))]
-    show("small", rows, parser().parse_args(["--output", str(tmp_path), "--rounds", "2"]))
+    report("small", rows, parse_options(["--output", str(tmp_path), "--rounds", "2"]))
     for said in (capsys.readouterr().out, (tmp_path / "small.html").read_text()):
         assert f"http, 8 callers: in 2 of 2 rounds {OURS} was the bottleneck" in said
     assert agreement.table(rows)[1][3:] == ["-", "-", "-", "50", "200", "-", "-"]
@@ -70,16 +70,16 @@ def test_a_generator_that_was_always_the_bottleneck_gives_no_figures_and_that_is
 
 def test_the_document_has_each_figure_by_protocol_and_concurrency() -> None:
     rows = [row_of(ROUND), replace(row_of((BOTTLENECK, ROUND[1])), protocol="grpc")]
-    found = json.loads(json.dumps(agreement.document(rows)))
-    assert found["http"]["8"]["p99"] == {"median": 0.5, "low": 0.5, "high": 0.5}
-    assert found["http"]["8"]["ours"]["cpu_us"] == 50 and found["http"]["8"]["seconds"] == 3.6
-    assert found["grpc"]["8"]["p50"] is None and found["grpc"]["8"]["theirs"]["rate"] == 90
+    combined = json.loads(json.dumps(agreement.document(rows)))
+    assert combined["http"]["8"]["p99"] == {"median": 0.5, "low": 0.5, "high": 0.5}
+    assert combined["http"]["8"]["ours"]["cpu_us"] == 50 and combined["http"]["8"]["seconds"] == 3.6
+    assert combined["grpc"]["8"]["p50"] is None and combined["grpc"]["8"]["theirs"]["rate"] == 90
 
 
 def test_our_window_without_its_warm_up_is_as_long_as_all_of_perf_analyzers() -> None:
     given = options(Load("any", "http", 4, 0.7, Path("inputs")), "localhost:1", "reports")
     values = dict(zip(given[1::2], given[2::2], strict=True))
-    assert float(values["--duration"]) - float(values["--warm-up"]) == pytest.approx(lasting(0.7), abs=1e-3)
+    assert float(values["--duration"]) - float(values["--warm-up"]) == pytest.approx(total_seconds(0.7), abs=1e-3)
     assert float(values["--warm-up"]) == WARM_UP and values["--concurrency"] == "4"
 
 

@@ -35,9 +35,9 @@ ROOMS = (
     "tools/new",
     "tools/verify",
     "tools/versions",
+    "tools/tune",
     "tools/bench",
     "tools/compare",
-    "tools/tune",
 )
 # Commands that lie beside the ground of their package and stand on all its rooms.
 ABOVE_THEIR_ROOMS = {"loadtest.run", "loadtest.peak", "loadtest.diff", "loadtest.locustfile", "tools.demo"}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tools.bench.perf_analyzer import LONGEST_WINDOW, PerfAnalyzerError, longer
+from tools.bench.perf_analyzer import LONGEST_WINDOW, PerfAnalyzerError, window_length
 
 
 @pytest.mark.parametrize(
@@ -21,9 +21,9 @@ from tools.bench.perf_analyzer import LONGEST_WINDOW, PerfAnalyzerError, longer
 def test_a_window_lasts_until_each_request_in_flight_was_answered_some_times(
     rate: float, concurrency: int, seconds: float, expected: float
 ) -> None:
-    assert longer(rate, concurrency, seconds) == pytest.approx(expected)
+    assert window_length(rate, concurrency, seconds) == pytest.approx(expected)
 
 
 def test_a_model_that_answers_nothing_is_given_up() -> None:
     with pytest.raises(PerfAnalyzerError, match="no answer at concurrency 8 in 30 s"):
-        longer(0.0, 8, LONGEST_WINDOW)
+        window_length(0.0, 8, LONGEST_WINDOW)

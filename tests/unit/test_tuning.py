@@ -18,19 +18,20 @@ from tools.tune.candidates import (
     Candidate,
     Deployment,
     TuningError,
-    applied,
+    apply_candidate,
     candidate_from,
     candidate_of,
     deployments,
-    space,
+    search_space,
 )
 from tools.tune.fitting import Observation, fit, simulate
-from tools.tune.goal import Goal, goal
+from tools.tune.goal import parse_goal
+from tools.tune.joint import JointSearch
+from tools.tune.peak import search_around
 from tools.tune.prediction import arrivals, peak, rank, shortlist
-from tools.tune.race import best_of
-from tools.tune.record import Measured, Record, figure, taken_up
-from tools.tune.together import Search, Tried
-from tools.tune.trials import around
+from tools.tune.race import best_contender
+from tools.tune.record import Calibration, Contender, Record, resume
+from tools.tune.trials import ServerSide, Trial, join_trials
 from tools.tune.twin import Array, Host, closed_loop, open_loop
 
 ONE = Deployment(1, 1)
@@ -99,11 +100,11 @@ def test_the_fit_finds_a_host_that_acts_like_the_one_that_was_observed() -> None
     asked = [Observation(callers, 0, 0, 0, 0, 0, 0, 20e-6) for callers in (1, 64)] + [
         Observation(0, rate, 0, 0, 0, 0, 0, 30e-6) for rate in (5000.0, 7000.0)
     ]
-    found = fit([simulate(host, choice, one, unit) for one in asked], choice, 2.0)
-    wanted = goal("p99<20ms", "throughput", None)
-    assert found.rps_error < 0.05
+    fitted = fit([simulate(host, choice, one, unit) for one in asked], choice, 2.0)
+    wanted = parse_goal("p99<20ms")
+    assert fitted.rps_error < 0.05
     for other in (Candidate(ONE, 8, 0), Candidate(ONE, 64, 1000)):
-        mine, its = peak(found.host, other, wanted, arrivals()), peak(host, other, wanted, arrivals())
+        mine, its = peak(fitted.host, other, wanted, arrivals()), peak(host, other, wanted, arrivals())
         assert mine is not None
         assert its is not None
         assert mine == pytest.approx(its, rel=0.15)
@@ -112,10 +113,10 @@ def test_the_fit_finds_a_host_that_acts_like_the_one_that_was_observed() -> None
 def test_the_best_choices_come_first_and_the_present_one_is_always_measured() -> None:
     host = Host(2.0, 0.0, 25e-6, 0.0, 1e-3, 1e-5, 0.0, 0.0, 0.05, 0.0, 0.0, 0.0)
     base = Candidate(ONE, 64, 0)
-    wanted = goal("p99<20ms", "throughput", None)
+    wanted = parse_goal("p99<20ms")
     choices = [base, Candidate(ONE, 1, 0), Candidate(ONE, 16, 0)]
     ranked = rank({ONE: host}, choices, wanted)
-    assert [one.candidate for one in ranked] == [base, Candidate(ONE, 16, 0), Candidate(ONE, 1, 0)]
+    assert [prediction.candidate for prediction in ranked] == [base, Candidate(ONE, 16, 0), Candidate(ONE, 1, 0)]
     assert shortlist(ranked, Candidate(ONE, 1, 0), 2) == [Candidate(ONE, 1, 0), base]
 
 
@@ -124,37 +125,37 @@ def test_of_a_deployment_that_is_far_behind_nothing_is_measured() -> None:
     bad, fair = Deployment(1, 2), Deployment(2, 1)
     hosts = {ONE: good, fair: good, bad: replace(good, each=1e-3)}
     choices = [Candidate(each, size, 0) for each in hosts for size in (8, 64)]
-    chosen = shortlist(rank(hosts, choices, goal("p99<20ms", "throughput", None)), Candidate(bad, 64, 0), 9)
+    chosen = shortlist(rank(hosts, choices, parse_goal("p99<20ms")), Candidate(bad, 64, 0), 9)
     assert chosen[0] == Candidate(bad, 64, 0)
     assert set(chosen[1:3]) == {Candidate(ONE, 64, 0), Candidate(fair, 64, 0)}
     assert Candidate(bad, 8, 0) not in chosen[:5]
 
 
 def test_nothing_is_ranked_that_cannot_keep_to_the_objective() -> None:
-    assert not rank({ONE: QUIET}, [Candidate(ONE, 4, 0)], goal("p99<0.5ms", "throughput", None))
+    assert not rank({ONE: QUIET}, [Candidate(ONE, 4, 0)], parse_goal("p99<0.5ms"))
 
 
 def test_deployments_do_not_exceed_the_cores() -> None:
     assert deployments(2, gpu=False) == [Deployment(2, 1), Deployment(1, 2), ONE]
-    assert all(one.instances * one.threads <= 6 for one in deployments(6, gpu=False))
-    assert {one.threads for one in deployments(6, gpu=True)} == {1}
+    assert all(each.instances * each.threads <= 6 for each in deployments(6, gpu=False))
+    assert {each.threads for each in deployments(6, gpu=True)} == {1}
 
 
 def test_the_space_holds_the_present_choice_and_nothing_larger_than_was_proven() -> None:
     base = Candidate(Deployment(3, 1), 48, 123)
-    found = space(base, [ONE], 20.0, 4)
-    assert base in found
-    assert {one.max_batch_size for one in found} == {4, 8, 16, 32, 48}
-    assert max(one.delay_us for one in found) == 10_000
+    candidates = search_space(base, [ONE], 20.0, 4)
+    assert base in candidates
+    assert {candidate.max_batch_size for candidate in candidates} == {4, 8, 16, 32, 48}
+    assert max(candidate.delay_us for candidate in candidates) == 10_000
 
 
 def test_a_choice_is_written_into_a_config_and_read_out_of_it() -> None:
     config = read_config("mnist_mlp", repository=REPOSITORY)
     choice = Candidate(Deployment(2, 3), 16, 700, (8,))
-    changed = applied(choice, config)
+    changed = apply_candidate(choice, config)
     assert candidate_of(changed) == choice
     assert candidate_from(json.loads(json.dumps(choice.document()))) == choice
-    assert max(one.batch_size for one in changed.model_warmup) == 16
+    assert max(warmup.batch_size for warmup in changed.model_warmup) == 16
     assert changed.input == config.input
     assert candidate_of(config).max_batch_size == 64
 
@@ -178,72 +179,107 @@ def test_a_goal_that_cannot_be_reached_for_is_refused(
     text: str, name: str, rate: float | None, error: type[Exception], words: str
 ) -> None:
     with pytest.raises(error, match=words):
-        goal(text, name, rate)
+        parse_goal(text, name, rate)
 
 
-def trial(rate: float, held: bool, p99: float = 5.0) -> dict[str, object]:
-    server = {"cpu_s": 1.0, "requests": 1000}
-    return {"rate": rate, "valid": True, "passed": held, "steady": held, "p99_ms": p99, "server": server}
+def trial(rate: float, held: bool, p99: float | None = 5.0) -> Trial:
+    latencies = {"p50": None, "p90": None, "p95": None, "p99": p99, "p99.9": None}
+    return Trial(rate, True, held, held, latencies, ServerSide(cpu_s=1.0, requests=1000))
 
 
-def test_a_tuning_goes_on_from_its_file_and_only_with_the_same_things(tmp_path: Path) -> None:
+def test_a_tuning_resumes_from_its_file_and_only_under_the_same_conditions(tmp_path: Path) -> None:
     path = tmp_path / "model.json"
-    quest = around(1000.0, 1.3)
-    quest.note(trial(1000.0, True))
-    Record(path, {"slo": "p99<20ms"}, 12.0, [], [Measured(Candidate(ONE, 8, 0), 1100.0, quest)]).save()
-    again = taken_up(path, {"slo": "p99<20ms"}, fresh=False)
-    assert again.measured[0].quest.peak() == quest.peak() > 1000
+    search = search_around(1000.0, 1.3)
+    search.note(trial(1000.0, True))
+    calibration = Calibration(Candidate(ONE, 64, 0), (trial(900.0, False),))
+    contender = Contender((Candidate(ONE, 8, 0),), search, 1100.0)
+    Record(path, {"slo": "p99<20ms"}, 12.0, [calibration], [contender]).save()
+    again = resume(path, {"slo": "p99<20ms"})
+    assert again.contenders[0].search.peak() == search.peak() > 1000
+    assert again.contenders[0].search.trials == search.trials and again.contenders[0].plan == contender.plan
+    assert again.calibrations == [calibration]
     assert again.seconds == 12.0
-    assert not taken_up(path, {"slo": "p99<30ms"}, fresh=False).measured
-    assert not taken_up(path, {"slo": "p99<20ms"}, fresh=True).measured
+    assert not resume(path, {"slo": "p99<30ms"}).contenders
+    assert not resume(path, {"slo": "p99<20ms"}, fresh=True).contenders
 
 
-def test_a_trial_that_the_generator_spoiled_is_made_again_at_a_lower_rate() -> None:
-    quest, rates = around(1000.0, 1.3), []
+def test_a_file_of_an_earlier_release_is_resumed(tmp_path: Path) -> None:
+    server = {"mean_batch": 4.0, "queue_us": 1.0, "batches": {}, "busy_instances": 0.5, "cpu_s": 1.0, "requests": 90}
+    figures = {"requests": 80, "errors": 0, "p50_ms": 1.0, "p90_ms": 2.0, "p95_ms": 3.0, "p99_ms": 4.0, "mean_ms": 1.5}
+    verdicts = {"rps": 40.0, "duration_s": 2.0, "valid": True, "passed": True, "steady": True, "sender_us": 20.0}
+    run = {"rate": 40.0, "concurrency": None, **figures, **verdicts, "server": server}
+    candidate = Candidate(ONE, 8, 0).document()
+    search = {"start": [40.0, 1.3], "peak_rps": 41.0, "low_rps": 30.0, "high_rps": 50.0}
+    alone = {"candidate": candidate, "predicted": None, **search, "trials": [run]}
+    choice = {"choice": candidate, "runs": [{**run, "server_rps": 45.0}]}
+    about = {"slo": "p99<20ms"}
+    single = {"about": about, "seconds": 1.0, "calibrations": [choice], "measured": [alone]}
+    joint_run = {"rate": 80.0, "valid": True, "passed": True, "steady": True, "parts": [run, {**run, "p99_ms": 9.0}]}
+    together = {"plan": [candidate, candidate], **search, "trials": [joint_run]}
+    shares = {"shares": {"a": 0.5, "b": 0.5}}
+    joint = {"about": shares, "seconds": 1.0, "tried": [together]}
+    for name, document in (("single", single), ("joint", joint)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(document))
+    record = resume(tmp_path / "single.json", about)
+    assert record.calibrations[0].runs[0].server_rps == 45.0
+    (known,) = record.contenders[0].search.trials
+    assert known.latency_ms["p99"] == 4.0 and known.is_sustained and known.server.requests == 90
+    (known,) = resume(tmp_path / "joint.json", shares).contenders[0].search.trials
+    assert known.latency_ms["p99"] == 9.0 and known.is_sustained and known.parts[0].rate == 40.0
 
-    def spoiled(rate: float, number: int) -> dict[str, object]:
+
+def test_a_joint_trial_is_as_bad_as_its_worst_part() -> None:
+    assert join_trials(300.0, [trial(100.0, True), trial(200.0, True, p99=7.0)]).latency_ms["p99"] == 7.0
+    assert join_trials(300.0, [trial(100.0, True), trial(200.0, True)]).is_sustained
+    assert not join_trials(300.0, [trial(100.0, True), trial(200.0, False)]).is_sustained
+    assert join_trials(300.0, [trial(100.0, True), trial(200.0, True, p99=None)]).latency_ms["p99"] is None
+
+
+def test_a_trial_that_the_generator_spoiled_is_repeated_at_a_lower_rate() -> None:
+    search, rates = search_around(1000.0, 1.3), []
+
+    def spoiled(rate: float, number: int) -> Trial:
         rates.append(rate)
-        return {**trial(rate, False), "valid": number > 0}
+        return replace(trial(rate, False), valid=number > 0)
 
-    quest.step(spoiled)
-    quest.step(spoiled)
+    search.step(spoiled)
+    search.step(spoiled)
     assert rates[1] == pytest.approx(0.9 * rates[0])
-    assert quest.peak() < 1000
+    assert search.peak() < 1000
 
 
-def test_a_choice_that_was_hardly_tried_does_not_win_by_what_is_not_known_of_it(tmp_path: Path) -> None:
-    tried, hardly = around(100.0, 1.3), around(105.0, 1.3)
+def test_a_choice_with_few_trials_does_not_win_by_its_uncertainty(tmp_path: Path) -> None:
+    tried, hardly = search_around(100.0, 1.3), search_around(105.0, 1.3)
     for rate, held in [(95.0, True), (105.0, False), (98.0, True), (100.0, True)]:
         tried.note(trial(rate, held))
     hardly.note(trial(70.0, True))
-    known, other = (Measured(Candidate(ONE, size, 0), None, quest) for size, quest in ((8, tried), (16, hardly)))
+    known, other = (Contender((Candidate(ONE, size, 0),), search) for size, search in ((8, tried), (16, hardly)))
     assert hardly.peak() > tried.peak()
-    record = Record(tmp_path / "model.json", {}, 0.0, [], [other, known])
-    assert best_of(record, goal("p99<20ms", "throughput", None)) is known
+    record = Record(tmp_path / "model.json", {}, contenders=[other, known])
+    assert best_contender(record, parse_goal("p99<20ms")) is known
 
 
-def test_a_tuning_of_several_models_goes_on_from_its_file_and_only_with_the_same_things(tmp_path: Path) -> None:
-    path, plan = tmp_path / "both.json", (Candidate(ONE, 8, 0), Candidate(ONE, 16, 500))
-    first = Search((), path, {"shares": {"a": 0.5}}, 60.0, print, spent=61.0)
-    first.tried.append(Tried(plan, around(1000.0, 1.3)))
-    first.tried[0].quest.note(trial(1000.0, True))
+def test_a_joint_tuning_resumes_from_its_file_and_only_under_the_same_conditions(tmp_path: Path) -> None:
+    path, plan, wanted = tmp_path / "both.json", (Candidate(ONE, 8, 0), Candidate(ONE, 16, 500)), parse_goal("p99<20ms")
+    first = Record(path, {"shares": {"a": 0.5}}, 61.0, contenders=[Contender(plan, search_around(1000.0, 1.3))])
+    first.contenders[0].search.note(trial(1000.0, True))
     first.save()
-    again, other = Search((), path, first.about, 60.0, print), Search((), path, {"shares": {"a": 0.9}}, 60.0, print)
-    again.take_up()
-    other.take_up()
-    assert [(one.plan, one.peak()) for one in again.tried] == [(plan, first.tried[0].quest.peak())]
-    assert again.over()
-    assert not other.tried and not other.over()
+    again, other = resume(path, first.conditions), resume(path, {"shares": {"a": 0.9}})
+    assert [(contender.plan, contender.figure(wanted)) for contender in again.contenders] == [
+        (plan, first.contenders[0].search.peak())
+    ]
+    assert JointSearch((), wanted, again, 60.0).is_over()
+    assert not other.contenders and not JointSearch((), wanted, other, 60.0).is_over()
 
 
 @pytest.mark.parametrize(("name", "expected"), [("latency", 5.0), ("cost", 1000.0)])
-def test_latency_and_cost_count_only_where_most_trials_hold(name: str, expected: float) -> None:
-    wanted: Goal = goal("p99<20ms", name, 100.0)
-    one = Measured(Candidate(ONE, 8, 0), None, around(100.0, 1.3))
-    one.quest.note(trial(100.0, True))
-    assert figure(one, wanted) == pytest.approx(expected)
-    one.quest.note(trial(100.0, False))
-    assert figure(one, wanted) is None
+def test_latency_and_cost_count_only_where_most_trials_are_sustained(name: str, expected: float) -> None:
+    wanted = parse_goal("p99<20ms", name, 100.0)
+    contender = Contender((Candidate(ONE, 8, 0),), search_around(100.0, 1.3))
+    contender.search.note(trial(100.0, True))
+    assert contender.figure(wanted) == pytest.approx(expected)
+    contender.search.note(trial(100.0, False))
+    assert contender.figure(wanted) is None
 
 
 def test_instances_that_wake_for_the_same_request_do_not_both_take_it() -> None:

@@ -1,15 +1,19 @@
-"""Copies of a model for a measurement: its newest version under a config that is changed, in a folder of its own."""
+"""Copies of models for a measurement: the newest version under a changed config, in a repository of their own."""
 
 import shutil
-from collections.abc import Callable, Iterable
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from tools.repository import REPOSITORY, RepositoryError, config_path, read_config, version_path, versions
+from tools.serve.tritonserver import Options, Server
 
 Change = Callable[[ModelConfig], None]
+_READY_S = 300
 
 
 def write_copy(
@@ -17,7 +21,7 @@ def write_copy(
 ) -> str:
     """Copy a model into a repository of copies; returns the copy's name.
 
-    The copy gives the model's first output alone: load generators ask for all outputs, callers for those they need.
+    The copy has the model's first output alone: load generators ask for all outputs, real callers for those they need.
 
     Raises:
         RepositoryError: the model does not exist or has no version.
@@ -42,3 +46,12 @@ def write_copies(models: Iterable[str], folder: Path, repository: Path = REPOSIT
     for model in models:
         write_copy(model, folder, repository)
     return folder
+
+
+@contextmanager
+def serve_copies(models: Iterable[str], repository: Path, hardware: str) -> Iterator[Server]:
+    """Serve copies of the models alone: others would take memory and caches from those that are measured."""
+    with tempfile.TemporaryDirectory() as scratch:
+        copies = write_copies(models, Path(scratch), repository.resolve())
+        with Server(Options(copies, hardware=hardware, ready_timeout=_READY_S)) as server:
+            yield server

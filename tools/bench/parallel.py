@@ -1,83 +1,127 @@
-"""What parallelism pays on this host: dynamic batching, instances, threads, measured through the server.
+"""What parallelism gains on this host: dynamic batching, queue delay, instances and threads, measured at the server.
 
-    python -m tools.bench_parallel
-    python -m tools.bench_parallel mnist_mlp --concurrency 1 8 64 --instances 1 2 4
+    python -m tools.bench parallel
+    python -m tools.bench parallel mnist_mlp --concurrency 1 8 64 --instances 1 2 4
 
-One run serves copies of a model that differ in one setting of their config each, and measures them with
-perf_analyzer in rounds that go through all of them in turn, so that a machine that slows down slows all of them. On
-a host with a GPU the instances are KIND_GPU. The page with the plot goes to build/parallel/<model>.html; the last
-line of stdout is one compact JSON document.
+One server loads copies of a model that differ from its config in one setting each. They are measured with perf_analyzer
+in interleaved rounds, so that a slowdown of the machine affects all of them. On a host with a GPU the instances are
+KIND_GPU. The page with the plot goes to build/parallel/<model>.html.
 """
 
 import argparse
-import json
-import sys
 import tempfile
+from collections import defaultdict
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from clients.command import progress, text_table
+from clients.command import positive, progress, say, text_table
+from clients.connection import PROTOCOLS
 from loadtest.report import page
-from tools.bench.backend import default_models
 from tools.bench.copies import Change, write_copy
-from tools.bench.perf_analyzer import PerfAnalyzerError, measure
-from tools.repository import REPOSITORY, ROOT, RepositoryError
-from tools.serve.hardware import HARDWARE, use_gpu
-from tools.serve.server_error import ServerError
+from tools.bench.options import DEFAULT, TRAINED, BenchOptions, add_bench_arguments, read_options, trained_models
+from tools.bench.perf_analyzer import measure
+from tools.repository import ROOT
 from tools.serve.tritonserver import Options, Server
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-PAGES = ROOT / "build" / "parallel"
 COMMITTED = "as committed"
-# Setting → concurrency → (inferences per second, p99 in ms)
-Figures = dict[str, dict[int, tuple[float, float]]]
+_PAGES = ROOT / "build" / "parallel"
+_NOTES = "ratio: to the committed config at the same concurrency. Each setting changes that one thing alone."
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command's arguments."""
-    parser = argparse.ArgumentParser(prog="python -m tools.bench_parallel", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("models", nargs="*", metavar="MODEL", help="(default: the trained ones of `make build`)")
-    parser.add_argument("--concurrency", nargs="+", type=int, default=[1, 8, 32], help="(default: 1 8 32)")
-    parser.add_argument("--delays", nargs="*", type=int, default=[100, 1000], metavar="US", help="(default: 100 1000)")
-    parser.add_argument("--instances", nargs="*", type=int, default=[2], help="beside 1 (default: 2)")
-    parser.add_argument("--threads", nargs="*", type=int, default=[2], help="intra-op, beside 1 (default: 2)")
-    parser.add_argument("--rounds", type=int, default=3, help="through all settings (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=0.7, help="of each of three windows (default: %(default)s)")
-    parser.add_argument("--protocol", choices=("http", "grpc"), default="grpc", help="(default: %(default)s)")
-    parser.add_argument("--hardware", choices=HARDWARE, default="auto", help="as for tools.serve (default: auto)")
-    parser.add_argument("--repository", type=Path, default=REPOSITORY, help="(default: %(default)s)")
-    parser.add_argument("--output", type=Path, default=PAGES, help="folder of the pages (default: %(default)s)")
-    return parser
+@dataclass(frozen=True, kw_only=True)
+class ParallelOptions(BenchOptions):
+    """The shared options, and the settings to try beside the committed ones.
+
+    Attributes:
+        protocol: http or grpc.
+        delays: queue delays in microseconds.
+        instances: instance counts.
+        threads: CPU threads of a forward pass.
+        output: folder of the pages.
+    """
+
+    protocol: str
+    delays: list[int]
+    instances: list[int]
+    threads: list[int]
+    output: Path
 
 
-def settings(arguments: argparse.Namespace) -> dict[str, Change]:
-    """Each setting by its name: one change of the committed config."""
-    return {
+@dataclass(frozen=True)
+class _Figure:
+    rps: float
+    p99_ms: float
+
+
+_Figures = dict[str, dict[int, _Figure]]  # by setting and concurrency
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the benchmark's options."""
+    add_bench_arguments(parser, TRAINED, [1, 8, 32], "each of three windows", 0.7, rounds=3)
+    parser.add_argument(
+        "--delays", nargs="*", type=positive, default=[100, 1000], metavar="US", help="(default: 100 1000)"
+    )
+    parser.add_argument(
+        "--instances", nargs="*", type=positive, default=[2], metavar="N", help="besides 1 (default: 2)"
+    )
+    parser.add_argument("--threads", nargs="*", type=positive, default=[2], metavar="N", help="besides 1 (default: 2)")
+    parser.add_argument("--protocol", choices=PROTOCOLS, default="grpc", help=DEFAULT)
+    parser.add_argument("--output", type=Path, default=_PAGES, help=f"folder of the pages {DEFAULT}")
+
+
+def options_from(arguments: argparse.Namespace) -> ParallelOptions:
+    """Read the benchmark's options."""
+    return read_options(ParallelOptions, arguments)
+
+
+def run(options: ParallelOptions) -> dict[str, Any]:
+    """Measure all models, report each, and return the figures by model, setting and concurrency."""
+    document = {}
+    for model in options.models or trained_models():
+        figures = _bench(model, options)
+        _report(model, figures, options)
+        document[model] = {
+            setting: {str(level): {"rps": round(own.rps, 1), "p99_ms": own.p99_ms} for level, own in levels.items()}
+            for setting, levels in figures.items()
+        }
+    return document
+
+
+def write_settings(model: str, options: ParallelOptions, folder: Path) -> dict[str, str]:
+    """Write a copy of a model for each setting; returns the setting of each copy.
+
+    Raises:
+        RepositoryError: the model does not exist or has no version.
+    """
+    changes: dict[str, Change] = {
         COMMITTED: lambda config: None,
         "batching off": lambda config: config.ClearField("dynamic_batching"),
-        **{f"delay {delay} µs": with_delay(delay) for delay in arguments.delays},
-        **{f"{count} instances": with_instances(count) for count in arguments.instances},
-        **{f"{count} threads": with_threads(count) for count in arguments.threads},
+        **{f"delay {delay} µs": _with_delay(delay) for delay in options.delays},
+        **{f"{count} instances": _with_instances(count) for count in options.instances},
+        **{f"{count} threads": _with_threads(count) for count in options.threads},
+    }
+    return {
+        write_copy(model, folder, options.repository.resolve(), f"{model}_{number}", change): setting
+        for number, (setting, change) in enumerate(changes.items())
     }
 
 
-def with_delay(microseconds: int) -> Change:
-    """How long a request may wait for others to be batched with."""
-
+def _with_delay(microseconds: int) -> Change:
     def change(config: ModelConfig) -> None:
         config.dynamic_batching.max_queue_delay_microseconds = microseconds
 
     return change
 
 
-def with_instances(count: int) -> Change:
-    """So many copies of the model compute at the same time, per device on a GPU."""
-
+def _with_instances(count: int) -> Change:
     def change(config: ModelConfig) -> None:
         for group in config.instance_group:
             group.count = count
@@ -85,116 +129,63 @@ def with_instances(count: int) -> Change:
     return change
 
 
-def with_threads(count: int) -> Change:
-    """So many CPU threads share one forward."""
-
+def _with_threads(count: int) -> Change:
     def change(config: ModelConfig) -> None:
         config.parameters["INTRA_OP_THREAD_COUNT"].string_value = str(count)
 
     return change
 
 
-def write_settings(model: str, changes: dict[str, Change], repository: Path, folder: Path) -> dict[str, str]:
-    """A repository of copies of a model, one for each setting; setting by copy.
-
-    Raises:
-        RepositoryError: the model does not exist or has no version.
-    """
-    return {
-        write_copy(model, folder, repository, f"{model}_{number}", change): name
-        for number, (name, change) in enumerate(changes.items())
-    }
-
-
-def bench(model: str, arguments: argparse.Namespace) -> Figures:
-    """Serve all copies of a model and measure each in turn, several times."""
-    seen: dict[str, dict[int, list[tuple[float, float]]]] = {}
+def _bench(model: str, options: ParallelOptions) -> _Figures:
+    measured = defaultdict(list)
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        copies = write_settings(model, settings(arguments), arguments.repository.resolve(), folder)
-        hardware = "gpu" if use_gpu(arguments.hardware) else "cpu"
-        with Server(Options(folder, hardware=hardware, ready_timeout=300)) as server:
-            url = server.address(arguments.protocol)
-            steps = [
-                (copy, level) for _ in range(arguments.rounds) for copy in copies for level in arguments.concurrency
-            ]
+        copies = write_settings(model, options, Path(scratch))
+        with Server(Options(Path(scratch), hardware=options.hardware, ready_timeout=300)) as server:
+            url = server.address(options.protocol)
+            steps = [(copy, level) for _ in range(options.rounds) for copy in copies for level in options.concurrency]
             for copy, level in progress(steps, model):
-                one = measure(copy, url, arguments.protocol, level, arguments.seconds)
-                seen.setdefault(copies[copy], {}).setdefault(level, []).append((one.rate, one.p99_ms))
+                measured[copy, level].append(measure(copy, url, options.protocol, level, options.seconds))
                 server.check()
-    return {name: {level: middle(rounds) for level, rounds in levels.items()} for name, levels in seen.items()}
+    figures: _Figures = defaultdict(dict)
+    for (copy, level), rounds in measured.items():
+        rps, p99_ms = median(run.rate for run in rounds), median(run.p99_ms for run in rounds)
+        figures[copies[copy]][level] = _Figure(rps, p99_ms)
+    return figures
 
 
-def middle(rounds: list[tuple[float, float]]) -> tuple[float, float]:
-    """The median rate and the median p99 of several rounds."""
-    return median(rate for rate, _ in rounds), median(p99 for _, p99 in rounds)
+def _report(model: str, figures: _Figures, options: ParallelOptions) -> None:
+    table = _table(figures)
+    title = f"{model}: what parallelism gains"
+    setting = f"{options.protocol}, one inference per request, medians of {options.rounds} interleaved rounds"
+    path = options.output / f"{model}.html"
+    page.write(path, title, setting, _plot(figures), table, _NOTES, frozenset({COMMITTED}))
+    print(f"\n{model}: {setting}\n{text_table(table)}")
+    say(f"Page: {path}")
 
 
-def table(figures: Figures) -> list[list[str]]:
-    """A header and a row for each setting: rate, its ratio to the committed config's, p99; for each concurrency."""
-    levels = list(figures[COMMITTED])
-    header = ["setting", *(title for level in levels for title in (f"infer/s at {level}", "ratio", "p99 ms"))]
-    rows = []
-    for name, row in figures.items():
-        cells = [(row[level][0], row[level][0] / figures[COMMITTED][level][0], row[level][1]) for level in levels]
-        rows.append(
-            [name, *(text for rate, ratio, p99 in cells for text in (f"{rate:,.0f}", f"{ratio:.2f}", f"{p99:.1f}"))]
-        )
-    return [header, *rows]
+def _table(figures: _Figures) -> list[list[str]]:
+    committed = figures[COMMITTED]
+    table = [["setting", *(title for level in committed for title in (f"infer/s at {level}", "ratio", "p99 ms"))]]
+    for setting, levels in figures.items():
+        cells = [setting]
+        for level, own in levels.items():
+            cells += [f"{own.rps:,.0f}", f"{own.rps / committed[level].rps:.2f}", f"{own.p99_ms:.1f}"]
+        table.append(cells)
+    return table
 
 
-def plot(figures: Figures) -> "Figure":
-    """Rate of each setting, as bars grouped by concurrency."""
+def _plot(figures: _Figures) -> "Figure":
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     axes = figure.subplots()
-    levels = list(figures[COMMITTED])
-    width = 0.8 / len(figures)
-    for number, (name, row) in enumerate(figures.items()):
+    levels, width = list(figures[COMMITTED]), 0.8 / len(figures)
+    for number, (setting, own) in enumerate(figures.items()):
         places = [group + number * width for group in range(len(levels))]
-        axes.bar(places, [row[level][0] for level in levels], width, label=name)
-    axes.set_xticks(
-        [group + 0.4 - width / 2 for group in range(len(levels))], [f"concurrency {level}" for level in levels]
-    )
+        axes.bar(places, [own[level].rps for level in levels], width, label=setting)
+    middles = [group + 0.4 - width / 2 for group in range(len(levels))]
+    axes.set_xticks(middles, [f"concurrency {level}" for level in levels])
     axes.set_ylabel("inferences per second")
     axes.legend(fontsize=8)
     axes.grid(axis="y", alpha=0.3)
     return figure
-
-
-def show(model: str, figures: Figures, arguments: argparse.Namespace) -> None:
-    """Print the table and write the page."""
-    rows = table(figures)
-    setting = f"{arguments.protocol}, one inference a request, medians of {arguments.rounds} interleaved rounds"
-    notes = "ratio: to the committed config at the same concurrency. Delays, instances and threads change nothing else."
-    path = arguments.output / f"{model}.html"
-    page.write(path, f"{model}: what parallelism pays", setting, plot(figures), rows, notes, frozenset({COMMITTED}))
-    print(f"\n{model}: {setting}\n{text_table(rows)}")
-    print(f"Page: {path}", file=sys.stderr)
-
-
-def main() -> int:
-    """Entry point."""
-    arguments = parser().parse_args()
-    results = {}
-    try:
-        for model in arguments.models or default_models():
-            results[model] = bench(model, arguments)
-            show(model, results[model], arguments)
-    except (ServerError, RepositoryError, PerfAnalyzerError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    document = {
-        model: {
-            name: {str(level): {"rps": round(rate, 1), "p99_ms": p99} for level, (rate, p99) in row.items()}
-            for name, row in figures.items()
-        }
-        for model, figures in results.items()
-    }
-    print(json.dumps(document, separators=(",", ":"), ensure_ascii=False))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

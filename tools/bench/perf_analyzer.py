@@ -1,7 +1,7 @@
 """NVIDIA's perf_analyzer, the native load generator whose figures Triton's users know.
 
-It is no longer published by itself, but the tritonclient wheels up to 2.50 carry the binary. It is fetched with pip
-once, unpacked under build/, and finds the two libraries that it needs among those of the nvidia-pytriton wheel.
+It is no longer published by itself, but the tritonclient wheels up to 2.50 contain the binary. It is downloaded once
+with pip and unpacked under build/; the two libraries that it needs come from the nvidia-pytriton wheel.
 """
 
 import csv
@@ -18,32 +18,33 @@ from clients.errors import ToolError
 from tools.repository import ROOT
 from tools.serve.wheel import wheel_path
 
-WHEEL = "tritonclient==2.50.0"
-FOLDER = ROOT / "build" / "perf_analyzer"
-# What the binary asks for, and the name under which nvidia-pytriton carries it.
-LIBRARIES = {"libb64.so.0d": "libb64-*.so.0d", "libcudart.so.12": "libcudart-*.so.12*"}
-WINDOWS = 3
-# A window lasts so many times its --measurement-interval.
-STRETCH = 1.2
-# In a window each request in flight is answered so often, or the figure says more about its ends than its middle.
-ANSWERS = 8
+_WHEEL = "tritonclient==2.50.0"
+_FOLDER = ROOT / "build" / "perf_analyzer"
+# What the binary loads, and the name under which nvidia-pytriton contains it.
+_LIBRARIES = {"libb64.so.0d": "libb64-*.so.0d", "libcudart.so.12": "libcudart-*.so.12*"}
+_WINDOWS = 3
+_STRETCH = 1.2  # length of a window as a multiple of its --measurement-interval
+_ANSWERS = 8  # of each request in flight within a window, or its ends would distort the figures
 LONGEST_WINDOW = 30.0
-RANDOM = "random"  # perf_analyzer's word for inputs of random bytes
-# What it says when no request, or only one, was answered within a window.
-TOO_SHORT = ("No valid requests recorded", "Please try to increase the --measurement-interval")
+_RANDOM = "random"  # perf_analyzer's word for inputs of random bytes
+# Its messages when no request, or only one, was answered within a window.
+_TOO_SHORT = ("No valid requests recorded", "Please try to increase the --measurement-interval")
 
 
 class PerfAnalyzerError(ToolError):
-    """perf_analyzer cannot be had or failed; the message holds what it said."""
+    """perf_analyzer cannot be downloaded or failed; the message contains its own."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One concurrency level: inferences per second, latencies in milliseconds, mean microseconds in the server.
+    """The figures at one concurrency.
 
     Attributes:
-        seconds: of each window, which may be longer than asked for.
-        cpu_s: processor seconds, user and system, of the whole run of perf_analyzer.
+        rate: inferences per second.
+        p50_ms, p99_ms: latencies.
+        queue_us, infer_us: means in the server.
+        seconds: length of each window, which may be longer than requested.
+        cpu_s: processor seconds of the whole run of perf_analyzer.
     """
 
     rate: float
@@ -55,93 +56,74 @@ class Measurement:
     cpu_s: float
 
 
-def binary(folder: Path = FOLDER) -> Path:
-    """Path of the executable; fetched the first time.
-
-    Raises:
-        PerfAnalyzerError: pip cannot get the wheel.
-    """
+def _binary(folder: Path = _FOLDER) -> Path:
     path = folder / "perf_analyzer"
     if path.is_file():
         return path
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        fetch = [
-            sys.executable,
-            "-m",
-            "pip",
-            "download",
-            "--quiet",
-            "--no-deps",
-            "--only-binary=:all:",
-            "--dest",
-            scratch,
-            WHEEL,
-        ]
-        result = subprocess.run(fetch, capture_output=True, text=True)
+        download = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+        result = subprocess.run([*download, "--dest", scratch, _WHEEL], capture_output=True, text=True)
         if result.returncode:
-            raise PerfAnalyzerError(
-                f"pip cannot download {WHEEL}, which carries perf_analyzer: {result.stderr.strip()}"
-            )
+            raise PerfAnalyzerError(f"pip cannot download {_WHEEL} for perf_analyzer: {result.stderr.strip()}")
         (wheel,) = Path(scratch).glob("*.whl")
         with zipfile.ZipFile(wheel) as archive:
             (name,) = (name for name in archive.namelist() if name.endswith("/bin/perf_analyzer"))
             unpacked = Path(archive.extract(name, scratch))
-        link_libraries(folder)
+        _link_libraries(folder)
         unpacked.chmod(0o755)
         unpacked.replace(path)
     return path
 
 
-def link_libraries(folder: Path) -> None:
-    """Give the wheel's libraries the names that the binary looks for."""
+def _link_libraries(folder: Path) -> None:
     source = wheel_path("pytriton").parent / "nvidia_pytriton.libs"
-    for name, pattern in LIBRARIES.items():
-        (found,) = source.glob(pattern)
+    for name, pattern in _LIBRARIES.items():
+        (library,) = source.glob(pattern)
         (folder / name).unlink(missing_ok=True)
-        (folder / name).symlink_to(found)
+        (folder / name).symlink_to(library)
 
 
 def measure(model: str, url: str, protocol: str, concurrency: int, seconds: float) -> Measurement:
-    """Closed-loop load of random inputs at one concurrency, in three windows of at least `seconds` each.
+    """Measure a closed loop of random inputs at one concurrency, in three windows of at least `seconds` each.
 
-    Windows in which a slow model answers too few requests for a figure are repeated, longer.
+    Where a slow model answers too few requests for a figure, the run is repeated with longer windows.
 
     Raises:
         PerfAnalyzerError: it failed, or did not end in time.
     """
     while True:
-        seen = once(model, url, protocol, concurrency, seconds)
-        wanted = longer(seen.rate if seen else 0.0, concurrency, seconds)
-        if seen and wanted <= seconds:
-            return seen
+        measurement = measure_once(model, url, protocol, concurrency, seconds)
+        wanted = window_length(measurement.rate if measurement else 0.0, concurrency, seconds)
+        if measurement and wanted <= seconds:
+            return measurement
         seconds = wanted
 
 
-def longer(rate: float, concurrency: int, seconds: float) -> float:
-    """Seconds that a window should last: as they are, where each request in flight was answered often enough in them.
+def window_length(rate: float, concurrency: int, seconds: float) -> float:
+    """How long a window should be, in seconds; unchanged where each request in flight was answered often enough.
 
     Raises:
-        PerfAnalyzerError: the model answers nothing, however long one waits.
+        PerfAnalyzerError: nothing is answered even in the longest window.
     """
-    if rate * seconds >= 0.8 * ANSWERS * concurrency:
+    if rate * seconds >= 0.8 * _ANSWERS * concurrency:
         return seconds
     if seconds >= LONGEST_WINDOW:
         if rate:
             return seconds
         raise PerfAnalyzerError(f"no answer at concurrency {concurrency} in {seconds:.0f} s")
-    return min(LONGEST_WINDOW, ANSWERS * concurrency / rate if rate else 4 * seconds)
+    return min(LONGEST_WINDOW, _ANSWERS * concurrency / rate if rate else 4 * seconds)
 
 
-def lasting(seconds: float) -> float:
-    """Seconds over which the figures are taken, all windows together, of windows of so many seconds asked for."""
-    return WINDOWS * STRETCH * seconds
+def total_seconds(seconds: float) -> float:
+    """Length of all windows together, where each was requested to last `seconds`."""
+    return _WINDOWS * _STRETCH * seconds
 
 
-def once(
-    model: str, url: str, protocol: str, concurrency: int, seconds: float, inputs: str | Path = RANDOM
+def measure_once(
+    model: str, url: str, protocol: str, concurrency: int, seconds: float, inputs: str | Path = _RANDOM
 ) -> Measurement | None:
-    """One run of perf_analyzer; None when too few requests for any figure were answered within a window.
+    """Run perf_analyzer once; None when too few requests for any figure were answered within a window.
 
     Args:
         model: its name.
@@ -149,53 +131,48 @@ def once(
         protocol: "http" or "grpc".
         concurrency: requests in flight.
         seconds: of each window.
-        inputs: folder with a file of raw values for each input, or RANDOM.
+        inputs: folder with a file of raw values for each input, or "random".
 
     Raises:
         PerfAnalyzerError: it failed, or did not end in time.
     """
-    path = binary()
+    path = _binary()
     with tempfile.TemporaryDirectory() as scratch:
         report = Path(scratch) / "report.csv"
-        command = [str(path), *options(model, url, protocol, concurrency, seconds, inputs), "-f", str(report)]
+        command = [str(path), *_options(model, url, protocol, concurrency, seconds, inputs), "-f", str(report)]
         environment = {**os.environ, "LD_LIBRARY_PATH": str(path.parent)}
         before = children_cpu_s()
         try:
             result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60 + 20 * seconds)
         except subprocess.TimeoutExpired as error:
-            raise PerfAnalyzerError(
-                f"perf_analyzer did not end: {model} {protocol} concurrency {concurrency}"
-            ) from error
-        said = result.stderr + result.stdout
-        if any(sign in said for sign in TOO_SHORT):
+            message = f"perf_analyzer did not end: {model} {protocol} concurrency {concurrency}"
+            raise PerfAnalyzerError(message) from error
+        output = result.stderr + result.stdout
+        if any(sign in output for sign in _TOO_SHORT):
             return None
         if result.returncode or not report.is_file():
-            raise PerfAnalyzerError(f"perf_analyzer failed: {said.strip()[-600:]}")
-        return parse(report, seconds, children_cpu_s() - before)
+            raise PerfAnalyzerError(f"perf_analyzer failed: {output.strip()[-600:]}")
+        return _parse(report, seconds, children_cpu_s() - before)
 
 
 def children_cpu_s() -> float:
-    """Processor seconds of the child processes that this one has waited for."""
+    """Processor seconds, user and system, of the child processes that have ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
-def options(
-    model: str, url: str, protocol: str, concurrency: int, seconds: float, inputs: str | Path = RANDOM
-) -> list[str]:
-    """perf_analyzer's arguments for one measurement."""
+def _options(model: str, url: str, protocol: str, concurrency: int, seconds: float, inputs: str | Path) -> list[str]:
     return [
         *("-m", model, "-u", url, "-i", protocol, "--input-data", str(inputs)),
         *("--concurrency-range", str(concurrency), "--measurement-interval", str(int(seconds * 1000))),
-        # Its default, a thread for each request in flight, starves both the server and its own clock on few cores.
+        # Its default, a thread for each request in flight, starves the server and its own timing on few cores.
         *(["--async", "--max-threads", "1"] if concurrency > 1 else ["--sync"]),
-        # Its retries until windows agree never end on a noisy machine: three windows, whatever their spread.
-        *("--max-trials", str(WINDOWS), "--stability-percentage", "999", "--percentile", "50"),
+        # It would repeat windows until they agree, which never happens on a noisy machine.
+        *("--max-trials", str(_WINDOWS), "--stability-percentage", "999", "--percentile", "50"),
     ]
 
 
-def parse(report: Path, seconds: float, cpu_s: float) -> Measurement:
-    """The one row of perf_analyzer's CSV report, with what it does not say."""
+def _parse(report: Path, seconds: float, cpu_s: float) -> Measurement:
     with report.open() as stream:
         row = next(csv.DictReader(stream))
     return Measurement(

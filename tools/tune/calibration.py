@@ -1,49 +1,119 @@
-"""Half a minute of measurement from which the twin is fitted: for each deployment a few closed loops and open ones."""
+"""Which candidates are worth measuring: calibrate each deployment, fit a twin of it, let the twins rank all candidates.
 
-from typing import Any
+Calibration is half a minute of closed and open loops for each deployment.
+"""
 
-from loadtest.load import open_loop
-from tools.tune.candidates import Candidate, Deployment, plain
-from tools.tune.served import Served
-from tools.tune.trials import Yardstick, close, held, run, take_on
+import os
+import time
+from collections.abc import Mapping
 
-Document = dict[str, Any]
-CALLERS = 64
-# Of the closed loops' throughput: callers who wait for each other's answers make better batches than those who come
-# when they like, so an open loop is full long before. The next one goes up from there, or down, to be near the limit.
-SHARE, UP, DOWN = 0.5, 1.4, 0.65
-OPEN_RUNS = 3
-SECONDS = 1.5  # of a run, or less where trials are shorter
-# A closed loop lasts until each caller has been answered so often.
-ANSWERS = 3
-# More callers than so many times the objective are of no interest: none of them would be answered in time.
-PATIENCE = 2.0
+from clients.command import say
+from tools.tune.candidates import (
+    Candidate,
+    Deployment,
+    TuningError,
+    calibration_candidate,
+    deployments,
+    search_space,
+)
+from tools.tune.fitting import fit, observe
+from tools.tune.goal import Goal
+from tools.tune.prediction import Prediction, rank
+from tools.tune.record import Calibration, Record
+from tools.tune.serving import ServedModel
+from tools.tune.trials import Trial
+from tools.tune.twin import Host
+
+_CALLERS = 64
+# The first open loop's rate as a share of the closed loops' throughput, and how the next one's follows from it: near
+# the limit, up or down. Callers who wait make better batches than open arrivals, which saturate a server much earlier.
+_SHARE, _UP, _DOWN = 0.5, 1.4, 0.65
+_OPEN_RUNS = 3
+_RUN_S = 1.5  # or less where trials are shorter
+_OPEN_REQUESTS = 80  # at least, in an open loop
+_ANSWERS = 3  # for each caller, at least, in a closed loop
+# With more callers than this many latency limits allow, none would be answered in time.
+_PATIENCE = 2.0
 
 
-def calibrate(served: Served, how: Yardstick, base: Candidate, deployment: Deployment, limit_ms: float) -> Document:
-    """Measure a deployment with the largest batches and no delay.
+def propose(
+    model: ServedModel, goal: Goal, keep_max_batch_size: bool, record: Record, until: float
+) -> tuple[list[Prediction], int]:
+    """Rank the candidates that should meet the objectives, the best first; also returns how many were simulated.
 
-    Returns:
-        The choice that was served, and the documents of its runs.
+    Args:
+        model: to be tuned.
+        goal: what is wanted.
+        keep_max_batch_size: consider only candidates that accept as large requests as the committed config.
+        record: holds the calibrations so far, and receives new ones.
+        until: time.monotonic() after which no calibration should end.
     """
-    choice = plain(base, deployment)
-    take_on(served, how, choice)
-    seconds = min(SECONDS, how.seconds)
-    runs = [close(served, how, 1, seconds)]
-    alone_s = runs[0]["p50_ms"] / 1000
-    callers = min(CALLERS, int(PATIENCE * limit_ms / 1000 / alone_s))
-    if callers > 1:
-        runs.append(close(served, how, callers, max(seconds, ANSWERS * callers * alone_s)))
-    rate = SHARE * max(one["server_rps"] for one in runs)
-    for number in range(OPEN_RUNS):
-        runs.append(open_run(served, how, rate, number))
-        near = any(held(one) for one in runs[-number - 1 :])
-        if number and near:
+    calibrate_all(model, goal, record, until)
+    hosts = fit_hosts(record, goal.limit_ms)
+    base = model.committed
+    least_batch = base.max_batch_size if keep_max_batch_size else model.setting.options.client_batch
+    candidates = search_space(base, list(hosts), goal.limit_ms, min(least_batch, base.max_batch_size))
+    start = time.monotonic()
+    ranked = rank(hosts, candidates, goal)
+    seconds = time.monotonic() - start
+    say(f"{len(candidates):,} candidates simulated in {seconds:.1f} s; {len(ranked):,} should meet the objectives")
+    return ranked, len(candidates)
+
+
+def calibrate_all(model: ServedModel, goal: Goal, record: Record, until: float = float("inf")) -> None:
+    """Measure the deployments that the record lacks while time allows; in any case the committed one."""
+    among, longest = deployments(os.cpu_count() or 1, model.gpu), 0.0
+    for deployment in dict.fromkeys([model.committed.deployment, *among]):
+        known = [calibration.candidate.deployment for calibration in record.calibrations]
+        if deployment in known:
+            continue
+        if known and time.monotonic() + longest > until:
+            return
+        began = time.monotonic()
+        say(f"calibrating {model.name}, {deployment.instances} instance(s) of {deployment.threads} thread(s) …")
+        record.calibrations.append(_calibrate(model, calibration_candidate(model.committed, deployment), goal.limit_ms))
+        longest = time.monotonic() - began
+        record.seconds += longest
+        record.save()
+
+
+def _calibrate(model: ServedModel, candidate: Candidate, limit_ms: float) -> Calibration:
+    model.load(candidate)
+    model.warm_up()
+    runs = _closed_runs(model, limit_ms)
+    seconds, rate = min(_RUN_S, model.trial_s), _SHARE * max(run.server_rps or 0.0 for run in runs)
+    opened: list[Trial] = []
+    for number in range(_OPEN_RUNS):
+        opened.append(model.open_trial(rate, number, max(seconds, _OPEN_REQUESTS / rate)))
+        sustained = any(run.is_sustained for run in opened)
+        if number and sustained:
             break
-        rate *= UP if near else DOWN
-    return {"choice": choice.document(), "runs": runs}
+        rate *= _UP if sustained else _DOWN
+    return Calibration(candidate, (*runs, *opened))
 
 
-def open_run(served: Served, how: Yardstick, rate: float, number: int) -> Document:
-    """An open loop of eighty requests or more."""
-    return run(served, how, open_loop("poisson", rate, max(min(SECONDS, how.seconds), 80 / rate), how.seed + number))
+def _closed_runs(model: ServedModel, limit_ms: float) -> list[Trial]:
+    seconds = min(_RUN_S, model.trial_s)
+    single = model.closed_trial(1, seconds)
+    alone_ms = single.latency_ms["p50"]
+    if alone_ms is None:
+        raise TuningError(f"{model.name}: too few answers to a single caller in {seconds:g} s; set a longer --trial")
+    callers = min(_CALLERS, int(_PATIENCE * limit_ms / alone_ms))
+    if callers < 2:
+        return [single]
+    return [single, model.closed_trial(callers, max(seconds, _ANSWERS * callers * alone_ms / 1000))]
+
+
+def fit_hosts(record: Record, limit_ms: float) -> Mapping[Deployment, Host]:
+    """Fit the twin of each calibrated deployment."""
+    hosts = {}
+    for calibration in record.calibrations:
+        deployment = calibration.candidate.deployment
+        runs = [observe(run, limit_ms / 1000) for run in calibration.runs if run.valid or run.concurrency]
+        fitted = fit(runs, calibration.candidate, float(os.cpu_count() or 1))
+        hosts[deployment] = fitted.host
+        say(
+            f"twin of {deployment.instances} x {deployment.threads}: throughput within {fitted.rps_error:.0%}, "
+            f"median latency within {fitted.p50_error:.0%} of the measured"
+        )
+    return hosts

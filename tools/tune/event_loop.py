@@ -1,20 +1,20 @@
-"""The twin's event loop, compiled by numba; `twin.simulated` says what goes in.
+"""The twin's event loop, compiled by numba; `twin.py` prepares its arguments.
 
-Jobs that run progress at one common speed, so each is known by the reading of a common clock at which it will be done
-(virtual time in processor sharing: Parekh and Gallager, IEEE/ACM Transactions on Networking 1, 1993).
+All running jobs progress at the same speed, so each is represented by the reading of a common clock at which it will be
+finished (virtual time in processor sharing: Parekh and Gallager, IEEE/ACM Transactions on Networking 1, 1993).
 """
 
 import numba
 import numpy as np
 
 NEVER = 1e18
-CLIENT, SERVER = 0, 1  # the desks
-RESTING, WAKING = 0, -1  # in place of the size of an instance's batch
+_CLIENT, _SERVER = 0, 1  # the serial stations
+_RESTING, _WAKING = 0, -1  # in place of the size of an instance's batch
 
 
 @numba.njit(cache=True)
-def take(pending, preferred, expired):  # type: ignore[no-untyped-def]
-    """How many of those that wait make the next batch: the largest preferred size; all of them after the delay."""
+def _take(pending, preferred, expired):  # type: ignore[no-untyped-def]
+    # The largest preferred size; everything after the delay.
     if expired:
         return pending
     fitting = 0
@@ -26,33 +26,33 @@ def take(pending, preferred, expired):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True)
 def loop(arrivals, callers, host, batching, preferred, factors, away, lengths):  # type: ignore[no-untyped-def]
-    """Every event in turn.
+    """Simulate all events in order.
 
     Args:
-        arrivals: [requests] moments, rising; of a closed loop their number alone counts.
-        callers: of a closed loop; 0 for an open one.
-        host: times of work and their like, in seconds; see `twin.Host`.
+        arrivals: [requests] times in seconds, ascending; in a closed loop only their number counts.
+        callers: of a closed loop; 0 for an open loop.
+        host: parameters in seconds, see `twin.Host`.
         batching: max_batch_size, queue delay in seconds, instances, threads of each.
-        preferred: [sizes] preferred batch sizes, rising; max_batch_size alone where there are none.
-        factors: [requests] by which the times of the batches, in turn, are longer than usual.
-        away: [4096] moments at which the host goes away; they recur.
-        lengths: [4096] for how long.
+        preferred: [sizes] preferred batch sizes, ascending; max_batch_size alone where there are none.
+        factors: [requests] multiply the times of the batches, in order.
+        away: [4096] times in seconds at which the host stalls; they recur.
+        lengths: [4096] of the stalls in seconds.
 
     Returns:
-        [requests] latencies, the number of batches, the last moment, the work done, all in seconds.
+        [requests] latencies, number of batches, time of the last event, work done; times in seconds.
     """
     cores, sender, front, turn, start, each, rest, wake, way = host
     most, delay, instances, threads = batching
     count = len(arrivals)
-    came = np.zeros(count)  # when a request arrived
+    came = np.zeros(count)  # when each request arrived
     queued = np.zeros(count)  # when it entered the batcher's queue
     latency = np.zeros(count)
-    # The lines before the two desks, each of whom does one thing after the other: number, and one added on the way out.
+    # The queues of the two serial stations hold 2 * request on the way in, plus 1 on the way out.
     line = np.zeros((2, 2 * count + 1), np.int64)
     line_head = np.zeros(2, np.int64)
     line_tail = np.zeros(2, np.int64)
-    desk_done = np.full(2, NEVER)
-    desk_free = np.full(2, -1.0)  # when it had no more to do
+    station_done = np.full(2, NEVER)
+    station_free = np.full(2, -1.0)  # when it became idle
     waiting = np.zeros(count, np.int64)  # the batcher's queue
     head = tail = 0
     machine_first = np.zeros(instances, np.int64)
@@ -69,12 +69,12 @@ def loop(arrivals, callers, host, batching, preferred, factors, away, lengths): 
             back[back_tail] = caller * 1e-6
             back_tail += 1
     while done < count:
-        # What comes next?
+        # Find the next event.
         wanted = machines * threads
-        for desk in range(2):
-            wanted += 1 if desk_done[desk] < NEVER else 0
+        for station in range(2):
+            wanted += 1 if station_done[station] < NEVER else 0
         speed = 1.0 if wanted <= cores else cores / wanted
-        soonest = min(desk_done[CLIENT], desk_done[SERVER])
+        soonest = min(station_done[_CLIENT], station_done[_SERVER])
         for index in range(instances):
             soonest = min(soonest, machine_done[index])
         finish = now + (soonest - clock) / speed if soonest < NEVER else NEVER
@@ -85,17 +85,17 @@ def loop(arrivals, callers, host, batching, preferred, factors, away, lengths): 
         pause = away[stall % 4096] + (stall // 4096) * away[4095]
         step = min(finish, arrival, timer)
         if pause <= step:
-            # The host is away: time passes, work does not.
+            # The host stalls: time passes, no work is done.
             until = pause if pause > now else now
             clock += max(0.0, until - now) * speed
             work += max(0.0, until - now) * min(float(wanted), cores)
             now = until + lengths[stall % 4096]
             stall += 1
-            # What should have come meanwhile comes now, and is counted from when it should.
+            # What arrived during the stall is handled now; its latency counts from the arrival.
             continue
         if finish <= step:
             work += (max(step, now) - now) * min(float(wanted), cores)
-            clock = soonest  # As it stands in the jobs: a sum of steps would miss it by a rounding, for ever.
+            clock = soonest  # Exactly as in the jobs: a sum of steps would miss it forever by a rounding error.
             now = max(step, now)
         elif step > now:
             clock += (step - now) * speed
@@ -105,23 +105,23 @@ def loop(arrivals, callers, host, batching, preferred, factors, away, lengths): 
             came[arrived] = arrival
             if callers > 0:
                 back_head += 1
-            line[CLIENT, line_tail[CLIENT]] = 2 * arrived
-            line_tail[CLIENT] += 1
+            line[_CLIENT, line_tail[_CLIENT]] = 2 * arrived
+            line_tail[_CLIENT] += 1
             arrived += 1
         elif finish <= step:
-            for desk in range(2):
-                if desk_done[desk] > clock:
+            for station in range(2):
+                if station_done[station] > clock:
                     continue
-                ticket = line[desk, line_head[desk]]
+                ticket = line[station, line_head[station]]
                 request, leaving = ticket // 2, ticket % 2 == 1
-                line_head[desk] += 1
-                desk_done[desk] = NEVER
-                desk_free[desk] = now
-                if (desk == CLIENT) != leaving:
-                    # To the other desk.
-                    line[1 - desk, line_tail[1 - desk]] = ticket
-                    line_tail[1 - desk] += 1
-                elif desk == SERVER:
+                line_head[station] += 1
+                station_done[station] = NEVER
+                station_free[station] = now
+                if (station == _CLIENT) != leaving:
+                    # On to the other station.
+                    line[1 - station, line_tail[1 - station]] = ticket
+                    line_tail[1 - station] += 1
+                elif station == _SERVER:
                     queued[request] = now
                     waiting[tail] = request
                     tail += 1
@@ -133,18 +133,18 @@ def loop(arrivals, callers, host, batching, preferred, factors, away, lengths): 
                         back_tail += 1
             for index in range(instances):
                 if machine_done[index] <= clock:
-                    if machine_size[index] == RESTING:
+                    if machine_size[index] == _RESTING:
                         machine_done[index] = NEVER
                         machines -= 1
                         continue
-                    if machine_size[index] == WAKING and head == tail:
-                        # Another one that woke sooner has taken all.
+                    if machine_size[index] == _WAKING and head == tail:
+                        # An instance that woke earlier has taken everything.
                         machine_done[index] = NEVER
                         machines -= 1
                         continue
-                    if machine_size[index] == WAKING:
+                    if machine_size[index] == _WAKING:
                         expired = delay > 0 and now - queued[waiting[head]] >= delay - 1e-9
-                        taken = take(min(tail - head, most), preferred, expired)
+                        taken = _take(min(tail - head, most), preferred, expired)
                         machine_first[index] = head
                         machine_size[index] = taken
                         for position in range(head, head + taken):
@@ -154,34 +154,34 @@ def loop(arrivals, callers, host, batching, preferred, factors, away, lengths): 
                         batches += 1
                         continue
                     for position in range(machine_first[index], machine_first[index] + machine_size[index]):
-                        line[SERVER, line_tail[SERVER]] = 2 * inside[position] + 1
-                        line_tail[SERVER] += 1
-                    machine_size[index] = RESTING
+                        line[_SERVER, line_tail[_SERVER]] = 2 * inside[position] + 1
+                        line_tail[_SERVER] += 1
+                    machine_size[index] = _RESTING
                     machine_done[index] = clock + rest
-        # The batcher: Triton's GetDynamicBatch, for requests of equal size. What a waking instance will take is gone.
+        # The batcher: Triton's GetDynamicBatch, for requests of equal size. Waking instances reserve their requests.
         timer = NEVER
-        spoken = 0
+        reserved = 0
         for index in range(instances):
-            waking = machine_done[index] < NEVER and machine_size[index] == WAKING
-            if waking and head + spoken < tail:
-                oldest = queued[waiting[head + spoken]]
+            waking = machine_done[index] < NEVER and machine_size[index] == _WAKING
+            if waking and head + reserved < tail:
+                oldest = queued[waiting[head + reserved]]
                 expired = delay > 0 and now - oldest >= delay - 1e-9
-                spoken += take(min(tail - head - spoken, most), preferred, expired)
+                reserved += _take(min(tail - head - reserved, most), preferred, expired)
         for index in range(instances):
-            if machine_done[index] < NEVER or head + spoken >= tail:
+            if machine_done[index] < NEVER or head + reserved >= tail:
                 continue
-            pending = min(tail - head - spoken, most)
-            oldest = queued[waiting[head + spoken]]
+            pending = min(tail - head - reserved, most)
+            oldest = queued[waiting[head + reserved]]
             expired = delay > 0 and now - oldest >= delay - 1e-9
             if delay > 0 and not expired and pending < preferred[0]:
                 timer = oldest + delay
                 break
-            machine_size[index] = WAKING
+            machine_size[index] = _WAKING
             machine_done[index] = clock + wake
             machines += 1
-            spoken += take(pending, preferred, expired)
-        for desk in range(2):
-            if desk_done[desk] == NEVER and line_head[desk] < line_tail[desk]:
-                cost = sender / 2 if desk == CLIENT else front / 2 + (turn if now > desk_free[desk] else 0.0)
-                desk_done[desk] = clock + cost
+            reserved += _take(pending, preferred, expired)
+        for station in range(2):
+            if station_done[station] == NEVER and line_head[station] < line_tail[station]:
+                cost = sender / 2 if station == _CLIENT else front / 2 + (turn if now > station_free[station] else 0.0)
+                station_done[station] = clock + cost
     return latency, batches, now, work

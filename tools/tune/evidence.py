@@ -1,4 +1,4 @@
-"""What a tuning leaves behind: `configs/<hardware>.pbtxt`, whose comment says why it is as it is."""
+"""The config that a tuning writes, `configs/<hardware>.pbtxt`, with the evidence as a comment."""
 
 import textwrap
 from pathlib import Path
@@ -7,48 +7,58 @@ from google.protobuf import text_format
 
 from clients.output import write_atomically
 from tools.repository import config_path
-from tools.tune.candidates import Candidate, applied
-from tools.tune.served import base_of
-from tools.tune.trials import Document
+from tools.tune.candidates import apply_candidate
+from tools.tune.outcome import Outcome, Row
+from tools.tune.serving import base_config
 
-WIDTH = 116
+_WIDTH = 116
 
 
-def write_config(model: str, hardware: str, choice: Candidate, gpu: bool, result: Document, repository: Path) -> Path:
-    """Write a choice beside the committed config, which stays as it is.
+def write_config(outcome: Outcome, place: int, hardware: str, gpu: bool, repository: Path) -> Path:
+    """Write the best settings of one model beside its committed config, which stays as it is.
+
+    Args:
+        outcome: of the tuning, with a best choice.
+        place: of the model in the plan.
+        hardware: name of the config.
+        gpu: whether instances are on a GPU.
+        repository: the models' folder.
 
     Raises:
         OSError: the repository cannot be written.
     """
+    assert outcome.best is not None
+    model = outcome.models[place]
     path = config_path(model, hardware, repository)
     path.parent.mkdir(exist_ok=True)
-    body = text_format.MessageToString(applied(choice, base_of(model, repository, gpu)))
-    write_atomically(path, f"{comment(result)}\n{body}")
+    config = apply_candidate(outcome.best.plan[place], base_config(model, repository, gpu))
+    write_atomically(path, f"{_comment(outcome, outcome.best, place)}\n{text_format.MessageToString(config)}")
     return path
 
 
-def comment(result: Document) -> str:
-    """The evidence, as comment lines."""
-    best, base = result["best"], result["committed"]
+def _comment(outcome: Outcome, best: Row, place: int) -> str:
+    conditions, committed = outcome.conditions[place], outcome.committed
+    rate = f", at {conditions.rate:g} requests per second" if conditions.rate else ""
     lines = [
-        f"Tuned by tools.tune for {result['machine']}; config.pbtxt is the contract, and this file is not updated when "
-        "that one changes: tune again, or remove it.",
-        f"Objective: {result['objective']} under {result['slo']}, {result['protocol']}, Poisson arrivals, "
-        f"client batch {result['client_batch']}"
-        + (f", at {result['rate']:g} requests per second." if result["rate"] else "."),
-        f"Measured: {best['shown']} ({span(best)}); as committed: {base['shown']} ({span(base)}). "
-        f"Predicted by the twin: {best['predicted_shown']}.",
-        f"{result['simulated']:,} choices simulated, {len(result['measured'])} measured, {result['seconds']:.0f} s in "
-        f"all, model version {result['version']}, Triton {result['triton']}.",
+        f"Tuned by tools.tune for {conditions.machine}. config.pbtxt is the contract; this file does not follow its "
+        "changes: tune again, or remove it.",
+        f"Objective: {conditions.objective} under {conditions.slo}, {conditions.protocol}, Poisson arrivals, "
+        f"client batch {conditions.client_batch}{rate}{_company(outcome, place)}.",
+        f"Measured: {best.shown} ({_span(best)}); as committed: {committed.shown} ({_span(committed)}). "
+        f"Predicted by the twin: {best.predicted_shown}.",
+        f"{outcome.simulated:,} candidates simulated and {len(outcome.measured)} choices measured, in "
+        f"{outcome.seconds:.0f} s; model version {conditions.version}, Triton {conditions.triton}.",
     ]
-    smaller = result["best"]["candidate"]["max_batch_size"] < result["committed"]["candidate"]["max_batch_size"]
-    if smaller:
-        lines.append("Requests of more inferences than max_batch_size are refused, which config.pbtxt would take.")
-    return "\n".join(f"# {line}" for text in lines for line in textwrap.wrap(text, WIDTH))
+    if best.plan[place].max_batch_size < committed.plan[place].max_batch_size:
+        lines.append("Requests of more inferences than max_batch_size are refused, which config.pbtxt would accept.")
+    return "\n".join(f"# {line}" for text in lines for line in textwrap.wrap(text, _WIDTH))
 
 
-def span(one: Document) -> str:
-    """The interval of a measured choice, in words."""
-    if one["low"] is None:
-        return f"{one['trials']} trials"
-    return f"90 % interval {one['low']:,.0f} to {one['high']:,.0f}, {one['trials']} trials"
+def _company(outcome: Outcome, place: int) -> str:
+    model = outcome.models[place]
+    others = ", ".join(name for name in outcome.models if name != model)
+    return f"; {outcome.shares[model]:.0%} of the requests here, the others to {others}" if others else ""
+
+
+def _span(row: Row) -> str:
+    return f"{row.trials} trials" if row.low is None else f"90 % interval {row.interval}, {row.trials} trials"

@@ -1,31 +1,34 @@
-"""From what was measured to what the twin knows: the host whose runs look most like the measured ones.
+"""Fit the twin's parameters to measured runs.
 
-Counters of the server would give a batch's time as it was while everything else ran too; on a host whose processors are
-shared that is not what the batch costs. So the twin makes the very runs that were measured, and its numbers are changed
-until throughput, latencies and batch sizes agree (simulation-based calibration; least squares of logarithms).
+The server's counters give the wall-clock time of a batch, which on shared processors is not what the batch costs. So
+the twin simulates the measured runs, and its parameters are adjusted until throughput, latencies and batch sizes agree
+(simulation-based calibration; least squares of logarithms).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from tools.tune.candidates import Candidate
+from tools.tune.trials import Trial
 from tools.tune.twin import Array, Host, closed_loop, open_loop
 
-Document = dict[str, Any]
-# Of a simulated run: an open loop is as long as a measured one, for how often the host is away shows over time alone.
-REQUESTS, MOST, SECONDS = 3000, 20_000, 1.5
-# Beginnings of the search, as shares of the latency of a single caller: front, turn, start, each, rest, wake.
-BEGINNINGS = ((0.15, 0.1, 0.3, 0.05, 0.05, 0.2), (0.1, 0.1, 0.1, 0.6, 0.02, 0.02), (0.1, 0.2, 0.2, 0.02, 0.2, 0.2))
-FLOOR_S = 1e-7
-STALL_S = 0.005  # with which the search begins, once a second
-AWAY = 0.2  # the largest share of time for which the host may be away
-# How much each figure counts. An open loop's rate is given; its tail is what the tuner goes by.
-CLOSED = {"rps": 1.0, "p50": 0.5, "p90": 0.3, "p99": 0.15, "mean_batch": 0.2}
-OPEN = {"p50": 0.7, "p90": 0.7, "p99": 0.7, "mean_batch": 0.3}
-OVER = 1.0
+# A simulated open loop is as long as a measured one, because stalls show only over time.
+_REQUESTS, _MAX_REQUESTS, _SECONDS = 3000, 20_000, 1.5
+# Starting points of the search, as shares of a single caller's latency: front, turn, start, each, rest, wake.
+_POINTS = (
+    (0.15, 0.1, 0.3, 0.05, 0.05, 0.2),
+    (0.1, 0.1, 0.1, 0.6, 0.02, 0.02),
+    (0.1, 0.2, 0.2, 0.02, 0.2, 0.2),
+)
+_MIN_TIME_S = 1e-7
+_STALL_S = 0.005  # at the starting points, once a second
+_MAX_STALL_SHARE = 0.2  # of the time
+# Weights of the figures. The rate of an open loop is given; its tail is what the tuner relies on.
+_CLOSED = {"rps": 1.0, "p50": 0.5, "p90": 0.3, "p99": 0.15, "mean_batch": 0.2}
+_OPEN = {"p50": 0.7, "p90": 0.7, "p99": 0.7, "mean_batch": 0.3}
+_OVER = 1.0
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,8 @@ class Observation:
         callers: of a closed loop; 0 for an open one.
         rate: of an open loop's arrivals; 0 for a closed one.
         rps: answered requests per second.
-        over: the latency that the server was beyond when it did not keep up, and all that is known then; else 0.
-        sender: processor seconds per request that the load generator took: more where each has its own moment.
+        over: a lower bound of the latency, and all that is known, where the server did not keep up; else 0.
+        sender: processor seconds per request of the load generator: more for scheduled arrivals.
     """
 
     callers: int
@@ -53,103 +56,101 @@ class Observation:
 
 @dataclass(frozen=True)
 class Fit:
-    """What was found, and by how much the twin's throughput and median differ from the measured (medians, shares)."""
+    """A fitted host, and the median relative errors of the twin's throughput and median latency."""
 
     host: Host
     rps_error: float
     p50_error: float
 
 
-def observation(document: Document, limit_s: float) -> Observation:
-    """A measured run, of a goal's limit."""
-    # A percentile that a run has too few requests for is not known.
-    p50, p90, p99 = ((document[f"{name}_ms"] or np.nan) / 1000 for name in ("p50", "p90", "p99"))
-    batch = document["server"]["mean_batch"] or 1.0
-    sender = (document["sender_us"] or 0.0) / 1e6
-    if document["concurrency"]:
-        return Observation(document["concurrency"], 0.0, document["server_rps"], p50, p90, p99, batch, sender)
-    over = 0.0 if document["steady"] else limit_s
-    return Observation(0, document["rate"], document["rps"], p50, p90, p99, batch, sender, over)
+def observe(trial: Trial, limit_s: float) -> Observation:
+    """Read a measured run; `limit_s` bounds the latency where the server did not keep up."""
+    # Of too few requests, a percentile is unknown.
+    p50, p90, p99 = ((trial.latency_ms[name] or np.nan) / 1000 for name in ("p50", "p90", "p99"))
+    batch = trial.server.mean_batch or 1.0
+    sender = (trial.sender_us or 0.0) / 1e6
+    if trial.concurrency:
+        return Observation(trial.concurrency, 0.0, trial.server_rps or 0.0, p50, p90, p99, batch, sender)
+    over = 0.0 if trial.steady else limit_s
+    return Observation(0, trial.rate or 0.0, trial.rps or 0.0, p50, p90, p99, batch, sender, over)
 
 
-def simulate(host: Host, choice: Candidate, like: Observation, unit: Array) -> Observation:
-    """The same run in the twin, of a host that is fitted without the generator.
+def simulate(host: Host, candidate: Candidate, like: Observation, unit: Array) -> Observation:
+    """Simulate a run.
 
     Args:
-        host: of the deployment.
-        choice: batching.
-        like: the run.
-        unit: [requests] arrivals at one per second.
+        host: of the deployment, without the generator.
+        candidate: settings.
+        like: the run, which says what the generator cost.
+        unit: [requests] arrival times at one request per second, in seconds.
     """
     host = replace(host, sender=like.sender)
     if like.callers:
-        run = closed_loop(host, choice, like.callers, REQUESTS)
+        run = closed_loop(host, candidate, like.callers, _REQUESTS)
     else:
-        run = open_loop(host, choice, like.rate, unit[: int(np.clip(SECONDS * like.rate, REQUESTS, MOST))])
+        length = int(np.clip(_SECONDS * like.rate, _REQUESTS, _MAX_REQUESTS))
+        run = open_loop(host, candidate, like.rate, unit[:length])
     requests = len(run.latency)
     p50, p90, p99 = np.percentile(run.latency[requests // 10 :], [50, 90, 99])
     rps = requests / run.seconds
     return Observation(like.callers, like.rate, rps, float(p50), float(p90), float(p99), run.mean_batch, like.sender)
 
 
-def fit(measured: Sequence[Observation], choice: Candidate, cores: float) -> Fit:
-    """The host of a deployment.
+def fit(measured: Sequence[Observation], candidate: Candidate, cores: float) -> Fit:
+    """Fit the host of a deployment.
 
     Args:
-        measured: closed loops of different numbers of callers, one caller among them, and open loops: stalls stop the
-            callers of a closed loop too, so that only an open one shows what they cost.
-        choice: with which they were measured.
+        measured: closed loops, one of them with a single caller, and open loops: a stall stops the callers of a closed
+            loop too, so that only an open loop shows what it costs.
+        candidate: the settings with which they were measured.
         cores: that server and generator share.
     """
     from scipy.optimize import OptimizeResult, least_squares
 
-    unit = np.cumsum(np.random.default_rng(0).exponential(size=MOST))
-    single = next(one for one in measured if one.callers == 1)
+    unit = np.cumsum(np.random.default_rng(0).exponential(size=_MAX_REQUESTS))
+    single = next(run for run in measured if run.callers == 1)
 
     def differences(x: Array, unit: Array) -> Array:
-        host = host_of(x, cores)
-        return np.concatenate([difference(simulate(host, choice, one, unit), one) for one in measured])
+        host = _host_at(x, cores)
+        return np.concatenate([_residuals(simulate(host, candidate, run, unit), run) for run in measured])
 
     def search(x: Array, unit: Array, evaluations: int) -> OptimizeResult:
         return least_squares(differences, x, diff_step=0.02, loss="soft_l1", max_nfev=evaluations, args=(unit,))
 
-    # From each beginning with short runs, then from the best of these with long ones.
-    tries = [search(beginning(single.p50, shares), unit[:REQUESTS], 20) for shares in BEGINNINGS]
-    best = search(min(tries, key=lambda one: float(one.cost)).x, unit, 10)
-    host = host_of(best.x, cores)
-    pairs = [(simulate(host, choice, one, unit), one) for one in measured if not one.over]
-    # Predictions are of open loops, of which the fastest is nearest to what is predicted.
-    opens = [one for one in measured if not one.callers]
-    fastest = max(opens, key=lambda one: (not one.over, one.rate), default=single)
-    return Fit(replace(host, sender=fastest.sender), error(pairs, "rps"), error(pairs, "p50"))
+    # With short runs from each starting point, then with long ones from the best result.
+    results = [search(_starting_point(single.p50, shares), unit[:_REQUESTS], 20) for shares in _POINTS]
+    best = search(min(results, key=lambda result: float(result.cost)).x, unit, 10)
+    host = _host_at(best.x, cores)
+    pairs = [(simulate(host, candidate, run, unit), run) for run in measured if not run.over]
+    # The twin predicts open loops near the limit, like the fastest of the measured ones.
+    opened = [run for run in measured if not run.callers]
+    fastest = max(opened, key=lambda run: (not run.over, run.rate), default=single)
+    return Fit(replace(host, sender=fastest.sender), _error(pairs, "rps"), _error(pairs, "p50"))
 
 
-def beginning(latency: float, shares: Sequence[float]) -> Array:
-    """Where a search begins: logarithms of a host's numbers in their order."""
-    times = [max(FLOOR_S, share * latency) for share in (*shares, 0.15)]
-    return np.asarray(np.log([*times, 0.15, 1.0, STALL_S]), np.float64)
+def _starting_point(latency: float, shares: Sequence[float]) -> Array:
+    times = [max(_MIN_TIME_S, share * latency) for share in (*shares, 0.15)]
+    return np.asarray(np.log([*times, 0.15, 1.0, _STALL_S]), np.float64)
 
 
-def host_of(x: Array, cores: float) -> Host:
-    """The host that a point of the search stands for."""
+def _host_at(x: Array, cores: float) -> Host:
     front, turn, start, each, rest, wake, way, spread, stalls, stall = np.exp(np.clip(x, -25, 5))
     often = min(stalls, 100.0)
-    # A host that is away for most of the time would never be done.
-    length = min(stall, 0.05, AWAY / often)
+    # A host that is stalled for most of the time would never finish.
+    length = min(stall, 0.05, _MAX_STALL_SHARE / often)
     return Host(cores, 0.0, front, turn, start, each, rest, wake, min(spread, 1.0), way, often, length)
 
 
-def difference(simulated: Observation, measured: Observation) -> Array:
-    """Weighted logarithms of the ratios of two loops; nothing for a figure that was not measured."""
+def _residuals(simulated: Observation, measured: Observation) -> Array:
+    """Weighted logarithms of ratios; zero for a figure that was not measured."""
     if measured.over:
-        # How long the queue had become says more about the run's length.
-        return np.array([OVER * max(0.0, np.log(measured.over / simulated.p99))])
-    weights = CLOSED if measured.callers else OPEN
+        # Beyond the limit, latency depends on how long the run was.
+        return np.array([_OVER * max(0.0, np.log(measured.over / simulated.p99))])
+    weights = _CLOSED if measured.callers else _OPEN
     return np.nan_to_num(
         [weight * np.log(getattr(simulated, name) / getattr(measured, name)) for name, weight in weights.items()]
     )
 
 
-def error(pairs: Sequence[tuple[Observation, Observation]], name: str) -> float:
-    """The median relative difference of one figure."""
-    return float(np.median([abs(getattr(one, name) / getattr(other, name) - 1) for one, other in pairs]))
+def _error(pairs: Sequence[tuple[Observation, Observation]], name: str) -> float:
+    return float(np.median([abs(getattr(run, name) / getattr(measured, name) - 1) for run, measured in pairs]))

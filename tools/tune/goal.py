@@ -1,4 +1,4 @@
-"""What a tuner is to achieve: an objective of latency that must be kept, and what is best among the choices that do."""
+"""The goal of a tuning: objectives that must be met, and what is best among the choices that meet them."""
 
 from dataclasses import dataclass
 
@@ -6,23 +6,18 @@ from loadtest import slo
 from tools.tune.candidates import TuningError
 
 OBJECTIVES = ("throughput", "latency", "cost")
-# The figure, whether less of it is better, and how people read it.
-FIGURES = {
-    "throughput": ("requests per second within the objective", False),
-    "latency": ("ms", True),
-    "cost": ("processor µs per request", True),
-}
+_UNITS = {"throughput": "/s", "latency": "ms", "cost": "processor µs per request"}
 
 
 @dataclass(frozen=True)
 class Goal:
-    """An objective and what counts.
+    """What to optimize under which objectives.
 
     Attributes:
-        objectives: all that a trial must meet.
-        name: of OBJECTIVES.
-        percentile: "p99", say: the latency objective's.
-        limit_ms: and its limit.
+        objectives: what every trial must meet.
+        name: what to optimize, one of OBJECTIVES.
+        percentile: of the strictest latency objective, "p99" say.
+        limit_ms: its limit.
         rate: requests per second at which latency and cost are compared; None for throughput.
     """
 
@@ -38,33 +33,41 @@ class Goal:
         return slo.PERCENTILES[self.percentile]
 
     @property
-    def less(self) -> bool:
-        """Whether less is better."""
-        return FIGURES[self.name][1]
+    def is_lower_better(self) -> bool:
+        """Whether a lower figure is better."""
+        return self.name != "throughput"
 
-    def gain(self, one: float, other: float) -> float:
+    def gain(self, figure: float, other: float) -> float:
         """How many times as good a figure is as another; above 1 is better."""
-        return other / one if self.less else one / other
+        return other / figure if self.is_lower_better else figure / other
 
-    def shown(self, figure: float) -> str:
-        """A figure with its unit."""
-        return f"{figure:,.0f}/s" if self.name == "throughput" else f"{figure:.3g} {FIGURES[self.name][0]}"
+    def format(self, figure: float) -> str:
+        """Format a figure with its unit."""
+        return f"{figure:,.0f}/s" if self.name == "throughput" else f"{figure:.3g} {_UNITS[self.name]}"
 
 
-def goal(text: str, name: str, rate: float | None) -> Goal:
-    """Read what is wanted.
+def parse_goal(text: str, name: str = "throughput", rate: float | None = None) -> Goal:
+    """Parse what is wanted.
+
+    Args:
+        text: service level objectives.
+        name: what to optimize, one of OBJECTIVES.
+        rate: requests per second; required for latency and cost.
 
     Raises:
-        SloError: an objective cannot be read.
-        TuningError: none of them limits a percentile of latency, or a rate is missing.
+        SloError: an objective cannot be parsed.
+        TuningError: none of them limits a latency percentile, or the rate is missing.
     """
     objectives = slo.parse(text)
-    limits = {one.figure.removesuffix("_ms"): one.limit for one in objectives if one.below}
+    limits = {objective.figure.removesuffix("_ms"): objective.limit for objective in objectives if objective.below}
     named = [percentile for percentile in slo.PERCENTILES if percentile in limits]
     if not named:
-        raise TuningError(f"--slo {text!r}: expected a percentile with a limit among the objectives, as in p99<20ms")
-    if name != "throughput" and rate is None:
-        raise TuningError(f"--objective {name} compares choices at one rate; say which with --rate N")
-    if rate is not None and not 0 < rate < float("inf"):
+        raise TuningError(f"--slo {text!r}: expected a percentile with a limit, as in p99<20ms")
+    if name == "throughput":
+        if rate is not None:
+            raise TuningError("--rate is for --objective latency or cost; throughput is searched for")
+    elif rate is None:
+        raise TuningError(f"--objective {name} compares choices at one rate; set --rate N")
+    elif not 0 < rate < float("inf"):
         raise TuningError(f"expected --rate of more than 0, got {rate}")
-    return Goal(tuple(objectives), name, named[-1], limits[named[-1]], rate if name != "throughput" else None)
+    return Goal(tuple(objectives), name, named[-1], limits[named[-1]], rate)

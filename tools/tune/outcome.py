@@ -1,120 +1,250 @@
-"""The outcome of a tuning as a plain document, and as a page with the throughput-latency front."""
+"""The outcome of a tuning: the best choice beside the committed one, as JSON, a table and a page with a plot."""
 
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loadtest.report import page
-from tools.tune.candidates import Candidate
+from tools.tune.candidates import Candidate, Plan
 from tools.tune.goal import Goal
 from tools.tune.prediction import Prediction
-from tools.tune.race import best_of
-from tools.tune.record import Measured, Record, figure
-from tools.tune.trials import Document, held
+from tools.tune.record import Contender, Record
+from tools.tune.trials import Document, Trial
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-NOTES = (
-    "Each point of the plot is a trial: an open loop with Poisson arrivals whose latencies count from when a request "
-    "was due; filled where it kept to the objective. Grey: what the twin says of all choices at their best rate. "
-    "Predicted and measured are the goal's figure; error is predicted / measured - 1."
+_NOTES = (
+    "Each point of the plot is a trial: an open loop with Poisson arrivals, whose latencies count from when a request "
+    "was due; a dot where it met the objectives, a cross where it did not. "
 )
+_ALONE = (
+    "Gray: the twin's prediction for all candidates at their best rate. Predicted and measured are the goal's figure; "
+    "error is predicted / measured - 1."
+)
+_TOGETHER = "The rate is the total of all models, the latency that of the slowest one."
 
 
-def row(one: Measured, goal: Goal, front: list[Candidate]) -> Document:
-    """A measured choice."""
-    value = figure(one, goal)
-    low, high = one.quest.interval() if goal.rate is None else (None, None)
-    return {
-        "candidate": one.candidate.document(),
-        "label": one.candidate.label(),
-        "figure": value,
-        "shown": "not within the objective" if value is None else goal.shown(value),
-        "low": low,
-        "high": high,
-        "predicted": one.predicted,
-        "predicted_shown": "none" if one.predicted is None else goal.shown(one.predicted),
-        "error": one.predicted / value - 1 if one.predicted and value else None,
-        "trials": len(one.quest.trials),
-        "valid_trials": sum(bool(trial["valid"]) for trial in one.quest.trials),
-        "on_front": one.candidate in front,
-    }
+@dataclass(frozen=True)
+class Conditions:
+    """Under which a model was tuned; a record made under other conditions is not resumed."""
+
+    model: str
+    slo: str
+    objective: str
+    rate: float | None
+    protocol: str
+    client_batch: int
+    trial: float  # shortest, in seconds
+    keep_max_batch_size: bool
+    url: str | None
+    version: int | None  # of the model
+    triton: str | None  # version of the server
+    machine: str
+    base: Candidate  # the committed settings
 
 
-def outcome(record: Record, goal: Goal, base: Candidate, about: dict[str, Any]) -> Document:
-    """Everything that is told: the best, the committed one, all that were measured."""
-    front = front_of(record, goal)
-    rows = [row(one, goal, front) for one in record.measured]
-    committed = next(one for one in rows if one["candidate"] == base.document())
-    found = best_of(record, goal)
-    best = next((one for one in rows if found and one["candidate"] == found.candidate.document()), None)
-    gain = goal.gain(best["figure"], committed["figure"]) if best and committed["figure"] else None
-    return {**about, "best": best, "committed": committed, "gain": gain, "measured": rows, "seconds": record.seconds}
+@dataclass(frozen=True)
+class Row:
+    """A measured choice.
+
+    Attributes:
+        plan: the settings of each model.
+        figure: what the goal optimizes; None where the objectives were not met.
+        low, high: the 90 % interval of the peak; None where latency or cost count.
+        predicted: the twin's figure; None where there is none.
+        error: the relative error of the prediction.
+        on_front: whether no other choice sustains a higher rate at a lower latency.
+    """
+
+    plan: Plan
+    label: str
+    figure: float | None
+    shown: str
+    low: float | None
+    high: float | None
+    predicted: float | None
+    predicted_shown: str
+    error: float | None
+    trials: int
+    valid_trials: int
+    on_front: bool = False
+
+    def document(self) -> Document:
+        """Return the row as JSON."""
+        document = asdict(self)
+        plan = document.pop("plan")
+        return document | ({"candidate": plan[0]} if len(plan) == 1 else {"plan": plan, "peak_rps": self.figure})
+
+    @property
+    def interval(self) -> str:
+        """The interval in words; "-" where there is none."""
+        return "-" if self.low is None or self.high is None else f"{self.low:,.0f} to {self.high:,.0f}"
 
 
-def front_of(record: Record, goal: Goal) -> list[Candidate]:
-    """The choices that no other one beats in both: a higher rate held, at a lower latency."""
-    points = {one.candidate: highest(one, goal) for one in record.measured}
-    return [
-        choice for choice, point in points.items() if point[0] and not any(beats(o, point) for o in points.values())
-    ]
+@dataclass(frozen=True)
+class Outcome:
+    """What a tuning found.
+
+    Attributes:
+        conditions: of each model.
+        shares: each model's share of the requests.
+        best: None where nothing met the objectives.
+        gain: how many times as good the best is as the committed choice.
+        simulated: number of simulated candidates.
+        page: path of the page with the plot.
+        configs: paths of the written configs.
+    """
+
+    conditions: tuple[Conditions, ...]
+    shares: dict[str, float]
+    best: Row | None
+    committed: Row
+    gain: float | None
+    measured: tuple[Row, ...]
+    simulated: int
+    seconds: float
+    page: str = ""
+    configs: tuple[str, ...] = ()
+
+    @property
+    def models(self) -> list[str]:
+        """The names of the models."""
+        return list(self.shares)
+
+    @property
+    def is_joint(self) -> bool:
+        """Whether several models share the server."""
+        return len(self.shares) > 1
+
+    @property
+    def summary(self) -> str:
+        """The outcome in one line."""
+        prefix = "" if self.is_joint else f"{self.models[0]}: "
+        if self.best is None:
+            return f"{prefix}no choice meets {self.conditions[0].slo} on this machine"
+        gain = f", {self.gain:.2f} times as good as committed" if self.gain else ""
+        return f"{prefix}{self.best.label}: {self.best.shown}{gain}, after {self.seconds:.0f} s"
+
+    def document(self) -> Document:
+        """Return the outcome as JSON."""
+        document: Document = {
+            "best": self.best.document() if self.best else None,
+            "committed": self.committed.document(),
+            "gain": self.gain,
+            "measured": [row.document() for row in self.measured],
+            "simulated": self.simulated,
+            "seconds": round(self.seconds, 1),
+            "page": self.page,
+        }
+        conditions = [{name: value for name, value in asdict(own).items() if name != "base"} for own in self.conditions]
+        if not self.is_joint:
+            return conditions[0] | document | ({"config": self.configs[0]} if self.configs else {})
+        head = {name: conditions[0][name] for name in ("slo", "objective")}
+        joint = {"shares": self.shares, "models": conditions} | ({"configs": self.configs} if self.configs else {})
+        return head | document | joint
 
 
-def beats(one: tuple[float, float], other: tuple[float, float]) -> bool:
-    """Whether a rate and its latency are both no worse than another's, and not the same."""
-    return one[0] >= other[0] and one[1] <= other[1] and one != other
+def summarize(
+    record: Record, goal: Goal, best: Contender | None, conditions: Sequence[Conditions], shares: dict[str, float]
+) -> Outcome:
+    """Compile the outcome from a record; `best` is the contender that won."""
+    rows = {contender.plan: _row(contender, goal, list(shares)) for contender in record.contenders}
+    points = [_highest_point(contender, goal) for contender in record.contenders]
+    for contender, point in zip(record.contenders, points, strict=True):
+        on_front = point is not None and not any(_beats(other, point) for other in points if other)
+        rows[contender.plan] = replace(rows[contender.plan], on_front=on_front)
+    base = rows[tuple(own.base for own in conditions)]
+    winner = rows[best.plan] if best else None
+    if winner and winner.figure is None:
+        winner = None
+    gain = goal.gain(winner.figure, base.figure) if winner and winner.figure and base.figure else None
+    return Outcome(tuple(conditions), shares, winner, base, gain, tuple(rows.values()), 0, record.seconds)
 
 
-def highest(one: Measured, goal: Goal) -> tuple[float, float]:
-    """The highest rate at which a trial kept to the objective, and its latency; (0, infinity) for none."""
-    good = [trial for trial in one.quest.trials if held(trial)]
-    points = [(float(trial["rate"]), float(trial[f"{goal.percentile}_ms"])) for trial in good]
-    return max(points, default=(0.0, float("inf")))
+def _row(contender: Contender, goal: Goal, models: list[str]) -> Row:
+    figure, predicted, trials = contender.figure(goal), contender.predicted, contender.search.trials
+    low, high = contender.search.interval() if goal.rate is None else (None, None)
+    return Row(
+        plan=contender.plan,
+        label=contender.label(models),
+        figure=figure,
+        shown="misses the objectives" if figure is None else goal.format(figure) + " in total" * (len(models) > 1),
+        low=low,
+        high=high,
+        predicted=predicted,
+        predicted_shown="none" if predicted is None else goal.format(predicted),
+        error=predicted / figure - 1 if predicted and figure else None,
+        trials=len(trials),
+        valid_trials=sum(trial.valid for trial in trials),
+    )
 
 
-def plot(record: Record, goal: Goal, predictions: list[Prediction]) -> "Figure":
-    """Rate against latency."""
+def _highest_point(contender: Contender, goal: Goal) -> tuple[float, float] | None:
+    sustained = [trial for trial in contender.search.trials if trial.is_sustained]
+    return max(_points(sustained, goal), default=None)
+
+
+def _beats(point: tuple[float, float], other: tuple[float, float]) -> bool:
+    return point[0] >= other[0] and point[1] <= other[1] and point != other
+
+
+def _points(trials: Sequence[Trial], goal: Goal) -> list[tuple[float, float]]:
+    """Rate and latency in milliseconds of each trial that has both."""
+    points = [(trial.rate, trial.latency_ms[goal.percentile]) for trial in trials]
+    return [(rate, latency) for rate, latency in points if rate is not None and latency is not None]
+
+
+def table(outcome: Outcome) -> list[list[str]]:
+    """A header and a row for each measured choice."""
+    header = ["choice", "predicted", "measured", "90 % interval", "error", "trials", "front"]
+    rows = [header]
+    for row in outcome.measured:
+        error = "-" if row.error is None else f"{row.error:+.0%}"
+        front = "yes" if row.on_front else ""
+        rows.append([row.label, row.predicted_shown, row.shown, row.interval, error, str(row.trials), front])
+    return rows
+
+
+def write_page(
+    outcome: Outcome, record: Record, goal: Goal, folder: Path, predictions: Sequence[Prediction] = ()
+) -> str:
+    """Write the page with the plot; returns its path."""
+    conditions = outcome.conditions[0]
+    mix = "; " + ", ".join(f"{model} {share:.0%}" for model, share in outcome.shares.items()) + " of the requests"
+    setting = f"{conditions.objective} under {conditions.slo}, {conditions.protocol}{mix if outcome.is_joint else ''}"
+    path = page.write(
+        folder / f"{'-'.join(outcome.models)}.html",
+        f"{', '.join(outcome.models)}: tuned{' together' if outcome.is_joint else ''}",
+        f"{conditions.machine}; {setting}",
+        _plot(outcome, record, goal, predictions),
+        table(outcome),
+        _NOTES + (_TOGETHER if outcome.is_joint else _ALONE),
+        frozenset({outcome.best.label} if outcome.best else ()),
+    )
+    return str(path)
+
+
+def _plot(outcome: Outcome, record: Record, goal: Goal, predictions: Sequence[Prediction]) -> "Figure":
     from matplotlib.figure import Figure
 
-    drawing = Figure(figsize=(11, 5), layout="constrained")
-    axes = drawing.subplots()
-    shown = [one for one in predictions if one.latency_ms < 10 * goal.limit_ms]
-    axes.scatter([one.rate for one in shown], [one.latency_ms for one in shown], 6, "0.8", label="twin, all choices")
-    for number, one in enumerate(record.measured):
-        trials = [trial for trial in one.quest.trials if trial["valid"] and trial[f"{goal.percentile}_ms"]]
-        for good in (True, False):
-            part = [trial for trial in trials if held(trial) is good]
-            axes.scatter(
-                [trial["rate"] for trial in part],
-                [trial[f"{goal.percentile}_ms"] for trial in part],
-                36,
-                color=f"C{number % 10}",
-                marker="o" if good else "x",
-                label=one.candidate.label() if good else None,
-            )
+    figure = Figure(figsize=(11, 5), layout="constrained")
+    axes: Any = figure.subplots()
+
+    def scatter(points: list[tuple[float, float]], size: int, **style: Any) -> None:
+        axes.scatter([rate for rate, _ in points], [latency for _, latency in points], size, **style)
+
+    expected = [(prediction.rate, prediction.latency_ms) for prediction in predictions]
+    shown = [point for point in expected if point[1] < 10 * goal.limit_ms]
+    scatter(shown, 6, color="0.8", label="twin, all candidates" if shown else None)
+    for number, (contender, row) in enumerate(zip(record.contenders, outcome.measured, strict=True)):
+        trials = [trial for trial in contender.search.trials if trial.valid]
+        for sustained, marker, label in ((True, "o", row.label), (False, "x", None)):
+            points = _points([trial for trial in trials if trial.is_sustained is sustained], goal)
+            scatter(points, 36, color=f"C{number % 10}", marker=marker, label=label)
     axes.axhline(goal.limit_ms, color="0.4", linestyle="--", linewidth=1)
     axes.set(xlabel="requests per second", ylabel=f"{goal.percentile}, ms", yscale="log")
     axes.legend(fontsize=7)
     axes.grid(alpha=0.3)
-    return drawing
-
-
-def table(result: Document) -> list[list[str]]:
-    """A header and a row for each measured choice."""
-    rows = [["choice", "predicted", "measured", "90 % interval", "error", "trials", "front"]]
-    for one in result["measured"]:
-        interval = "-" if one["low"] is None else f"{one['low']:,.0f} to {one['high']:,.0f}"
-        error = "-" if one["error"] is None else f"{one['error']:+.0%}"
-        front = "yes" if one["on_front"] else ""
-        cells = [one["predicted_shown"], one["shown"], interval, error, str(one["trials"]), front]
-        rows.append([one["label"], *cells])
-    return rows
-
-
-def write_page(result: Document, record: Record, goal: Goal, predictions: list[Prediction], folder: Path) -> Path:
-    """Write <model>.html; returns its path."""
-    setting = f"{result['machine']}; {result['objective']} under {result['slo']}, {result['protocol']}"
-    marked = frozenset({result["best"]["label"]} if result["best"] else set())
-    drawing = plot(record, goal, predictions)
-    path = folder / f"{result['model']}.html"
-    return page.write(path, f"{result['model']}: tuned", setting, drawing, table(result), NOTES, marked)
+    return figure

@@ -1,150 +1,148 @@
-"""The few choices that are measured, and how the time is shared among them: whoever has fallen behind gets no more.
+"""Measure the most promising candidates, and share the time among them: whoever has fallen behind gets no more.
 
-The twin's figures say where to begin; how far they are off is learned from each choice that is measured, since a twin
-that flatters one choice of a deployment flatters its neighbours too.
+The twin's predictions say at which rate to begin. How far they are off is learned from each measured candidate, because
+the twin's error is much the same for all candidates of a deployment.
 """
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
 
+from clients.command import say
 from tools.tune.candidates import Candidate
 from tools.tune.goal import Goal
+from tools.tune.peak import search_around
 from tools.tune.prediction import Prediction
-from tools.tune.record import Measured, Record, figure
-from tools.tune.served import Served
-from tools.tune.trials import Document, Yardstick, around, open_trial, take_on, verdict
+from tools.tune.record import Contender, Record
+from tools.tune.serving import ServedModel
+from tools.tune.trials import Trial
 
-FACTOR = 1.3  # within which a prediction is trusted before anything was measured
-FIRST_TRIALS = 2
-MORE_TRIALS = 2
-PERSISTENCE = 4  # further trials of a choice where the generator spoiled some, or no choice has held yet
-RUNNERS_UP = 3
-# The present choice and the twin's best are tried once, however late it is.
-ALWAYS = 2
-PRECISION = 0.06
-CAUTION = 0.25  # the probability that a peak is lower than it is taken for in comparisons
+FACTOR = 1.3  # within which a prediction is right two times in three
+PERSISTENCE = 4  # further trials where the generator was the bottleneck, or nothing has met the objectives yet
+_TRIALS = 2
+_RUNNERS_UP = 2
+_ALWAYS = 2  # the committed settings and the twin's best are measured whatever the time
+_PRECISION = 0.06
+_ENOUGH_TRIALS = 8  # where latency or cost are compared
+_CAUTION = 0.25  # peaks are compared at this quantile
 
 
 @dataclass(frozen=True)
 class Race:
-    """What stays the same while choices are measured.
+    """What stays the same while candidates are measured.
 
     Attributes:
-        deadline: moment of time.monotonic() at which no further trial begins.
-        say: told of each step.
+        model: to be tuned.
+        goal: what is wanted.
+        record: all measurements.
+        deadline: time.monotonic() after which no further trial begins.
     """
 
-    served: Served
-    how: Yardstick
+    model: ServedModel
     goal: Goal
     record: Record
     deadline: float
-    say: Callable[[str], None]
 
-    def over(self) -> bool:
+    def is_over(self) -> bool:
         """Whether the time is spent."""
         return time.monotonic() >= self.deadline
 
+    def leader(self) -> Contender | None:
+        """The best contender so far."""
+        return best_contender(self.record, self.goal)
 
-def go(race: Race, choices: list[Candidate], predictions: dict[Candidate, Prediction]) -> None:
-    """Measure the choices in turn, then those that lead, until the time is spent or nothing is in doubt."""
-    for number, choice in enumerate(choices):
-        if not any(one.candidate == choice for one in race.record.measured):
-            if race.over() and number >= ALWAYS:
+
+def run_race(race: Race, candidates: list[Candidate], predictions: dict[Candidate, Prediction]) -> None:
+    """Measure the candidates in order, then the leaders again until the time is spent or the order is settled."""
+    for number, candidate in enumerate(candidates):
+        if not race.record.find((candidate,)):
+            if race.is_over() and number >= _ALWAYS:
                 return
-            enter(race, choice, predictions.get(choice))
-    while not race.over() and (doubtful := in_doubt(race)):
-        for one in doubtful:
-            if not race.over():
-                try_again(race, one, MORE_TRIALS)
+            _enter(race, candidate, predictions.get(candidate))
+    while not race.is_over() and (undecided := _undecided(race)):
+        for contender in undecided:
+            if not race.is_over():
+                _measure(race, contender, _TRIALS)
 
 
-def enter(race: Race, choice: Candidate, prediction: Prediction | None) -> None:
-    """Measure a choice for the first time; no further once it has surely fallen behind."""
+def _enter(race: Race, candidate: Candidate, prediction: Prediction | None) -> None:
     predicted = prediction.figure if prediction else None
-    rate = race.goal.rate or expected(race.record, choice, predicted)
-    one = Measured(choice, predicted, around(rate, FACTOR))
-    for trial in race.record.open_runs(choice) if race.goal.rate is None else ():
-        one.quest.note(trial)
-    race.record.measured.append(one)
-    try_again(race, one, max(1, FIRST_TRIALS - len(one.quest.trials)))
+    rate = race.goal.rate or _expected_peak(race.record, candidate, predicted)
+    contender = Contender((candidate,), search_around(rate, FACTOR), predicted)
+    for trial in race.record.open_runs(candidate) if race.goal.rate is None else ():
+        contender.search.note(trial)
+    race.record.contenders.append(contender)
+    _measure(race, contender, max(1, _TRIALS - len(contender.search.trials)))
 
 
-def expected(record: Record, choice: Candidate, predicted: float | None) -> float:
-    """The peak that a choice should have: the twin's, times what it was off by with choices of its deployment."""
-    known = [one for one in record.measured if one.predicted]
-    same = [one for one in known if one.candidate.deployment == choice.deployment] or known
-    ratio = median(one.quest.peak() / one.predicted for one in same if one.predicted) if same else 1.0
-    peaks = [one.quest.peak() for one in known]
-    return predicted * ratio if predicted else max(1.0, median(peaks) if peaks else 100.0)
+def _expected_peak(record: Record, candidate: Candidate, predicted: float | None) -> float:
+    """The twin's prediction, corrected by its error for other candidates of the deployment."""
+    known = [contender for contender in record.contenders if contender.predicted]
+    same = [contender for contender in known if contender.candidate.deployment == candidate.deployment] or known
+    ratios = [contender.search.peak() / contender.predicted for contender in same if contender.predicted]
+    if predicted:
+        return predicted * (median(ratios) if ratios else 1.0)
+    return max(1.0, median(contender.search.peak() for contender in known) if known else 100.0)
 
 
-def try_again(race: Race, one: Measured, times: int) -> None:
-    """So many trials of a choice; more while no choice at all has held, fewer when it has surely fallen behind."""
-    loaded, valid = False, 0
-    for _ in range(times + PERSISTENCE):
-        # However late it is: without a leader there would be no answer.
-        if ((valid >= times or race.over()) and leader(race)) or behind(one, race):
+def _measure(race: Race, contender: Contender, trials: int) -> None:
+    """Run some trials: more while no contender has met the objectives, fewer once this one has fallen behind."""
+    is_loaded, valid = False, 0
+    for _ in range(trials + PERSISTENCE):
+        # Whatever the time: without a leader there would be no result.
+        if ((valid >= trials or race.is_over()) and race.leader()) or _is_behind(contender, race):
             break
         began = time.monotonic()
-        if not loaded:
-            take_on(race.served, race.how, one.candidate)
-            loaded = True
-        trial = one.quest.step(lambda rate, number: open_trial(race.served, race.how, race.goal.rate or rate, number))
-        valid += bool(trial["valid"])
+        if not is_loaded:
+            race.model.load(contender.candidate)
+            race.model.warm_up()
+            is_loaded = True
+        trial = contender.search.step(lambda rate, number: race.model.open_trial(race.goal.rate or rate, number))
+        valid += trial.valid
         race.record.seconds += time.monotonic() - began
         race.record.save()
-        race.say(told(race, one, trial))
+        say(_progress(race, contender, trial))
 
 
-def behind(one: Measured, race: Race) -> bool:
-    """Whether another choice is surely better."""
-    best = leader(race)
-    if best is None or best is one or len(one.quest.trials) < MORE_TRIALS:
+def _is_behind(contender: Contender, race: Race) -> bool:
+    best = race.leader()
+    if best is None or best is contender or len(contender.search.trials) < _TRIALS:
         return False
     if race.goal.rate is None:
-        return one.quest.interval()[1] < best.quest.interval()[0]
-    own, its = figure(one, race.goal), figure(best, race.goal)
-    return own is None or (its is not None and race.goal.gain(own, its) < 1 / FACTOR)
+        return contender.search.interval()[1] < best.search.interval()[0]
+    own, leading = contender.figure(race.goal), best.figure(race.goal)
+    return own is None or (leading is not None and race.goal.gain(own, leading) < 1 / FACTOR)
 
 
-def leader(race: Race) -> Measured | None:
-    """The best so far."""
-    return best_of(race.record, race.goal)
+def best_contender(record: Record, goal: Goal) -> Contender | None:
+    """The best contender of a record; None where none meets the objectives.
 
-
-def best_of(record: Record, goal: Goal) -> Measured | None:
-    """The best choice of a record; None where none keeps to the objective.
-
-    Peaks are compared by what they surely are, or a choice that was hardly tried would win by what is not known of it.
+    Peaks are compared at a lower quantile, or one with few trials would win by its uncertainty.
     """
-    able = [one for one in record.measured if figure(one, goal) is not None]
+    able = [contender for contender in record.contenders if contender.figure(goal) is not None]
     if goal.rate is None:
-        return max(able, key=lambda one: one.quest.search.belief.quantile(CAUTION), default=None)
-    return min(able, key=lambda one: figure(one, goal) or 0.0, default=None)
+        return max(able, key=lambda contender: contender.search.quantile(_CAUTION), default=None)
+    return min(able, key=lambda contender: contender.figure(goal) or 0.0, default=None)
 
 
-def in_doubt(race: Race) -> list[Measured]:
-    """The leader and those that may yet be better, a few; none when they are all known well enough."""
-    best = leader(race)
+def _undecided(race: Race) -> list[Contender]:
+    """The leader and a few that may yet be better, without those that are known well enough."""
+    best = race.leader()
     if best is None:
         return []
-    rivals = [one for one in race.record.measured if one is not best and not behind(one, race)]
-    rivals = sorted(rivals, key=lambda one: -one.quest.peak())[: RUNNERS_UP - 1]
-    enough = [one for one in (best, *rivals) if known_well(one, race.goal)]
-    return [one for one in (best, *rivals) if one not in enough]
+    rivals = [other for other in race.record.contenders if other is not best and not _is_behind(other, race)]
+    rivals = sorted(rivals, key=lambda contender: -contender.search.peak())[:_RUNNERS_UP]
+    return [contender for contender in (best, *rivals) if not _is_settled(contender, race.goal)]
 
 
-def known_well(one: Measured, goal: Goal) -> bool:
-    """Whether more trials would say little."""
-    return len(one.quest.trials) >= 8 if goal.rate else one.quest.search.is_narrow(PRECISION)
+def _is_settled(contender: Contender, goal: Goal) -> bool:
+    return len(contender.search.trials) >= _ENOUGH_TRIALS if goal.rate else contender.search.state.is_narrow(_PRECISION)
 
 
-def told(race: Race, one: Measured, trial: Document) -> str:
-    """Progress, with the early answer."""
-    best = leader(race)
-    value = figure(best, race.goal) if best else None
-    so_far = f"best so far: {best.candidate.label()}, {race.goal.shown(value)}" if best and value else "none holds yet"
-    return f"{one.candidate.label()} at {trial['rate']:,.0f}/s: {verdict(trial)}; {so_far}"
+def _progress(race: Race, contender: Contender, trial: Trial) -> str:
+    best = race.leader()
+    figure = best.figure(race.goal) if best else None
+    so_far = "nothing meets the objectives yet"
+    if best and figure:
+        so_far = f"best so far: {best.candidate.label()}, {race.goal.format(figure)}"
+    return f"{contender.candidate.label()} at {trial.rate:,.0f}/s: {trial.verdict}; {so_far}"

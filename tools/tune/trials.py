@@ -1,169 +1,110 @@
-"""What is measured of a choice: closed loops that show how it works, and the highest rate within the objective."""
+"""A trial: one load on the server, what the client and the server saw of it, and how a file keeps it."""
 
-import argparse
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-import numpy as np
-
 from loadtest import slo
-from loadtest.analysis.measurement import Setting, measure, setting_of
-from loadtest.analysis.peak_search import Belief, Search, trial_seconds
-from loadtest.load import Load, closed_loop, open_loop
-from loadtest.options import generator_options
-from tools.tune.candidates import Candidate
-from tools.tune.served import Served
 
-Document = dict[str, Any]
-# Of a trial's document, what is kept.
-KEPT = ("rate", "concurrency", "requests", "errors", "p50_ms", "p90_ms", "p95_ms", "p99_ms", "mean_ms", "rps")
-OF_SERVER = ("mean_batch", "queue_us", "batches", "busy_instances", "cpu_s", "requests")
-SHORTEST_TIMEOUT_S, PATIENCE = 1.0, 5.0
-BACK_OFF = 0.9
-WARM_CALLERS, WARM_S = 16, 0.6
+Document = dict[str, Any]  # JSON
 
 
 @dataclass(frozen=True)
-class Yardstick:
-    """How choices of one model are measured.
+class ServerSide:
+    """What the server counted during a trial.
 
     Attributes:
-        setting: payload and generator.
-        objectives: what a sustained rate must meet.
-        seconds: of a trial, at the least.
-        seed: of the first schedule; every trial has another one.
+        mean_batch: inferences per execution.
+        queue_us: mean queueing time of a request, in microseconds.
+        batches: executions and mean milliseconds by batch size.
+        busy_instances: how many instances were executing on average.
+        cpu_s: processor seconds.
+        requests: how many were answered.
     """
 
-    setting: Setting
-    objectives: list[slo.Objective]
-    seconds: float
-    seed: int
+    mean_batch: float | None = None
+    queue_us: float | None = None
+    batches: Document | None = None
+    busy_instances: float | None = None
+    cpu_s: float | None = None
+    requests: int = 0
 
 
-def yardstick(served: Served, arguments: argparse.Namespace, objectives: list[slo.Objective]) -> Yardstick:
-    """Encode the requests, once for all choices."""
-    setting = setting_of(served.client, served.model, generator_options(arguments))
-    return Yardstick(impatient(setting, objectives), objectives, arguments.trial, arguments.seed)
-
-
-def impatient(setting: Setting, objectives: list[slo.Objective]) -> Setting:
-    """Without waiting long for answers that come too late: an overloaded server would take the time of ten trials."""
-    limit_s = (slo.goodput_limit_ms(objectives) or 0.0) / 1000
-    timeout_s = min(setting.connection.timeout_s, max(SHORTEST_TIMEOUT_S, PATIENCE * limit_s))
-    return replace(setting, connection=replace(setting.connection, timeout_s=timeout_s))
-
-
-def run(served: Served, how: Yardstick, load: Load) -> Document:
-    """Send one load, and keep what matters of the outcome."""
-    served.check()
-    whole = measure(served.client, how.setting, load, how.objectives).document()
-    kept = {name: whole.get(name) for name in KEPT}
-    server = {name: whole["server"].get(name) for name in OF_SERVER}
-    cost = whole["generator"]["requests_per_core_s"]
-    return {
-        **kept,
-        "duration_s": load.duration,
-        "valid": whole["valid"],
-        "passed": whole["passed"],
-        "steady": whole["steady"],
-        "sender_us": 1e6 / cost if cost else None,
-        "server": server,
-    }
-
-
-def take_on(served: Served, how: Yardstick, choice: Candidate) -> None:
-    """Serve a choice and let it warm up: TorchScript specializes itself for the shapes that it sees first."""
-    served.take_on(choice)
-    options = replace(how.setting.options, warm_up_s=0.0)
-    measure(served.client, replace(how.setting, options=options), closed_loop(WARM_CALLERS, WARM_S), [])
-
-
-def close(served: Served, how: Yardstick, callers: int, seconds: float) -> Document:
-    """A closed loop; its rate is the server's own count, whatever the generator was."""
-    found = run(served, how, closed_loop(callers, seconds))
-    return {**found, "server_rps": max(1.0, found["server"]["requests"] / seconds)}
-
-
-def open_trial(served: Served, how: Yardstick, rate: float, number: int) -> Document:
-    """An open loop with Poisson arrivals, long enough for the percentile of the objective."""
-    seconds = trial_seconds(rate, how.seconds, how.objectives)
-    return run(served, how, open_loop("poisson", rate, seconds, how.seed + number))
-
-
-def held(trial: Document) -> bool:
-    """Whether a trial kept to the objectives, and the server up with the arrivals."""
-    return bool(trial["valid"] and trial["passed"] and trial["steady"])
-
-
-def verdict(trial: Document) -> str:
-    """What a trial said, in a word or three."""
-    return "held" if held(trial) else "not held" if trial["valid"] else "generator too slow"
-
-
-@dataclass
-class Quest:
-    """The search for one choice's peak, a trial at a time.
+@dataclass(frozen=True)
+class Trial:
+    """The outcome of one load.
 
     Attributes:
-        search: what is believed of the peak.
-        trials: all that were made, those of which the generator was the bottleneck too.
-        start: the rate with which it began, and the factor within which that was thought to be right.
+        rate: arrivals per second of an open loop; None for a closed loop.
+        valid: whether the generator kept up; if not, the trial says nothing about the server.
+        passed: whether all objectives were met.
+        steady: whether the server kept up with the arrivals.
+        latency_ms: by percentile, "p99" say; None where too few requests were answered.
+        concurrency: callers of a closed loop; None for an open loop.
+        sender_us: processor microseconds of the generator per request.
+        parts: the trial of each model, where several shared the server.
     """
 
-    search: Search
-    trials: list[Document]
-    start: tuple[float, float]
+    rate: float | None
+    valid: bool
+    passed: bool
+    steady: bool
+    latency_ms: Mapping[str, float | None]
+    server: ServerSide = ServerSide()
+    concurrency: int | None = None
+    requests: int = 0
+    errors: int = 0
+    mean_ms: float | None = None
+    rps: float | None = None
+    duration_s: float = 0.0
+    sender_us: float | None = None
+    server_rps: float | None = None
+    parts: tuple["Trial", ...] = ()
 
-    def peak(self) -> float:
-        """The most likely highest sustained rate, in requests per second."""
-        return self.search.belief.quantile(0.5)
+    @property
+    def is_sustained(self) -> bool:
+        """Whether the objectives were met and the server kept up."""
+        return self.valid and self.passed and self.steady
 
-    def interval(self) -> tuple[float, float]:
-        """Where it lies with a probability of 90 %."""
-        return self.search.belief.interval()
-
-    def step(self, trial: Callable[[float, int], Document]) -> Document:
-        """One more trial, at the rate that halves what is believed; below it after some that the generator spoiled."""
-        found = trial(self.peak() * BACK_OFF**self.search.invalid, len(self.trials))
-        self.note(found)
-        return found
-
-    def note(self, found: Document) -> None:
-        """Learn from a trial."""
-        self.search.note(found["rate"], held(found) if found["valid"] else None)
-        self.trials.append(found)
+    @property
+    def verdict(self) -> str:
+        """The outcome in a few words."""
+        return ("sustained" if self.is_sustained else "not sustained") if self.valid else "generator too slow"
 
     def document(self) -> Document:
-        """As JSON."""
-        low, high = self.interval()
-        return {
-            "peak_rps": round(self.peak(), 1),
-            "low_rps": round(low, 1),
-            "high_rps": round(high, 1),
-            "trials": self.trials,
-        }
+        """Return the trial as JSON."""
+        document = asdict(self)
+        for name, value in document.pop("latency_ms").items():
+            document[f"{name}_ms"] = value
+        parts = document.pop("parts")
+        return document | ({"parts": [part.document() for part in self.parts]} if parts else {})
 
 
-def around(rate: float, factor: float) -> Quest:
-    """A search that begins at a rate which is thought to be right within a factor, with two thirds probability."""
-    rates = np.geomspace(rate / factor**4, rate * factor**4, 2000)
-    weights = np.exp(-0.5 * (np.log(rates / rate) / np.log(factor)) ** 2)
-    return Quest(Search(Belief(rates, weights / weights.sum())), [], (rate, factor))
+def trial_from(document: Document) -> Trial:
+    """Read a trial from the JSON of a record or of a load test."""
+    if "parts" in document:
+        return join_trials(document["rate"], [trial_from(part) for part in document["parts"]])
+    latencies = {name: document.get(f"{name}_ms") for name in slo.PERCENTILES}
+    server = ServerSide(**_pick(document["server"], ServerSide))
+    return Trial(**_pick(document, Trial) | {"latency_ms": latencies, "server": server})
 
 
-def quest_from(document: Document) -> Quest:
-    """A search as a file has it; what is believed is worked out of its trials anew."""
-    quest = around(*document["start"])
-    for trial in document["trials"]:
-        quest.note(trial)
-    return quest
+def _pick(document: Document, kind: type[Trial] | type[ServerSide]) -> Document:
+    return {field.name: document[field.name] for field in fields(kind) if field.name in document}
 
 
-def pursue(quest: Quest, trial: Callable[[float, int], Document], precision: float, budget_s: float) -> Quest:
-    """Try until the interval is narrow or the time is spent."""
-    began = time.monotonic()
-    while not quest.search.is_narrow(precision) and time.monotonic() - began < budget_s:
-        quest.step(trial)
-    return quest
+def join_trials(rate: float, parts: Sequence[Trial]) -> Trial:
+    """Combine simultaneous trials of several models: total rate, worst latency, verdicts that hold for all of them."""
+
+    def worst(name: str) -> float | None:
+        known = [latency for part in parts if (latency := part.latency_ms[name]) is not None]
+        return max(known) if len(known) == len(parts) else None
+
+    return Trial(
+        rate,
+        valid=all(part.valid for part in parts),
+        passed=all(part.passed for part in parts),
+        steady=all(part.steady for part in parts),
+        latency_ms={name: worst(name) for name in slo.PERCENTILES},
+        parts=tuple(parts),
+    )

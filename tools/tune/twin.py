@@ -1,12 +1,12 @@
 """A digital twin of a served model: its dynamic batcher, its instances, and the processors that they share.
 
-Events are few and the rules are Triton's own, so the twin is one loop, compiled by numba. A library of discrete
-events was measured beside it: SimPy 4.1 plays 0.43 million requests per second of a batcher alone, without shared
-processors, a minute and more for what takes five seconds here.
+There are few kinds of events and the rules are Triton's own, so the twin is one loop, compiled by numba. A library for
+discrete-event simulation is too slow: SimPy 4.1 simulates 0.43 million requests per second of a batcher alone, without
+shared processors, which takes more than a minute for what takes five seconds here.
 
-What it knows of the host: a request costs work around the batcher (reading, copying, answering; the load generator too,
-where it shares the processors), a batch of b costs `start + each * b`, jobs that run at the same time share the
-processors evenly once they want more than there are, and now and then the host is away for a while.
+The model of the host: a request costs work around the batcher (reading, copying, answering, and in the load generator
+where it shares the processors); a batch of size b costs `start + each * b`; simultaneous jobs share the processors
+evenly once there are more jobs than processors; and now and then the host stalls.
 """
 
 from dataclasses import dataclass
@@ -22,20 +22,20 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Host:
-    """What the twin knows of a deployment; all times in seconds.
+    """The parameters of a deployment; all times in seconds.
 
     Attributes:
-        cores: processors that server and generator share; infinite for a server elsewhere with many.
-        sender: work of the load generator for one request, one after the other: half on the way out, half back.
-        front: work of the server around the batcher for one request, likewise.
-        turn: what it costs to begin with that after a rest; who is busy does not pay it.
-        start, each: of a batch of b until its answers are out: start + each * b, on a processor of its own.
+        cores: processors that server and generator share; infinite where they do not limit.
+        sender: work of the load generator per request, serial: half on the way out, half on the way back.
+        front: work of the server around the batcher per request, likewise.
+        turn: additional work of the server when it was idle before.
+        start, each: a batch of size b takes start + each * b until its responses are sent, on an idle processor.
         rest: what the instance needs after that before it takes the next batch.
-        wake: from the decision to execute to the execution; who comes meanwhile still joins the batch.
+        wake: from the decision to execute to the execution; requests that arrive meanwhile join the batch.
         spread: standard deviation of the logarithm of a batch's time.
-        way: of each latency, what is neither work nor waiting for it.
-        stalls: how many times per second the host is away.
-        stall: for how long, on average.
+        way: the part of each latency that is neither work nor queueing.
+        stalls: stalls of the host per second.
+        stall: mean length of a stall.
     """
 
     cores: float
@@ -54,13 +54,13 @@ class Host:
 
 @dataclass(frozen=True)
 class Simulated:
-    """What came of a simulated run.
+    """The outcome of a simulated run.
 
     Attributes:
-        latency: [requests] seconds, in the order of arrival.
-        mean_batch: of all executions.
-        seconds: from the first arrival to the last answer.
-        work: processor seconds of all of it.
+        latency: [requests] in seconds, in the order of arrival.
+        mean_batch: inferences per execution.
+        seconds: from the first arrival to the last response.
+        work: processor seconds.
     """
 
     latency: Array
@@ -69,37 +69,37 @@ class Simulated:
     work: float
 
 
-def open_loop(host: Host, choice: Candidate, rate: float, unit: Array, seed: int = 0) -> Simulated:
-    """Requests that come whatever the server does.
+def open_loop(host: Host, candidate: Candidate, rate: float, unit: Array, seed: int = 0) -> Simulated:
+    """Simulate arrivals that do not depend on the server.
 
     Args:
-        host: of the choice's deployment.
-        choice: batching.
+        host: of the candidate's deployment.
+        candidate: settings.
         rate: requests per second.
-        unit: [requests] arrivals at a rate of one per second, rising.
-        seed: of what chance decides.
+        unit: [requests] arrival times at one request per second, ascending.
+        seed: of the random numbers.
     """
-    return simulated(host, choice, unit / rate, 0, seed)
+    return _simulate(host, candidate, unit / rate, 0, seed)
 
 
-def closed_loop(host: Host, choice: Candidate, callers: int, requests: int, seed: int = 0) -> Simulated:
-    """So many callers, each of whom waits for his answer."""
-    return simulated(host, choice, np.zeros(requests), callers, seed)
+def closed_loop(host: Host, candidate: Candidate, callers: int, requests: int, seed: int = 0) -> Simulated:
+    """Simulate callers who each wait for the response before they send the next request."""
+    return _simulate(host, candidate, np.zeros(requests), callers, seed)
 
 
-def simulated(host: Host, choice: Candidate, arrivals: Array, callers: int, seed: int) -> Simulated:
-    """Draw what is left to chance, run the loop."""
+def _simulate(host: Host, candidate: Candidate, arrivals: Array, callers: int, seed: int) -> Simulated:
+    deployment = candidate.deployment
     random = np.random.default_rng(seed)
     factors = np.exp(host.spread * random.standard_normal(len(arrivals)) - host.spread**2 / 2)
     gaps = random.exponential(size=4096)
     lengths = random.exponential(host.stall, size=4096) if host.stall else np.zeros(4096)
     away = np.cumsum(gaps) / host.stalls if host.stalls > 0 else np.full(4096, NEVER)
-    preferred = np.array(choice.preferred or (choice.max_batch_size,), np.int64)
+    preferred = np.array(candidate.preferred or (candidate.max_batch_size,), np.int64)
     latency, batches, seconds, work = loop(
         arrivals,
         callers,
         (host.cores, host.sender, host.front, host.turn, host.start, host.each, host.rest, host.wake, host.way),
-        (choice.max_batch_size, choice.delay_us / 1e6, choice.deployment.instances, max(1, choice.deployment.threads)),
+        (candidate.max_batch_size, candidate.delay_us / 1e6, deployment.instances, max(1, deployment.threads)),
         preferred,
         factors,
         away,

@@ -1,4 +1,4 @@
-"""The comparison of load generators: both really load the same server, and what is said of their windows holds."""
+"""The validation of the load generator: both generators load the same server, with windows as long as stated."""
 
 import json
 from collections.abc import Callable
@@ -9,24 +9,24 @@ import pytest
 
 from clients.client import Client
 from clients.connection import Connection
-from tests.generator.generators import Load, counted, write_inputs
-from tools.bench.perf_analyzer import lasting, once
+from tests.generator.generators import Load, count, write_inputs
+from tools.bench.perf_analyzer import measure_once, total_seconds
 from tools.serve.instances import cpu_seconds
 from tools.serve.tritonserver import Server
 
 MODEL = "mnist_mlp"
 
 
-def test_perf_analyzer_sends_for_as_long_as_its_windows_are_said_to_last(
+def test_perf_analyzer_sends_for_as_long_as_its_windows_are_stated_to_last(
     repository: Path, server: Server, tmp_path: Path
 ) -> None:
     load = Load(MODEL, "http", 2, 0.5, write_inputs(MODEL, repository, tmp_path / "inputs"))
-    seen, requests, used = counted(
-        load, server, lambda: once(MODEL, server.http, "http", load.concurrency, load.seconds, load.inputs)
+    measured, requests, used = count(
+        load, server, lambda: measure_once(MODEL, server.http, "http", load.concurrency, load.seconds, load.inputs)
     )
-    assert seen is not None
-    assert 0.9 * lasting(0.5) < requests / seen.rate < 1.5 * lasting(0.5)
-    assert used > 0 and 0 < seen.cpu_s < 2 * 5
+    assert measured is not None
+    assert 0.9 * total_seconds(0.5) < requests / measured.rate < 1.5 * total_seconds(0.5)
+    assert used > 0 and 0 < measured.cpu_s < 2 * 5
 
 
 def test_inputs_for_perf_analyzer_have_the_name_and_size_of_the_contract(
@@ -42,7 +42,7 @@ def test_processor_time_of_the_server_grows_with_the_requests_that_its_instances
     server: Server, tmp_path: Path
 ) -> None:
     before = cpu_seconds(server.pid)
-    once(MODEL, server.grpc, "grpc", 4, 0.5)
+    measure_once(MODEL, server.grpc, "grpc", 4, 0.5)
     assert 0.2 < cpu_seconds(server.pid) - before < 60
 
 
@@ -51,12 +51,12 @@ def test_one_run_measures_with_both_generators(
 ) -> None:
     options = ("--concurrency", "2", "--rounds", "2", "--seconds", "0.5")
     places = ("--repository", repository, "--output", tmp_path)
-    result = command("tools.bench_generator", MODEL, *options, *places, timeout=200)
+    result = command("tests.generator", MODEL, *options, *places, timeout=200)
     assert result.returncode == 0, result.stderr
     figures = json.loads(result.stdout.splitlines()[-1])[MODEL]
     assert set(figures) == {"http", "grpc"}
     for row in (protocol["2"] for protocol in figures.values()):
-        assert row["rounds"] == 2 and row["seconds"] == pytest.approx(lasting(0.5))
+        assert row["rounds"] == 2 and row["seconds"] == pytest.approx(total_seconds(0.5))
         assert all(0 < row[who]["cpu_us"] < 1e5 and row[who]["served"] > 10 for who in ("ours", "theirs"))
         assert row["theirs"]["rate"] > 10 and row["theirs"]["p50_ms"] <= row["theirs"]["p99_ms"]
         # Where our generator was the bottleneck on a busy machine, it gives no figures.

@@ -1,0 +1,41 @@
+"""Benchmarks through the real server.
+
+    python -m tools.bench backend     # what serving costs: throughput beside the in-process TorchScript limit
+    python -m tools.bench parallel    # what dynamic batching, queue delay, instances and threads gain on this host
+    python -m tools.bench pipelines   # decode and scale images on the client, or on the server?
+    python -m tools.bench tune mnist_mlp --slo 'p99<20ms'   # the tuner's choice beside the best of an exhaustive grid
+
+`python -m tools.bench NAME --help` describes each. The last line of stdout is one compact JSON document. Exit code: 0
+done, 2 could not be run.
+"""
+
+import argparse
+import sys
+
+from clients.command import command, command_parser, print_json
+from tools.bench import backend, parallel, pipelines, tune
+
+_BENCHES = {"backend": backend, "parallel": parallel, "pipelines": pipelines, "tune": tune}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = command_parser("tools.bench", __doc__)
+    names = parser.add_subparsers(dest="bench", metavar="NAME", required=True)
+    for name, bench in _BENCHES.items():
+        summary = (bench.__doc__ or "").split("\n")[0]
+        raw = argparse.RawDescriptionHelpFormatter
+        bench.add_arguments(names.add_parser(name, help=summary, description=bench.__doc__, formatter_class=raw))
+    return parser
+
+
+@command()
+def main() -> int:
+    """Run one benchmark."""
+    arguments = _parser().parse_args()
+    bench = _BENCHES[arguments.bench]
+    print_json(bench.run(bench.options_from(arguments)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

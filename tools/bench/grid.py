@@ -1,0 +1,98 @@
+"""An exhaustive search by which the tuner is judged: every choice of a coarse grid is measured in turn.
+
+The order is shuffled, so that a slowdown of the machine does not affect one corner of the grid. Each choice is written
+to a file as soon as it is measured; an interrupted grid resumes where it stopped.
+"""
+
+import json
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+from clients.command import say
+from clients.output import write_atomically
+from tools.tune.candidates import Candidate, Deployment, candidate_from
+from tools.tune.peak import search_around
+from tools.tune.serving import ServedModel
+from tools.tune.trials import Document, Trial, trial_from
+
+DELAYS_US = (0, 500, 2000, 5000)
+_CALLERS, _CLOSED_S = 64, 2.0
+_PRECISION = 0.08
+# The peak is about this share of a closed loop's throughput, within a factor.
+_SHARE, _FACTOR = 0.8, 1.25
+_EASY = 0.6  # of the peak
+
+
+@dataclass(frozen=True)
+class GridPoint:
+    """A measured choice: its highest sustained rate, the trials of the search, and one at 60 % of the peak."""
+
+    candidate: Candidate
+    peak_rps: float
+    trials: tuple[Trial, ...]
+    easy: Trial
+
+
+@dataclass(frozen=True)
+class Grid:
+    """All measured choices, and the seconds that they took."""
+
+    points: tuple[GridPoint, ...]
+    seconds: float
+
+
+def grid_candidates(base: Candidate, among: Sequence[Deployment], delays: Sequence[int]) -> list[Candidate]:
+    """A sixteenth, a quarter and all of the batch size with every deployment and delay, and the committed settings."""
+    most = base.max_batch_size
+    sizes = {max(1, most // 16), max(1, most // 4), most}
+    return sorted({base} | {Candidate(*settings) for settings in product(among, sizes, delays)})
+
+
+def measure_grid(
+    model: ServedModel, candidates: Sequence[Candidate], budget_s: float, path: Path, conditions: Document
+) -> Grid:
+    """Measure every choice that the file lacks.
+
+    Args:
+        model: to be measured.
+        candidates: all choices of the grid.
+        budget_s: seconds for the trials of each.
+        path: of the file.
+        conditions: what a new file says of machine, objectives and versions.
+    """
+    document = json.loads(path.read_text()) if path.is_file() else {**conditions, "seconds": 0.0, "measured": []}
+    known = {candidate_from(point["candidate"]) for point in document["measured"]}
+    missing = [candidate for candidate in candidates if candidate not in known]
+    random.Random(0).shuffle(missing)
+    for candidate in missing:
+        began = time.monotonic()
+        point = measure_point(model, candidate, budget_s)
+        seconds = time.monotonic() - began
+        document["measured"].append({"candidate": candidate.document(), **point, "seconds": round(seconds, 1)})
+        document["seconds"] = round(document["seconds"] + seconds, 1)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, json.dumps(document))
+        say(f"{len(document['measured'])}/{len(candidates)} {candidate.label()}: {point['peak_rps']:,.0f}/s")
+    return Grid(tuple(_point_from(point) for point in document["measured"]), document["seconds"])
+
+
+def _point_from(document: Document) -> GridPoint:
+    trials = tuple(trial_from(trial) for trial in document["trials"])
+    candidate, easy = candidate_from(document["candidate"]), trial_from(document["easy"])
+    return GridPoint(candidate, document["peak_rps"], trials, easy)
+
+
+def measure_point(model: ServedModel, candidate: Candidate, budget_s: float) -> Document:
+    """Measure one choice: its throughput in a closed loop, its peak, and a trial at an easy load; returns JSON."""
+    model.load(candidate)
+    closed = model.closed_trial(_CALLERS, _CLOSED_S)
+    search = search_around(_SHARE * (closed.server_rps or 1.0), _FACTOR)
+    began = time.monotonic()
+    while not search.state.is_narrow(_PRECISION) and time.monotonic() - began < budget_s:
+        search.step(model.open_trial)
+    easy = model.open_trial(_EASY * search.peak(), len(search.trials))
+    return {"closed": closed.document(), **search.document(), "easy": easy.document()}

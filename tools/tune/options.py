@@ -1,0 +1,85 @@
+"""The options of a tuning: flags on one side, a typed value on the other."""
+
+import argparse
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from clients.command import duration, positive_float
+from clients.connection import Connection, add_connection_arguments, connection_from
+from loadtest.options import GeneratorOptions, add_generator_arguments, generator_options
+from tools.repository import REPOSITORY, ROOT
+from tools.serve.hardware import HARDWARE
+from tools.tune.goal import OBJECTIVES
+
+_DEFAULT = "(default: %(default)s)"
+
+
+@dataclass(frozen=True)
+class TuneOptions:
+    """What a tuning is to achieve, and with what means.
+
+    Attributes:
+        slo: objectives that every trial must meet.
+        url: HOST:PORT of a running server in explicit mode; None to start an embedded one.
+        connection: to the running server; its protocol and timeout apply to an embedded one too.
+        hardware: of an embedded server, as for `tools.serve`.
+        repository: the models' folder.
+        generator: how requests are made and sent.
+        trial_s: shortest trial in seconds.
+        objective: what to optimize, one of OBJECTIVES.
+        rate: requests per second at which latency and cost are compared.
+        budget_s: seconds for everything.
+        keep_max_batch_size: refuse no request that is accepted now.
+        name: of the config to write; None for "cpu" or "gpu".
+        dry_run: write no config.
+        fresh: ignore what an earlier run measured.
+        output: folder of pages and records.
+    """
+
+    slo: str
+    url: str | None
+    connection: Connection
+    hardware: str
+    repository: Path
+    generator: GeneratorOptions
+    trial_s: float
+    output: Path
+    objective: str = "throughput"
+    rate: float | None = None
+    budget_s: float = 300.0
+    keep_max_batch_size: bool = False
+    name: str | None = None
+    dry_run: bool = False
+    fresh: bool = False
+
+
+def add_tune_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add all options that `tune_options` reads."""
+    parser.add_argument("--objective", choices=OBJECTIVES, default=TuneOptions.objective, help=_DEFAULT)
+    parser.add_argument("--rate", type=positive_float, metavar="N", help="requests per second, for latency and cost")
+    parser.add_argument("--budget", dest="budget_s", type=duration, default="5m", metavar="TIME", help=_DEFAULT)
+    parser.add_argument("--keep-max-batch-size", action="store_true", help="refuse no request that is accepted now")
+    parser.add_argument("--name", metavar="HARDWARE", help="of configs/<HARDWARE>.pbtxt (default: cpu or gpu)")
+    parser.add_argument("--dry-run", action="store_true", help="write no config")
+    parser.add_argument("--fresh", action="store_true", help="ignore what an earlier run measured")
+    add_measuring_arguments(parser, ROOT / "build" / "tune")
+
+
+def add_measuring_arguments(parser: argparse.ArgumentParser, output: Path) -> None:
+    """Add the options of `tune_options` that say what to measure and how; those without a default."""
+    parser.add_argument("--slo", required=True, help="e.g. 'p99<20ms,errors<0.1%%'; one must limit a percentile")
+    trial = f"of the shortest trial {_DEFAULT}"
+    parser.add_argument("--trial", dest="trial_s", type=positive_float, default=2.0, metavar="S", help=trial)
+    parser.add_argument("--output", type=Path, default=output, help=f"folder of pages and records {_DEFAULT}")
+    parser.add_argument("--hardware", choices=HARDWARE, default="auto", help=f"as for tools.serve {_DEFAULT}")
+    parser.add_argument("--repository", type=Path, default=REPOSITORY, help=_DEFAULT)
+    add_generator_arguments(parser)
+    add_connection_arguments(parser, retries=None)
+
+
+def tune_options(arguments: argparse.Namespace) -> TuneOptions:
+    """Read the options; those that the command does not offer keep their defaults."""
+    offered = {field.name: getattr(arguments, field.name) for field in fields(TuneOptions) if field.name in arguments}
+    composed: dict[str, Any] = {"connection": connection_from(arguments), "generator": generator_options(arguments)}
+    return TuneOptions(**(offered | composed))

@@ -1,0 +1,171 @@
+"""Models on a server in explicit mode, where each can be reloaded with new settings and measured.
+
+The server is an embedded one, or a running one with --model-control-mode=explicit, which gets its configs back at the
+end. Nothing is written into its repository: a config is sent with the load request.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from google.protobuf.json_format import ParseDict
+from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
+
+from clients.client import Client
+from clients.connection import Connection
+from loadtest import slo
+from loadtest.analysis.measurement import Setting, measure, setting_of
+from loadtest.analysis.peak_search import trial_seconds
+from loadtest.load import Load, closed_loop, open_loop
+from tools.cpu_config import derive_cpu_config
+from tools.repository import RepositoryError, as_triton_json, read_config, versions
+from tools.serve.hardware import use_gpu
+from tools.serve.tritonserver import Options, Server
+from tools.tune.candidates import Candidate, apply_candidate, candidate_of
+from tools.tune.goal import Goal
+from tools.tune.options import TuneOptions
+from tools.tune.trials import Trial, trial_from
+
+_EXPLICIT = "--model-control-mode=explicit"
+_WARM_UP_CALLERS, _WARM_UP_S = 16, 0.6
+# Requests time out after so many latency limits, so that an overloaded server does not take the time of ten trials.
+_SHORTEST_TIMEOUT_S, _PATIENCE = 1.0, 5.0
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A model that is being tuned.
+
+    Attributes:
+        config: the committed config, for the kind of instances that there are.
+        server: the embedded server; None for a running one.
+        setting: payload and generator of its trials.
+        objectives: what a trial must meet.
+        trial_s: shortest trial in seconds.
+    """
+
+    name: str
+    client: Client
+    config: ModelConfig
+    server: Server | None
+    setting: Setting
+    objectives: list[slo.Objective]
+    trial_s: float
+
+    @property
+    def committed(self) -> Candidate:
+        """The settings of the committed config."""
+        return candidate_of(self.config)
+
+    @property
+    def gpu(self) -> bool:
+        """Whether instances are on a GPU."""
+        return any(group.kind == ModelInstanceGroup.KIND_GPU for group in self.config.instance_group)
+
+    def load(self, candidate: Candidate) -> None:
+        """Reload the model with new settings; returns when it is ready.
+
+        Raises:
+            ClientError: the server does not load it.
+        """
+        self._check()
+        # Unloaded first: instances with both settings would take twice the memory, and compete for the processors.
+        self.client.unload(self.name)
+        self.client.load(self.name, as_triton_json(apply_candidate(candidate, self.config)))
+
+    def warm_up(self) -> None:
+        """Send some requests: TorchScript specializes itself for the shapes that it sees first."""
+        setting = replace(self.setting, options=replace(self.setting.options, warm_up_s=0.0))
+        measure(self.client, setting, closed_loop(_WARM_UP_CALLERS, _WARM_UP_S), [])
+
+    def trial_seconds(self, rate: float) -> float:
+        """How long a trial must last for the percentiles of the objectives."""
+        return trial_seconds(rate, self.trial_s, self.objectives)
+
+    def open_trial(self, rate: float, number: int, seconds: float | None = None) -> Trial:
+        """Send Poisson arrivals; each number has its own schedule."""
+        lasting = self.trial_seconds(rate) if seconds is None else seconds
+        return self._trial(open_loop("poisson", rate, lasting, self.setting.options.seed + number))
+
+    def closed_trial(self, callers: int, seconds: float) -> Trial:
+        """Send requests from callers who wait for each answer."""
+        trial = self._trial(closed_loop(callers, seconds))
+        # The server's own count holds even where the generator was the bottleneck.
+        return replace(trial, server_rps=max(1.0, trial.server.requests / seconds))
+
+    def _trial(self, load: Load) -> Trial:
+        self._check()
+        run = measure(self.client, self.setting, load, self.objectives)
+        per_core = run.generator.requests_per_core_s
+        return replace(trial_from(run.document()), sender_us=1e6 / per_core if per_core else None)
+
+    def _check(self) -> None:
+        if self.server:
+            self.server.check()
+
+
+@contextmanager
+def serve_models(models: list[str], options: TuneOptions, goal: Goal) -> Iterator[list[ServedModel]]:
+    """Serve models for tuning, on a running server or an embedded one.
+
+    Raises:
+        RepositoryError: a model does not exist or has no version.
+        TuningError: a model has no dynamic batching.
+        ServerError: the embedded server does not start.
+        ClientError: the running server does not answer, or has no such model.
+    """
+    serve = _running_server if options.url else _embedded_server
+    with serve(models, options) as (client, configs, server):
+        objectives = list(goal.objectives)
+        yield [
+            ServedModel(
+                name, client, config, server, _setting(client, name, options, goal), objectives, options.trial_s
+            )
+            for name, config in configs.items()
+        ]
+
+
+_Running = tuple[Client, dict[str, ModelConfig], Server | None]
+
+
+@contextmanager
+def _embedded_server(models: list[str], options: TuneOptions) -> Iterator[_Running]:
+    repository, gpu = options.repository.resolve(), use_gpu(options.hardware)
+    configs = {model: base_config(model, repository, gpu) for model in models}
+    for model, config in configs.items():
+        candidate_of(config)
+        if not versions(model, repository):
+            raise RepositoryError(f"{model} has no version; run `python -m tools.export {model}`")
+    flags = (_EXPLICIT, *(f"--load-model={model}" for model in models))
+    with Server(Options(repository, hardware="gpu" if gpu else "cpu", flags=flags)) as server:
+        protocol = options.connection.protocol
+        connection = Connection(protocol, server.address(protocol), options.connection.timeout_s, retries=0)
+        with Client(connection) as client:
+            yield client, configs, server
+
+
+def base_config(model: str, repository: Path, gpu: bool) -> ModelConfig:
+    """The committed config for the kind of instances that there are, without any earlier tuning."""
+    config = read_config(model, repository=repository)
+    return config if gpu else derive_cpu_config(config)
+
+
+@contextmanager
+def _running_server(models: list[str], options: TuneOptions) -> Iterator[_Running]:
+    with Client(options.connection) as client:
+        configs = {name: ParseDict(client.config(name), ModelConfig(), ignore_unknown_fields=True) for name in models}
+        for config in configs.values():
+            candidate_of(config)
+        try:
+            yield client, configs, None
+        finally:
+            for name in models:
+                client.load(name)
+
+
+def _setting(client: Client, model: str, options: TuneOptions, goal: Goal) -> Setting:
+    limit_s = (slo.goodput_limit_ms(list(goal.objectives)) or 0.0) / 1000
+    timeout_s = min(client.connection.timeout_s, max(_SHORTEST_TIMEOUT_S, _PATIENCE * limit_s))
+    setting = setting_of(client, model, options.generator)
+    return replace(setting, connection=replace(setting.connection, timeout_s=timeout_s))
