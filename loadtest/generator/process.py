@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import os
+import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -56,6 +57,9 @@ class Outcome:
 
 def work(order: Order, pipe: Pipe) -> None:
     """Run in the process: send "ready" or an error, receive the time to start, send an Outcome."""
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches all processes of a terminal; the parent ends this one.
     _raise_priority()  # Before gRPC starts threads, which inherit it.
     with asyncio.Runner(loop_factory=precise_loop) as runner:
         runner.run(_send(order, pipe))

@@ -100,6 +100,7 @@ def test_requests_that_wait_for_a_connection_are_counted_and_so_is_their_wait(co
     assert seen["p50_ms"] == pytest.approx(order_statistic(np.array(waits), 0.5), rel=0.1)
     assert seen["max_ms"] == pytest.approx(max(waits), rel=0.1)
     assert seen["steady"] is False and seen["rps"] == pytest.approx(2 / SLOW_S, rel=0.15)
+    assert seen["server"]["cpus"] == os.cpu_count() and seen["server"]["cpu_s"] > 0  # Found by its port.
 
 
 def requests(url: str, model: str, count: int, timeout: float = 5.0) -> Records:
@@ -156,3 +157,17 @@ def test_a_generator_that_was_held_up_reports_nothing_of_the_server(url: str, tm
     assert seen["p99_ms"] is None and seen["rps"] is None and seen["goodput_rps"] is None
     assert "INVALID, the generator was the bottleneck" in told
     assert "is the generator's own lag" in seen["invalid_because"][0]
+
+
+def test_an_interrupted_run_leaves_no_process_and_no_traceback(url: str, tmp_path: Path) -> None:
+    line = [sys.executable, "-m", "loadtest.run", QUICK, "--url", url, "--rate", "50", "--duration", "30"]
+    process = subprocess.Popen([*line, "--report", str(tmp_path)], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    with process:
+        time.sleep(2.0)
+        (sender,) = senders(process.pid)
+        for pid in (sender, process.pid):  # Ctrl-C reaches both, in any order.
+            os.kill(pid, signal.SIGINT)
+            time.sleep(0.5)
+        _, errors = process.communicate(timeout=20)
+    assert process.returncode == 130 and "interrupted" in errors and "Traceback" not in errors
+    assert not Path(f"/proc/{sender}").exists() and not list(tmp_path.iterdir())
