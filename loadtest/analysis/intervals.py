@@ -56,24 +56,18 @@ def percentile(values: Values, share: float) -> Percentile:
     count, required = len(values), samples_required(share)
     if count < required:
         return Percentile(None, None, None, required, count)
-    ordered = np.sort(values)
-    value = ordered[_rank(count, share)]
+    value = order_statistic(values, share)
     effective = max(1, round(count / _design_effect(values > value)))
-    low, high = (None if end is None else round(_at(ordered, end), _DIGITS) for end in bounds(effective, share))
-    return Percentile(round(float(value), _DIGITS), low, high, required, effective)
+    low, high = (
+        None if end is None else round(order_statistic(values, end), _DIGITS) for end in bounds(effective, share)
+    )
+    return Percentile(round(value, _DIGITS), low, high, required, effective)
 
 
 def order_statistic(values: Values, share: float) -> float:
     """The smallest of [n] values that at least a share of them do not exceed."""
-    return _at(np.sort(values), share)
-
-
-def _at(ordered: Values, share: float) -> float:
-    return float(ordered[_rank(len(ordered), share)])
-
-
-def _rank(count: int, share: float) -> int:
-    return min(count - 1, max(0, math.ceil(share * count - 1e-9) - 1))
+    # Less than one rank below the share: the product of share and n may be rounded up past a whole number.
+    return float(np.quantile(values, max(0.0, share - 1e-12), method="inverted_cdf"))
 
 
 def bounds(count: int, share: float) -> tuple[float | None, float | None]:
