@@ -126,14 +126,10 @@ class Composition:
 def _single(model: str, repository: Path) -> Run:
     folder = version_path(model, newest(model, repository), repository)
     if (folder / MODEL_FILE).is_file():
-        return _script(folder, model, repository)
+        module = torchscript.load(folder / MODEL_FILE)
+        return array_function(module, module, model, repository)
     run: Run = python_step(folder).run
     return run
-
-
-def _script(folder: Path, model: str, repository: Path) -> Run:
-    module = torchscript.load(folder / MODEL_FILE)
-    return array_function(module, module, model, repository)
 
 
 def array_function(network: nn.Module, module: torch.jit.ScriptModule, model: str, repository: Path) -> Run:
