@@ -11,7 +11,7 @@ import importlib.util
 import inspect
 import pickle
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -167,23 +167,22 @@ def _load_weights(network: nn.Module, path: Path) -> None:
             f"{path} is not a checkpoint that torch loads without running code from it: {_last_line(error)}; "
             "save one with torch.save(network.state_dict(), PATH)"
         ) from error
-    state, own = _without_prefix(_state_dict(content, path), network), network.state_dict()
-    differences = [
-        *(f"{name} is missing" for name in own if name not in state),
-        *(f"{name} is not in the network" for name in state if name not in own),
-        *(
-            f"{name} is {list(state[name].shape)}, the network has {list(tensor.shape)}"
-            for name, tensor in own.items()
-            if name in state and state[name].shape != tensor.shape
-        ),
-    ]
-    if differences:
+    state = _without_prefix(_state_dict(content, path), network)
+    if differences := list(_differences(state, network.state_dict())):
         more = f" and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
         raise RecipeError(
             f"{path} belongs to another network: {'; '.join(differences[:_SHOWN])}{more}; correct --checkpoint or "
             "--arguments"
         )
     network.load_state_dict(state)
+
+
+def _differences(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Iterator[str]:
+    yield from (f"{name} is missing" for name in own if name not in state)
+    yield from (f"{name} is not in the network" for name in state if name not in own)
+    for name, tensor in own.items():
+        if name in state and state[name].shape != tensor.shape:
+            yield f"{name} is {list(state[name].shape)}, the network has {list(tensor.shape)}"
 
 
 def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:

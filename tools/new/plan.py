@@ -60,16 +60,24 @@ def make_plan(options: Options, recipe: Imported) -> Plan:
     if recipe.torchvision:
         preset = torchvision_models.preset(recipe.torchvision, recipe.weights)
     network = imported_network.load(recipe)
-    wanted = options.max_batch_size
+    batched = None if options.max_batch_size is None else options.max_batch_size > 0
     with cpu_threads(1):
         specs = _inputs(options, network, preset)
-        batched = None if wanted is None else wanted > 0
         observed = observe(network, specs, batched, max(recipe.tolerance, BATCH_TOLERANCE))
     labels = _labels(options, preset)
-    image = preset if _is_image(observed.inputs) else Preset(None)
-    design = Design(
+    design = _design(options, _title(recipe), observed, labels, preset, conversion.is_quantized(network))
+    final = replace(recipe, squeezed=observed.squeezed, dims=observed.dims)
+    about = (*notes.of_assumptions(options, recipe, design, preset), *observed.notes)
+    return Plan(network, final, design, labels, about)
+
+
+def _design(
+    options: Options, title: str, observed: Observed, labels: tuple[str, ...], preset: Preset, cpu_only: bool
+) -> Design:
+    wanted, is_image = options.max_batch_size, _is_image(observed.inputs)
+    return Design(
         model=options.name,
-        title=_title(recipe),
+        title=title,
         max_batch_size=_default_batch_size(observed) if wanted is None else wanted,
         inputs=observed.inputs,
         outputs=observed.outputs,
@@ -77,13 +85,10 @@ def make_plan(options: Options, recipe: Imported) -> Plan:
         why_unbatched=observed.why_unbatched,
         squeezed=observed.squeezed,
         labelled=_labelled_output(observed.outputs, labels, options),
-        mean=image.mean,
-        std=image.std,
-        cpu_only=conversion.is_quantized(network),
+        mean=preset.mean if is_image else (),
+        std=preset.std if is_image else (),
+        cpu_only=cpu_only,
     )
-    final = replace(recipe, squeezed=observed.squeezed, dims=observed.dims)
-    about = (*notes.of_assumptions(options, recipe, design, preset), *observed.notes)
-    return Plan(network, final, design, labels, about)
 
 
 def _inputs(options: Options, network: nn.Module, preset: Preset) -> tuple[TensorSpec, ...]:
