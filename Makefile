@@ -25,6 +25,7 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check 'pip>=25.1'
 	$(PY) -m pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) --group dev
+	$(PY) -m tools.serve --compile
 	@touch $@
 
 setup: $(READY) ## create .venv with all pinned dependencies

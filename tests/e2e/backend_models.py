@@ -161,10 +161,32 @@ class WithControl(nn.Module):
         return torch.cat([x, start.to(x.dtype)], 1)
 
 
+class RunningSum(nn.Module):
+    """The sum of a sequence so far, kept by the server as implicit state."""
+
+    def forward(self, x: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
+        return x + total, x + total
+
+
 BATCHES = "max_batch_size: 8\n"
 ALONE = "max_batch_size: 0\n"
 DTYPES = ("BOOL", "UINT8", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64")
 START = 'control_input { name: "START__0" control { kind: CONTROL_SEQUENCE_START fp32_false_true: [ 0, 1 ] } }'
+
+STATE = (
+    'state { input_name: "TOTAL__1" output_name: "TOTAL_OUT__1" data_type: TYPE_FP32 dims: [ 1 ] '
+    'initial_state { data_type: TYPE_FP32 dims: [ 1 ] zero_data: true name: "zero" } }'
+)
+# The Python-based backend cannot keep the state of a sequence.
+STATEFUL = {
+    "running_sum": Model(
+        RunningSum(),
+        BATCHES
+        + inputs("INPUT__0", dims="1")
+        + outputs("OUTPUT__0", dims="1")
+        + f"sequence_batching {{ oldest {{ max_candidate_sequences: 8 }} {STATE} }}\n",
+    ),
+}
 
 GOOD = {
     "by_argument": Model(Weighted(), BATCHES + inputs("b", "a") + outputs("OUTPUT__1", "OUTPUT__0")),

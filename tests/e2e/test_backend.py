@@ -11,22 +11,24 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import psutil
 import pytest
 import tritonclient.grpc as grpc
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
-from tests.e2e.backend_models import DTYPES, GOOD, write
+from tests.e2e.backend_models import DTYPES, GOOD, STATEFUL, write
 from tools.serve.tritonserver import Options, Server
 
 Array = npt.NDArray[Any]
 NUMPY = (np.bool_, np.uint8, np.int8, np.int16, np.int32, np.int64, np.float16, np.float32, np.float64)
 
 
-@pytest.fixture(scope="module")
-def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server with every model of GOOD."""
+@pytest.fixture(scope="module", params=["native", "python"])
+def triton(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with every model of GOOD, by either backend."""
     # So many processes with torch take longer to unload than is worth waiting for.
-    options = Options(write(tmp_path_factory.mktemp("models"), GOOD), flags=("--exit-timeout-secs=1",))
+    repository = write(tmp_path_factory.mktemp("models"), GOOD)
+    options = Options(repository, backend=request.param, flags=("--exit-timeout-secs=1",))
     with Server(options) as running:
         yield running
 
@@ -58,13 +60,10 @@ def mood(number: int) -> Array:
     return rows([number, 7])
 
 
-def stub_threads(server: Server, model: str) -> int:
-    """How many threads the process of a model's instance has."""
-    for task in Path(f"/proc/{server.pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            if f"/{model}/".encode() in Path(f"/proc/{child}/cmdline").read_bytes():
-                return len(list(Path(f"/proc/{child}/task").iterdir()))
-    raise AssertionError(f"no process of {model}")
+def thread_count(server: Server) -> int:
+    """How many threads tritonserver and its stubs have."""
+    process = psutil.Process(server.pid)
+    return sum(each.num_threads() for each in (process, *process.children()))
 
 
 A, B = rows([1, 2], [3, 4]), rows([5, 6], [7, 8])
@@ -202,11 +201,32 @@ def test_the_models_file_name_and_inference_mode_are_the_configs(connected: grpc
     assert infer(connected, "one_thread", {}, INPUT__0=A)["OUTPUT__0"].all()
 
 
-def test_the_number_of_threads_is_the_configs(triton: Server, connected: grpc.InferenceServerClient) -> None:
-    for model in ("process", "one_thread"):
-        infer(connected, model, {}, INPUT__0=A)
+@pytest.mark.parametrize("backend", ["native", "python"])
+def test_the_number_of_threads_is_the_configs(backend: str, tmp_path: Path) -> None:
+    models = {name: GOOD[name] for name in ("one_thread", "process")}
+    started = {}
+    with (
+        Server(Options(write(tmp_path, models), backend=backend)) as server,
+        grpc.InferenceServerClient(server.grpc) as client,
+    ):
+        for model in models:
+            before = thread_count(server)
+            infer(client, model, {}, INPUT__0=A)
+            started[model] = thread_count(server) - before
     # Two workers beside the calling thread; torch may start a second set of them.
-    assert stub_threads(triton, "process") >= stub_threads(triton, "one_thread") + 2
+    assert started["one_thread"] == 0 and started["process"] >= 2
+
+
+def test_the_native_backend_keeps_the_state_of_each_sequence(tmp_path: Path) -> None:
+    with (
+        Server(Options(write(tmp_path, STATEFUL), backend="native")) as server,
+        grpc.InferenceServerClient(server.grpc) as client,
+    ):
+        for number in (1, 2, 3):
+            for sequence in (7, 8):
+                options = {"sequence_id": sequence, "sequence_start": number == 1, "sequence_end": number == 3}
+                answer = infer(client, "running_sum", options, INPUT__0=rows([sequence * number]))
+                assert answer["OUTPUT__0"].tolist() == [[sequence * sum(range(number + 1))]]
 
 
 def test_reshape_holds_for_inputs_and_outputs(connected: grpc.InferenceServerClient) -> None:

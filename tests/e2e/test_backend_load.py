@@ -41,12 +41,12 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return repository
 
 
-@pytest.fixture(scope="module")
-def triton(models: Path) -> Iterator[Server]:
+@pytest.fixture(scope="module", params=["native", "python"])
+def triton(request: pytest.FixtureRequest, models: Path) -> Iterator[Server]:
     """A server that loads on request, with the good model."""
     # After a failed reload Triton 2.51 always spends its whole exit timeout: keep that short.
     flags = ("--model-control-mode=explicit", "--load-model=good", "--exit-timeout-secs=1")
-    with Server(Options(models, flags=flags)) as running:
+    with Server(Options(models, backend=request.param, flags=flags)) as running:
         yield running
 
 

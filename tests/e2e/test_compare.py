@@ -35,7 +35,8 @@ def test_a_variant_knows_its_parent_and_is_compared_with_it_on_the_same_images(
     assert root["low"] <= root["accuracy"] <= root["high"] and root["difference"] == 0
     assert variant["file_bytes"] < 0.5 * root["file_bytes"]
     for member in (root, variant):
-        assert 20e6 < member["memory_bytes"] < 1e9
+        # At least the weights; with the Python-based backend a process for each instance.
+        assert member["file_bytes"] < member["memory_bytes"] < 1e9
         assert member["rate"] > 100 and 0 < member["latency_ms"] < 100
     assert set(document["front"]) <= {"mnist_mlp", "mnist_mlp_int8"}
     assert "<svg" in (tmp_path / "mnist_mlp.html").read_text()

@@ -11,8 +11,8 @@ from clients.client import Client
 from clients.connection import Connection
 from tests.generator.generators import Load, count, write_inputs
 from tools.bench.perf_analyzer import measure_once, total_seconds
-from tools.serve.instances import cpu_seconds
 from tools.serve.tritonserver import Server
+from tools.serve.usage import cpu_seconds
 
 MODEL = "mnist_mlp"
 

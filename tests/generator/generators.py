@@ -24,8 +24,8 @@ from clients.errors import ToolError
 from tools.bench.perf_analyzer import LONGEST_WINDOW, PerfAnalyzerError, measure, measure_once, total_seconds
 from tools.contract import example, read_contract
 from tools.repository import ROOT
-from tools.serve.instances import cpu_seconds
 from tools.serve.tritonserver import Server
+from tools.serve.usage import cpu_seconds
 
 # Seconds that `loadtest.run` sends before its window begins.
 WARM_UP = 0.5

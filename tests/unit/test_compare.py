@@ -89,6 +89,6 @@ def test_the_page_shows_every_member_marks_the_front_and_stands_alone(tmp_path: 
 
 
 def test_the_table_names_the_front() -> None:
-    text = comparison.text([MEMBER, replace(MEMBER, name="other", memory_bytes=None)], ["base"])
+    text = comparison.text([MEMBER, replace(MEMBER, name="other")], ["base"])
     assert text.splitlines()[-1] == "Pareto front of accuracy and throughput: base"
     assert len({len(line) for line in text.splitlines()[:3]}) == 1

@@ -1,7 +1,7 @@
 """Compare a model with its variants through the real server: `python -m tools.compare cifar10_cnn`.
 
 One run serves the whole family and measures, for each member: accuracy on the test set with its 95 % interval and
-the paired difference from the root, size and parameters, memory of a loaded instance, latency of single requests and
+the paired difference from the root, size and parameters, memory that loading it takes, latency of single requests and
 saturated throughput. Speed is measured with perf_analyzer in rounds that go through all members in turn, so that a
 machine that slows down slows all of them. The page with the plot goes to build/compare/<model>.html; the last line of
 stdout is one compact JSON document.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _NOTES = (
     "Bold: the Pareto front, models that no other one equals or beats in both accuracy and throughput. vs root: "
     "percentage points; p: how likely so large a difference is by chance (McNemar's exact test on the same images). "
-    "Memory: private bytes of one loaded instance of the embedded server. Speed: through the server, medians of "
+    "Memory: what loading the model adds to the embedded server. Speed: through the server, medians of "
     "interleaved rounds."
 )
 
@@ -59,7 +59,7 @@ def _row(member: Member, root: Member) -> dict[str, str]:
         "p": "" if is_root else f"{member.p_value:.2g}",
         "file KB": f"{member.file_bytes / 1000:,.0f}",
         "parameters": f"{member.parameters:,}",
-        "memory MB": "-" if member.memory_bytes is None else f"{member.memory_bytes / 1e6:,.0f}",
+        "memory MB": f"{member.memory_bytes / 1e6:,.1f}",
         "p50 ms": f"{member.latency_ms:.2f}",
         "infer/s": f"{member.rate:,.0f}",
         "÷ root": f"{member.rate / root.rate:.2f}",

@@ -14,16 +14,18 @@ from clients.command import progress, say
 from clients.connection import Connection, Protocol
 from loadtest.analysis.intervals import wilson_interval
 from tools import recipes
-from tools.bench.copies import write_copies
+from tools.bench.copies import write_copies, write_copy
 from tools.bench.perf_analyzer import measure
 from tools.compare.family import family
 from tools.datasets import ImageData
 from tools.repository import REPOSITORY, RepositoryError, read_manifest, version_path, versions
-from tools.serve.instances import instances, private_bytes
 from tools.serve.tritonserver import Options, Server
+from tools.serve.usage import memory_by_model
 from tools.significance import Right, paired_p_value
 
 _READY_SECONDS = 300.0
+# A copy of the root that is loaded before memory is measured: what it adds includes libtorch.
+_BASELINE = "baseline"
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Member:
     Attributes:
         low, high: the 95 % interval of its accuracy.
         difference: accuracy minus the root's on the same images; p_value says how likely it is by chance.
-        memory_bytes: private memory of one loaded instance; None where the server runs models in its own process.
+        memory_bytes: what loading it adds to the server.
         latency_ms: median of single requests.
         rate: inferences per second at the concurrency that saturates the server.
     """
@@ -66,7 +68,7 @@ class Member:
     p_value: float
     file_bytes: int
     parameters: int
-    memory_bytes: int | None
+    memory_bytes: int
     latency_ms: float
     rate: float
 
@@ -89,14 +91,17 @@ def measure_family(
     data = training.load_data(recipes.trained(root), _manifest(root, repository)["data"]["name"])
     with tempfile.TemporaryDirectory() as scratch:
         copies = write_copies(members, Path(scratch), repository)
-        with Server(Options(copies, hardware=hardware, ready_timeout=_READY_SECONDS)) as server:
-            with Client(Connection("grpc", server.grpc)) as client:
+        write_copy(root, copies, repository, _BASELINE)
+        options = Options(
+            copies, hardware=hardware, ready_timeout=_READY_SECONDS, flags=["--model-control-mode=explicit"]
+        )
+        with Server(options) as server:
+            with Client(Connection("grpc", server.grpc, timeout_s=_READY_SECONDS)) as client:
+                client.load(_BASELINE)
+                memory = memory_by_model(server.pid, client, members)
                 right = {name: _right(client, name, data, repository) for name in members}
-            memory = {name: private_bytes(pid) for pid, name in instances(server.pid).items()}
             speeds = _speeds(members, server, effort)
-    measured = [
-        _member(name, repository, right[name], right[root], memory.get(name), *speeds[name]) for name in members
-    ]
+    measured = [_member(name, repository, right[name], right[root], memory[name], *speeds[name]) for name in members]
     return measured, data
 
 
@@ -147,7 +152,7 @@ def _speeds(members: Sequence[str], server: Server, effort: Effort) -> dict[str,
 
 
 def _member(
-    name: str, repository: Path, right: Right, root: Right, memory: int | None, latency_ms: float, rate: float
+    name: str, repository: Path, right: Right, root: Right, memory: int, latency_ms: float, rate: float
 ) -> Member:
     manifest = _manifest(name, repository)
     low, high = wilson_interval(int(right.sum()), len(right))

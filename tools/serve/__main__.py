@@ -22,6 +22,7 @@ from pathlib import Path
 from clients.command import command, command_parser, say
 from tools.repository import REPOSITORY
 from tools.serve.hardware import HARDWARE
+from tools.serve.native import BACKENDS, choose_backend
 from tools.serve.server_error import ServerError
 from tools.serve.tritonserver import Options, Server
 
@@ -56,6 +57,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="S",
         help="seconds to wait for it to be ready (default: %(default)s)",
     )
+    parser.add_argument(
+        "--backend",
+        choices=BACKENDS,
+        default="auto",
+        help="what serves TorchScript: auto is native where it can be compiled (default: %(default)s)",
+    )
+    parser.add_argument("--compile", action="store_true", help="only compile the native backend, if need be")
     parser.add_argument("--verbose", action="store_true", help="show the whole log of tritonserver")
     parser.add_argument(
         "--run",
@@ -88,13 +96,15 @@ def _options(arguments: argparse.Namespace, flags: Sequence[str]) -> Options:
         verbose=arguments.verbose,
         flags=flags,
         public_key=arguments.public_key,
+        backend=arguments.backend,
         on_log=say,
     )
 
 
 def _wait(server: Server) -> None:
     print(
-        f"Serving at http://{server.http} (HTTP), {server.grpc} (gRPC), http://{server.metrics}/metrics; Ctrl-C stops"
+        f"Serving at http://{server.http} (HTTP), {server.grpc} (gRPC), http://{server.metrics}/metrics; "
+        f"{server.backend.name} pytorch backend; Ctrl-C stops"
     )
     sys.stdout.flush()
     while True:
@@ -135,6 +145,10 @@ def _stop(child: "subprocess.Popen[bytes]") -> None:
 def main() -> int:
     """Serve until interrupted, or while the command of --run runs."""
     arguments, flags = _parser().parse_known_args()
+    if arguments.compile:
+        backend = choose_backend(arguments.backend, say)
+        print(f"{backend.name} pytorch backend: {backend.library or backend.reason}")
+        return 0
     try:
         with Server(_options(arguments, flags)) as server:
             if arguments.run:

@@ -11,6 +11,9 @@ from tools.serve.wheel import wheel_path
 from tools.sign.signatures import refuse_unproven
 
 LOCALHOST = "127.0.0.1"
+# Triton 2.51 parses JSON and chunks recursively on thread stacks of this size; with the usual 8 MB, JSON that is nested
+# 50,000 deep and bodies of a million chunks end the process. Where the limit cannot be raised it stays.
+WITH_DEEP_STACKS = ("sh", "-c", 'ulimit -s 524288 2>/dev/null; exec "$@"', "tritonserver")
 STOP_SECONDS = 10  # for running requests, after SIGTERM
 
 
@@ -25,6 +28,7 @@ class Options:
         verbose: pass on every line of the log.
         flags: further flags of tritonserver.
         public_key: serve only what was signed with the private key that belongs to it.
+        backend: one of `BACKENDS`: what serves TorchScript.
         on_log: called with each line of the log.
     """
 
@@ -38,6 +42,7 @@ class Options:
     verbose: bool = False
     flags: Sequence[str] = ()
     public_key: Path | None = None
+    backend: str = "auto"
     on_log: Callable[[str], None] | None = field(default=None, compare=False)
 
 
@@ -95,6 +100,7 @@ def command_line(options: Options, backends: Path, ports: Sequence[int], gpu: bo
     wheel = wheel_path("pytriton") / "tritonserver"
     http, grpc, metrics = ports
     line = [
+        *WITH_DEEP_STACKS,
         str(wheel / "bin" / "tritonserver"),
         f"--model-repository={options.repository}",
         f"--backend-directory={backends}",

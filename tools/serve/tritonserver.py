@@ -21,6 +21,7 @@ from tools.serve.caretaker import Caretaker
 from tools.serve.hardware import use_gpu
 from tools.serve.launch import LOCALHOST, STOP_SECONDS, Options, command_line, prepare_repository, shm_prefix
 from tools.serve.log import NOISE, without_usage
+from tools.serve.native import choose_backend
 from tools.serve.ports import choose_ports, is_ready, listens, port_of
 from tools.serve.server_error import ServerError
 from tools.serve.wheel import assemble_backends, environment
@@ -86,7 +87,10 @@ class Server:
         host = LOCALHOST if options.host == "0.0.0.0" else options.host
         self.http, self.grpc, self.metrics = (f"{host}:{port}" for port in ports)
         self._backends = Path(self._exit.enter_context(tempfile.TemporaryDirectory(prefix="triton-")))
-        assemble_backends(self._backends)
+        self.backend = choose_backend(options.backend, options.on_log)
+        if options.on_log and options.backend == "auto" and not self.backend.library:
+            options.on_log(f"TorchScript is served by the slower Python-based backend: {self.backend.reason}")
+        assemble_backends(self._backends, self.backend.library)
         caretaker = self._exit.enter_context(Caretaker(self._backends, shm_prefix(self._backends), STOP_SECONDS))
         self._process = subprocess.Popen(
             command_line(options, self._backends, ports, gpu) + load,

@@ -23,10 +23,14 @@ def wheel_path(package: str) -> Path:
     return Path(spec.submodule_search_locations[0])
 
 
-def assemble_backends(folder: Path) -> None:
+def assemble_backends(folder: Path, native: Path | None) -> None:
     """Fill a --backend-directory: the wheel's Python backend with the stub for this Python, and our pytorch backend.
 
     Files are copied, because Triton refuses a backend that is a link to another folder.
+
+    Args:
+        folder: an empty folder.
+        native: the compiled pytorch backend; None for the Python-based one.
 
     Raises:
         ServerError: the wheel has no stub for this version of Python.
@@ -40,7 +44,11 @@ def assemble_backends(folder: Path) -> None:
     python.mkdir()
     for source in (*(wheel / "backends" / "python").glob("*.*"), stub / "triton_python_backend_stub"):
         shutil.copy2(source, python)
-    shutil.copytree(PYTORCH_BACKEND, folder / "pytorch", ignore=shutil.ignore_patterns("__pycache__"))
+    if native:
+        (folder / "pytorch").mkdir()
+        shutil.copy2(native, folder / "pytorch")
+    else:
+        shutil.copytree(PYTORCH_BACKEND, folder / "pytorch", ignore=shutil.ignore_patterns("__pycache__"))
 
 
 def environment() -> dict[str, str]:

@@ -1,0 +1,44 @@
+// Errors: exceptions inside the backend, values at the C border.
+#pragma once
+
+#include <exception>
+#include <stdexcept>
+#include <string>
+
+#include "triton.h"
+
+// What a caller or the server's log is told, with Triton's error code.
+struct Failure : std::runtime_error {
+  Failure(TRITONSERVER_Error_Code code, const std::string& message) : std::runtime_error(message), code(code) {}
+  TRITONSERVER_Error_Code code;
+};
+
+inline Failure invalid(const std::string& message) { return Failure(INVALID_ARG, message); }
+
+// Turns an error of Triton's API into an exception.
+inline void check(Error* error) {
+  if (!error) return;
+  std::string message = TRITONSERVER_ErrorMessage(error);
+  TRITONSERVER_ErrorDelete(error);
+  throw Failure(INTERNAL, message);
+}
+
+// For calls whose failure leaves nothing to be done.
+inline void ignore(Error* error) {
+  if (error) TRITONSERVER_ErrorDelete(error);
+}
+
+// Runs the body of a C entry point; an exception becomes its error value.
+template <class Body>
+Error* guarded(Body body) noexcept {
+  try {
+    body();
+    return nullptr;
+  } catch (const Failure& failure) {
+    return TRITONSERVER_ErrorNew(failure.code, failure.what());
+  } catch (const std::exception& error) {
+    return TRITONSERVER_ErrorNew(INTERNAL, error.what());
+  } catch (...) {
+    return TRITONSERVER_ErrorNew(INTERNAL, "unknown exception");
+  }
+}

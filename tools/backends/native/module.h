@@ -1,0 +1,92 @@
+// One version of a model: its configuration and its TorchScript file, loaded once for each instance or shared.
+#pragma once
+
+#include <ATen/Context.h>
+#include <c10/core/InferenceMode.h>
+#include <torch/csrc/jit/api/module.h>
+#include <torch/csrc/jit/serialization/import.h>
+
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <mutex>
+
+#include "config.h"
+
+using Module = torch::jit::Module;
+
+class Model {
+ public:
+  explicit Model(TRITONBACKEND_Model* model) : config(read_config(model)), path_(path_of(model, config.filename)) {
+    inference_mode = config.flag("INFERENCE_MODE").value_or(true);
+    share_ = config.flag("ENABLE_WEIGHT_SHARING").value_or(false);
+    threads = config.count("INTRA_OP_THREAD_COUNT");
+    optimize = !config.flag("DISABLE_OPTIMIZED_EXECUTION").value_or(false);
+    clean_cache = config.flag("ENABLE_CACHE_CLEANING").value_or(false);
+    profiling = config.flag("ENABLE_JIT_PROFILING");
+    executor = config.flag("ENABLE_JIT_EXECUTOR");
+    fuser = config.flag("ENABLE_TENSOR_FUSER");
+    if (config.flag("DISABLE_CUDNN").value_or(false)) at::globalContext().setUserEnabledCuDNN(false);
+    if (auto count = config.count("INTER_OP_THREAD_COUNT")) set_interop_threads(*count);
+  }
+
+  // Loads the file onto a device, or as it was saved where there is none; one Module for all instances on a device
+  // with ENABLE_WEIGHT_SHARING.
+  std::shared_ptr<Module> load(std::optional<c10::Device> device) {
+    if (!share_) return read(device);
+    std::lock_guard<std::mutex> lock(mutex_);
+    auto& module = shared_[device ? device->str() : ""];
+    if (!module) module = read(device);
+    return module;
+  }
+
+  const Config config;
+  bool inference_mode, optimize, clean_cache;
+  std::optional<int> threads;
+  std::optional<bool> profiling, executor, fuser;
+
+ private:
+  static Config read_config(TRITONBACKEND_Model* model) {
+    TRITONSERVER_Message* message;
+    const char* base;
+    size_t size;
+    check(TRITONBACKEND_ModelConfig(model, 1, &message));
+    std::unique_ptr<TRITONSERVER_Message, void (*)(TRITONSERVER_Message*)> owner(
+        message, [](TRITONSERVER_Message* owned) { ignore(TRITONSERVER_MessageDelete(owned)); });
+    check(TRITONSERVER_MessageSerializeToJson(message, &base, &size));
+    return Config(Json::parse({base, size}));
+  }
+
+  static std::filesystem::path path_of(TRITONBACKEND_Model* model, const std::string& filename) {
+    int artifact_type;
+    const char* location;
+    uint64_t version;
+    check(TRITONBACKEND_ModelRepository(model, &artifact_type, &location));
+    check(TRITONBACKEND_ModelVersion(model, &version));
+    return std::filesystem::path(location) / std::to_string(version) / filename;
+  }
+
+  // Torch allows this once in a process: the first model wins, as with NVIDIA's backend.
+  static void set_interop_threads(int count) {
+    try {
+      at::set_num_interop_threads(count);
+    } catch (const c10::Error&) {
+    }
+  }
+
+  std::shared_ptr<Module> read(std::optional<c10::Device> device) const {
+    if (!std::filesystem::exists(path_))
+      throw Failure(NOT_FOUND, "unable to find '" + path_.string() + "' for model instance '" + config.name + "'");
+    c10::InferenceMode guard(inference_mode);
+    try {
+      return std::make_shared<Module>(torch::jit::load(path_.string(), device));
+    } catch (const std::exception& error) {
+      throw Failure(INTERNAL, "failed to load model '" + config.name + "' (" + path_.string() + "): " + error.what());
+    }
+  }
+
+  std::filesystem::path path_;
+  bool share_;
+  std::mutex mutex_;
+  std::map<std::string, std::shared_ptr<Module>> shared_;
+};
