@@ -1,16 +1,15 @@
-"""Ask the real tritonserver and tools.check about thousands of mutated configs: `python -m tests.differential`.
+"""Compare tools.check with the real tritonserver on thousands of mutated configs: `python -m tests.differential`.
 
-tools.check claims to know without a server what Triton refuses. Here the claim is tried: every disagreement is shown,
-made as small as it gets. What comes out: the share of equal verdicts, precision and recall of "refused" (the server is
-the truth), and milliseconds per verdict of each. The last line of stdout is one compact JSON document.
+tools.check claims to know without a server what Triton refuses. This command tests the claim, and prints every
+disagreement, reduced to a minimal example. It reports the share of equal verdicts, precision and recall of "refused"
+(the server is the ground truth), and milliseconds per verdict. The last line of stdout is one compact JSON document.
 
     python -m tests.differential --mutants 5000 --seed 0
 
-Exit code: 0 when all verdicts are the same, 1 when not.
+Exit code: 0 if all verdicts are equal, 1 if not, 2 if the comparison could not be run.
 """
 
 import argparse
-import json
 import re
 import sys
 from collections.abc import Sequence
@@ -20,40 +19,37 @@ from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
+from clients.command import command, command_parser, positive, print_json, text_table
 from tests.differential.judges import Verdicts, judge
 from tests.differential.mutants import Mutant, mutants
 from tests.differential.oracle import Oracle, oracle
-from tests.differential.reduction import reduced
+from tests.differential.reduction import reduce
 from tests.differential.seeds import of_this_repository, written_by_hand
 
 
 @dataclass(frozen=True)
 class Case:
-    """A mutant with what both said."""
+    """A mutant and its verdicts."""
 
     mutant: Mutant
     verdicts: Verdicts
 
     @property
     def kind(self) -> str:
-        """What cases of the same cause have in common: the server's words without names and numbers, and the rules."""
-        said = re.sub(r"'[^']*'|\"[^\"]*\"|\d+", "…", self.verdicts.server or "accepted")
-        return (
-            f"{said.strip()} | {', '.join(sorted({finding.rule for finding in self.verdicts.findings})) or 'accepted'}"
-        )
+        """The server's message without names and numbers, and the rules: the same for cases with the same cause."""
+        message = re.sub(r"'[^']*'|\"[^\"]*\"|\d+", "…", self.verdicts.server or "accepted").strip()
+        return f"{message} | {', '.join(sorted({finding.rule for finding in self.verdicts.findings})) or 'accepted'}"
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command's arguments."""
-    parser = argparse.ArgumentParser(prog="python -m tests.differential", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--mutants", type=int, default=5000, help="how many (default: %(default)s)")
+def _parser() -> argparse.ArgumentParser:
+    parser = command_parser("tests.differential", __doc__)
+    parser.add_argument("--mutants", type=positive, default=5000, help="how many (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the mutations (default: %(default)s)")
-    parser.add_argument("--show", type=int, default=20, help="disagreements to show at most (default: %(default)s)")
+    parser.add_argument("--show", type=int, default=20, help="maximum of disagreements shown (default: %(default)s)")
     return parser
 
 
-def collect(judges: Oracle, count: int, number: int) -> list[Case]:
-    """Both verdicts about as many mutants."""
+def _collect(server: Oracle, count: int, number: int) -> list[Case]:
     cases: list[Case] = []
 
     @seed(number)
@@ -66,14 +62,13 @@ def collect(judges: Oracle, count: int, number: int) -> list[Case]:
     )
     @given(mutants(written_by_hand() + of_this_repository()))
     def ask(mutant: Mutant) -> None:
-        cases.append(Case(mutant, judge(judges, mutant)))
+        cases.append(Case(mutant, judge(server, mutant)))
 
     ask()
     return cases
 
 
-def figures(cases: Sequence[Case]) -> dict[str, Any]:
-    """What the last line holds."""
+def _figures(cases: Sequence[Case]) -> dict[str, Any]:
     both = [(case.verdicts.server is not None, bool(case.verdicts.findings)) for case in cases]
     refused, flagged = sum(server for server, _ in both), sum(checker for _, checker in both)
     agreed = sum(server and checker for server, checker in both)
@@ -90,33 +85,33 @@ def figures(cases: Sequence[Case]) -> dict[str, Any]:
     }
 
 
-def show(judges: Oracle, cases: Sequence[Case], limit: int) -> None:
-    """Print one small example of each kind of disagreement."""
+def _show(server: Oracle, cases: Sequence[Case], limit: int) -> None:
+    """Print a minimal example of each kind of disagreement."""
     kinds: dict[str, list[Case]] = {}
     for case in cases:
         if not case.verdicts.same:
             kinds.setdefault(case.kind, []).append(case)
-    for kind, alike in list(kinds.items())[:limit]:
+    for kind, similar in list(kinds.items())[:limit]:
 
         def disagree(mutant: Mutant, kind: str = kind) -> bool:
-            case = Case(mutant, judge(judges, mutant))
+            case = Case(mutant, judge(server, mutant))
             return not case.verdicts.same and case.kind == kind
 
-        print(f"\n== {len(alike)}x: server | checker: {kind}")
-        smallest = min(alike, key=lambda case: len(str(case.mutant)))
-        print(reduced(smallest.mutant, disagree))
+        print(f"\n== {len(similar)}x: server | checker: {kind}")
+        smallest = min(similar, key=lambda case: len(str(case.mutant)))
+        print(reduce(smallest.mutant, disagree))
 
 
+@command()
 def main() -> int:
-    """Entry point."""
-    arguments = parser().parse_args()
-    with oracle() as judges:
-        cases = collect(judges, arguments.mutants, arguments.seed)
-        result = {**figures(cases), "server_deaths": len(judges.deaths)}
-        show(judges, cases, arguments.show)
-    for name, value in result.items():
-        print(f"{name:14} {value}")
-    print(json.dumps(result, separators=(",", ":")))
+    """Compare verdicts and print their figures."""
+    arguments = _parser().parse_args()
+    with oracle() as server:
+        cases = _collect(server, arguments.mutants, arguments.seed)
+        result = {**_figures(cases), "server_deaths": len(server.deaths)}
+        _show(server, cases, arguments.show)
+    print(text_table([["figure", "value"], *([name, str(value)] for name, value in result.items())]))
+    print_json(result)
     return int(result["different"] > 0)
 
 

@@ -1,4 +1,4 @@
-"""Repositories to check: the example of each rule, with models for the steps of ensembles, and one good model."""
+"""Repositories to check: the example of each rule, with models for the steps of ensembles, and a good model."""
 
 import io
 import zipfile
@@ -32,7 +32,7 @@ MEMBERS = {
 
 
 def write_example(rule: Rule, repository: Path) -> None:
-    """Write a rule's example into a repository, with all files that a good model of these would have."""
+    """Write a rule's example into a repository, with all other files that its models need."""
     for name, text in {**MEMBERS, "model": rule.example}.items():
         version = repository / name / "1"
         version.mkdir(parents=True, exist_ok=True)
@@ -51,7 +51,7 @@ FORWARD = """class Net(Module):
 
 
 def torchscript(code: str = FORWARD, version: str = "3") -> bytes:
-    """What a static check reads of a TorchScript file: the class that is saved, its code, the format's version."""
+    """The parts of a TorchScript file that a static check reads: the saved class, its code, the format's version."""
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as files:
         files.writestr("net/data.pkl", b"\x80\x02c__torch__.net\nNet\n)\x81.")
@@ -61,7 +61,7 @@ def torchscript(code: str = FORWARD, version: str = "3") -> bytes:
 
 
 def write_model(folder: Path, text: str | None = GOOD, files: Iterable[str] = ("1/model.pt",)) -> Path:
-    """A model in a repository; returns the repository."""
+    """Write a model into a repository and return the repository."""
     for file in files:
         (folder / "model" / file).parent.mkdir(parents=True, exist_ok=True)
         (folder / "model" / file).write_bytes(torchscript() if file.endswith(".pt") else b"")

@@ -1,4 +1,4 @@
-"""What the real server and tools.check say about a mutant. They are to say the same: no exception is known."""
+"""The verdicts of the real server and of tools.check on a mutant. They must be equal; no exception is known."""
 
 import shutil
 import time
@@ -14,11 +14,11 @@ from tools.check.rules import RULES, Scope, check_served
 
 @dataclass(frozen=True)
 class Verdicts:
-    """Both verdicts about one mutant, with the milliseconds that they took.
+    """Both verdicts on a mutant, with the milliseconds that they took.
 
     Attributes:
         server: why the server refuses it, or None.
-        findings: what the checker has against it: errors of Triton's core in the model that is loaded.
+        findings: the checker's findings that Triton's core refuses the model.
     """
 
     server: str | None
@@ -28,16 +28,16 @@ class Verdicts:
 
     @property
     def same(self) -> bool:
-        """Whether both refuse it, or both accept it."""
+        """Whether both refuse it or both accept it."""
         return (self.server is None) == (not self.findings)
 
 
-SCOPE = Scope(hardware="cpu", installed=frozenset(BACKENDS), core_only=True)
+_SCOPE = Scope(hardware="cpu", installed=frozenset(BACKENDS), core_only=True)
 
 
 def judge(oracle: Oracle, mutant: Mutant) -> Verdicts:
-    """Ask both."""
-    write(oracle.repository, mutant)
+    """Get both verdicts."""
+    _write(oracle.repository, mutant)
     if not oracle.compiled:
         for file in oracle.repository.glob("*/*/model.any"):
             file.with_name("model.py").write_text(PYTHON_MODEL)
@@ -49,8 +49,8 @@ def judge(oracle: Oracle, mutant: Mutant) -> Verdicts:
     return Verdicts(server, findings, 1000 * (ended - checked), 1000 * (checked - began))
 
 
-def write(repository: Path, mutant: Mutant) -> None:
-    """Put a mutant in place of the one before."""
+def _write(repository: Path, mutant: Mutant) -> None:
+    """Replace the previous mutant."""
     for folder in repository.iterdir():
         if folder.name != "keeper":
             shutil.rmtree(folder)
@@ -58,10 +58,7 @@ def write(repository: Path, mutant: Mutant) -> None:
 
 
 def errors(repository: Path, target: str) -> tuple[Finding, ...]:
-    """For what the checker says that Triton's core refuses a model."""
-    return tuple(each for each in check_served(served.load(repository), SCOPE) if each.model == target and blocks(each))
-
-
-def blocks(finding: Finding) -> bool:
-    """Whether a finding says that Triton's core refuses the model."""
-    return RULES[finding.rule].refused_by == "core"
+    """The checker's findings that Triton's core refuses a model."""
+    findings = check_served(served.load(repository), _SCOPE)
+    core = {name for name, rule in RULES.items() if rule.refused_by == "core"}
+    return tuple(finding for finding in findings if finding.model == target and finding.rule in core)

@@ -1,6 +1,6 @@
-"""Configs that differ a little from good ones, as people's mistakes do: a hypothesis strategy.
+"""A hypothesis strategy for configs that differ a little from valid ones, as people's mistakes do.
 
-About half of them are still good. A mutant is plain text and a list of files, so that it can be shown and kept.
+About half of them are still valid. A mutant is plain text and a list of files, so that it can be printed and stored.
 """
 
 import re
@@ -18,7 +18,7 @@ from tests.differential.seeds import Seed
 
 NUMBERS = (-2, -1, 0, 1, 2, 3, 4, 5, 8, 9, 10, 16, 64, 100)
 WORDS = ("", "A", "INPUT__0", "OUTPUT__0", "OUT", "model", "prepare", "ensemble", "pytorch", "alpha", "1", "labels.txt")
-# A running server has none of these, so all mutants with them are refused alike; a name with a slash leaves the folder.
+# The server has none of these, so it would refuse every mutant with one; a name with a slash leaves the folder.
 LEFT_ALONE = {"model_repository_agents", "runtime", "cc_model_filenames", "model_metrics", "max_inflight_requests"}
 FOLDERS = ("1", "2", "0", "01", "v1", "1a", "configs", "warmup")
 
@@ -27,7 +27,7 @@ Draw = Callable[[st.SearchStrategy[Any]], Any]
 
 @dataclass(frozen=True)
 class Mutant:
-    """A repository: texts of the configs by model, the files of each model's folder, and the model to load."""
+    """A repository: the text of each model's config, the files in its folder, and the model to load."""
 
     target: str
     texts: Mapping[str, str]
@@ -49,16 +49,16 @@ class Mutant:
 
 
 def mutants(seeds: list[Seed]) -> st.SearchStrategy[Mutant]:
-    """Mutants of some seeds, one to three mistakes in each; a few are the seeds themselves."""
+    """Mutate seeds by one to three mistakes each; a few stay as they are."""
 
     @st.composite
     def mutant(draw: Draw) -> Mutant:
         seed = draw(st.sampled_from(seeds))
-        configs = {name: copied(config) for name, config in seed.configs.items()}
+        configs = {name: _copy(config) for name, config in seed.configs.items()}
         for _ in range(draw(st.sampled_from((0, 1, 1, 1, 1, 1, 1, 2, 2, 3)))):
             mutate(draw, configs[draw(st.sampled_from(sorted(configs)))])
         texts = {name: text_format.MessageToString(config) for name, config in configs.items()}
-        files = {name: files_of(config) for name, config in seed.configs.items()}
+        files = {name: _files_of(config) for name, config in seed.configs.items()}
         victim = draw(st.sampled_from(sorted(texts)))
         if draw(st.integers(0, 5)) == 0:
             texts[victim] = draw(st.sampled_from(SLIPS))(draw, texts[victim])
@@ -69,29 +69,28 @@ def mutants(seeds: list[Seed]) -> st.SearchStrategy[Mutant]:
     return mutant()
 
 
-def copied(config: ModelConfig) -> ModelConfig:
-    """A copy to change."""
+def _copy(config: ModelConfig) -> ModelConfig:
     copy = ModelConfig()
     copy.CopyFrom(config)
     return copy
 
 
-def files_of(config: ModelConfig) -> tuple[str, ...]:
-    """A version, and the labels that a good config names."""
+def _files_of(config: ModelConfig) -> tuple[str, ...]:
+    """A version, and the label files that a valid config names."""
     labels = {output.label_filename for output in config.output if output.label_filename}
     return ("1/model.any", *sorted(labels))
 
 
 def misplaced(files: tuple[str, ...]) -> st.SearchStrategy[tuple[str, ...]]:
-    """The files with one gone, or with a version folder of another name."""
-    gone = st.sampled_from([tuple(file for file in files if file != lost) for lost in files])
-    named = st.sampled_from(FOLDERS).map(lambda name: (f"{name}/model.any", *files[1:]))
+    """One file less, or a version folder of another name."""
+    fewer = st.sampled_from([tuple(file for file in files if file != lost) for lost in files])
+    renamed = st.sampled_from(FOLDERS).map(lambda name: (f"{name}/model.any", *files[1:]))
     more = st.sampled_from(FOLDERS).map(lambda name: (*files, f"{name}/model.any"))
-    return gone | named | more
+    return fewer | renamed | more
 
 
 def messages(message: Any) -> Iterator[Any]:
-    """A message and all messages in it that are set."""
+    """A message and all set messages in it."""
     yield message
     for descriptor, value in message.ListFields():
         if not descriptor.message_type:
@@ -101,24 +100,24 @@ def messages(message: Any) -> Iterator[Any]:
                 for key in sorted(value):
                     yield from messages(value[key])
         else:
-            for each in value if descriptor.is_repeated else [value]:
-                yield from messages(each)
+            for part in value if descriptor.is_repeated else [value]:
+                yield from messages(part)
 
 
 def mutate(draw: Draw, config: ModelConfig) -> None:
     """Make one mistake somewhere in a config."""
     message = draw(st.sampled_from(list(messages(config))))
-    there = [descriptor for descriptor, _ in message.ListFields() if descriptor.name not in LEFT_ALONE]
-    if there and draw(st.integers(0, 3)):
-        change(draw, message, draw(st.sampled_from(there)))
+    present = [descriptor for descriptor, _ in message.ListFields() if descriptor.name not in LEFT_ALONE]
+    if present and draw(st.integers(0, 3)):
+        change(draw, message, draw(st.sampled_from(present)))
     else:
-        absent = [field for field in message.DESCRIPTOR.fields if field.name not in LEFT_ALONE and field not in there]
+        absent = [field for field in message.DESCRIPTOR.fields if field.name not in LEFT_ALONE and field not in present]
         if absent:
             set_field(draw, message, draw(st.sampled_from(absent)))
 
 
 def change(draw: Draw, message: Any, descriptor: FieldDescriptor) -> None:
-    """Change a field that is set: remove it, double one of its values, or give it another."""
+    """Change a set field: remove it, duplicate one of its values, or set another value."""
     is_map = bool(descriptor.message_type and descriptor.message_type.GetOptions().map_entry)
     kind = draw(st.integers(0, 3))
     if kind == 0:
@@ -140,14 +139,14 @@ def change_map(draw: Draw, entries: Any) -> None:
         value = entries.pop(key) if draw(st.booleans()) else entries[key]
         entries[draw(words(key))] = draw(words(value))
     else:
-        kept = type(entries[key])()
-        kept.CopyFrom(entries[key])
+        copy = type(entries[key])()
+        copy.CopyFrom(entries[key])
         del entries[key]
-        entries[draw(words(key))].CopyFrom(kept)
+        entries[draw(words(key))].CopyFrom(copy)
 
 
 def change_list(draw: Draw, values: Any, descriptor: FieldDescriptor) -> None:
-    """Remove, double or replace a value, or swap two."""
+    """Remove, duplicate or replace a value."""
     number = draw(st.integers(0, len(values) - 1))
     kind = draw(st.integers(0, 2))
     if kind == 0:
@@ -161,12 +160,12 @@ def change_list(draw: Draw, values: Any, descriptor: FieldDescriptor) -> None:
 
 
 def words(word: str) -> st.SearchStrategy[str]:
-    """Another word than one, or the same with a slip."""
+    """Another word, or the same with a typo."""
     return st.sampled_from((*WORDS, word + "x", word[:-1], word.lower(), word))
 
 
 def scalar(descriptor: FieldDescriptor, value: Any) -> st.SearchStrategy[Any]:
-    """A value for a field; the present one says what it may resemble."""
+    """A value for a field, perhaps similar to its present one."""
     if descriptor.enum_type:
         return st.sampled_from([value.number for value in descriptor.enum_type.values])
     if descriptor.cpp_type == FieldDescriptor.CPPTYPE_STRING:
@@ -179,7 +178,7 @@ def scalar(descriptor: FieldDescriptor, value: Any) -> st.SearchStrategy[Any]:
 
 
 def set_field(draw: Draw, message: Any, descriptor: FieldDescriptor) -> None:
-    """Set a field: a message to an empty one, a list to one more value, anything else to a value."""
+    """Set a field: to an empty message, one more list element, or any value."""
     field = getattr(message, descriptor.name)
     if descriptor.message_type and descriptor.message_type.GetOptions().map_entry:
         add_entry(draw, field, descriptor)
@@ -195,7 +194,7 @@ def set_field(draw: Draw, message: Any, descriptor: FieldDescriptor) -> None:
 
 
 def add_entry(draw: Draw, entries: Any, descriptor: FieldDescriptor) -> None:
-    """One more entry of a map."""
+    """Add an entry to a map."""
     assert descriptor.message_type
     key = draw(scalar(descriptor.message_type.fields_by_name["key"], ""))
     if descriptor.message_type.fields_by_name["value"].message_type:
@@ -205,7 +204,7 @@ def add_entry(draw: Draw, entries: Any, descriptor: FieldDescriptor) -> None:
 
 
 def replace_one(draw: Draw, text: str, pattern: str, by: str) -> str:
-    """Replace one match of a pattern, if there is any."""
+    """Replace a random match of a pattern, if there is one."""
     matches = list(re.finditer(pattern, text))
     if not matches:
         return text
@@ -214,33 +213,33 @@ def replace_one(draw: Draw, text: str, pattern: str, by: str) -> str:
 
 
 def misspelt(draw: Draw, text: str) -> str:
-    """A field's name with a letter less."""
+    """Drop the last letter of a field name."""
     return replace_one(draw, text, r"\b([a-z_]+)([a-z])(?=:| \{)", r"\1")
 
 
 def unclosed(draw: Draw, text: str) -> str:
-    """A brace or a quote less."""
+    """Remove a brace or a quote."""
     return replace_one(draw, text, r'[{}"]', "")
 
 
 def no_colon(draw: Draw, text: str) -> str:
-    """A colon less."""
+    """Remove a colon."""
     return replace_one(draw, text, ":", "")
 
 
 def other_value(draw: Draw, text: str) -> str:
-    """A value of another type."""
+    """Replace a value by one of another type."""
     by = draw(st.sampled_from(("-1", "1.5", '"4"', "true", "TYPE_FLOAT", "07", "99999999999", "[ 1 ]", "{ }")))
     return replace_one(draw, text, r"(?<=: )\S+", by)
 
 
 def doubled(draw: Draw, text: str) -> str:
-    """A line twice."""
+    """Duplicate a line."""
     return replace_one(draw, text, r"(?m)^[^\n{}]+\n", r"\g<0>\g<0>")
 
 
 def commented(draw: Draw, text: str) -> str:
-    """A line out of use."""
+    """Comment out a line."""
     return replace_one(draw, text, r"(?m)^(?=.)", "# ")
 
 

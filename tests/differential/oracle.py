@@ -1,8 +1,8 @@
-"""The real tritonserver as a judge of configs: which models of a repository it loads, and why it refuses the others.
+"""The real tritonserver as an oracle: which models of a repository it loads, and why it refuses the others.
 
-One running server in explicit mode gives a verdict in milliseconds. Backends are stand-ins (backend.c), so that a
-verdict is the core's alone; without a C compiler they are copies of the Python backend, which takes some tenths of a
-second for each model that loads.
+A running server in explicit mode gives a verdict in milliseconds. Its backends are stubs (backend.c), so that the
+verdict is the core's alone. Without a C compiler they are copies of the Python backend, which takes some tenths of a
+second per model that loads.
 """
 
 import http.client
@@ -32,7 +32,7 @@ class TritonPythonModel:
 
 
 class Oracle:
-    """A tritonserver that is asked for verdicts, from `with` to the end of its block; one that dies is replaced."""
+    """A tritonserver that gives verdicts, as a context manager; a server that dies is replaced."""
 
     def __init__(self, folder: Path):
         self.repository = folder / "models"
@@ -45,7 +45,7 @@ class Oracle:
         (self.repository / "keeper" / "1").mkdir(parents=True)
         (self.repository / "keeper" / "config.pbtxt").write_text(KEEPER)
         self.backends.mkdir(parents=True)
-        self.compiled = make_backends(self.backends)
+        self.compiled = _make_backends(self.backends)
         self._start()
         return self
 
@@ -59,18 +59,18 @@ class Oracle:
             "--cache-config=local,size=1048576",
             "--allow-grpc=false",
             "--allow-metrics=false",
-            # After a refused load tritonserver waits at its end for as long as it may.
+            # After a refused load tritonserver spends its whole exit timeout.
             "--exit-timeout-secs=1",
         )
         self._server = self._exit.enter_context(Server(Options(self.repository, hardware="cpu", flags=flags)))
         self._http = http.client.HTTPConnection(self._server.http, timeout=20)
-        # An open connection would hold up the server's end.
+        # An open connection would delay the server's exit.
         self._exit.callback(self._http.close)
 
     def verdict(self, model: str) -> str | None:
-        """Why the server refuses to load a model of `repository`, or None when it loads; all are unloaded again.
+        """Why the server refuses to load a model of `repository`, or None if it loads; all are unloaded again.
 
-        One death is no verdict: now and then 2.51 dies over what it accepts a moment later.
+        A single death is no verdict: now and then 2.51 dies on a model that it accepts a moment later.
         """
         for _ in range(2):
             try:
@@ -92,22 +92,22 @@ class Oracle:
         self._http.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
         response = self._http.getresponse()
         text = response.read()
-        # A message may hold bytes of no text: 2.51 reads past the end of a map when the model of a step was not loaded.
+        # A message may contain arbitrary bytes: 2.51 reads past the end of a map if the model of a step is not loaded.
         return response.status, json.loads(text.decode(errors="replace"), strict=False) if text else {}
 
 
 @contextmanager
 def oracle() -> Iterator[Oracle]:
-    """An oracle in a temporary folder."""
+    """Run an oracle in a temporary folder."""
     with TemporaryDirectory(prefix="oracle-") as folder, Oracle(Path(folder)) as running:
         yield running
 
 
-def make_backends(folder: Path) -> bool:
-    """A folder for each of BACKENDS with a stand-in; returns whether they are compiled."""
+def _make_backends(folder: Path) -> bool:
+    """Create a stub of each of BACKENDS, and return whether they are compiled."""
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
-        copy_python(folder)
+        _copy_python(folder)
         return False
     for name in BACKENDS:
         (folder / name).mkdir()
@@ -119,8 +119,8 @@ def make_backends(folder: Path) -> bool:
     return True
 
 
-def copy_python(folder: Path) -> None:
-    """The same without a compiler: the Python backend, and Python-based backends that answer nothing."""
+def _copy_python(folder: Path) -> None:
+    """Create them without a compiler: the Python backend, and Python-based backends that return nothing."""
     assemble_backends(folder)
     shutil.rmtree(folder / "pytorch")
     for name in BACKENDS:

@@ -1,4 +1,4 @@
-"""Good repositories to start from: one for every scheduler, and each config of this repository by itself."""
+"""Valid repositories to mutate: one for every scheduler, and each config of this repository on its own."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -130,21 +130,21 @@ STREAM = PREPARE + "model_transaction_policy { decoupled: true }"
 
 @dataclass(frozen=True)
 class Seed:
-    """A repository: the configs of its models, and the one to load."""
+    """A repository: the configs of its models, and the name of the model to load."""
 
     target: str
     configs: Mapping[str, ModelConfig]
 
 
 def seed(target: str, **texts: str) -> Seed:
-    """A seed from texts without names."""
+    """Parse a seed from configs without names."""
     return Seed(
         target, {name: text_format.Parse(f'name: "{name}" {text}', ModelConfig()) for name, text in texts.items()}
     )
 
 
 def written_by_hand() -> list[Seed]:
-    """One for each scheduler, and for what only some backends have."""
+    """Seeds for every scheduler, and for features of some backends only."""
     alone = [DEFAULT, DYNAMIC, ORDERED, RESHAPED, PLAN, DIRECT, OLDEST]
     members = {"classify": CLASSIFY, "join": JOIN}
     return [
@@ -156,7 +156,7 @@ def written_by_hand() -> list[Seed]:
 
 
 def of_this_repository() -> list[Seed]:
-    """Each model of ours, for the CPU, with those that it is made of."""
+    """Each model of this repository, for the CPU, with the models of its steps."""
     configs = {name: derive_cpu_config(read_config(name)) for name in model_names()}
 
     def with_members(name: str) -> dict[str, ModelConfig]:

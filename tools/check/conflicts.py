@@ -3,9 +3,9 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
+from tools.backends.pytorch.parameters import COUNTS
 from tools.check.finding import Finding, Rule
 from tools.check.instances import RESOURCE
-from tools.check.pytorch import COUNTS
 from tools.check.served import Model
 
 THREADS = Rule(

@@ -58,7 +58,8 @@ def check(model: Model) -> Iterator[Finding]:
 
 
 def _check_strategy(model: Model) -> Iterator[Finding]:
-    path = model.config.parameters[_STRATEGY_PARAMETER].string_value if _has_strategy(model) else ""
+    parameters = model.config.parameters
+    path = parameters[_STRATEGY_PARAMETER].string_value if _STRATEGY_PARAMETER in parameters else ""
     if path and not Path(path).is_file():
         yield STRATEGY.at(
             model.place(f"parameters[{_STRATEGY_PARAMETER}]"),
@@ -66,7 +67,3 @@ def _check_strategy(model: Model) -> Iterator[Finding]:
             expected="a library that exists on the server",
             remedy="correct the path, unless it exists on the server",
         )
-
-
-def _has_strategy(model: Model) -> bool:
-    return _STRATEGY_PARAMETER in model.config.parameters

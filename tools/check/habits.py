@@ -5,8 +5,8 @@ from math import prod
 
 from tritonclient.grpc.model_config_pb2 import ModelInstanceGroup
 
+from tools.backends.pytorch.parameters import COUNTS
 from tools.check.finding import Finding, Rule
-from tools.check.pytorch import COUNTS
 from tools.check.served import Model
 
 NEVER = Rule("batching-never", "dynamic_batching in a model whose batches cannot grow (max_batch_size 0 or 1)")
@@ -16,7 +16,7 @@ UNUSED = Rule(
 )
 STALLS = Rule(
     "queue-stalls",
-    "A queue policy, priorities or a timeout disable prefetching: a tenth of the throughput, measured at saturation",
+    "A queue policy, priorities or a timeout disable prefetching: throughput at saturation drops to a tenth",
 )
 COLD = Rule("warmup-missing", "No model_warmup for a backend that compiles or allocates on the first request")
 LABELS = Rule("labels-count", "A label file does not have one line per value of its output")

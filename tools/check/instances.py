@@ -17,7 +17,7 @@ PROFILE = Rule("profile", "A profile outside TensorRT, or one that is not a non-
 COUNT = Rule("instance-count", "A negative number of instances; Triton creates one")
 RESOURCE = Rule(
     "rate-limiter-resource",
-    "A rate limiter resource is global here and per device there; refused with --rate-limit=execution_count",
+    "Instance groups disagree on whether a resource is global; refused with --rate-limit=execution_count",
 )
 RULES = (GPUS, NO_GPU, NO_GPU_CONFIG, KIND, PROFILE, COUNT, RESOURCE)
 

@@ -13,24 +13,15 @@ HUGE_VERSION = Rule(
     "version-huge", "A version number so large that it crashes the server (2.51 does not catch it)", "core"
 )
 NEGATIVE_VERSION = Rule(
-    "version-negative",
-    "A negative version number; -1 stands for the newest version, so requests for this one get lost",
+    "version-negative", "A negative version number; -1 stands for the newest version, so requests for it get lost"
 )
 NO_VERSIONS_KEPT = Rule("policy-keeps-none", "version_policy loads no version at all", "core")
 NO_FILE = Rule("model-file-missing", "A version that would be loaded lacks its backend's file", "backend")
 NO_LABELS = Rule("labels-missing", "A label file does not exist, or is a folder (which crashes the server)", "core")
 LABELS_TWICE = Rule("labels-twice", "Two outputs of the same name have label files", "core")
 RULES = (
-    NO_VERSION,
-    NO_SUCH_VERSION,
-    PASSED_OVER,
-    ODD_VERSION,
-    NEGATIVE_VERSION,
-    HUGE_VERSION,
-    NO_VERSIONS_KEPT,
-    NO_FILE,
-    NO_LABELS,
-    LABELS_TWICE,
+    *(NO_VERSION, NO_SUCH_VERSION, PASSED_OVER, ODD_VERSION, NEGATIVE_VERSION, HUGE_VERSION, NO_VERSIONS_KEPT),
+    *(NO_FILE, NO_LABELS, LABELS_TWICE),
 )
 
 

@@ -24,12 +24,16 @@ def page(subjects: Mapping[str, Sequence[Rule]]) -> str:
 
 
 def _section(title: str, rules: Sequence[Rule]) -> str:
-    rows = [f"| `{rule.id}` | {rule.severity} | {_NAMES[rule.refused_by]} | {rule.summary} |" for rule in rules]
+    rows = [f"| `{rule.id}` | {rule.severity} | {_NAMES[rule.refused_by]} | {_summary(rule)} |" for rule in rules]
     table = [f"## {title}\n", "| rule | severity | refused by | problem |", "|---|---|---|---|", *rows, ""]
     examples = [_example(rule) for rule in rules if rule.example]
     return "\n".join(
         table + (["<details><summary>Examples</summary>\n", *examples, "</details>\n"] if examples else [])
     )
+
+
+def _summary(rule: Rule) -> str:
+    return rule.summary.replace("<", "&lt;")
 
 
 def _example(rule: Rule) -> str:

@@ -7,16 +7,9 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import Any
 
-from tools.backends.pytorch.binding import (
-    INDEXED,
-    STRING,
-    TORCH_DTYPES,
-    BindingError,
-    bind_outputs,
-    check_type,
-    indices,
-    order,
-)
+from tools.backends.pytorch import binding
+from tools.backends.pytorch.binding import BindingError
+from tools.backends.pytorch.parameters import COUNTS, FALSE, FLAGS, TRUE
 from tools.check.finding import Finding, Rule
 from tools.check.served import Model
 from tools.check.torchscript import arguments_of
@@ -35,19 +28,6 @@ NUMBER = Rule("pytorch-threads", "A thread count of the pytorch backend is not a
 SPELLING = Rule("pytorch-parameter", "A parameter spelled almost like one of the pytorch backend, which ignores it")
 RULES = (TYPE, NO_OUTPUT, INDEX, OUTPUT_INDEX, CONTROL, STATE, FLAG, NUMBER, SPELLING)
 
-_FLAGS = (
-    "DISABLE_OPTIMIZED_EXECUTION",
-    "INFERENCE_MODE",
-    "DISABLE_CUDNN",
-    "ENABLE_CACHE_CLEANING",
-    "ENABLE_WEIGHT_SHARING",
-    "ENABLE_TENSOR_FUSER",
-    "ENABLE_JIT_PROFILING",
-    "ENABLE_JIT_EXECUTOR",
-)
-COUNTS = ("INTRA_OP_THREAD_COUNT", "INTER_OP_THREAD_COUNT")
-_SWITCH = ("true", "on", "1", "false", "off", "0")
-
 
 def check(model: Model) -> Iterator[Finding]:
     """Yield what the pytorch backend has against a model whose config Triton's core accepts."""
@@ -63,32 +43,31 @@ def check(model: Model) -> Iterator[Finding]:
 
 
 def _check_types(model: Model, config: dict[str, Any]) -> Iterator[Finding]:
+    supported = ", ".join(binding.TORCH_DTYPES)
     for role in ("input", "output"):
         for number, tensor in enumerate(config.get(role, [])):
             try:
-                check_type(tensor, role, config)
+                binding.check_type(tensor, role, config)
             except BindingError:
-                is_text = tensor["data_type"] == STRING
+                is_text = tensor["data_type"] == binding.STRING
                 yield TYPE.at(
                     model.place(role, number, "data_type"),
                     found=f"{role} '{tensor['name']}' is {tensor.get('data_type')}"
                     + " with a batch dimension or several dims" * is_text,
-                    expected="strings of one dimension and max_batch_size 0"
-                    if is_text
-                    else f"one of {', '.join(TORCH_DTYPES)}",
+                    expected="strings of one dimension, max_batch_size 0" if is_text else f"one of {supported}",
                     remedy="use another data type, or the Python backend",
                 )
 
 
 def _check_names(model: Model, config: dict[str, Any]) -> Iterator[Finding]:
     try:
-        bind_outputs(config)
+        binding.bind_outputs(config)
     except BindingError:
         yield NO_OUTPUT.at(model.place(), found="no output", expected="at least one", remedy="add `output [ … ]`")
     names = [tensor["name"] for tensor in config.get("input", [])]
     if not model.config.HasField("sequence_batching"):
         try:
-            order(names, [argument.name for argument in arguments_of(model)])
+            binding.order(names, [argument.name for argument in arguments_of(model)])
         except BindingError:
             yield INDEX.at(
                 model.place("input"),
@@ -97,13 +76,13 @@ def _check_names(model: Model, config: dict[str, Any]) -> Iterator[Finding]:
                 remedy="number them in the order of forward's arguments",
             )
     outputs = [tensor["name"] for tensor in config.get("output", [])]
-    places = indices(outputs) or []
-    for number, place in enumerate(places):
-        if place in places[:number]:
+    positions = binding.indices(outputs) or []
+    for number, position in enumerate(positions):
+        if position in positions[:number]:
             yield OUTPUT_INDEX.at(
                 model.place("output", number, "name"),
-                found=f"output '{outputs[number]}' has index {place}, as '{outputs[places.index(place)]}' has",
-                expected="an index of its own",
+                found=f"output '{outputs[number]}' has index {position}, as '{outputs[positions.index(position)]}' has",
+                expected="a unique index",
                 remedy="the index after '__' is the position in what forward returns; both get the same values",
             )
 
@@ -112,7 +91,7 @@ def _check_sequences(model: Model) -> Iterator[Finding]:
     """Control tensors are arguments of forward too, and only their index says which."""
     batching = model.config.sequence_batching
     for number, control in enumerate(batching.control_input):
-        if not INDEXED.fullmatch(control.name):
+        if not binding.INDEXED.fullmatch(control.name):
             yield CONTROL.at(
                 model.place("sequence_batching", 0, "control_input", number, "name"),
                 found=f"control tensor '{control.name}'",
@@ -131,11 +110,11 @@ def _check_sequences(model: Model) -> Iterator[Finding]:
 def _check_parameters(model: Model) -> Iterator[Finding]:
     for key, value in model.config.parameters.items():
         text, place = value.string_value, model.place(f"parameters[{key}]")
-        if key in _FLAGS and text.lower() not in _SWITCH:
+        if key in FLAGS and text.lower() not in (*TRUE, *FALSE):
             yield FLAG.at(
                 place,
                 found=f"{key} is '{text}'",
-                expected=f"one of {', '.join(_SWITCH)}",
+                expected=f"one of {', '.join((*TRUE, *FALSE))}",
                 remedy='set string_value: "true" or "false"',
             )
         elif key in COUNTS and not (text.isdigit() and int(text) > 0):
@@ -145,5 +124,5 @@ def _check_parameters(model: Model) -> Iterator[Finding]:
                 expected="a positive integer",
                 remedy="set the number of threads",
             )
-        elif key not in (*_FLAGS, *COUNTS) and (close := get_close_matches(key.upper(), (*_FLAGS, *COUNTS), 1, 0.85)):
+        elif key not in (*FLAGS, *COUNTS) and (close := get_close_matches(key.upper(), (*FLAGS, *COUNTS), 1, 0.85)):
             yield SPELLING.at(place, found=f"parameter {key}", expected=close[0], remedy=f"did you mean {close[0]}?")

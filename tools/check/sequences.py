@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from typing import Any
 
-from tritonclient.grpc.model_config_pb2 import DataType, ModelInstanceGroup, ModelSequenceBatching
+from tritonclient.grpc.model_config_pb2 import ModelInstanceGroup, ModelSequenceBatching
 
 from tools.check.batching import check_preferred
 from tools.check.finding import Finding, Rule
 from tools.check.served import Model
 from tools.check.tensors import type_name
-from tools.check.warmup import byte_size
+from tools.check.warmup import file_problem
 
 CONTROL_NAME = Rule("control-name", "A control tensor has no name, or the name of another one", "core")
 CONTROL_TWICE = Rule("control-twice", "Two controls of the same kind", "core")
@@ -26,7 +26,7 @@ CORRELATION = Rule(
 UTILIZATION = Rule("slot-utilization", "minimum_slot_utilization is not between 0 and 1", "core")
 INITIAL_COUNT = Rule("initial-state-count", "A state has more than one initial state", "core")
 INITIAL_TYPE = Rule("initial-state-type", "An initial state's data type differs from its state's", "core")
-INITIAL_NAME = Rule("initial-state-name", "An initial state has no name, or an input_name that another has", "core")
+INITIAL_NAME = Rule("initial-state-name", "An initial state has no name, or shares its input_name with another", "core")
 INITIAL_DIMS = Rule("initial-state-dims", "An initial state's dims are variable, or differ from its state's", "core")
 INITIAL_DATA = Rule("initial-state-data", "An initial state has no data, or its file is missing or too short", "core")
 GROWABLE = Rule(
@@ -182,9 +182,5 @@ def _data_problem(model: Model, initial: Any) -> str:
         return "has no data"
     if source == "zero_data":
         return ""
-    file = model.folder / _STATE_FOLDER / initial.data_file
-    if not file.is_file():
-        return f"names {_STATE_FOLDER}/{initial.data_file}, which does not exist"
-    expected, size = byte_size(initial.data_type, initial.dims), file.stat().st_size
-    is_short = initial.data_type != DataType.TYPE_STRING and size < expected
-    return f"needs {expected} bytes, and {initial.data_file} has {size}" if is_short else ""
+    problem = file_problem(model.folder / _STATE_FOLDER, initial.data_file, initial)
+    return f"cannot be read: {problem}" if problem else ""

@@ -16,7 +16,7 @@ ALTERED = Rule(
     level="error",
 )
 CACHED = Rule(
-    "signature-cache", "A Python cache beside signed sources, which Python runs in place of them (--public-key)"
+    "signature-cache", "A Python cache lies beside signed sources, and Python would run it instead (--public-key)"
 )
 RULES = (UNSIGNED, INVALID, ALTERED, CACHED)
 _BY_FLAW = {"missing": UNSIGNED, "invalid": INVALID, "altered": ALTERED, "cached": CACHED}

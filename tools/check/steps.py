@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tools.check import decoupled
 from tools.check.finding import Finding, Fix, Place, Rule
 from tools.check.served import Model, Served
 from tools.check.tensors import type_name
@@ -23,7 +22,12 @@ UNMAPPED = Rule("step-input-unmapped", "A step leaves an input of its model unma
 TYPE = Rule("ensemble-type", "A tensor has different data types in an ensemble and in one of its models", "core")
 SHAPE = Rule("ensemble-shape", "A tensor has incompatible shapes in an ensemble and in one of its models", "core")
 OUTPUT_TWICE = Rule("step-output-twice", "A step maps an output name that its model has twice", "core")
-RULES = (MISSING, BROKEN, VERSION, CYCLE, BATCH, NO_TENSOR, UNMAPPED, TYPE, SHAPE, OUTPUT_TWICE)
+DECOUPLED = Rule(
+    "ensemble-decoupled",
+    "A step, or the client, gets tensors from a decoupled model and from elsewhere: they do not arrive in pairs",
+    "core",
+)
+RULES = (MISSING, BROKEN, VERSION, CYCLE, BATCH, NO_TENSOR, UNMAPPED, TYPE, SHAPE, OUTPUT_TWICE, DECOUPLED)
 
 
 @dataclass(frozen=True)
@@ -117,7 +121,7 @@ def _check_fit(model: Model, served: Served) -> Iterator[Finding]:
         yield from _check_batch(model, number, member)
         for role in ("input", "output"):
             yield from _check_maps(model, number, member, role, tensors)
-    yield from decoupled.check(model, served)
+    yield from _check_decoupled(model, served)
 
 
 def _check_batch(model: Model, number: int, member: Model) -> Iterator[Finding]:
@@ -186,3 +190,34 @@ def _check_same(place: Place, name: str, first: _Tensor, second: _Tensor) -> Ite
 
 def _compatible(first: Sequence[int], second: Sequence[int]) -> bool:
     return len(first) == len(second) and all(a == b or -1 in (a, b) for a, b in zip(first, second, strict=True))
+
+
+def _check_decoupled(model: Model, served: Served) -> Iterator[Finding]:
+    """Yield a finding for each step, or the outputs, that mix a decoupled model's tensors with others.
+
+    A decoupled model sends any number of responses to a request, so its tensors have no counterparts elsewhere.
+    """
+    sources: dict[str, int] = {tensor.name: 0 for tensor in model.config.input}
+    pending = dict(enumerate(model.config.ensemble_scheduling.step))
+    while ready := [number for number, step in pending.items() if set(step.input_map.values()) <= set(sources)]:
+        for number in ready:
+            step = pending.pop(number)
+            origins = {sources[tensor] for tensor in step.input_map.values()}
+            if len(origins) > 1:
+                yield DECOUPLED.at(
+                    model.place("ensemble_scheduling", 0, "step", number, "input_map"),
+                    found=f"step {number + 1} ('{step.model_name}') reads tensors of different origins",
+                    expected="tensors that all come from one decoupled model, or from none",
+                    remedy="pass the other tensors through the decoupled model",
+                )
+            decoupled = served.models[step.model_name].config.model_transaction_policy.decoupled
+            origin = number + 1 if decoupled else max(origins)
+            sources.update(dict.fromkeys(step.output_map.values(), origin))
+    outputs = [output.name for output in model.config.output if output.name in sources]
+    if len({sources[name] for name in outputs}) > 1:
+        yield DECOUPLED.at(
+            model.place("output"),
+            found=f"outputs {', '.join(outputs)} of different origins",
+            expected="outputs that all come from one decoupled model, or from none",
+            remedy="pass the other tensors through the decoupled model",
+        )

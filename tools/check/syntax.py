@@ -4,7 +4,7 @@ from tools.check.finding import Rule
 
 SYNTAX = Rule("syntax", "The file is not valid protobuf text format", "core")
 UNKNOWN_FIELD = Rule("unknown-field", "Unknown field", "core")
-NEW_FIELD = Rule("field-too-new", "A field that only releases after Triton 2.51 have", "core")
+NEW_FIELD = Rule("field-too-new", "A field of a later release than Triton 2.51", "core")
 UNKNOWN_VALUE = Rule("unknown-value", "Unknown value of an enum", "core")
 WRONG_TYPE = Rule("wrong-type", "A value does not have its field's type", "core")
 REPEATED = Rule("repeated-field", "A singular field is set twice", "core")

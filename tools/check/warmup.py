@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from math import prod
+from pathlib import Path
 from typing import Any
 
 from tritonclient.grpc.model_config_pb2 import DataType
@@ -15,7 +16,7 @@ NO_DATA = Rule("warmup-data", "A warm-up input has no data", "core")
 NO_FILE = Rule("warmup-file", "A warm-up input's file is missing or too short", "core")
 COUNT = Rule("warmup-inputs", "A warm-up request lacks inputs", "core")
 TYPE = Rule("warmup-type", "A warm-up input's data type differs from the model's", "core")
-SHAPE = Rule("warmup-shape", "A warm-up input's dims, without the batch dimension, differ from the model's", "core")
+SHAPE = Rule("warmup-shape", "A warm-up input's dims (without the batch dimension) differ from the model's", "core")
 STRAY = Rule("warmup-stray-input", "A warm-up request has an input that the model lacks")
 NO_BATCH = Rule("warmup-never-runs", "A warm-up request of batch size 0 is skipped")
 TOO_LARGE = Rule("warmup-batch-size", "A warm-up batch is larger than max_batch_size")
@@ -27,9 +28,17 @@ _SIZES = {"BOOL": 1, "UINT8": 1, "INT8": 1, "UINT16": 2, "INT16": 2, "FP16": 2, 
 _SIZES |= {"FP32": 4, "UINT64": 8, "INT64": 8, "FP64": 8}
 
 
-def byte_size(data_type: int, dims: Sequence[int]) -> int:
-    """The size of a tensor in bytes."""
-    return _SIZES.get(type_name(data_type).removeprefix("TYPE_"), 4) * prod(dims)
+def file_problem(folder: Path, name: str, tensor: Any) -> str:
+    """Why a file of raw data cannot fill a tensor; empty if it can. Strings have no fixed size."""
+    if not (folder / name).is_file():
+        return f"{folder.name}/{name} does not exist"
+    size = (folder / name).stat().st_size
+    is_short = tensor.data_type != DataType.TYPE_STRING and size < _byte_size(tensor)
+    return f"{folder.name}/{name} has {size} bytes, and the tensor {_byte_size(tensor)}" if is_short else ""
+
+
+def _byte_size(tensor: Any) -> int:
+    return int(_SIZES.get(type_name(tensor.data_type).removeprefix("TYPE_"), 4) * prod(tensor.dims))
 
 
 def check(model: Model) -> Iterator[Finding]:
@@ -126,14 +135,10 @@ def _check_data(model: Model, who: str, tensor: Any, path: tuple[str | int, ...]
         )
     if source != "input_data_file":
         return
-    file = model.folder / _WARMUP_FOLDER / tensor.input_data_file
-    expected = byte_size(tensor.data_type, tensor.dims)
-    is_text = tensor.data_type == DataType.TYPE_STRING
-    if not file.is_file() or (file.stat().st_size < expected and not is_text):
-        problem = f"has {file.stat().st_size} bytes" if file.is_file() else "does not exist"
+    if problem := file_problem(model.folder / _WARMUP_FOLDER, tensor.input_data_file, tensor):
         yield NO_FILE.at(
             model.place(*path, "value", 0, "input_data_file"),
-            found=f"{_WARMUP_FOLDER}/{tensor.input_data_file} {problem}",
-            expected=f"{expected} bytes in {model.name}/{_WARMUP_FOLDER}/",
+            found=problem,
+            expected=f"a file of {_byte_size(tensor)} bytes in {model.name}/{_WARMUP_FOLDER}/",
             remedy="create the file, or use zero_data: true",
         )

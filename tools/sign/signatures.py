@@ -21,9 +21,10 @@ import json
 import re
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -73,14 +74,11 @@ def signer(private_key: Path) -> Any:
     """
     from model_signing import signing
 
-    try:
-        config = signing.Config().use_elliptic_key_signer(private_key=private_key)
-    except _NOT_A_KEY as error:
-        raise SignatureError(
-            f"{private_key} cannot sign ({_first_sentence(error)}); expected a private key of the curve P-256, P-384 "
-            "or P-521, in PEM and without a passphrase; `python -m tools.sign --new-key DIR` creates one"
-        ) from error
-    return config.set_hashing_config(_hashing())
+    use_key = partial(signing.Config().use_elliptic_key_signer, private_key=private_key)
+    expected = "a private key of the curve P-256, P-384 or P-521, in PEM and without a passphrase"
+    return _configure(
+        use_key, f"{private_key} cannot sign", f"{expected}; `python -m tools.sign --new-key DIR` creates one"
+    )
 
 
 def verifier(public_key: Path) -> Any:
@@ -91,21 +89,23 @@ def verifier(public_key: Path) -> Any:
     """
     from model_signing import verifying
 
-    try:
-        config = verifying.Config().use_elliptic_key_verifier(public_key=public_key)
-    except _NOT_A_KEY as error:
-        raise SignatureError(
-            f"{public_key} cannot verify ({_first_sentence(error)}); expected the public key, in PEM, of the private "
-            "key that signed: `public.pem` of `python -m tools.sign --new-key DIR`"
-        ) from error
-    return config.set_hashing_config(_hashing())
+    use_key = partial(verifying.Config().use_elliptic_key_verifier, public_key=public_key)
+    expected = "the public key, in PEM, of the private key that signed"
+    return _configure(
+        use_key, f"{public_key} cannot verify", f"{expected}: `public.pem` of `python -m tools.sign --new-key DIR`"
+    )
 
 
-def _hashing() -> Any:
-    """Hash all files; links are followed because `as_served` consists of them."""
+def _configure(use_key: Callable[[], Any], problem: str, expected: str) -> Any:
+    """Use a key, and hash all files; links are followed because `as_served` consists of them."""
     from model_signing import hashing
 
-    return hashing.Config().set_ignored_paths(paths=[], ignore_git_paths=False).set_allow_symlinks(True)
+    try:
+        config = use_key()
+    except _NOT_A_KEY as error:
+        raise SignatureError(f"{problem} ({_first_sentence(error)}); expected {expected}") from error
+    files = hashing.Config().set_ignored_paths(paths=[], ignore_git_paths=False).set_allow_symlinks(True)
+    return config.set_hashing_config(files)
 
 
 def _first_sentence(error: Exception) -> str:

@@ -4,16 +4,29 @@ from __future__ import annotations
 
 from typing import Any
 
-import triton_python_backend_utils as pb_utils
-
+FLAGS = (
+    "DISABLE_OPTIMIZED_EXECUTION",
+    "INFERENCE_MODE",
+    "DISABLE_CUDNN",
+    "ENABLE_CACHE_CLEANING",
+    "ENABLE_WEIGHT_SHARING",
+    "ENABLE_TENSOR_FUSER",
+    "ENABLE_JIT_PROFILING",
+    "ENABLE_JIT_EXECUTOR",
+)
+COUNTS = ("INTRA_OP_THREAD_COUNT", "INTER_OP_THREAD_COUNT")
 TRUE, FALSE = ("true", "on", "1"), ("false", "off", "0")
+
+
+class ParameterError(ValueError):
+    """A parameter is malformed; Triton refuses to load the model."""
 
 
 def apply_to_process(config: dict[str, Any]) -> None:
     """Apply the parameters that hold for the whole process: thread counts and settings of cuDNN and the JIT.
 
     Raises:
-        TritonModelException: a value is malformed.
+        ParameterError: a value is malformed.
     """
     import torch
 
@@ -36,22 +49,22 @@ def apply_to_process(config: dict[str, Any]) -> None:
 
 
 def flag(config: dict[str, Any], key: str, default: bool) -> bool:
-    """Read a boolean parameter; raise TritonModelException if it is malformed."""
+    """Read a boolean parameter; raise ParameterError if it is malformed."""
     text = _text(config, key)
     if text is None:
         return default
     if text.lower() not in TRUE + FALSE:
-        raise pb_utils.TritonModelException(f"parameter {key} is '{text}'; expected one of {', '.join(TRUE + FALSE)}")
+        raise ParameterError(f"parameter {key} is '{text}'; expected one of {', '.join(TRUE + FALSE)}")
     return text.lower() in TRUE
 
 
 def count(config: dict[str, Any], key: str) -> int | None:
-    """Read a parameter that is a positive integer; raise TritonModelException if it is malformed."""
+    """Read a parameter that is a positive integer; raise ParameterError if it is malformed."""
     text = _text(config, key)
     if text is None:
         return None
     if not text.isdigit() or int(text) < 1:
-        raise pb_utils.TritonModelException(f"parameter {key} is '{text}'; expected a whole number of at least 1")
+        raise ParameterError(f"parameter {key} is '{text}'; expected a whole number of at least 1")
     return int(text)
 
 
