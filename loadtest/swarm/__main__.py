@@ -30,8 +30,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = command_parser(
         "loadtest.swarm",
         __doc__,
-        epilog="Further options go to Locust, for example --models, --slo, --client-batch, --processes; "
-        "`locust -f loadtest/locustfile.py --help` lists them. Servers: $TRITON_HTTP_URL and $TRITON_GRPC_URL.",
+        epilog="Further options go to Locust: --models A,B=2 (weights; default: the ready classifiers), --slo SLO, "
+        "--client-batch N, --think-time S, --samples FOLDER, and its own, for example --processes N (`locust --help`). "
+        "Servers: $TRITON_HTTP_URL and $TRITON_GRPC_URL.",
     )
     parser.add_argument("--protocols", nargs="+", choices=PROTOCOLS, default=PROTOCOLS, help="(default: both)")
     parser.add_argument("--users", type=positive, default=16, help="concurrent virtual users (default: %(default)s)")
