@@ -53,7 +53,8 @@ class Answer:
     text: str
 
     def offers(self, option: str) -> bool:
-        return re.search(rf"(?<![\w-]){option}(?![\w-])", self.text) is not None
+        """Whether an option is in the list of options; examples at the end of a help do not count."""
+        return re.search(rf"^ +(?:-\w[^,\n]*, )?{option}(?![\w-])", self.text, re.MULTILINE) is not None
 
 
 def run(line: Sequence[str]) -> subprocess.CompletedProcess[str]:
