@@ -26,34 +26,33 @@ _STRATEGY_PARAMETER = "TRITON_BATCH_STRATEGY_PATH"
 
 def check(model: Model) -> Iterator[Finding]:
     """Yield all findings about these features."""
-    config = model.config
-    cached = config.response_cache.enable
-    rules = {CACHE_SEQUENCE: config.HasField("sequence_batching")}
-    rules[CACHE_DECOUPLED] = config.model_transaction_policy.decoupled
+    yield from _check_cache(model)
+    yield from _check_agents(model)
+    yield from _check_strategy(model)
+    yield from _check_tags(model)
+
+
+def _check_cache(model: Model) -> Iterator[Finding]:
+    rules = {CACHE_SEQUENCE: model.config.HasField("sequence_batching")}
+    rules[CACHE_DECOUPLED] = model.config.model_transaction_policy.decoupled
     for rule, applies in rules.items():
-        if cached and applies:
+        if model.config.response_cache.enable and applies:
             yield rule.at(
                 model.place("response_cache"),
                 found=rule.summary,
                 expected="no response cache, because a response depends on more than its request",
                 remedy="remove response_cache",
             )
-    for number, agent in enumerate(config.model_repository_agents.agents):
+
+
+def _check_agents(model: Model) -> Iterator[Finding]:
+    for number, agent in enumerate(model.config.model_repository_agents.agents):
         if agent.name not in _AGENTS:
             yield AGENT.at(
                 model.place("model_repository_agents", 0, "agents", number),
                 found=f"agent '{agent.name}'",
                 expected=f"{', '.join(_AGENTS)}, or one installed in the server's repoagent directory",
                 remedy="make sure that the server has it; without it the model does not load",
-            )
-    yield from _check_strategy(model)
-    for key in config.metric_tags:
-        if not _LABEL.fullmatch(key):
-            yield TAG.at(
-                model.place(f"metric_tags[{key}]"),
-                found=f"metric tag '{key}'",
-                expected="letters, digits and underscores, not beginning with an underscore",
-                remedy="rename it, for example " + (re.sub(r"\W", "_", key, flags=re.ASCII).strip("_") or "tag"),
             )
 
 
@@ -67,3 +66,14 @@ def _check_strategy(model: Model) -> Iterator[Finding]:
             expected="a library that exists on the server",
             remedy="correct the path, unless it exists on the server",
         )
+
+
+def _check_tags(model: Model) -> Iterator[Finding]:
+    for key in model.config.metric_tags:
+        if not _LABEL.fullmatch(key):
+            yield TAG.at(
+                model.place(f"metric_tags[{key}]"),
+                found=f"metric tag '{key}'",
+                expected="letters, digits and underscores, not beginning with an underscore",
+                remedy="rename it, for example " + (re.sub(r"\W", "_", key, flags=re.ASCII).strip("_") or "tag"),
+            )

@@ -15,7 +15,7 @@ from google.protobuf.message_factory import GetMessageClass
 from tools.check.finding import Finding, Fix, Place, Rule
 from tools.check.syntax import NEW_FIELD, ONE_OF, REPEATED, UNKNOWN_FIELD, WRONG_TYPE
 from tools.check.tokens import TextSyntaxError, Token, tokens, unquote
-from tools.check.values import FLOATS, BadValue, boolean, enum_value, floating, integer, replacement, suggestion
+from tools.check.values import FLOATS, FieldValueError, boolean, enum_value, floating, integer, replacement, suggestion
 
 # Fields that tritonclient's protocol has and Triton 2.51 does not.
 _TOO_NEW = {("ModelConfig", "model_metrics"), ("ModelEnsembling", "max_inflight_requests")}
@@ -149,7 +149,7 @@ class Reader:
         self.child(node, first if descriptor.is_repeated else name, descriptor)
         try:
             value = self.value(descriptor)
-        except BadValue as error:
+        except FieldValueError as error:
             return self.note(first, error.rule, error.found, error.expected, error.remedy, error.better)
         if descriptor.is_repeated:
             getattr(message, descriptor.name).append(value)
@@ -182,7 +182,9 @@ class Reader:
         if token.kind != "text":
             self.take("-")
             self.literal()
-            raise BadValue(WRONG_TYPE, f"{descriptor.name}: {token.text}", "a quoted string", f'write "{token.text}"')
+            raise FieldValueError(
+                WRONG_TYPE, f"{descriptor.name}: {token.text}", "a quoted string", f'write "{token.text}"'
+            )
         pieces = []
         while self.token.kind == "text":
             pieces.append(unquote(self.next()))

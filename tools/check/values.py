@@ -18,7 +18,7 @@ FLOATS = (FieldDescriptor.CPPTYPE_FLOAT, FieldDescriptor.CPPTYPE_DOUBLE)
 _BOOLEANS = {"true": True, "True": True, "t": True, "false": False, "False": False, "f": False}
 
 
-class BadValue(ValueError):
+class FieldValueError(ValueError):
     """A value that a field cannot take; `better` replaces it, if it is clear what was meant."""
 
     def __init__(self, rule: Rule, found: str, expected: str, remedy: str, better: str = ""):
@@ -26,8 +26,8 @@ class BadValue(ValueError):
         self.rule, self.found, self.expected, self.remedy, self.better = rule, found, expected, remedy, better
 
 
-def _wrong(descriptor: FieldDescriptor, found: str, expected: str, remedy: str = "") -> BadValue:
-    return BadValue(WRONG_TYPE, f"{descriptor.name}: {found}", expected, remedy or f"write {expected}")
+def _wrong(descriptor: FieldDescriptor, found: str, expected: str, remedy: str = "") -> FieldValueError:
+    return FieldValueError(WRONG_TYPE, f"{descriptor.name}: {found}", expected, remedy or f"write {expected}")
 
 
 def integer(descriptor: FieldDescriptor, minus: str, token: Token) -> int:
@@ -82,7 +82,7 @@ def enum_value(descriptor: FieldDescriptor, minus: str, token: Token) -> int:
     if minus or token.kind != "word" or token.text not in enum.values_by_name:
         names = list(enum.values_by_name)
         found, better = f"{descriptor.name}: {minus}{token.text}", "" if minus else replacement(token.text, names)
-        raise BadValue(
+        raise FieldValueError(
             UNKNOWN_VALUE, found, f"one of {', '.join(enum.values_by_name)}", suggestion(token.text, names), better
         )
     return int(enum.values_by_name[token.text].number)
