@@ -15,16 +15,7 @@ Options = TypeVar("Options", bound="BenchOptions")
 
 @dataclass(frozen=True, kw_only=True)
 class BenchOptions:
-    """What is measured, and how long.
-
-    Attributes:
-        models: their names; empty for all that the benchmark is about.
-        concurrency: requests in flight.
-        rounds: through everything; figures are medians over them.
-        seconds: of one measurement or window.
-        hardware: as for `tools.serve`.
-        repository: the models' folder.
-    """
+    """What is measured, and how long; no models stands for all that the benchmark is about."""
 
     models: list[str]
     concurrency: list[int]
@@ -37,15 +28,9 @@ class BenchOptions:
 def add_bench_arguments(
     parser: argparse.ArgumentParser, models: str, concurrency: list[int], window: str, seconds: float, rounds: int = 0
 ) -> None:
-    """Add the options of `BenchOptions`.
+    """Add the options of `BenchOptions` with their defaults; `window` says what the seconds are of.
 
-    Args:
-        parser: of the benchmark.
-        models: which models are the default.
-        concurrency: default levels.
-        window: what `seconds` is the length of.
-        seconds: default length.
-        rounds: default number; 0 for a benchmark without rounds, which does not offer the option.
+    A benchmark without rounds does not offer that option.
     """
     parser.add_argument("models", nargs="*", metavar="MODEL", help=f"(default: {models})")
     levels = f"requests in flight (default: {' '.join(map(str, concurrency))})"

@@ -37,15 +37,7 @@ _NOTES = "ratio: to the committed config at the same concurrency. Each setting c
 
 @dataclass(frozen=True, kw_only=True)
 class ParallelOptions(BenchOptions):
-    """The shared options, and the settings to try beside the committed ones.
-
-    Attributes:
-        protocol: http or grpc.
-        delays: queue delays in microseconds.
-        instances: instance counts.
-        threads: CPU threads of a forward pass.
-        output: folder of the pages.
-    """
+    """The shared options, and the settings to try: delays in microseconds, instances, CPU threads."""
 
     protocol: str
     delays: list[int]
@@ -54,13 +46,8 @@ class ParallelOptions(BenchOptions):
     output: Path
 
 
-@dataclass(frozen=True)
-class _Figure:
-    rps: float
-    p99_ms: float
-
-
-_Figures = dict[str, dict[int, _Figure]]  # by setting and concurrency
+# Requests per second and p99 in milliseconds, by setting and concurrency.
+_Figures = dict[str, dict[int, tuple[float, float]]]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -89,7 +76,7 @@ def run(options: ParallelOptions) -> dict[str, Any]:
         figures = _bench(model, options)
         _report(model, figures, options)
         document[model] = {
-            setting: {str(level): {"rps": round(own.rps, 1), "p99_ms": own.p99_ms} for level, own in levels.items()}
+            setting: {str(level): {"rps": round(rps, 1), "p99_ms": p99} for level, (rps, p99) in levels.items()}
             for setting, levels in figures.items()
         }
     return document
@@ -148,8 +135,7 @@ def _bench(model: str, options: ParallelOptions) -> _Figures:
                 server.check()
     figures: _Figures = defaultdict(dict)
     for (copy, level), rounds in measured.items():
-        rps, p99_ms = median(run.rate for run in rounds), median(run.p99_ms for run in rounds)
-        figures[copies[copy]][level] = _Figure(rps, p99_ms)
+        figures[copies[copy]][level] = median(run.rate for run in rounds), median(run.p99_ms for run in rounds)
     return figures
 
 
@@ -168,8 +154,8 @@ def _table(figures: _Figures) -> list[list[str]]:
     table = [["setting", *(title for level in committed for title in (f"infer/s at {level}", "ratio", "p99 ms"))]]
     for setting, levels in figures.items():
         cells = [setting]
-        for level, own in levels.items():
-            cells += [f"{own.rps:,.0f}", f"{own.rps / committed[level].rps:.2f}", f"{own.p99_ms:.1f}"]
+        for level, (rps, p99_ms) in levels.items():
+            cells += [f"{rps:,.0f}", f"{rps / committed[level][0]:.2f}", f"{p99_ms:.1f}"]
         table.append(cells)
     return table
 
@@ -182,7 +168,7 @@ def _plot(figures: _Figures) -> "Figure":
     levels, width = list(figures[COMMITTED]), 0.8 / len(figures)
     for number, (setting, own) in enumerate(figures.items()):
         places = [group + number * width for group in range(len(levels))]
-        axes.bar(places, [own[level].rps for level in levels], width, label=setting)
+        axes.bar(places, [own[level][0] for level in levels], width, label=setting)
     middles = [group + 0.4 - width / 2 for group in range(len(levels))]
     axes.set_xticks(middles, [f"concurrency {level}" for level in levels])
     axes.set_ylabel("inferences per second")

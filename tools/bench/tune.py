@@ -26,33 +26,23 @@ from tools.tune.goal import Goal, parse_goal
 from tools.tune.options import TuneOptions, add_measuring_arguments, tune_options
 from tools.tune.record import Record, read_record
 from tools.tune.serving import ServedModel, serve_models
+from tools.tune.trials import Document
 
 _GRIDS = Path(__file__).parent / "grids"
 _FINALISTS = 3
 _WARM_UP_S = 0.2  # of the tuner's trials, where none is set
 
 
-@dataclass(frozen=True)
-class TunerOptions:
-    """What to compare.
-
-    Attributes:
-        model: its name.
-        tune: the tuner's options.
-        delays: queue delays of the grid in microseconds.
-        seconds: of trials for each choice.
-        share: of the grid's time that the tuner gets.
-        rounds: of the final comparison.
-        grids: folder of the grids.
-    """
+@dataclass(frozen=True, kw_only=True)
+class BenchTuneOptions(TuneOptions):
+    """The tuner's options, the delays of the grid in microseconds, and the effort."""
 
     model: str
-    tune: TuneOptions
     delays: list[int]
     seconds: float
     share: float
     rounds: int
-    grids: Path
+    data: Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,34 +57,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_measuring_arguments(parser, ROOT / "build" / "bench_tune")
 
 
-def options_from(arguments: argparse.Namespace) -> TunerOptions:
+def options_from(arguments: argparse.Namespace) -> BenchTuneOptions:
     """Read the benchmark's options."""
-    return TunerOptions(
-        arguments.model,
-        replace(tune_options(arguments), dry_run=True, fresh=True),
-        arguments.delays,
-        arguments.seconds,
-        arguments.share,
-        arguments.rounds,
-        arguments.data,
-    )
+    return tune_options(arguments, BenchTuneOptions)
 
 
-def run(options: TunerOptions) -> dict[str, Any]:
+def run(options: BenchTuneOptions) -> dict[str, Any]:
     """Measure the grid, tune, compare the choices, print a table, and return the ratios and the twin's errors.
 
     Raises:
         TuningError: the tuner found nothing.
     """
-    goal = parse_goal(options.tune.slo)
-    with serve_models([options.model], options.tune, goal) as (model,):
+    goal = parse_goal(options.slo)
+    with serve_models([options.model], options, goal) as (model,):
         grid = _measure_grid(model, options)
     best, seconds = _tune(options, options.share * grid.seconds)
     leaders = sorted(grid.points, key=lambda point: -point.peak_rps)[:_FINALISTS]
-    with serve_models([options.model], options.tune, goal) as (model,):
+    with serve_models([options.model], options, goal) as (model,):
         base, finalists = model.committed, [point.candidate for point in leaders]
         peaks = _compare(model, options, list(dict.fromkeys([base, best, *finalists])))
-        record = read_record(options.tune.output / f"{options.model}.json")
+        record = read_record(options.output / f"{options.model}.json")
         twin = _twin_errors(model, record, grid.points, goal)
     of_grid = max(peaks[candidate] for candidate in finalists)
     table = [["choice", "requests/s", "÷ committed", "÷ grid's best"]]
@@ -103,7 +85,7 @@ def run(options: TunerOptions) -> dict[str, Any]:
     print(text_table(table))
     return {
         "model": options.model,
-        "slo": options.tune.slo,
+        "slo": options.slo,
         "tuned": best.label(),
         "tuned_rps": peaks[best],
         "tuned_by_committed": round(peaks[best] / peaks[base], 3),
@@ -116,28 +98,31 @@ def run(options: TunerOptions) -> dict[str, Any]:
     }
 
 
-def _measure_grid(model: ServedModel, options: TunerOptions) -> Grid:
-    cores, tune = os.cpu_count() or 1, options.tune
+def _measure_grid(model: ServedModel, options: BenchTuneOptions) -> Grid:
+    cores = os.cpu_count() or 1
     candidates = grid_candidates(model.committed, deployments(cores, model.gpu), options.delays)
-    conditions = {"model": model.name, "slo": tune.slo, "protocol": tune.connection.protocol, "trial": tune.trial_s}
-    path = options.grids / f"{model.name}.json"
-    return measure_grid(model, candidates, options.seconds, path, {**conditions, "cores": cores})
+    conditions: Document = {"model": model.name, "slo": options.slo, "protocol": options.connection.protocol}
+    conditions |= {"trial": options.trial_s, "cores": cores}
+    path = options.data / f"{model.name}.json"
+    return measure_grid(model, candidates, options.seconds, path, conditions)
 
 
-def _tune(options: TunerOptions, budget_s: float) -> tuple[Candidate, float]:
+def _tune(options: BenchTuneOptions, budget_s: float) -> tuple[Candidate, float]:
     """Let the tuner work for a time; returns its choice and the seconds that it took."""
     from tools.tune.tuning import tune
 
-    generator = options.tune.generator
-    generator = replace(generator, warm_up_s=_WARM_UP_S if generator.warm_up_s is None else generator.warm_up_s)
-    outcome = tune({options.model: 1.0}, replace(options.tune, budget_s=budget_s, generator=generator))
+    generator = options.generator
+    if generator.warm_up_s is None:
+        generator = replace(generator, warm_up_s=_WARM_UP_S)
+    means = replace(options, budget_s=budget_s, generator=generator, dry_run=True, fresh=True)
+    outcome = tune({options.model: 1.0}, means)
     if outcome.best is None:
         raise TuningError(f"the tuner found nothing in {budget_s:.0f} s: {outcome.summary}")
     (best,) = outcome.best.plan
     return best, outcome.seconds
 
 
-def _compare(model: ServedModel, options: TunerOptions, candidates: list[Candidate]) -> dict[Candidate, float]:
+def _compare(model: ServedModel, options: BenchTuneOptions, candidates: list[Candidate]) -> dict[Candidate, float]:
     """The median peak of each choice over interleaved rounds."""
     peaks: dict[Candidate, list[float]] = {candidate: [] for candidate in candidates}
     for number in range(options.rounds):

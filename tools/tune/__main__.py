@@ -22,7 +22,7 @@ import sys
 from clients.command import command, command_parser, print_json, say, text_table
 from loadtest.analysis.audit import INVALID
 from tools.tune.candidates import TuningError
-from tools.tune.options import add_tune_arguments, tune_options
+from tools.tune.options import TuneOptions, add_tune_arguments, tune_options
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -55,7 +55,7 @@ def main() -> int:
     from tools.tune.outcome import table
     from tools.tune.tuning import tune
 
-    outcome = tune(_shares(arguments.models), tune_options(arguments))
+    outcome = tune(_shares(arguments.models), tune_options(arguments, TuneOptions))
     print(text_table(table(outcome)))
     print(outcome.summary)
     say("\n".join([f"Page: {outcome.page}", *(f"Config: {path}" for path in outcome.configs)]))

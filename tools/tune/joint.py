@@ -29,7 +29,6 @@ class Member:
     """One of the models.
 
     Attributes:
-        model: as it is served.
         share: of all requests.
         candidates: settings that are worth trying besides the committed ones, the most promising first.
         simulated: how many candidates there were to choose from.
@@ -45,15 +44,7 @@ class Member:
 
 @dataclass
 class JointSearch:
-    """A search and all that it has measured.
-
-    Attributes:
-        members: the models.
-        goal: what is wanted.
-        record: all measurements.
-        budget_s: spent seconds after which no further trial begins.
-        loaded: the plan that the server has now.
-    """
+    """A search; no further trial begins once `budget_s` is spent, and `loaded` is the plan that the server has now."""
 
     members: tuple[Member, ...]
     goal: Goal

@@ -3,7 +3,7 @@
 import argparse
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from clients.command import duration, positive_float
 from clients.connection import Connection, add_connection_arguments, connection_from
@@ -13,28 +13,18 @@ from tools.serve.hardware import HARDWARE
 from tools.tune.goal import OBJECTIVES
 
 _DEFAULT = "(default: %(default)s)"
+Options = TypeVar("Options", bound="TuneOptions")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TuneOptions:
-    """What a tuning is to achieve, and with what means.
+    """What a tuning is to achieve, and with what means; the options' help says more.
 
     Attributes:
-        slo: objectives that every trial must meet.
         url: HOST:PORT of a running server in explicit mode; None to start an embedded one.
         connection: to the running server; its protocol and timeout apply to an embedded one too.
-        hardware: of an embedded server, as for `tools.serve`.
-        repository: the models' folder.
-        generator: how requests are made and sent.
-        trial_s: shortest trial in seconds.
-        objective: what to optimize, one of OBJECTIVES.
-        rate: requests per second at which latency and cost are compared.
-        budget_s: seconds for everything.
-        keep_max_batch_size: refuse no request that is accepted now.
+        trial_s: length of the shortest trial.
         name: of the config to write; None for "cpu" or "gpu".
-        dry_run: write no config.
-        fresh: ignore what an earlier run measured.
-        output: folder of pages and records.
     """
 
     slo: str
@@ -78,8 +68,8 @@ def add_measuring_arguments(parser: argparse.ArgumentParser, output: Path) -> No
     add_connection_arguments(parser, retries=None)
 
 
-def tune_options(arguments: argparse.Namespace) -> TuneOptions:
-    """Read the options; those that the command does not offer keep their defaults."""
-    offered = {field.name: getattr(arguments, field.name) for field in fields(TuneOptions) if field.name in arguments}
+def tune_options(arguments: argparse.Namespace, kind: type[Options]) -> Options:
+    """Read the options into their dataclass; those that the command does not offer keep their defaults."""
+    offered = {field.name: getattr(arguments, field.name) for field in fields(kind) if field.name in arguments}
     composed: dict[str, Any] = {"connection": connection_from(arguments), "generator": generator_options(arguments)}
-    return TuneOptions(**(offered | composed))
+    return kind(**(offered | composed))

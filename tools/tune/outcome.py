@@ -50,11 +50,9 @@ class Row:
     """A measured choice.
 
     Attributes:
-        plan: the settings of each model.
         figure: what the goal optimizes; None where the objectives were not met.
         low, high: the 90 % interval of the peak; None where latency or cost count.
-        predicted: the twin's figure; None where there is none.
-        error: the relative error of the prediction.
+        error: the relative error of the twin's prediction.
         on_front: whether no other choice sustains a higher rate at a lower latency.
     """
 
@@ -85,16 +83,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a tuning found.
+    """What a tuning found and wrote.
 
     Attributes:
         conditions: of each model.
-        shares: each model's share of the requests.
+        shares: of the requests, by model.
         best: None where nothing met the objectives.
         gain: how many times as good the best is as the committed choice.
         simulated: number of simulated candidates.
-        page: path of the page with the plot.
-        configs: paths of the written configs.
     """
 
     conditions: tuple[Conditions, ...]
@@ -151,14 +147,12 @@ def summarize(
 ) -> Outcome:
     """Compile the outcome from a record; `best` is the contender that won."""
     rows = {contender.plan: _row(contender, goal, list(shares)) for contender in record.contenders}
-    points = [_highest_point(contender, goal) for contender in record.contenders]
-    for contender, point in zip(record.contenders, points, strict=True):
-        on_front = point is not None and not any(_beats(other, point) for other in points if other)
-        rows[contender.plan] = replace(rows[contender.plan], on_front=on_front)
+    points = {contender.plan: _highest_point(contender, goal) for contender in record.contenders}
+    for plan, point in points.items():
+        is_beaten = any(other[0] >= point[0] and other[1] <= point[1] and other != point for other in points.values())
+        rows[plan] = replace(rows[plan], on_front=point[0] > 0 and not is_beaten)
     base = rows[tuple(own.base for own in conditions)]
-    winner = rows[best.plan] if best else None
-    if winner and winner.figure is None:
-        winner = None
+    winner = rows[best.plan] if best and best.figure(goal) is not None else None
     gain = goal.gain(winner.figure, base.figure) if winner and winner.figure and base.figure else None
     return Outcome(tuple(conditions), shares, winner, base, gain, tuple(rows.values()), 0, record.seconds)
 
@@ -181,13 +175,9 @@ def _row(contender: Contender, goal: Goal, models: list[str]) -> Row:
     )
 
 
-def _highest_point(contender: Contender, goal: Goal) -> tuple[float, float] | None:
+def _highest_point(contender: Contender, goal: Goal) -> tuple[float, float]:
     sustained = [trial for trial in contender.search.trials if trial.is_sustained]
-    return max(_points(sustained, goal), default=None)
-
-
-def _beats(point: tuple[float, float], other: tuple[float, float]) -> bool:
-    return point[0] >= other[0] and point[1] <= other[1] and point != other
+    return max(_points(sustained, goal), default=(0.0, float("inf")))
 
 
 def _points(trials: Sequence[Trial], goal: Goal) -> list[tuple[float, float]]:
@@ -198,8 +188,7 @@ def _points(trials: Sequence[Trial], goal: Goal) -> list[tuple[float, float]]:
 
 def table(outcome: Outcome) -> list[list[str]]:
     """A header and a row for each measured choice."""
-    header = ["choice", "predicted", "measured", "90 % interval", "error", "trials", "front"]
-    rows = [header]
+    rows = [["choice", "predicted", "measured", "90 % interval", "error", "trials", "front"]]
     for row in outcome.measured:
         error = "-" if row.error is None else f"{row.error:+.0%}"
         front = "yes" if row.on_front else ""

@@ -17,7 +17,6 @@ class PeakSearch:
 
     Attributes:
         start: the first estimate in requests per second, and the factor within which it is right two times in three.
-        state: what is known of the peak.
         trials: all trials, including those in which the generator was the bottleneck.
     """
 

@@ -25,7 +25,6 @@ class Prediction:
     """What the twin expects of a candidate.
 
     Attributes:
-        candidate: the settings.
         figure: what the goal optimizes; None where the objectives cannot be met.
         rate: the highest rate within the objectives, or the goal's.
         latency_ms: the goal's percentile at that rate.

@@ -29,14 +29,7 @@ _CAUTION = 0.25  # peaks are compared at this quantile
 
 @dataclass(frozen=True)
 class Race:
-    """What stays the same while candidates are measured.
-
-    Attributes:
-        model: to be tuned.
-        goal: what is wanted.
-        record: all measurements.
-        deadline: time.monotonic() after which no further trial begins.
-    """
+    """What stays the same while candidates are measured; no trial begins after `deadline` of time.monotonic()."""
 
     model: ServedModel
     goal: Goal

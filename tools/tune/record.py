@@ -17,12 +17,7 @@ from tools.tune.trials import Document, Trial, trial_from
 
 @dataclass(frozen=True)
 class Calibration:
-    """The runs from which the twin of a deployment is fitted.
-
-    Attributes:
-        candidate: the settings that were served.
-        runs: closed loops and open loops.
-    """
+    """The runs from which the twin of a deployment is fitted: closed loops and open loops."""
 
     candidate: Candidate
     runs: tuple[Trial, ...]
@@ -30,13 +25,7 @@ class Calibration:
 
 @dataclass
 class Contender:
-    """A choice of settings that was measured.
-
-    Attributes:
-        plan: the settings of each model.
-        search: for its peak.
-        predicted: the twin's figure; None where it has none.
-    """
+    """A choice of settings that was measured, the search for its peak, and the twin's figure where it has one."""
 
     plan: Plan
     search: PeakSearch
@@ -82,7 +71,6 @@ class Record:
     """All measurements of a tuning.
 
     Attributes:
-        path: of the file.
         conditions: under which they were made, as JSON; a file with other conditions is not resumed.
         seconds: spent so far.
         calibrations: of deployments; none where several models are tuned together.

@@ -11,16 +11,7 @@ Document = dict[str, Any]  # JSON
 
 @dataclass(frozen=True)
 class ServerSide:
-    """What the server counted during a trial.
-
-    Attributes:
-        mean_batch: inferences per execution.
-        queue_us: mean queueing time of a request, in microseconds.
-        batches: executions and mean milliseconds by batch size.
-        busy_instances: how many instances were executing on average.
-        cpu_s: processor seconds.
-        requests: how many were answered.
-    """
+    """What the server counted during a trial: means, executions by batch size, processor seconds, requests."""
 
     mean_batch: float | None = None
     queue_us: float | None = None
@@ -35,13 +26,12 @@ class Trial:
     """The outcome of one load.
 
     Attributes:
-        rate: arrivals per second of an open loop; None for a closed loop.
+        rate: arrivals per second of an open loop.
         valid: whether the generator kept up; if not, the trial says nothing about the server.
-        passed: whether all objectives were met.
         steady: whether the server kept up with the arrivals.
         latency_ms: by percentile, "p99" say; None where too few requests were answered.
-        concurrency: callers of a closed loop; None for an open loop.
-        sender_us: processor microseconds of the generator per request.
+        concurrency: callers of a closed loop.
+        sender_us: processor time of the generator per request.
         parts: the trial of each model, where several shared the server.
     """
 
@@ -74,10 +64,9 @@ class Trial:
     def document(self) -> Document:
         """Return the trial as JSON."""
         document = asdict(self)
-        for name, value in document.pop("latency_ms").items():
-            document[f"{name}_ms"] = value
-        parts = document.pop("parts")
-        return document | ({"parts": [part.document() for part in self.parts]} if parts else {})
+        latencies = {f"{name}_ms": value for name, value in document.pop("latency_ms").items()}
+        del document["parts"]
+        return document | latencies | ({"parts": [part.document() for part in self.parts]} if self.parts else {})
 
 
 def trial_from(document: Document) -> Trial:
