@@ -20,7 +20,7 @@ BOTTLENECK = replace(ROUND[0], rate=None, p50_ms=None, p99_ms=None)
 
 def slower(times: float) -> agreement.Round:
     """The round on a machine that is slower by a factor, for both."""
-    ours, theirs = (replace(one, rate=one.rate / times, p50_ms=one.p50_ms * times) for one in ROUND if one.rate)
+    ours, theirs = (replace(own, rate=own.rate / times, p50_ms=own.p50_ms * times) for own in ROUND if own.rate)
     return ours, theirs
 
 
@@ -63,8 +63,8 @@ def test_a_generator_that_was_always_the_bottleneck_gives_no_figures_and_that_is
 ) -> None:
     rows = [row_of((BOTTLENECK, ROUND[1]), (BOTTLENECK, ROUND[1]))]
     report("small", rows, parse_options(["--output", str(tmp_path), "--rounds", "2"]))
-    for said in (capsys.readouterr().out, (tmp_path / "small.html").read_text()):
-        assert f"http, 8 callers: in 2 of 2 rounds {OURS} was the bottleneck" in said
+    for text in (capsys.readouterr().out, (tmp_path / "small.html").read_text()):
+        assert f"http, 8 callers: in 2 of 2 rounds {OURS} was the bottleneck" in text
     assert agreement.table(rows)[1][3:] == ["-", "-", "-", "50", "200", "-", "-"]
 
 

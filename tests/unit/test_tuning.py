@@ -100,7 +100,7 @@ def test_the_fit_finds_a_host_that_acts_like_the_one_that_was_observed() -> None
     asked = [Observation(callers, 0, 0, 0, 0, 0, 0, 20e-6) for callers in (1, 64)] + [
         Observation(0, rate, 0, 0, 0, 0, 0, 30e-6) for rate in (5000.0, 7000.0)
     ]
-    fitted = fit([simulate(host, choice, one, unit) for one in asked], choice, 2.0)
+    fitted = fit([simulate(host, choice, run, unit) for run in asked], choice, 2.0)
     wanted = parse_goal("p99<20ms")
     assert fitted.rps_error < 0.05
     for other in (Candidate(ONE, 8, 0), Candidate(ONE, 64, 1000)):
@@ -124,7 +124,7 @@ def test_of_a_deployment_that_is_far_behind_nothing_is_measured() -> None:
     good = Host(2.0, 0.0, 25e-6, 0.0, 1e-3, 1e-5, 0.0, 0.0, 0.05, 0.0, 0.0, 0.0)
     bad, fair = Deployment(1, 2), Deployment(2, 1)
     hosts = {ONE: good, fair: good, bad: replace(good, each=1e-3)}
-    choices = [Candidate(each, size, 0) for each in hosts for size in (8, 64)]
+    choices = [Candidate(deployment, size, 0) for deployment in hosts for size in (8, 64)]
     chosen = shortlist(rank(hosts, choices, parse_goal("p99<20ms")), Candidate(bad, 64, 0), 9)
     assert chosen[0] == Candidate(bad, 64, 0)
     assert set(chosen[1:3]) == {Candidate(ONE, 64, 0), Candidate(fair, 64, 0)}

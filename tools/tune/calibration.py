@@ -97,7 +97,8 @@ def _closed_runs(model: ServedModel, limit_ms: float) -> list[Trial]:
     single = model.closed_trial(1, seconds)
     alone_ms = single.latency_ms["p50"]
     if alone_ms is None:
-        raise TuningError(f"{model.name}: too few answers to a single caller in {seconds:g} s; set a longer --trial")
+        failed = f"{single.errors} of {single.requests} requests failed"
+        raise TuningError(f"{model.name}: a single caller got too few answers in {seconds:g} s ({failed}); see --trial")
     callers = min(_CALLERS, int(_PATIENCE * limit_ms / alone_ms))
     if callers < 2:
         return [single]

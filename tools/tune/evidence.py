@@ -46,7 +46,7 @@ def _comment(outcome: Outcome, best: Row, place: int) -> str:
         f"client batch {conditions.client_batch}{rate}{_company(outcome, place)}.",
         f"Measured: {best.shown} ({_span(best)}); as committed: {committed.shown} ({_span(committed)}). "
         f"Predicted by the twin: {best.predicted_shown}.",
-        f"{outcome.simulated:,} candidates simulated and {len(outcome.measured)} choices measured, in "
+        f"{outcome.simulated:,} candidates simulated, choices measured: {len(outcome.measured)}, in "
         f"{outcome.seconds:.0f} s; model version {conditions.version}, Triton {conditions.triton}.",
     ]
     if best.plan[place].max_batch_size < committed.plan[place].max_batch_size:
@@ -61,4 +61,5 @@ def _company(outcome: Outcome, place: int) -> str:
 
 
 def _span(row: Row) -> str:
-    return f"{row.trials} trials" if row.low is None else f"90 % interval {row.interval}, {row.trials} trials"
+    trials = f"trials: {row.trials}"
+    return trials if row.low is None else f"90 % interval {row.interval}, {trials}"

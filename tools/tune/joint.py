@@ -2,7 +2,7 @@
 
 All models get their shares of one total rate at the same time, and a plan's peak is the highest total at which each of
 them meets the objectives. Coordinate search: the settings of one model are varied while those of the others stay, and
-whatever is better is kept, until a whole round has improved nothing or the time is spent.
+whatever is better stays, until a whole round has improved nothing or the time is spent.
 """
 
 import time

@@ -82,8 +82,9 @@ def _measure(race: Race, contender: Contender, trials: int) -> None:
     """Run some trials: more while no contender has met the objectives, fewer once this one has fallen behind."""
     is_loaded, valid = False, 0
     for _ in range(trials + PERSISTENCE):
-        # Whatever the time: without a leader there would be no result.
-        if ((valid >= trials or race.is_over()) and race.leader()) or _is_behind(contender, race):
+        # Whatever the time: a contender gets one trial, and without a leader there would be no result.
+        is_enough = bool(contender.search.trials) and (valid >= trials or race.is_over()) and race.leader()
+        if is_enough or _is_behind(contender, race):
             break
         began = time.monotonic()
         if not is_loaded:
