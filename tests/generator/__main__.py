@@ -30,7 +30,7 @@ from tests.generator import agreement
 from tests.generator.agreement import Round, Row
 from tests.generator.generators import Load, ours, sufficient_window, theirs, write_inputs
 from tools.bench.copies import serve_copies
-from tools.bench.options import DEFAULT, TRAINED, BenchOptions, add_bench_arguments, read_options, trained_models
+from tools.bench.options import DEFAULT, TRAINED, BenchOptions, add_bench_arguments, trained_models
 from tools.bench.perf_analyzer import total_seconds
 from tools.repository import ROOT
 from tools.serve.tritonserver import Server
@@ -47,11 +47,15 @@ class Options(BenchOptions):
 def parse_options(words: list[str] | None = None) -> Options:
     """Read the command line, or its words."""
     parser: argparse.ArgumentParser = command_parser("tests.generator", __doc__)
-    add_bench_arguments(parser, TRAINED, [1, 4, 8], "each of three windows, more for a slow model's p99", 1.0, rounds=4)
+    add_bench_arguments(
+        parser, Options, TRAINED, [1, 4, 8], "each of three windows, more for a slow model's p99", 1.0, rounds=4
+    )
     parser.add_argument("--protocols", nargs="+", choices=PROTOCOLS, default=PROTOCOLS, help="(default: all)")
     output = ROOT / "build" / "generator"
     parser.add_argument("--output", type=Path, default=output, help=f"folder of the pages {DEFAULT}")
-    return read_options(Options, parser.parse_args(words))
+    arguments = parser.parse_args(words)
+    options: Options = arguments.read(arguments)
+    return options
 
 
 def compare(model: str, server: Server, inputs: Path, options: Options) -> list[Row]:

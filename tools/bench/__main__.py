@@ -32,8 +32,7 @@ def _parser() -> argparse.ArgumentParser:
 def main() -> int:
     """Run one benchmark."""
     arguments = _parser().parse_args()
-    bench = _BENCHES[arguments.bench]
-    print_json(bench.run(bench.options_from(arguments)))
+    print_json(_BENCHES[arguments.bench].run(arguments.read(arguments)))
     return 0
 
 

@@ -20,7 +20,7 @@ from typing import Any
 from clients.command import say, text_table
 from clients.connection import PROTOCOLS
 from tools.bench.copies import serve_copies
-from tools.bench.options import TRAINED, BenchOptions, add_bench_arguments, read_options, trained_models
+from tools.bench.options import TRAINED, BenchOptions, add_bench_arguments, trained_models
 from tools.bench.perf_analyzer import Measurement, measure
 from tools.repository import MODEL_FILE, version_path, versions
 from tools.serve.tritonserver import Server
@@ -47,13 +47,8 @@ class _Row:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the benchmark's options."""
-    add_bench_arguments(parser, TRAINED, [1, 8, 32, 64], "each of three windows", 2.0)
+    add_bench_arguments(parser, BackendOptions, TRAINED, [1, 8, 32, 64], "each of three windows", 2.0)
     parser.add_argument("--protocols", nargs="+", choices=PROTOCOLS, default=PROTOCOLS, help="(default: all)")
-
-
-def options_from(arguments: argparse.Namespace) -> BackendOptions:
-    """Read the benchmark's options."""
-    return read_options(BackendOptions, arguments)
 
 
 def run(options: BackendOptions) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import argparse
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,12 +27,19 @@ class BenchOptions:
 
 
 def add_bench_arguments(
-    parser: argparse.ArgumentParser, models: str, concurrency: list[int], window: str, seconds: float, rounds: int = 0
+    parser: argparse.ArgumentParser,
+    kind: type[Options],
+    models: str,
+    concurrency: list[int],
+    window: str,
+    seconds: float,
+    rounds: int = 0,
 ) -> None:
-    """Add the options of `BenchOptions` with their defaults; `window` says what the seconds are of.
+    """Add the options of `BenchOptions` with their defaults, and `read`, which reads all options into a `kind`.
 
     A benchmark without rounds does not offer that option.
     """
+    parser.set_defaults(read=partial(_read, kind))
     parser.add_argument("models", nargs="*", metavar="MODEL", help=f"(default: {models})")
     levels = f"requests in flight (default: {' '.join(map(str, concurrency))})"
     parser.add_argument("--concurrency", nargs="+", type=positive, default=concurrency, metavar="N", help=levels)
@@ -42,8 +50,7 @@ def add_bench_arguments(
     parser.add_argument("--repository", type=Path, default=REPOSITORY, help=DEFAULT)
 
 
-def read_options(kind: type[Options], arguments: argparse.Namespace) -> Options:
-    """Read the options of a benchmark into its dataclass, whose fields have the names of the options."""
+def _read(kind: type[Options], arguments: argparse.Namespace) -> Options:
     offered = [field.name for field in fields(kind) if field.name in arguments]
     return kind(**{name: getattr(arguments, name) for name in offered})
 

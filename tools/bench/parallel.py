@@ -22,7 +22,7 @@ from clients.command import positive, progress, say, text_table
 from clients.connection import PROTOCOLS
 from loadtest.report import page
 from tools.bench.copies import Change, write_copy
-from tools.bench.options import DEFAULT, TRAINED, BenchOptions, add_bench_arguments, read_options, trained_models
+from tools.bench.options import DEFAULT, TRAINED, BenchOptions, add_bench_arguments, trained_models
 from tools.bench.perf_analyzer import measure
 from tools.repository import ROOT
 from tools.serve.tritonserver import Options, Server
@@ -52,21 +52,12 @@ _Figures = dict[str, dict[int, tuple[float, float]]]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the benchmark's options."""
-    add_bench_arguments(parser, TRAINED, [1, 8, 32], "each of three windows", 0.7, rounds=3)
-    parser.add_argument(
-        "--delays", nargs="*", type=positive, default=[100, 1000], metavar="US", help="(default: 100 1000)"
-    )
-    parser.add_argument(
-        "--instances", nargs="*", type=positive, default=[2], metavar="N", help="besides 1 (default: 2)"
-    )
-    parser.add_argument("--threads", nargs="*", type=positive, default=[2], metavar="N", help="besides 1 (default: 2)")
+    add_bench_arguments(parser, ParallelOptions, TRAINED, [1, 8, 32], "each of three windows", 0.7, rounds=3)
+    parser.add_argument("--delays", nargs="*", type=int, default=[100, 1000], metavar="US", help="(default: 100 1000)")
+    parser.add_argument("--instances", nargs="*", type=positive, default=[2], help="besides 1 (default: 2)")
+    parser.add_argument("--threads", nargs="*", type=positive, default=[2], help="besides 1 (default: 2)")
     parser.add_argument("--protocol", choices=PROTOCOLS, default="grpc", help=DEFAULT)
     parser.add_argument("--output", type=Path, default=_PAGES, help=f"folder of the pages {DEFAULT}")
-
-
-def options_from(arguments: argparse.Namespace) -> ParallelOptions:
-    """Read the benchmark's options."""
-    return read_options(ParallelOptions, arguments)
 
 
 def run(options: ParallelOptions) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from clients.client import Client
 from clients.command import say, text_table
 from clients.connection import Connection
 from clients.images import Readers, image_files, image_readers
-from tools.bench.options import BenchOptions, add_bench_arguments, read_options
+from tools.bench.options import BenchOptions, add_bench_arguments
 from tools.repository import ROOT, RepositoryError, model_names, read_config, versions
 from tools.serve.tritonserver import Options, Server
 
@@ -68,12 +68,9 @@ class _Row:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the benchmark's options."""
-    add_bench_arguments(parser, "all pipelines that take files", [1, 8, 32], "each measurement", 1.0, rounds=3)
-
-
-def options_from(arguments: argparse.Namespace) -> BenchOptions:
-    """Read the benchmark's options."""
-    return read_options(BenchOptions, arguments)
+    add_bench_arguments(
+        parser, BenchOptions, "all pipelines that take files", [1, 8, 32], "each measurement", 1.0, rounds=3
+    )
 
 
 def run(options: BenchOptions) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ import argparse
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -54,12 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--share", type=positive_float, default=0.1, help=f"of the grid's time for the tuner {DEFAULT}")
     parser.add_argument("--rounds", type=positive, default=3, help=f"of the final comparison {DEFAULT}")
     parser.add_argument("--data", type=Path, default=_GRIDS, help=f"folder of the grids {DEFAULT}")
+    parser.set_defaults(read=partial(tune_options, kind=BenchTuneOptions))
     add_measuring_arguments(parser, ROOT / "build" / "bench_tune")
-
-
-def options_from(arguments: argparse.Namespace) -> BenchTuneOptions:
-    """Read the benchmark's options."""
-    return tune_options(arguments, BenchTuneOptions)
 
 
 def run(options: BenchTuneOptions) -> dict[str, Any]:
