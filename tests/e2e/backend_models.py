@@ -1,4 +1,4 @@
-"""Small TorchScript models that each show one thing about the pytorch backend, and how a repository is made of them."""
+"""Small TorchScript models that each exercise one feature of the pytorch backend, and a repository of them."""
 
 import warnings
 from collections.abc import Mapping
@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Model:
-    """What goes into one folder of a repository.
+    """The content of a model's folder.
 
     Attributes:
-        network: what `model.pt` holds; None leaves the version folder empty.
+        network: the module in `model.pt`; None leaves the version folder empty.
         config: the text of config.pbtxt, without name, backend and instance group.
         filename: of the TorchScript file.
     """
@@ -37,7 +37,7 @@ def write(repository: Path, models: Mapping[str, Model]) -> Path:
 
 
 def save(network: nn.Module, path: Path) -> None:
-    """Script and write, neither frozen nor folded: some of these ask for things that only the server knows."""
+    """Script and save, neither frozen nor folded: some of these depend on the server's settings."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.jit.save(torch.jit.script(network), str(path))
@@ -65,7 +65,7 @@ def parameter(key: str, value: str) -> str:
 
 
 class Weighted(nn.Module):
-    """Two arguments that cannot be swapped unnoticed, and two outputs likewise."""
+    """Two arguments and two outputs that cannot be swapped unnoticed."""
 
     def forward(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         return a + 10 * b, a - b
@@ -79,14 +79,14 @@ class FromDict(nn.Module):
 
 
 class Strings(nn.Module):
-    """Texts in; texts and their lengths out."""
+    """Strings in; strings and their lengths out."""
 
     def forward(self, texts: list[str]) -> tuple[list[str], Tensor]:
         return [text + "!" for text in texts], torch.tensor([len(text) for text in texts])
 
 
 class Twins(nn.Module):
-    """Every dtype in and out, in reverse order, so that none is taken for another."""
+    """Every dtype in and out, in reverse order, so that none is mistaken for another."""
 
     def forward(
         self, b: Tensor, u8: Tensor, i8: Tensor, i16: Tensor, i32: Tensor, i64: Tensor, f16: Tensor, f32: Tensor,
@@ -103,7 +103,7 @@ class BatchSize(nn.Module):
 
 
 class Moody(nn.Module):
-    """Answers well or badly as the first number of its input says."""
+    """Succeeds or fails as the first number of its input says."""
 
     def forward(self, x: Tensor) -> Tensor:
         mood = int(x[0, 0])
@@ -128,7 +128,7 @@ class OneOutput(nn.Module):
 
 
 class Process(nn.Module):
-    """Says whether tensors are inference tensors, after work that is large enough to be shared by all threads."""
+    """Returns whether tensors are inference tensors, after work that is large enough for all threads."""
 
     def forward(self, x: Tensor) -> Tensor:
         busy = torch.ones(1 << 20) * 2
@@ -148,14 +148,14 @@ class Learning(nn.Module):
 
 
 class Square(nn.Module):
-    """Takes and gives 2x2 matrices where the config speaks of four numbers."""
+    """Takes and returns 2x2 matrices where the config declares four numbers."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.transpose(1, 2)
 
 
 class WithControl(nn.Module):
-    """A sequence's number beside whether it has just begun."""
+    """Returns the input and whether its sequence has just begun."""
 
     def forward(self, start: Tensor, x: Tensor) -> Tensor:
         return torch.cat([x, start.to(x.dtype)], 1)

@@ -87,20 +87,20 @@ def test_inputs_and_outputs_bind_in_the_config_not_in_the_request(
         assert all(np.array_equal(answer[name], expected[name]) for name in expected)
 
 
-def test_strings_go_in_and_come_out_as_utf8(connected: grpc.InferenceServerClient) -> None:
+def test_strings_are_utf8_in_both_directions(connected: grpc.InferenceServerClient) -> None:
     texts = np.array(["straße".encode(), b"", "日本".encode()], np.object_)
     answer = infer(connected, "strings", {}, TEXT=texts)
     assert [text.decode() for text in answer["TEXT__0"]] == ["straße!", "!", "日本!"]
     assert answer["LENGTH__1"].shape == (3,)
 
 
-def test_bytes_that_are_no_text_are_an_error_of_that_request_alone(connected: grpc.InferenceServerClient) -> None:
+def test_invalid_utf8_fails_only_its_own_request(connected: grpc.InferenceServerClient) -> None:
     with pytest.raises(InferenceServerException, match="utf-8"):
         infer(connected, "strings", {}, TEXT=np.array([b"\xff\xfe"], np.object_))
     assert infer(connected, "strings", {}, TEXT=np.array([b"fine"], np.object_))["TEXT__0"] == [b"fine!"]
 
 
-def test_every_dtype_arrives_and_returns_as_itself(connected: grpc.InferenceServerClient) -> None:
+def test_every_dtype_survives_the_round_trip(connected: grpc.InferenceServerClient) -> None:
     arrays = [rows([0, 1], [1, 0], dtype=dtype) for dtype in NUMPY]
     answer = infer(connected, "dtypes", {}, **{f"IN__{index}": array for index, array in enumerate(arrays)})
     for index, array in enumerate(arrays):
@@ -109,7 +109,7 @@ def test_every_dtype_arrives_and_returns_as_itself(connected: grpc.InferenceServ
         assert np.array_equal(returned, ~array if array.dtype == bool else array + 1)
 
 
-def test_requests_that_wait_together_run_in_one_forward_and_each_gets_its_own_rows(
+def test_queued_requests_run_in_one_forward_and_each_gets_its_own_rows(
     connected: grpc.InferenceServerClient,
 ) -> None:
     sizes = (1, 2, 1, 3, 1)
@@ -126,7 +126,7 @@ def test_requests_that_wait_together_run_in_one_forward_and_each_gets_its_own_ro
 
 
 def wait_for_inferences(client: grpc.InferenceServerClient, model: str, expected: int) -> int:
-    """Wait until the server has counted so many rows, which it does after it has answered; the executions by then."""
+    """Wait until the server has counted so many rows, which happens after it answers; return the executions by then."""
     deadline = time.monotonic() + 10
     while (counted := statistics(client, model))[1] < expected and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -150,7 +150,7 @@ def statistics(client: grpc.InferenceServerClient, model: str) -> tuple[int, int
         ("short", mood(0), "INVALID_ARGUMENT", "OUTPUT__1 .*refers to an output index which doesn't exist.*has 1 out"),
     ],
 )
-def test_a_model_that_fails_answers_with_the_reason_and_goes_on(
+def test_a_model_that_fails_returns_the_reason_and_keeps_serving(
     model: str, sent: Array, status: str, message: str, connected: grpc.InferenceServerClient
 ) -> None:
     with pytest.raises(InferenceServerException, match=f"(?s){message}") as caught:
@@ -159,30 +159,30 @@ def test_a_model_that_fails_answers_with_the_reason_and_goes_on(
     assert np.array_equal(infer(connected, "moody", {}, INPUT__0=mood(0))["OUTPUT__0"], mood(0))
 
 
-def test_a_batch_of_many_callers_that_fails_answers_each_of_them(connected: grpc.InferenceServerClient) -> None:
+def test_a_failed_batch_answers_every_client(connected: grpc.InferenceServerClient) -> None:
     def ask(_: int) -> str:
         with pytest.raises(InferenceServerException) as caught:
             infer(connected, "moody", {}, INPUT__0=mood(1))
         return str(caught.value.message())
 
-    # Some of them wait together, and fail as one batch: that must not be the end of the server.
+    # Some of them are queued together and fail as one batch, which must not crash the server.
     with ThreadPoolExecutor(32) as pool:
         answers = list(pool.map(ask, range(320)))
     assert all("no such mood" in answer for answer in answers)
     assert np.array_equal(infer(connected, "moody", {}, INPUT__0=mood(0))["OUTPUT__0"], mood(0))
 
 
-def test_only_the_outputs_that_a_request_names_are_made_for_it(connected: grpc.InferenceServerClient) -> None:
+def test_a_request_gets_only_the_outputs_that_it_names(connected: grpc.InferenceServerClient) -> None:
     def ask(name: str) -> dict[str, Array]:
         return infer(connected, "batch_size", {"outputs": [grpc.InferRequestedOutput(name)]}, INPUT__0=A)
 
-    # Requests that wait together and want different things.
+    # Queued requests that want different outputs.
     names = ["OUTPUT__0", "OUTPUT__1"] * 2
     with ThreadPoolExecutor(len(names)) as pool:
         answers = list(pool.map(ask, names))
     assert [list(answer) for answer in answers] == [[name] for name in names]
     assert all(np.array_equal(answer["OUTPUT__0"], 2 * A) for answer in answers[::2])
-    # This one has no such second output, which does not matter to who does not ask for it.
+    # This model lacks its second output, which does not matter to a request that does not name it.
     wanted = {"outputs": [grpc.InferRequestedOutput("OUTPUT__0")]}
     assert np.array_equal(infer(connected, "short", wanted, INPUT__0=A)["OUTPUT__0"], A)
 
@@ -196,13 +196,13 @@ def test_an_output_that_carries_gradients_is_sent_without_them(connected: grpc.I
     assert np.array_equal(infer(connected, "learning", {}, x=A)["y"], 3 * A)
 
 
-def test_the_models_file_name_and_inference_mode_are_the_configs(connected: grpc.InferenceServerClient) -> None:
+def test_the_config_sets_file_name_and_inference_mode(connected: grpc.InferenceServerClient) -> None:
     assert not infer(connected, "process", {}, INPUT__0=A)["OUTPUT__0"].any()
     assert infer(connected, "one_thread", {}, INPUT__0=A)["OUTPUT__0"].all()
 
 
 @pytest.mark.parametrize("backend", ["native", "python"])
-def test_the_number_of_threads_is_the_configs(backend: str, tmp_path: Path) -> None:
+def test_the_config_sets_the_number_of_threads(backend: str, tmp_path: Path) -> None:
     models = {name: GOOD[name] for name in ("one_thread", "process")}
     started = {}
     with (
@@ -229,7 +229,7 @@ def test_the_native_backend_keeps_the_state_of_each_sequence(tmp_path: Path) -> 
                 assert answer["OUTPUT__0"].tolist() == [[sequence * sum(range(number + 1))]]
 
 
-def test_reshape_holds_for_inputs_and_outputs(connected: grpc.InferenceServerClient) -> None:
+def test_reshape_applies_to_inputs_and_outputs(connected: grpc.InferenceServerClient) -> None:
     assert infer(connected, "reshaped", {}, x=rows([1, 2, 3, 4]))["y"].tolist() == [[1, 3, 2, 4]]
 
 

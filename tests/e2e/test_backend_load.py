@@ -1,4 +1,4 @@
-"""Models that must not load: what the server says of each, and that it and its other models live on."""
+"""Models that must not load: the server says why, and its other models keep serving."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,7 +60,7 @@ def connected(triton: Server) -> Iterator[grpc.InferenceServerClient]:
 
 
 def answers(client: grpc.InferenceServerClient, model: str) -> bool:
-    """Whether a model that was made like "by_index" answers rightly."""
+    """Whether a copy of "by_index" gives the right answer."""
     tensors = [grpc.InferInput(name, [1, 2], "FP32") for name in ("A__1", "B__0")]
     for tensor in tensors:
         tensor.set_data_from_numpy(np.ones((1, 2), np.float32))
@@ -86,7 +86,7 @@ def test_a_reload_of_a_damaged_file_leaves_the_old_model_serving(
     connected.load_model("good")
 
 
-def test_a_damaged_model_at_start_ends_the_server_with_its_log(models: Path, tmp_path: Path) -> None:
+def test_a_damaged_model_at_startup_stops_the_server_and_shows_its_log(models: Path, tmp_path: Path) -> None:
     (tmp_path / "cut_short").symlink_to(models / "cut_short")
     reason = r"(?s)ended with exit code 1; its log ends.*failed to load model 'cut_short'"
     with pytest.raises(ServerError, match=reason), Server(Options(tmp_path)):

@@ -1,4 +1,4 @@
-"""tools.check against the real tritonserver: what it calls refused is refused, and nothing else is."""
+"""tools.check against the real tritonserver: both refuse the same models."""
 
 import shutil
 from collections.abc import Iterator
@@ -20,14 +20,14 @@ WITH_EXAMPLE = [rule for rule in RULES.values() if rule.example]
 
 @pytest.fixture(scope="module")
 def judges() -> Iterator[Oracle]:
-    """A server to ask."""
+    """A server that gives verdicts."""
     with oracle() as running:
         yield running
 
 
 @pytest.fixture
 def empty(judges: Oracle) -> Oracle:
-    """The server with nothing in its repository but what keeps it alive."""
+    """The server with an empty repository, except for the model that keeps it alive."""
     for folder in judges.repository.iterdir():
         if folder.name != "keeper":
             shutil.rmtree(folder)
@@ -35,7 +35,7 @@ def empty(judges: Oracle) -> Oracle:
 
 
 @pytest.mark.parametrize("rule", WITH_EXAMPLE, ids=lambda rule: rule.id)
-def test_the_example_of_a_rule_is_refused_by_those_that_the_rule_says(rule: Rule, empty: Oracle) -> None:
+def test_triton_refuses_the_example_of_a_rule_if_the_rule_says_so(rule: Rule, empty: Oracle) -> None:
     write_example(rule, empty.repository)
     assert (empty.verdict("model") is not None) == (rule.refused_by in ("core", "server"))
 
@@ -51,7 +51,7 @@ def test_the_seeds_are_accepted_by_both(judges: Oracle) -> None:
 @pytest.mark.parametrize(
     "name", ["0", "01", "1", "1a", "007", "v1", "configs", "warmup", "initial_state", " 1", "+1", "1.5"]
 )
-def test_a_folder_is_a_version_for_both_or_for_none(name: str, empty: Oracle) -> None:
+def test_a_folder_is_a_version_for_both_or_for_neither(name: str, empty: Oracle) -> None:
     version = empty.repository / "model" / name
     version.mkdir(parents=True)
     (version.parent / "config.pbtxt").write_text('name: "model" backend: "alpha"')
@@ -85,7 +85,9 @@ ensemble_scheduling { step { model_name: "inner" model_version: -1
         ("step-model-broken", INSIDE, ("model/1", "inner/1")),
     ],
 )
-def test_a_model_that_ends_the_server_is_refused(rule: str, text: str, folders: tuple[str, ...], empty: Oracle) -> None:
+def test_a_model_that_crashes_the_server_is_refused(
+    rule: str, text: str, folders: tuple[str, ...], empty: Oracle
+) -> None:
     for folder in folders:
         (empty.repository / folder).mkdir(parents=True)
         (empty.repository / folder).with_name("config.pbtxt").write_text(text)
@@ -116,6 +118,6 @@ def test_outputs_of_a_decoupled_model_and_of_another_are_refused(other: str, emp
 @settings(max_examples=300, derandomize=True, deadline=None, database=None, phases=[Phase.generate, Phase.shrink],
           suppress_health_check=list(HealthCheck))  # fmt: skip
 @given(mutant=mutants(written_by_hand() + of_this_repository()))
-def test_both_say_the_same_of_mutated_configs(judges: Oracle, mutant: Mutant) -> None:
+def test_both_verdicts_on_mutated_configs_are_equal(judges: Oracle, mutant: Mutant) -> None:
     verdicts = judge(judges, mutant)
     assert verdicts.same, f"server: {verdicts.server}\nchecker: {verdicts.findings}\n{mutant}"

@@ -1,4 +1,4 @@
-"""What tools.check says that the pytorch backend refuses, asked of the embedded server's pytorch backend."""
+"""Rules about the pytorch backend, compared with the embedded server's pytorch backend."""
 
 import http.client
 import json
@@ -20,7 +20,7 @@ class Net(nn.Module):
 
 
 def refusal(server: Server, model: str) -> str:
-    """Why the server does not load a model; empty when it does."""
+    """Why the server does not load a model; empty if it does."""
     connection = http.client.HTTPConnection(server.http, timeout=60)
     connection.request("POST", f"/v2/repository/models/{model}/load", "{}")
     response = connection.getresponse()
@@ -29,8 +29,8 @@ def refusal(server: Server, model: str) -> str:
     return "" if response.status == 200 else str(json.loads(text)["error"])
 
 
-def test_the_examples_of_the_backends_rules_are_refused_by_it(tmp_path: Path) -> None:
-    # Each load imports torch: one rule about names and one about parameters stand for the others.
+def test_the_backend_refuses_the_examples_of_its_rules(tmp_path: Path) -> None:
+    # Each load imports torch, so one rule about names and one about parameters represent the others.
     writer.save(Net(), tmp_path / "model.pt")
     rules = [RULES["pytorch-index"], RULES["pytorch-flag"]]
     assert all(rule.refused_by == "backend" for rule in rules)
@@ -42,6 +42,6 @@ def test_the_examples_of_the_backends_rules_are_refused_by_it(tmp_path: Path) ->
     flags = ("--model-control-mode=explicit", "--exit-timeout-secs=1")
     with Server(Options(tmp_path / "models", hardware="cpu", flags=flags)) as server, ThreadPoolExecutor(2) as pool:
         refusals = dict(zip(rules, pool.map(lambda rule: refusal(server, rule.id), rules), strict=True))
-    said = {rule.id: why for rule, why in refusals.items()}
-    assert "inputs INPUT__1: expected the indices 0 to 0 after '__', each once" in said["pytorch-index"]
-    assert "parameter INFERENCE_MODE is 'yes'" in said["pytorch-flag"]
+    reasons = {rule.id: reason for rule, reason in refusals.items()}
+    assert "inputs INPUT__1: expected the indices 0 to 0 after '__', each once" in reasons["pytorch-index"]
+    assert "parameter INFERENCE_MODE is 'yes'" in reasons["pytorch-flag"]

@@ -8,7 +8,7 @@ from tools.check.traffic import ENOUGH
 from tools.serve.tritonserver import Options, Server
 
 
-def test_a_cache_that_never_answers_is_found_by_its_counters(tmp_path: Path, command: Command) -> None:
+def test_a_cache_without_hits_is_found_by_its_counters(tmp_path: Path, command: Command) -> None:
     version = tmp_path / "sleeper" / "1"
     version.mkdir(parents=True)
     (version / "model.py").write_text(MODEL)

@@ -1,4 +1,4 @@
-"""Models of other shapes than the repository's own: without batches, several outputs, texts, lengths that vary."""
+"""Models unlike the repository's own: without batches, with several outputs, strings or variable lengths."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,7 +23,7 @@ import triton_python_backend_utils as pb
 
 class TritonPythonModel:
     def execute(self, requests):
-        return [pb.InferenceResponse([pb.Tensor(*one) for one in answer(request)]) for request in requests]
+        return [pb.InferenceResponse([pb.Tensor(*output) for output in answer(request)]) for request in requests]
 
 def given(request, name):
     tensor = pb.get_input_tensor_by_name(request, name)
@@ -87,38 +87,38 @@ def call(request: pytest.FixtureRequest, others: Server) -> Call:
     return lambda *arguments, **options: ask(style, connection_to(others, protocol), *arguments, **options)
 
 
-def test_texts_go_and_come_as_utf_8_and_every_output_is_given(call: Call) -> None:
+def test_strings_are_utf_8_and_every_output_is_returned(call: Call) -> None:
     answer = call("infer", "texts", {"TEXT": np.array(["grün", "日本", ""], object)})
     assert [text.decode() for text in answer["UPPER"]] == ["GRÜN", "日本", ""]
     assert answer["LENGTH"].tolist() == [4, 2, 0]
 
 
-def test_only_the_wanted_outputs_are_given(call: Call) -> None:
+def test_only_the_requested_outputs_are_returned(call: Call) -> None:
     texts = np.array([b"abc"])
     assert list(call("infer", "texts", {"TEXT": texts}, outputs=["LENGTH"])) == ["LENGTH"]
     with pytest.raises(InvalidInput, match="texts has no output 'SIZE'; it gives UPPER, LENGTH"):
         call("infer", "texts", {"TEXT": texts}, outputs=["SIZE"])
 
 
-def test_an_optional_input_is_used_when_it_is_given(call: Call) -> None:
+def test_an_optional_input_is_used_if_it_is_given(call: Call) -> None:
     inputs = {"TEXT": np.array([b"abc"]), "HINT": np.array([0.5], np.float32)}
     assert call("infer", "texts", inputs)["LENGTH"].tolist() == [3.5]
 
 
-def test_any_output_can_be_classified_by_however_long_it_is(call: Call) -> None:
+def test_an_output_of_any_length_can_be_classified(call: Call) -> None:
     ((first, second),) = call("classify", "texts", {"TEXT": np.array([b"a", b"abcd", b"ab"])}, top=2, output="LENGTH")
     # No labels: the name is the index.
     assert [(label.name, label.score) for label in (first, second)] == [("1", 4.0), ("2", 2.0)]
     assert first.probability == pytest.approx(np.exp(4) / (np.exp(4) + np.exp(2) + np.exp(1)))
 
 
-def test_an_output_of_texts_is_refused_before_it_can_stop_the_server(call: Call) -> None:
+def test_classifying_strings_is_refused_before_it_can_crash_the_server(call: Call) -> None:
     with pytest.raises(InvalidInput, match="texts output 'UPPER' contains texts, which are no scores; use infer"):
         call("classify", "texts", {"TEXT": np.array([b"a"])})
     assert call("is_ready")
 
 
-def test_a_model_without_batches_takes_one_image_bare(call: Call) -> None:
+def test_a_model_without_batches_takes_an_image_without_a_batch_dimension(call: Call) -> None:
     image = np.zeros((3, 4, 4), np.float32)
     image[2] = 1
     ((label,),) = call("classify", "colours", image)

@@ -1,4 +1,4 @@
-"""How config.pbtxt's tensors find their place in `forward`: the naming rules of NVIDIA's libtorch backend."""
+"""How a config's tensors bind to `forward`: the naming rules of NVIDIA's libtorch backend."""
 
 import re
 from typing import Any
@@ -66,13 +66,13 @@ def test_inputs_bind_by_argument_name_else_by_index_else_in_order(
 
 
 @pytest.mark.parametrize("names", [("A__0", "A__2"), ("A__1", "B__1"), ("A__1", "A__2")])
-def test_indices_that_do_not_count_the_arguments_are_refused(names: tuple[str, str]) -> None:
+def test_indices_that_do_not_match_the_arguments_are_refused(names: tuple[str, str]) -> None:
     with pytest.raises(BindingError, match=rf"inputs {', '.join(names)}: expected the indices 0 to 1 .*\(x, y\)"):
         bind_inputs(config(*names), tensors("x", "y"))
 
 
 @pytest.mark.parametrize(("expected", "provided"), [(1, 2), (2, 1), (1, 0), (0, 1)])
-def test_another_number_of_inputs_gives_both_counts(expected: int, provided: int) -> None:
+def test_a_wrong_number_of_inputs_is_refused_with_both_counts(expected: int, provided: int) -> None:
     message = f"unable to load model 'model', configuration expects {expected} inputs, model provides {provided}"
     with pytest.raises(BindingError, match=re.escape(message)):
         bind_inputs(config(*"ab"[:expected]), tensors(*"xy"[:provided]))
@@ -84,7 +84,7 @@ def test_the_names_of_inputs_are_the_keys_of_one_dict_argument() -> None:
 
 
 @pytest.mark.parametrize("kind", ["DictType", "TupleType", "IntType", "FloatType", "StringType", "OptionalType"])
-def test_an_argument_that_is_no_tensor_beside_others_is_named(kind: str) -> None:
+def test_an_argument_that_is_not_a_tensor_is_named(kind: str) -> None:
     arguments = [Argument("x", "TensorType"), Argument("odd", kind)]
     with pytest.raises(BindingError, match=rf"'{kind}' was detected in the model \(argument 'odd'\).*Dict\(str"):
         bind_inputs(config("a", "b"), arguments)
@@ -115,7 +115,7 @@ def test_a_reshape_to_one_dimension_makes_strings_acceptable() -> None:
 
 
 @pytest.mark.parametrize("data_type", ["TYPE_BF16", "TYPE_UINT16", "TYPE_UINT32", "TYPE_UINT64", "TYPE_INVALID"])
-def test_a_data_type_without_a_counterpart_is_refused_with_those_that_have_one(data_type: str) -> None:
+def test_an_unsupported_data_type_is_refused_with_the_supported_ones(data_type: str) -> None:
     message = f"unsupported datatype {data_type} for {{}} 'T' for model 'model'; supported: TYPE_BOOL, .*TYPE_STRING"
     with pytest.raises(BindingError, match=message.format("input")):
         bind_inputs(config(input=[tensor("T", data_type)]), tensors("x"))
@@ -123,13 +123,13 @@ def test_a_data_type_without_a_counterpart_is_refused_with_those_that_have_one(d
         bind_outputs(outputs("T", data_type=data_type))
 
 
-def test_a_tensor_whose_data_type_was_forgotten_is_refused() -> None:
+def test_a_tensor_without_a_data_type_is_refused() -> None:
     with pytest.raises(BindingError, match="unsupported datatype TYPE_INVALID for output 'T'"):
         bind_outputs({"name": "model", "output": [{"name": "T", "dims": ["4"]}]})
 
 
 @pytest.mark.parametrize("data_type", TORCH_DTYPES)
-def test_every_other_data_type_is_taken_in_and_out(data_type: str) -> None:
+def test_every_other_data_type_is_accepted_as_input_and_output(data_type: str) -> None:
     assert bind_inputs(config(input=[tensor("T", data_type)]), tensors("x")).names == ("T",)
     assert bind_outputs(outputs("T", data_type=data_type)) == (Output("T", 0, TORCH_DTYPES[data_type]),)
 
@@ -174,7 +174,7 @@ def test_a_control_tensor_without_an_index_is_refused() -> None:
         bind_inputs(config("INPUT__0", **sequence("START")), tensors("x", "start"))
 
 
-def test_implicit_state_is_refused_because_the_embedded_server_would_not_keep_it() -> None:
+def test_implicit_state_is_refused_because_the_embedded_server_cannot_keep_it() -> None:
     stateful = config("INPUT__0", **sequence("START__1", state=[{"input_name": "S__2", "output_name": "S__1"}]))
     with pytest.raises(BindingError, match="model 'model' asks for implicit state.*serve this model with NVIDIA's"):
         bind_inputs(stateful, tensors("x", "start", "state"))
