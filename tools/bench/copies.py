@@ -49,9 +49,10 @@ def write_copies(models: Iterable[str], folder: Path, repository: Path = REPOSIT
 
 
 @contextmanager
-def serve_copies(models: Iterable[str], repository: Path, hardware: str) -> Iterator[Server]:
+def serve_copies(models: Iterable[str], repository: Path, hardware: str, backend: str = "auto") -> Iterator[Server]:
     """Serve copies of the models alone: others would take memory and caches from those that are measured."""
     with tempfile.TemporaryDirectory() as scratch:
         copies = write_copies(models, Path(scratch), repository.resolve())
-        with Server(Options(copies, hardware=hardware, ready_timeout=_READY_S)) as server:
+        options = Options(copies, hardware=hardware, ready_timeout=_READY_S, backend=backend)
+        with Server(options) as server:
             yield server
