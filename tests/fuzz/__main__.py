@@ -4,9 +4,12 @@ Shapes, data types, sizes, names and requested outputs are drawn at random, most
 server must live, every model must still answer correctly afterwards, and memory must not grow. Exit code 1 otherwise.
 
     python -m tests.fuzz --requests 10000 --seed 1
+    python -m tests.fuzz --requests 2000 --sanitizer address    # or thread: the backend compiled with it
 """
 
+import os
 import random
+import subprocess
 import sys
 import tempfile
 import threading
@@ -23,6 +26,7 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype, tri
 
 from clients.command import command, command_parser, positive, print_json, progress_counter, say
 from tests.e2e.backend_models import DTYPES, GOOD, STATEFUL, write
+from tools.serve import native
 from tools.serve.tritonserver import Options, Server
 from tools.serve.usage import memory_bytes
 
@@ -152,6 +156,19 @@ def fuzz(server: Server, requests: int, seed: int) -> dict[str, Any]:
     }
 
 
+def with_sanitizer(name: str, folder: Path) -> None:
+    """Have the backend compiled with a sanitizer, and its runtime loaded before tritonserver; reports go to the log."""
+    runtime = {"address": "libasan.so", "thread": "libtsan.so"}[name]
+    native.FLAGS = (*native.FLAGS, f"-fsanitize={name}", "-fno-omit-frame-pointer", "-g")
+    native.CACHE = folder / "native"
+    native._try_loading = lambda library: None  # Its process would lack the runtime.
+    path = subprocess.run(["g++", f"-print-file-name={runtime}"], capture_output=True, text=True, check=True).stdout
+    os.environ["LD_PRELOAD"] = path.strip()
+    # torch and tritonserver are not instrumented: what they hold on to is not our leak.
+    os.environ["ASAN_OPTIONS"] = "detect_leaks=0:halt_on_error=1"
+    os.environ["TSAN_OPTIONS"] = "halt_on_error=0:report_signal_unsafe=0:ignore_noninstrumented_modules=1"
+
+
 @command()
 def main() -> int:
     """Fuzz a server of our own."""
@@ -159,16 +176,21 @@ def main() -> int:
     parser.add_argument("--requests", type=positive, default=10_000, help="(default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
     parser.add_argument("--backend", choices=("native", "python"), default="native", help="(default: %(default)s)")
+    parser.add_argument("--sanitizer", choices=("address", "thread"), help="compile the native backend with it")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
+        if arguments.sanitizer:
+            with_sanitizer(arguments.sanitizer, Path(folder))
         repository = write(Path(folder), MODELS | {name: GOOD[name] for name in CHURNED})
         flags = ["--model-control-mode=explicit", *(f"--load-model={model}" for model in MODELS)]
-        with Server(Options(repository, backend=arguments.backend, flags=flags)) as server:
+        with Server(Options(repository, backend=arguments.backend, ready_timeout=300, flags=flags)) as server:
             found = fuzz(server, arguments.requests, arguments.seed)
-    print_json(found)
-    failed = not found["correct"] or found["grown_bytes"] > GROWTH
+        reports = [line for line in server.log if "Sanitizer" in line]
+    print_json({**found, "sanitizer": reports})
+    grown = not arguments.sanitizer and found["grown_bytes"] > GROWTH  # Sanitizers keep freed memory.
+    failed = not found["correct"] or grown or reports
     say("the server failed" if failed else "the server lives, answers and does not grow")
-    return int(failed)
+    return int(bool(failed))
 
 
 if __name__ == "__main__":
