@@ -14,13 +14,14 @@ import functools
 import json
 import math
 import re
+import select
 import signal
 import sys
 import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
@@ -28,6 +29,7 @@ from clients.errors import ToolError
 
 Item = TypeVar("Item")
 INTERRUPTED = 130
+READER_GONE = 141  # as a shell reports a program that SIGPIPE ended
 _SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 # Wider than any table: one that is piped into a file is never wrapped.
 _PIPED_WIDTH = 10_000
@@ -80,10 +82,10 @@ def command(interrupted: str = "stopped") -> Callable[[Callable[[], int]], Calla
             except ToolError as error:
                 say(f"error: {error}")
                 return error.exit_code
-            except BrokenPipeError:
-                sys.stdout = None  # The reader is gone: nothing is left to flush.
-                return 0
             except OSError as error:
+                if _is_stdout_closed():
+                    sys.stdout = None  # The reader is gone: nothing is left to flush.
+                    return READER_GONE
                 say(f"error: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}")
                 return ToolError.exit_code
             except KeyboardInterrupt:
@@ -93,6 +95,13 @@ def command(interrupted: str = "stopped") -> Callable[[Callable[[], int]], Calla
         return run
 
     return decorate
+
+
+def _is_stdout_closed() -> bool:
+    poll = select.poll()
+    with suppress(OSError):  # Tests replace stdout by something without a descriptor.
+        poll.register(sys.stdout.fileno(), 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 @contextmanager

@@ -41,6 +41,7 @@ def run_raising(error: BaseException) -> int:
         (DisprovedError("accuracy is 10 %"), 1, "error: accuracy is 10 %\n"),
         (FileNotFoundError(2, "No such file or directory", "a.png"), 2, "error: a.png: No such file or directory\n"),
         (OSError("disk full"), 2, "error: disk full\n"),
+        (BrokenPipeError(32, "Broken pipe"), 2, "error: Broken pipe\n"),  # Of another pipe than stdout.
         (KeyboardInterrupt(), 130, "interrupted; run it again\n"),
     ],
 )
@@ -128,12 +129,12 @@ def test_a_second_signal_stops_a_slow_cleanup() -> None:
     assert process.returncode == 130
 
 
-def test_a_reader_that_leaves_early_is_no_error() -> None:
+def test_a_reader_that_leaves_early_ends_the_command_as_a_shell_expects_it() -> None:
     with child("say('begun'); time.sleep(0.2); print('too late')") as process:
         assert process.stdout and process.stderr
         process.stdout.close()
         assert process.stderr.read() == ""
-    assert process.returncode == 0
+    assert process.returncode == 141
 
 
 def test_signals_are_handled_as_before_once_the_command_has_ended() -> None:
