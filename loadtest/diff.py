@@ -20,7 +20,6 @@ from clients.errors import InvalidInput
 from loadtest.analysis.intervals import wilson_interval
 from loadtest.report.text import interval, number
 
-Span = tuple[float | None, float | None]  # the ends of an interval; None is an open end
 # What two runs must have in common for a difference to be the server's.
 _SAME = ("model", "protocol", "loop", "arrivals", "rate", "concurrency", "client_batch", "payload")
 
@@ -30,7 +29,7 @@ class Estimate:
     """A figure with its interval; None where the run was too short for it."""
 
     value: float | None
-    span: Span
+    span: tuple[float | None, float | None]  # the ends of the interval; None is an open end
 
     def __str__(self) -> str:
         return f"{number(self.value)} ({interval(*self.span)})"
@@ -47,47 +46,39 @@ class Change:
 
     def document(self) -> dict[str, Any]:
         """As JSON."""
-        values = {"before": self.before.value, "after": self.after.value}
-        return {
-            "figure": self.figure,
-            **values,
-            "intervals": [self.before.span, self.after.span],
-            "verdict": self.verdict,
-        }
+        values, spans = (self.before.value, self.after.value), (self.before.span, self.after.span)
+        names = ("figure", "before", "after", "intervals", "verdict")
+        return dict(zip(names, (self.figure, *values, spans, self.verdict), strict=True))
 
 
 def changes(before: dict[str, Any], after: dict[str, Any], tolerance: float) -> list[Change]:
     """Compare two reports in all figures that have an interval: percentiles, and shares of errors and of goodput."""
+
+    def percentile(run: dict[str, Any], name: str) -> Estimate:
+        estimate = run["intervals_ms"][name]
+        return Estimate(estimate["value"], (estimate["low"], estimate["high"]))
+
+    def share(run: dict[str, Any], counted: str) -> Estimate:
+        return Estimate(run[counted] / run["requests"], wilson_interval(run[counted], run["requests"]))
+
     names = [name for name in before["intervals_ms"] if name in after["intervals_ms"]]
-    pairs = {name: (_percentile(before, name), _percentile(after, name)) for name in names}
-    pairs["errors"] = _share(before, "errors"), _share(after, "errors")
+    pairs = {name: (percentile(before, name), percentile(after, name)) for name in names}
+    pairs["errors"] = share(before, "errors"), share(after, "errors")
     if before["goodput_limit_ms"] and before["goodput_limit_ms"] == after["goodput_limit_ms"]:
-        pairs["goodput"] = _share(before, "good"), _share(after, "good")
+        pairs["goodput"] = share(before, "good"), share(after, "good")
     return [Change(name, *pair, verdict(*pair, tolerance, name != "goodput")) for name, pair in pairs.items()]
-
-
-def _percentile(run: dict[str, Any], name: str) -> Estimate:
-    estimate = run["intervals_ms"][name]
-    return Estimate(estimate["value"], (estimate["low"], estimate["high"]))
-
-
-def _share(run: dict[str, Any], counted: str) -> Estimate:
-    return Estimate(run[counted] / run["requests"], wilson_interval(run[counted], run["requests"]))
 
 
 def verdict(before: Estimate, after: Estimate, tolerance: float, more_is_worse: bool) -> str:
     """Judge a difference: better, worse, no difference or not measured."""
     if before.value is None or after.value is None:
         return "not measured"
-    if abs(after.value - before.value) <= tolerance * before.value or _overlap(before.span, after.span):
+    # The intervals overlap unless one ends below the other's beginning; an open end reaches everywhere.
+    ends = ((before.span[1], after.span[0]), (after.span[1], before.span[0]))
+    is_apart = any(high is not None and low is not None and high < low for high, low in ends)
+    if abs(after.value - before.value) <= tolerance * before.value or not is_apart:
         return "no difference"
     return "worse" if (after.value > before.value) == more_is_worse else "better"
-
-
-def _overlap(left: Span, right: Span) -> bool:
-    """Whether two intervals overlap; an open end reaches everywhere."""
-    ends = ((left[1], right[0]), (right[1], left[0]))
-    return not any(high is not None and low is not None and high < low for high, low in ends)
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -121,18 +112,12 @@ def check_same_load(before: dict[str, Any], after: dict[str, Any]) -> None:
             )
 
 
-def _table(compared: list[Change]) -> str:
-    rows = [[change.figure, str(change.before), str(change.after), change.verdict] for change in compared]
-    return text_table([["figure", "before", "after", "verdict"], *rows])
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser("loadtest.diff", __doc__)
     parser.add_argument("before", type=Path, metavar="BEFORE.json")
     parser.add_argument("after", type=Path, metavar="AFTER.json")
-    parser.add_argument(
-        "--tolerance", type=float, default=0.05, help="relative difference to ignore (default: %(default)s)"
-    )
+    text = "relative difference to ignore (default: %(default)s)"
+    parser.add_argument("--tolerance", type=float, default=0.05, help=text)
     parser.add_argument("--any-load", action="store_true", help="compare runs of different loads as well")
     return parser
 
@@ -146,7 +131,8 @@ def main() -> int:
         check_same_load(before, after)
     compared = changes(before, after, arguments.tolerance)
     worse = [change.figure for change in compared if change.verdict == "worse"]
-    print(_table(compared))
+    rows = [[change.figure, str(change.before), str(change.after), change.verdict] for change in compared]
+    print(text_table([["figure", "before", "after", "verdict"], *rows]))
     print_json({"worse": worse, "changes": [change.document() for change in compared]})
     return int(bool(worse))
 

@@ -12,46 +12,31 @@ REPORTS = Path("build/loadtest")
 
 @dataclass(frozen=True)
 class GeneratorOptions:
-    """How requests are made and sent.
-
-    Attributes:
-        processes: sending processes.
-        connections: the most that may be open.
-        warm_up_s: seconds at the beginning to leave out; None lets the latencies decide.
-        client_batch: inferences per request.
-        seed: of the schedule.
-        samples: folder of sample images, one folder per model.
-    """
+    """How requests are made and sent."""
 
     processes: int = 1
-    connections: int = 512
-    warm_up_s: float | None = None
-    client_batch: int = 1
-    seed: int = 0
-    samples: Path = SAMPLES
+    connections: int = 512  # the most that may be open
+    warm_up_s: float | None = None  # seconds at the beginning to leave out; None lets the latencies decide
+    client_batch: int = 1  # inferences per request
+    seed: int = 0  # of the schedule
+    samples: Path = SAMPLES  # one folder of sample images per model
 
 
 def add_generator_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that `generator_options` reads."""
     usual, group = GeneratorOptions(), parser.add_argument_group("generator")
-
-    def number(flag: str, default: int, text: str) -> None:
-        group.add_argument(flag, type=positive, default=default, metavar="N", help=f"{text} (default: %(default)s)")
-
-    number("--processes", usual.processes, "sending processes")
-    number("--connections", usual.connections, "most open connections")
-    number("--client-batch", usual.client_batch, "inferences per request")
-    group.add_argument(
-        "--warm-up",
-        type=float,
-        metavar="S",
-        dest="warm_up_s",
-        help="seconds to leave out (default: detected by MSER-5)",
-    )
+    for flag, default, text in (
+        ("--processes", usual.processes, "sending processes"),
+        ("--connections", usual.connections, "most open connections"),
+        ("--client-batch", usual.client_batch, "inferences per request"),
+    ):
+        text = f"{text} (default: %(default)s)"
+        group.add_argument(flag, type=positive, default=default, metavar="N", help=text)
+    text = "seconds to leave out (default: detected by MSER-5)"
+    group.add_argument("--warm-up", type=float, metavar="S", dest="warm_up_s", help=text)
     group.add_argument("--seed", type=int, default=usual.seed, help="of the schedule (default: %(default)s)")
-    group.add_argument(
-        "--samples", type=Path, default=usual.samples, help="folder of sample images (default: %(default)s)"
-    )
+    text = "folder of sample images (default: %(default)s)"
+    group.add_argument("--samples", type=Path, default=usual.samples, help=text)
 
 
 def generator_options(arguments: argparse.Namespace) -> GeneratorOptions:

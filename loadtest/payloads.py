@@ -11,7 +11,6 @@ import numpy as np
 from tritonclient.utils import serialize_byte_tensor, triton_to_np_dtype
 
 from clients.client import Client
-from clients.connection import Protocol
 from clients.contract import Array, Contract, TensorSpec
 from clients.errors import InvalidInput
 from clients.images import image_files, image_readers
@@ -24,19 +23,13 @@ _IMAGE = (32, 32, 3)
 
 @dataclass(frozen=True)
 class Payload:
-    """Encoded requests for one model.
-
-    Attributes:
-        source: "samples" or "synthetic" (random values: the model has no sample images).
-        headers: HTTP headers that the bodies need.
-        answer_bytes: least size of a complete answer.
-    """
+    """Encoded requests for one model."""
 
     model: str
-    source: str
+    source: str  # "samples" or "synthetic" (random values: the model has no sample images)
     bodies: tuple[bytes, ...]
-    headers: dict[str, str]
-    answer_bytes: int
+    headers: dict[str, str]  # HTTP headers that the bodies need
+    answer_bytes: int  # size of a complete answer; 0 where open dimensions or strings leave it unknown
 
 
 def payload(client: Client, model: str, samples: Path, batch: int) -> Payload:
@@ -50,8 +43,17 @@ def payload(client: Client, model: str, samples: Path, batch: int) -> Payload:
     source, batches = inputs(contract, samples, batch)
     for arrays in batches:
         contract.check(arrays)
-    bodies, headers = _encode(client.connection.protocol, contract, batches)
-    return Payload(model, source, bodies, headers, _answer_bytes(contract, batch))
+    spec = contract.outputs[0]
+    dtype, size = triton_to_np_dtype(spec.datatype), 0
+    if spec.datatype != "BYTES" and dtype is not None and min(spec.dims, default=1) > 0:
+        size = int(np.prod(spec.dims)) * np.dtype(dtype).itemsize * max(1, batch * contract.batched)
+    if client.connection.protocol == "grpc":
+        return Payload(model, source, tuple(_grpc_body(contract, arrays) for arrays in batches), {}, size)
+    encoded = [_http_body(contract, arrays) for arrays in batches]
+    # One header for all: the JSON in front of the tensors is padded to the longest.
+    longest = max(length for _, length in encoded)
+    bodies = tuple(body[:length].ljust(longest) + body[length:] for body, length in encoded)
+    return Payload(model, source, bodies, {"Inference-Header-Content-Length": str(longest)}, size)
 
 
 def inputs(contract: Contract, samples: Path, batch: int) -> tuple[str, list[dict[str, Array]]]:
@@ -81,18 +83,6 @@ def _random(contract: Contract, spec: TensorSpec, batch: int, generator: np.rand
     return np.asarray(generator.standard_normal(shape)).astype(dtype)
 
 
-def _encode(
-    protocol: Protocol, contract: Contract, batches: list[dict[str, Array]]
-) -> tuple[tuple[bytes, ...], dict[str, str]]:
-    if protocol == "grpc":
-        return tuple(_grpc_body(contract, arrays) for arrays in batches), {}
-    encoded = [_http_body(contract, arrays) for arrays in batches]
-    # One header for all: the JSON in front of the tensors is padded to the longest.
-    longest = max(length for _, length in encoded)
-    bodies = tuple(body[:length].ljust(longest) + body[length:] for body, length in encoded)
-    return bodies, {"Inference-Header-Content-Length": str(longest)}
-
-
 def _http_body(contract: Contract, arrays: dict[str, Array]) -> tuple[bytes, int]:
     """A body in Triton's binary tensor format, and the length of the JSON at its start."""
     from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
@@ -112,21 +102,8 @@ def _grpc_body(contract: Contract, arrays: dict[str, Array]) -> bytes:
     request = ModelInferRequest(model_name=contract.model)
     for spec in contract.inputs:
         request.inputs.add(name=spec.name, datatype=spec.datatype, shape=arrays[spec.name].shape)
-        request.raw_input_contents.append(_raw(arrays[spec.name]))
+        array = arrays[spec.name]
+        is_text = array.dtype == np.object_
+        request.raw_input_contents.append(serialize_byte_tensor(array).item() if is_text else array.tobytes())
     request.outputs.add(name=contract.outputs[0].name)
     return bytes(request.SerializeToString())
-
-
-def _raw(array: Array) -> bytes:
-    if array.dtype == np.object_:
-        return bytes(serialize_byte_tensor(array).item())
-    return array.tobytes()
-
-
-def _answer_bytes(contract: Contract, batch: int) -> int:
-    """The size of the raw output; 0 where open dimensions or strings leave it unknown."""
-    spec = contract.outputs[0]
-    dtype = triton_to_np_dtype(spec.datatype)
-    if spec.datatype == "BYTES" or dtype is None or min(spec.dims, default=1) <= 0:
-        return 0
-    return int(np.prod(spec.dims)) * np.dtype(dtype).itemsize * max(1, batch * contract.batched)

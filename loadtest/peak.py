@@ -32,23 +32,17 @@ _CALLERS, _LOOP_S = 64, 3.0  # of the closed loop that finds the order of magnit
 _SPAN = (1 / 50, 2.0)  # multiples of its throughput between which the peak is searched
 _MOST_INVALID = 3  # consecutive trials in which the generator was the bottleneck
 _LONGEST_TRIAL_S = 60.0
-_KEPT = ("rate", "requests", "p50_ms", "p99_ms", "rps", "goodput_rps")
 
 Trial = Callable[[Load], RunResult]
 
 
 @dataclass
 class Peak:
-    """A search with its valid trials; `precision` is the relative width of the interval at which it ends."""
+    """A search with its valid trials."""
 
     search: Search
-    precision: float
+    precision: float  # relative width of the interval at which the search ends
     trials: list[RunResult] = field(default_factory=list)
-
-    @property
-    def is_narrow(self) -> bool:
-        """Whether the interval is within the precision."""
-        return self.search.is_narrow(self.precision)
 
     @property
     def is_generator_bound(self) -> bool:
@@ -60,7 +54,7 @@ class Peak:
         """See the module's docstring."""
         if self.is_generator_bound:
             return INVALID
-        return 0 if self.is_narrow and any(trial.is_sustained for trial in self.trials) else 1
+        return int(not (self.search.is_narrow(self.precision) and any(trial.is_sustained for trial in self.trials)))
 
     def note(self, trial: RunResult, rate: float) -> None:
         """Learn from a trial, and report progress."""
@@ -74,7 +68,7 @@ class Peak:
 
     def document(self) -> dict[str, Any]:
         """As JSON; rates in requests per second, the peak with its 90 % interval."""
-        belief = self.search.belief
+        belief, kept = self.search.belief, ("rate", "requests", "p50_ms", "p99_ms", "rps", "goodput_rps", "sustained")
         low, high = belief.interval()
         trials = [trial.document() | {"sustained": trial.is_sustained} for trial in self.trials]
         failed = [trial for trial in self.trials if not trial.is_sustained]
@@ -83,11 +77,11 @@ class Peak:
             "peak_rps": round(belief.quantile(0.5), 1),
             "low_rps": round(low, 1),
             "high_rps": round(high, 1),
-            "narrow": self.is_narrow,
+            "narrow": self.search.is_narrow(self.precision),
             "at_least": bool(high >= belief.rates[-2]),
             "sustained_rps": max((round(trial["rate"], 1) for trial in trials if trial["sustained"]), default=None),
             "generator_bound": self.is_generator_bound,
-            "trials": [{name: trial[name] for name in (*_KEPT, "sustained")} for trial in trials],
+            "trials": [{name: trial[name] for name in kept} for trial in trials],
             "bound": [str(lowest.explanation[0])] if lowest else [],
         }
 
@@ -112,7 +106,7 @@ def find_peak(
     # The server's own count holds even where the generator was the bottleneck.
     highest = max(1.0, trial(loop).server.counted.requests / loop.duration)
     peak = Peak(Search(uniform_belief(highest * _SPAN[0], highest * _SPAN[1])), precision)
-    while not peak.is_narrow and not peak.is_generator_bound:
+    while not peak.search.is_narrow(precision) and not peak.is_generator_bound:
         rate = peak.search.belief.quantile(0.5)
         seconds = trial_seconds(rate, trial_s, objectives)
         if seconds > _LONGEST_TRIAL_S:

@@ -22,23 +22,14 @@ UNSENT = "unsent"
 
 @dataclass(frozen=True)
 class Records:
-    """One row per request, in the order in which they were due.
+    """One row per request, in the order in which they were due; arrays are [requests], times in seconds."""
 
-    Attributes:
-        due: [requests] seconds from the start at which it was due (closed loop: at which it was sent).
-        lag: [requests] seconds by which the generator itself was late.
-        latency: [requests] seconds from the due time to the last byte of the answer, or to the failure.
-        outcome: [requests] int16 index into `kinds`.
-        held: [requests] whether it waited for a connection because the server owed answers on all of them.
-        kinds: ANSWERED first, then the kinds of failure.
-    """
-
-    due: Seconds
-    lag: Seconds
-    latency: Seconds
-    outcome: npt.NDArray[np.int16]
-    held: npt.NDArray[np.bool_]
-    kinds: tuple[str, ...]
+    due: Seconds  # from the start of the run (closed loop: when it was sent)
+    lag: Seconds  # by which the generator itself was late
+    latency: Seconds  # from the due time to the last byte of the answer, or to the failure
+    outcome: npt.NDArray[np.int16]  # index into `kinds`
+    held: npt.NDArray[np.bool_]  # whether it waited because the server owed answers on all connections
+    kinds: tuple[str, ...]  # ANSWERED first, then the kinds of failure
 
     def __len__(self) -> int:
         return len(self.due)

@@ -23,47 +23,35 @@ from loadtest.analysis.audit import INVALID
 from loadtest.analysis.measurement import measure, setting_of
 from loadtest.analysis.rejects import metrics_address
 from loadtest.analysis.scenarios import SCENARIOS, apply_scenario, check_scenario, scenario_figure
-from loadtest.arrivals import SCHEDULES
-from loadtest.load import DEFAULT_ARRIVALS, DEFAULT_DURATION_S, LoadOptions
+from loadtest.load import DEFAULT_ARRIVALS, DEFAULT_DURATION_S, SCHEDULES, LoadOptions
 from loadtest.options import REPORTS, add_generator_arguments, generator_options
 from loadtest.report.run_report import text, write
-
-# In the report's file, but not in the last line of stdout.
-_BULKY = ("curve", "course", "histogram")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser("loadtest.run", __doc__)
     parser.add_argument("model", metavar="MODEL")
-    _add_load_arguments(parser)
-    parser.add_argument("--report", type=Path, default=REPORTS, help="folder of the reports (default: %(default)s)")
-    parser.add_argument(
-        "--metrics-url",
-        metavar="HOST:PORT",
-        help="Triton's metrics endpoint, to count what it rejected (default: $TRITON_METRICS_URL, else not counted)",
-    )
-    parser.add_argument("--explain", action="store_true", help="print what bounds the run, and what should help")
-    add_generator_arguments(parser)
-    add_connection_arguments(parser, retries=None)
-    return parser
-
-
-def _add_load_arguments(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("load")
-    group.add_argument("--rate", type=float, metavar="N", help="requests per second (open loop)")
-    group.add_argument("--arrivals", help=f"{', '.join(SCHEDULES)}, or a file of times (default: {DEFAULT_ARRIVALS})")
-    group.add_argument("--concurrency", type=int, metavar="N", help="callers who wait for their answers (closed loop)")
-    group.add_argument(
-        "--duration", type=float, metavar="S", help=f"seconds (default: {DEFAULT_DURATION_S:g}; of a trace, its own)"
-    )
-    group.add_argument("--slo", default="", help="e.g. 'p99<20ms,errors<0.1%%'; the exit code is 1 when missed")
-    group.add_argument(
+    load = parser.add_argument_group("load")
+    load.add_argument("--rate", type=float, metavar="N", help="requests per second (open loop)")
+    load.add_argument("--arrivals", help=f"{', '.join(SCHEDULES)}, or a file of times (default: {DEFAULT_ARRIVALS})")
+    load.add_argument("--concurrency", type=int, metavar="N", help="callers who wait for their answers (closed loop)")
+    text = f"seconds (default: {DEFAULT_DURATION_S:g}; of a trace, its own)"
+    load.add_argument("--duration", type=float, metavar="S", help=text)
+    load.add_argument("--slo", default="", help="e.g. 'p99<20ms,errors<0.1%%'; the exit code is 1 when missed")
+    load.add_argument(
         "--scenario",
         choices=SCENARIOS,
         help="a preset after MLPerf Inference and its figure: single-stream (one caller; p90), multi-stream (one "
         "caller, 8 inferences per request; p99), server (Poisson arrivals at --rate; whether it meets --slo, "
         "loadtest.peak searches for the rate), offline (full batches; inferences per second)",
     )
+    parser.add_argument("--report", type=Path, default=REPORTS, help="folder of the reports (default: %(default)s)")
+    text = "Triton's metrics endpoint, to count what it rejected (default: $TRITON_METRICS_URL, else not counted)"
+    parser.add_argument("--metrics-url", metavar="HOST:PORT", help=text)
+    parser.add_argument("--explain", action="store_true", help="print what bounds the run, and what should help")
+    add_generator_arguments(parser)
+    add_connection_arguments(parser, retries=None)
+    return parser
 
 
 def parse(words: Sequence[str] | None = None) -> tuple[argparse.Namespace, LoadOptions]:
@@ -91,7 +79,8 @@ def main() -> int:
     say(f"Report: {write(result, arguments.report)}")
     if arguments.explain:
         print(*result.explanation, sep="\n")
-    print_json({key: value for key, value in result.document().items() if key not in _BULKY})
+    bulky = ("curve", "course", "histogram")  # They are in the report's file.
+    print_json({key: value for key, value in result.document().items() if key not in bulky})
     return int(not result.has_passed) if result.is_valid else INVALID
 
 

@@ -42,36 +42,33 @@ def parse(text: str) -> list[Objective]:
     Raises:
         SloError: one is not of the form METRIC<LIMIT, or its unit does not fit.
     """
-    return [_objective(part) for part in text.split(",") if part.strip()]
-
-
-def _objective(text: str) -> Objective:
-    match = _PATTERN.fullmatch(text)
-    if not match or match[1] not in _METRICS:
-        raise SloError(
-            f"cannot parse the objective '{text}'; expected {', '.join(_METRICS)} < or > a limit, "
-            "for example p99<50ms, errors<0.1%, rps>100"
-        )
-    metric, sign, number, unit = match.groups()
-    units = _UNITS.get(metric, _MILLISECONDS)
-    if unit not in units:
-        expected = " or ".join(known for known in units if known) or "no unit"
-        raise SloError(f"objective '{text.strip()}': expected {expected}, got {unit or 'no unit'}")
-    return Objective(text.strip(), _METRICS[metric], sign == "<", float(number) * units[unit])
+    objectives = []
+    for part in filter(str.strip, text.split(",")):
+        match = _PATTERN.fullmatch(part)
+        if not match or match[1] not in _METRICS:
+            raise SloError(
+                f"cannot parse the objective '{part}'; expected {', '.join(_METRICS)} < or > a limit, "
+                "for example p99<50ms, errors<0.1%, rps>100"
+            )
+        metric, sign, number, unit = match.groups()
+        units = _UNITS.get(metric, _MILLISECONDS)
+        if unit not in units:
+            expected = " or ".join(known for known in units if known) or "no unit"
+            raise SloError(f"objective '{part.strip()}': expected {expected}, got {unit or 'no unit'}")
+        objectives.append(Objective(part.strip(), _METRICS[metric], sign == "<", float(number) * units[unit]))
+    return objectives
 
 
 def missed(objectives: Sequence[Objective], values: Values) -> list[str]:
     """The objectives that a run missed, each with the value that it reached."""
-    return [f"{limit.text} (was {_reached(limit, values)})" for limit in objectives if not limit.is_met(values)]
-
-
-def _reached(objective: Objective, values: Values) -> str:
-    value = values.get(objective.figure)
-    if value is None:
-        return "not measured: too few answers"
-    if objective.figure == "error_share":
-        return f"{value:.3%}"
-    return f"{value:,.1f}" if objective.figure == "rps" else f"{value:.4g} ms"
+    formats = {"error_share": "{:.3%}", "rps": "{:,.1f}"}
+    texts = []
+    for limit in objectives:
+        if not limit.is_met(values):
+            value, form = values.get(limit.figure), formats.get(limit.figure, "{:.4g} ms")
+            reached = "not measured: too few answers" if value is None else form.format(value)
+            texts.append(f"{limit.text} (was {reached})")
+    return texts
 
 
 def goodput_limit_ms(objectives: Sequence[Objective]) -> float | None:

@@ -4,12 +4,12 @@ A generator that is late, or whose CPU is saturated, adds its own time to every 
 calls a run invalid whose figures are the generator's.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from loadtest.analysis.intervals import order_statistic, samples_required
-from loadtest.generator.fleet import Sent
-from loadtest.records import UNSENT, Records
+from loadtest.generator.process import Sent
+from loadtest.records import UNSENT
 
 INVALID = 3  # exit code of a command whose generator was the bottleneck
 _FULL_CPU = 0.9  # of one core: a busier event loop reads answers late
@@ -20,45 +20,35 @@ _AUDITED = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999}
 
 @dataclass(frozen=True)
 class Audit:
-    """Figures of the generator.
-
-    Attributes:
-        processes: number of sending processes.
-        cpu_share: of one core, the busiest process's in its busiest second.
-        requests_per_core_s: requests per CPU second of all processes.
-        lag_ms: milliseconds from due time to sending, as far as the generator was the cause: p50, p99, p99.9, max.
-        unsent: requests that expired before they could be sent.
-        held: requests that waited because the server owed answers on all connections; their wait is the server's.
-        problems: why the run is invalid; empty when it is valid.
-    """
+    """Figures of the generator."""
 
     processes: int
-    cpu_share: float
-    requests_per_core_s: int | None
-    lag_ms: dict[str, float]
-    unsent: int
-    held: int
-    problems: tuple[str, ...]
+    cpu_share: float  # of one core, the busiest process's in its busiest second
+    requests_per_core_s: int | None  # requests per CPU second of all processes
+    lag_ms: dict[str, float]  # from due time to sending, as far as the generator was the cause: p50, p99, p99.9, max
+    unsent: int  # requests that expired before they could be sent
+    held: int  # requests that waited because the server owed answers on all connections; their wait is the server's
+    problems: tuple[str, ...]  # why the run is invalid; empty when it is valid
 
     def document(self) -> dict[str, Any]:
         """As JSON."""
-        return {
-            "processes": self.processes,
-            "cpu_share": self.cpu_share,
-            "requests_per_core_s": self.requests_per_core_s,
-            **{f"lag_{name}_ms": value for name, value in self.lag_ms.items()},
-            "unsent": self.unsent,
-            "held": self.held,
-        }
+        document = {name: value for name, value in asdict(self).items() if name not in ("lag_ms", "problems")}
+        return document | {f"lag_{name}_ms": value for name, value in self.lag_ms.items()}
 
 
 def audit(sent: Sent) -> Audit:
     """Judge the generator by its records and its CPU time."""
-    records = sent.records
+    records, timed = sent.records, sent.records.timed()
     unsent = int(records.of(UNSENT).sum())
     problems = [f"{unsent:,} requests could not be sent in time"] if unsent else []
     if sent.busiest > _FULL_CPU:
         problems.append(f"a sending process was busy for {sent.busiest:.0%} of a second; try more --processes")
+    for name, share in _AUDITED.items():
+        if len(timed) >= samples_required(share):
+            whole = order_statistic(timed.latency, share)
+            own = whole - order_statistic(timed.latency - timed.lag, share)
+            if own > max(_OWN_FLOOR_S, _OWN_SHARE * whole):
+                problems.append(f"{own / whole:.0%} of {name} ({1000 * whole:.3g} ms) is the generator's own lag")
     shares = {**_AUDITED, "max": 1.0}
     return Audit(
         processes=sent.processes,
@@ -67,19 +57,5 @@ def audit(sent: Sent) -> Audit:
         lag_ms={name: round(1000 * order_statistic(records.lag, share), 3) for name, share in shares.items()},
         unsent=unsent,
         held=int(records.held.sum()),
-        problems=(*problems, *_own_lag(records)),
+        problems=tuple(problems),
     )
-
-
-def _own_lag(records: Records) -> list[str]:
-    """The percentiles to which the generator's lag contributes too much."""
-    timed = records.timed()
-    problems = []
-    for name, share in _AUDITED.items():
-        if len(timed) < samples_required(share):
-            continue
-        whole = order_statistic(timed.latency, share)
-        own = whole - order_statistic(timed.latency - timed.lag, share)
-        if own > max(_OWN_FLOOR_S, _OWN_SHARE * whole):
-            problems.append(f"{own / whole:.0%} of {name} ({1000 * whole:.3g} ms) is the generator's own lag")
-    return problems

@@ -36,10 +36,7 @@ def counted(counters: dict[str, Any]) -> Counted:
 def stages_us(server: Counted | None, mean_ms: float | None, lag_ms: float | None = None) -> dict[str, float]:
     """Split the client's mean latency into microseconds by stage; what neither side counted is network and client.
 
-    Args:
-        server: the model's counters; None where they are unknown.
-        mean_ms: the client's mean latency; None gives no stages.
-        lag_ms: mean lag of the generator; None for no such stage.
+    There are no stages without a mean latency, and there is none for the generator without its mean lag.
     """
     if mean_ms is None:
         return {}
@@ -57,22 +54,16 @@ def snapshot(client: Client) -> Snapshot:
     """
     counters: Snapshot = {}
     for version in client.statistics():
+        # Batch sizes by name instead of in a list: so they can be added and subtracted.
+        sizes = {str(entry["batch_size"]): entry for entry in version.get("batch_stats", ())}
         name = version["name"]
-        counters[name] = _combine(counters.get(name, {}), version | _by_batch_size(version), 1)
+        counters[name] = _combine(counters.get(name, {}), {**version, "batch_stats": sizes}, 1)
     return counters
 
 
 def difference(before: Snapshot, after: Snapshot) -> Snapshot:
     """Subtract two snapshots."""
-    return {
-        model: _combine(counters, before[model], -1) if model in before else counters
-        for model, counters in after.items()
-    }
-
-
-def _by_batch_size(version: dict[str, Any]) -> dict[str, Any]:
-    """The list of batch sizes as a dictionary, which can be subtracted."""
-    return {"batch_stats": {str(entry["batch_size"]): entry for entry in version.get("batch_stats", ())}}
+    return {model: _combine(counters, before.get(model, {}), -1) for model, counters in after.items()}
 
 
 def _combine(left: Any, right: Any, sign: int) -> Any:
@@ -80,12 +71,11 @@ def _combine(left: Any, right: Any, sign: int) -> Any:
 
     A counter that one side lacks is zero there: gRPC omits zeros, and new batch sizes had no counters before.
     """
-    if isinstance(left, dict) or isinstance(right, dict):
-        left, right = left or {}, right or {}
-        values = {**left, **right}
-        return {key: _combine(left.get(key), right.get(key), sign) for key in values if _is_counter(values[key])}
-    return (left or 0) + sign * (right or 0)
-
-
-def _is_counter(value: Any) -> bool:
-    return isinstance(value, dict | int) and not isinstance(value, bool)
+    if not isinstance(left, dict) and not isinstance(right, dict):
+        return (left or 0) + sign * (right or 0)
+    left, right = left or {}, right or {}
+    return {
+        key: _combine(left.get(key), right.get(key), sign)
+        for key, value in {**left, **right}.items()
+        if isinstance(value, dict | int) and not isinstance(value, bool)
+    }

@@ -16,59 +16,48 @@ _SMALLER_MODEL = "a smaller or quantized variant"
 def explain(result: RunResult) -> tuple[Finding, ...]:
     """Find what bounds a run, the most important first; there is always at least one finding."""
     if not result.is_valid:
-        return (_generator(result),)
-    findings = [_errors(result)] if result.figures.error_kinds else []
-    busy = result.server.busy_share()
+        why, change = "; ".join(result.generator.problems), "more --processes, --protocol http"
+        rate = f"one core sends about {result.generator.requests_per_core_s or 0:,} requests per second here"
+        return (Finding("client", why, f"{change}, or the generator on a machine of its own", rate),)
+    findings, busy = _errors(result), result.server.busy_share()
     if busy is not None:
-        findings += _saturation(result, busy) if busy > _FULL or result.steady is False else _waiting(result, busy)
+        findings += [_saturation(result, busy)] if busy > _FULL or result.steady is False else _waiting(result, busy)
     findings += _parts(result)
     return tuple(findings) or (Finding("nothing", "no part stands out", "raise --rate", "unknown"),)
 
 
-def _generator(result: RunResult) -> Finding:
-    return Finding(
-        "client",
-        "; ".join(result.generator.problems),
-        "more --processes, --protocol http, or the generator on a machine of its own",
-        f"one core sends about {result.generator.requests_per_core_s or 0:,} requests per second here",
-    )
-
-
-def _errors(result: RunResult) -> Finding:
+def _errors(result: RunResult) -> list[Finding]:
     """Failed requests come first: they cost the server little and make the others look fast."""
     kinds = result.figures.error_kinds
-    (kind, count), *_ = kinds.items()
-    refused = kind == "timeout" or "503" in kind or "UNAVAILABLE" in kind
-    return Finding(
-        "errors",
-        f"{sum(kinds.values()):,} of {result.figures.requests:,} requests failed, mostly: {kind} ({count:,})",
-        "a lower rate, or a longer --timeout and queue" if refused else "to fix the failure before measuring",
-        "latencies of the answered requests alone are not those of all",
-    )
+    if not kinds:
+        return []
+    kind, count = next(iter(kinds.items()))
+    is_refusal = kind == "timeout" or "503" in kind or "UNAVAILABLE" in kind
+    why = f"{sum(kinds.values()):,} of {result.figures.requests:,} requests failed, mostly: {kind} ({count:,})"
+    change = "a lower rate, or a longer --timeout and queue" if is_refusal else "to fix the failure before measuring"
+    return [Finding("errors", why, change, "latencies of the answered requests alone are not those of all")]
 
 
-def _saturation(result: RunResult, busy: float) -> list[Finding]:
-    server, figures = result.server, result.figures
+def _saturation(result: RunResult, busy: float) -> Finding:
+    server, figures, batching = result.server, result.figures, result.server.batching
+    count, mean_batch = batching.instances, server.counted.mean_batch
     why = (
-        f"{server.batching.instances} instance(s) are busy for {busy:.0%} of the time, "
+        f"{count} instance(s) are busy for {busy:.0%} of the time, "
         f"{figures.rps:,.0f} of {figures.offered_rps:,.0f} requests per second answered"
     )
     if busy <= _FULL:
         why += "; the instances are not saturated, so what surrounds them (protocol, copies, other processes) is"
         change = "fewer other processes on its host, larger --client-batch, the other protocol"
-        return [Finding("cores", why, change, f"unknown; the server has {server.cpus or 'an unknown number of'} cores")]
-    return [_batching(server, why)] if _has_room_for_batches(server) else [_instances(server, why)]
-
-
-def _has_room_for_batches(server: ServerSide) -> bool:
-    largest = server.batching.max_batch_size
-    return largest > 1 and (server.counted.mean_batch or 1) < min(2, largest)
-
-
-def _batching(server: ServerSide, why: str) -> Finding:
-    waits = "to let requests wait for a batch: max_queue_delay_microseconds"
-    change = waits if server.batching.dynamic_batching else "dynamic_batching"
-    return Finding("batching", f"{why}; the mean batch is {server.counted.mean_batch}", change, _batch_gain(server))
+        return Finding("cores", why, change, f"unknown; the server has {server.cpus or 'an unknown number of'} cores")
+    if batching.max_batch_size > 1 and (mean_batch or 1) < min(2, batching.max_batch_size):
+        waits = "to let requests wait for a batch: max_queue_delay_microseconds"
+        change = waits if batching.dynamic_batching else "dynamic_batching"
+        return Finding("batching", f"{why}; the mean batch is {mean_batch}", change, _batch_gain(server))
+    if server.cpus is None or count < server.cpus:
+        gain = f"up to ×{(count + 1) / count:.1f} requests per second, if a core is free for it (utilization law)"
+        return Finding("instances", f"{why}; mean batch {mean_batch}", f"{count + 1} instances", gain)
+    change = f"{_SMALLER_MODEL}, or more cores"
+    return Finding("compute", f"{why}; as many instances as cores", change, "half the compute, twice the rate")
 
 
 def _batch_gain(server: ServerSide) -> str:
@@ -79,15 +68,6 @@ def _batch_gain(server: ServerSide) -> str:
     largest, smallest = max(times), min(times)
     ratio = (largest / times[largest]) / (smallest / times[smallest])
     return f"inferences per second of an instance ×{ratio:.1f} at batches of {largest}, by the times measured here"
-
-
-def _instances(server: ServerSide, why: str) -> Finding:
-    count = server.batching.instances
-    if server.cpus is None or count < server.cpus:
-        gain = f"up to ×{(count + 1) / count:.1f} requests per second, if a core is free for it (utilization law)"
-        return Finding("instances", f"{why}; mean batch {server.counted.mean_batch}", f"{count + 1} instances", gain)
-    change = f"{_SMALLER_MODEL}, or more cores"
-    return Finding("compute", f"{why}; as many instances as cores", change, "half the compute, twice the rate")
 
 
 def _waiting(result: RunResult, busy: float) -> list[Finding]:

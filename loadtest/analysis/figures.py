@@ -8,21 +8,11 @@ import numpy as np
 
 from loadtest.analysis.histograms import curve, histogram_of
 from loadtest.analysis.intervals import Percentile, percentile
-from loadtest.analysis.warmup import WarmUp, warm_up
 from loadtest.records import ANSWERED, Records
 from loadtest.slo import PERCENTILES, Objective, goodput_limit_ms
 
 _MOST_STRETCHES = 60
 _SHORTEST_STRETCH_S = 0.5
-
-
-@dataclass(frozen=True)
-class Window:
-    """The part of a run that counts: from `start` to `end`, in seconds from the run's start."""
-
-    start: float
-    end: float
-    steady: bool
 
 
 @dataclass(frozen=True)
@@ -39,34 +29,25 @@ class Stretch:
 
 @dataclass(frozen=True)
 class Figures:
-    """What the client saw within a window; rates per second, latencies in milliseconds.
-
-    Attributes:
-        answered_in_time: answers that arrived within the window.
-        good: answers within `goodput_limit_ms`, or all where there is no limit.
-        percentiles: by name, for example "p99".
-        curve: (percentile, milliseconds).
-        histogram: encoded HDR histogram of the latencies in microseconds.
-        course: the whole run over time, warm-up included.
-    """
+    """What the client saw after the warm-up; rates per second, latencies in milliseconds."""
 
     requests: int
     errors: int
     error_share: float | None
     error_kinds: dict[str, int]
-    answered_in_time: int
+    answered_in_time: int  # arrived after the warm-up and before the end of the run
     offered_rps: float
     rps: float
-    good: int
+    good: int  # answers within `goodput_limit_ms`, or all where there is no limit
     goodput_rps: float
     goodput_share: float | None
     goodput_limit_ms: float | None
     mean_ms: float | None
     max_ms: float | None
-    percentiles: dict[str, Percentile]
-    curve: list[tuple[float, float]]
-    histogram: str
-    course: list[Stretch]
+    percentiles: dict[str, Percentile]  # by name, for example "p99"
+    curve: list[tuple[float, float]]  # (percentile, milliseconds)
+    histogram: str  # encoded HDR histogram of the latencies in microseconds
+    course: list[Stretch]  # the whole run over time, warm-up included
 
     def values(self) -> dict[str, float | None]:
         """The figures that objectives limit, by the names that `loadtest.slo` uses."""
@@ -84,29 +65,14 @@ class Figures:
         return {"intervals_ms": document.pop("percentiles"), **document, **self.values()}
 
 
-def window(records: Records, duration: float, cut: float | None) -> Window:
-    """Leave out the warm-up.
-
-    Args:
-        records: of the whole run.
-        duration: seconds for which requests were due.
-        cut: seconds to leave out; None lets the latencies decide.
-    """
-    timed = records.timed()
-    detected = warm_up(timed.latency) if len(timed) else WarmUp(0, True)
-    if cut is None:
-        cut = float(timed.due[detected.requests]) if detected.requests else 0.0
-    return Window(cut, duration, detected.steady)
-
-
-def figures(records: Records, part: Window, objectives: Sequence[Objective]) -> Figures:
-    """Summarize the requests that were due within a window."""
-    due = records.where(records.due >= part.start)
+def figures(records: Records, start: float, end: float, objectives: Sequence[Objective]) -> Figures:
+    """Summarize the requests that were due from `start`, the end of the warm-up, to `end` of the run, in seconds."""
+    due = records.where(records.due >= start)
     timed, answered = due.timed(), due.where(due.of(ANSWERED))
     ends = records.due + records.latency
-    in_time = int((records.of(ANSWERED) & (ends >= part.start) & (ends < part.end)).sum())
+    in_time = int((records.of(ANSWERED) & (ends >= start) & (ends < end)).sum())
     count, errors = len(due), len(due) - len(answered)
-    limit, seconds = goodput_limit_ms(objectives), max(1e-9, part.end - part.start)
+    limit, seconds = goodput_limit_ms(objectives), max(1e-9, end - start)
     good = int((answered.latency * 1000 < (limit or np.inf)).sum())
     latencies, histogram = timed.latency * 1000, histogram_of(timed.latency)
     return Figures(
@@ -126,19 +92,17 @@ def figures(records: Records, part: Window, objectives: Sequence[Objective]) -> 
         percentiles={name: percentile(latencies, share) for name, share in PERCENTILES.items()},
         curve=curve(histogram),
         histogram=histogram.encode().decode(),
-        course=_course(records, part.end),
+        course=_course(records, end),
     )
 
 
 def _course(records: Records, duration: float) -> list[Stretch]:
     count = max(1, min(_MOST_STRETCHES, int(duration / _SHORTEST_STRETCH_S)))
-    edges = np.linspace(0, duration, count + 1)
-    return [_stretch(records, start, end) for start, end in zip(edges[:-1], edges[1:], strict=True)]
-
-
-def _stretch(records: Records, start: float, end: float) -> Stretch:
-    part = records.where((records.due >= start) & (records.due < end))
-    latencies = part.timed().latency * 1000
-    levels = np.percentile(latencies, [50, 99, 100]).round(3).tolist() if len(latencies) else [None] * 3
-    errors = len(part) - int(part.of(ANSWERED).sum())
-    return Stretch(round(float(start), 3), round(len(part) / (end - start), 1), errors, *levels)
+    edges, course = np.linspace(0, duration, count + 1).tolist(), []
+    for start, end in zip(edges[:-1], edges[1:], strict=True):
+        part = records.where((records.due >= start) & (records.due < end))
+        latencies = part.timed().latency * 1000
+        levels = np.percentile(latencies, [50, 99, 100]).round(3).tolist() if len(latencies) else [None] * 3
+        errors = len(part) - int(part.of(ANSWERED).sum())
+        course.append(Stretch(round(start, 3), round(len(part) / (end - start), 1), errors, *levels))
+    return course

@@ -6,13 +6,12 @@ from hdrh.histogram import HdrHistogram
 from loadtest.analysis.intervals import Values
 
 _LONGEST_US = 60_000_000
-_DIGITS = 3
 _LEVELS = (0, 10, 20, 30, 40, 50, 60, 70, 75, 80, 85, 90, 92.5, 95, 97.5, 99, 99.5, 99.9)
 
 
 def empty_histogram() -> HdrHistogram:
     """Make a histogram of microseconds."""
-    return HdrHistogram(1, _LONGEST_US, _DIGITS)
+    return HdrHistogram(1, _LONGEST_US, significant_figures=3)
 
 
 def record_ms(histogram: HdrHistogram, milliseconds: float) -> None:

@@ -19,26 +19,17 @@ Values = npt.NDArray[np.float64]
 CONFIDENCE = 0.95
 _TAIL = (1 - CONFIDENCE) / 2
 _STRETCHES = 30  # Enough to know a variance within a quarter, few enough to be longer than most stalls.
-_DIGITS = 3
 
 
 @dataclass(frozen=True)
 class Percentile:
-    """One percentile; values in the unit of the sample, to three decimal places.
+    """One percentile with its 95 % interval; values in the unit of the sample, to three decimal places."""
 
-    Attributes:
-        value: the order statistic; None where the sample is too small.
-        low: lower end of the 95 % interval; None where there are too few effective samples.
-        high: its upper end; None likewise.
-        required_samples: least number of requests for this percentile.
-        effective_samples: number of independent requests that the run is worth for it.
-    """
-
-    value: float | None
-    low: float | None
+    value: float | None  # the order statistic; None where the sample is too small
+    low: float | None  # None where there are too few effective samples
     high: float | None
-    required_samples: int
-    effective_samples: int
+    required_samples: int  # least number of requests for this percentile
+    effective_samples: int  # number of independent requests that the run is worth for it
 
 
 def samples_required(share: float) -> int:
@@ -47,21 +38,15 @@ def samples_required(share: float) -> int:
 
 
 def percentile(values: Values, share: float) -> Percentile:
-    """Estimate a percentile with its interval.
-
-    Args:
-        values: [n] in the order of events.
-        share: 0 to 1, for example 0.99.
-    """
+    """Estimate a percentile, for example of share 0.99, from [n] values in the order of events."""
     count, required = len(values), samples_required(share)
     if count < required:
         return Percentile(None, None, None, required, count)
     value = order_statistic(values, share)
     effective = max(1, round(count / _design_effect(values > value)))
-    low, high = (
-        None if end is None else round(order_statistic(values, end), _DIGITS) for end in bounds(effective, share)
-    )
-    return Percentile(round(value, _DIGITS), low, high, required, effective)
+    ends = bounds(effective, share)
+    low, high = (None if end is None else round(order_statistic(values, end), 3) for end in ends)
+    return Percentile(round(value, 3), low, high, required, effective)
 
 
 def order_statistic(values: Values, share: float) -> float:
@@ -79,11 +64,7 @@ def bounds(count: int, share: float) -> tuple[float | None, float | None]:
 
 
 def _design_effect(slow: npt.NDArray[np.bool_]) -> float:
-    """How much more the number of slow requests varies between stretches than by chance; at least 1.
-
-    Args:
-        slow: [n] whether a request was slower than the percentile, in the order of events.
-    """
+    """How much more the number of slow ones of [n] requests varies between stretches than by chance; at least 1."""
     size = len(slow) // _STRETCHES
     if size == 0 or not slow.any() or slow.all():
         return 1.0

@@ -13,13 +13,14 @@ from clients.errors import InvalidInput
 from loadtest.analysis.audit import audit
 from loadtest.analysis.counters import stages_us
 from loadtest.analysis.explain import explain
-from loadtest.analysis.figures import figures, window
+from loadtest.analysis.figures import figures
 from loadtest.analysis.result import RunResult
 from loadtest.analysis.server_side import ServerSide, observe, server_side
-from loadtest.generator.fleet import Sent, send_all
-from loadtest.generator.grpc_lane import grpc_target
+from loadtest.analysis.warmup import warm_up
+from loadtest.generator.fleet import send_all
 from loadtest.generator.http_lane import http_target
-from loadtest.generator.process import Order
+from loadtest.generator.lane import Target
+from loadtest.generator.process import Order, Sent
 from loadtest.load import Load
 from loadtest.options import GeneratorOptions
 from loadtest.payloads import Payload, payload
@@ -36,12 +37,7 @@ class Setting:
 
 
 def setting_of(client: Client, model: str, options: GeneratorOptions) -> Setting:
-    """Encode the requests for a model.
-
-    Raises:
-        InvalidInput: the batch or an input cannot be made.
-        ClientError: the server has no such model.
-    """
+    """Encode the requests for a model; raises what `loadtest.payloads.payload` raises."""
     return Setting(client.connection, payload(client, model, options.samples, options.client_batch), options)
 
 
@@ -62,34 +58,35 @@ def measure(
         ClientError: the server does not answer.
         GeneratorError: a sending process died.
     """
-    cut = setting.options.warm_up_s
+    connection, encoded, options = setting.connection, setting.payload, setting.options
+    cut = options.warm_up_s
     if cut is not None and not 0 <= cut < load.duration:
         raise InvalidInput(f"expected --warm-up of 0 to less than the test's {load.duration:g} seconds, got {cut:g}")
-    config, version = client.config(setting.payload.model), client.server().get("version")
+    if connection.protocol == "http":
+        target = http_target(connection, encoded)
+    else:
+        target = Target(connection, encoded.bodies, encoded.answer_bytes)
+    connections = max(options.connections, options.processes)
+    order = Order(target, load.due, load.callers, load.duration, connections, connection.timeout_s)
+    config, version = client.config(encoded.model), client.server().get("version")
     before = observe(client, metrics)
-    sent = send_all(_order(setting, load), setting.options.processes)
+    sent = send_all(order, options.processes)
     seconds = float((sent.records.due + sent.records.latency).max())
     server = server_side(before, observe(client, metrics), config, seconds, version)
     return result_of(setting, load, sent, objectives, server)
-
-
-def _order(setting: Setting, load: Load) -> Order:
-    connection, options = setting.connection, setting.options
-    target = (http_target if connection.protocol == "http" else grpc_target)(connection, setting.payload)
-    connections = max(options.connections, options.processes)
-    return Order(target, load.due, load.callers, load.duration, connections, connection.timeout_s)
 
 
 def result_of(
     setting: Setting, load: Load, sent: Sent, objectives: Sequence[Objective], server: ServerSide
 ) -> RunResult:
     """Analyze what was sent, beside what the server did."""
-    # Where the rate varies, so does the state: nothing is warm-up.
-    cut = setting.options.warm_up_s
-    part = window(sent.records, load.duration, 0.0 if load.rate_varies and cut is None else cut)
-    seen, generator = figures(sent.records, part, objectives), audit(sent)
+    timed, generator = sent.records.timed(), audit(sent)
+    detected, cut = warm_up(timed.latency), setting.options.warm_up_s
+    if cut is None:
+        # Where the rate varies, so does the state: nothing is warm-up.
+        cut = float(timed.due[detected.requests]) if detected.requests and not load.rate_varies else 0.0
+    seen = figures(sent.records, cut, load.duration, objectives)
     # The server counted the warm-up too.
-    timed, lag = sent.records.timed(), 1000 * float(sent.records.lag.mean())
     mean = 1000 * float(timed.latency.mean()) if len(timed) and not generator.problems else None
     result = RunResult(
         model=setting.payload.model,
@@ -99,13 +96,13 @@ def result_of(
         seed=setting.options.seed,
         client_batch=setting.options.client_batch,
         payload=setting.payload.source,
-        warm_up_s=part.start,
+        warm_up_s=cut,
         started=sent.started,
         figures=seen,
         objectives=objectives,
         generator=generator,
-        steady=None if load.rate_varies else part.steady and seen.keeps_up(),
+        steady=None if load.rate_varies else detected.steady and seen.keeps_up(),
         server=server,
-        stages_us=stages_us(server.counted, mean, lag),
+        stages_us=stages_us(server.counted, mean, 1000 * float(sent.records.lag.mean())),
     )
     return replace(result, explanation=explain(result))

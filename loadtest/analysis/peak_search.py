@@ -21,15 +21,10 @@ _BLUR = 0.06  # relative distance from the threshold at which one trial in six i
 
 @dataclass(frozen=True)
 class Belief:
-    """How likely each rate is to be the highest sustained one; rates are evenly spaced in their logarithms.
+    """How likely each rate is to be the highest sustained one; rates are evenly spaced in their logarithms."""
 
-    Attributes:
-        rates: [points] rising.
-        weights: [points] probabilities.
-    """
-
-    rates: Values
-    weights: Values
+    rates: Values  # [points] rising
+    weights: Values  # [points] probabilities
 
     def after(self, rate: float, sustained: bool) -> "Belief":
         """Update by a trial (Bayes' rule)."""
@@ -55,23 +50,16 @@ def uniform_belief(lowest: float, highest: float) -> Belief:
 
 @dataclass
 class Search:
-    """The state of a search.
-
-    Attributes:
-        belief: where the threshold is.
-        invalid: consecutive trials in which the generator was the bottleneck.
-    """
+    """The state of a search."""
 
     belief: Belief
-    invalid: int = 0
+    invalid: int = 0  # consecutive trials in which the generator was the bottleneck
 
     def note(self, rate: float, sustained: bool | None) -> None:
         """Learn from a trial; `sustained` is None where the generator was the bottleneck."""
-        if sustained is None:
-            self.invalid += 1
-            return
-        self.invalid = 0
-        self.belief = self.belief.after(rate, sustained)
+        self.invalid = self.invalid + 1 if sustained is None else 0
+        if sustained is not None:
+            self.belief = self.belief.after(rate, sustained)
 
     def is_narrow(self, precision: float) -> bool:
         """Whether the interval is within a relative width."""

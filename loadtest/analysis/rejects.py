@@ -8,7 +8,6 @@ allows; one that finds the queue full is counted nowhere and is only an error at
 import http.client
 import os
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from clients.connection import ADDRESS
@@ -20,38 +19,25 @@ _FAILURES = "nv_inference_request_failure"
 _PENDING = "nv_inference_pending_request_count"
 _LABEL = r'(\w+)="((?:[^"\\]|\\.)*)"'
 _SAMPLE = re.compile(rf"(\w+)\{{((?:{_LABEL},?)*)\}}\s+(\S+)")
-_TIMEOUT_S = 5.0
 _LAST_PORT = 65535
 
 
 @dataclass(frozen=True)
 class Scrape:
-    """What a metrics endpoint reports at one moment.
+    """What a metrics endpoint reports at one moment; all versions of a model together."""
 
-    Attributes:
-        failed: cumulative failures by model and reason (REJECTED, CANCELED, BACKEND, OTHER), all versions together.
-        pending: requests by model that wait to be executed.
-        problem: why there are no counts; empty when there are.
-    """
-
-    failed: _Counts = field(default_factory=dict)
-    pending: dict[str, int] = field(default_factory=dict)
-    problem: str = ""
+    failed: _Counts = field(default_factory=dict)  # cumulative; reasons are REJECTED, CANCELED, BACKEND, OTHER
+    pending: dict[str, int] = field(default_factory=dict)  # requests by model that wait to be executed
+    problem: str = ""  # why there are no counts; empty when there are
 
 
 @dataclass(frozen=True)
 class Rejects:
-    """What changed during a run.
-
-    Attributes:
-        failed: failures by model and reason, without zeros; None where they are unknown.
-        pending: by how much the number of waiting requests changed, by model; None where that is unknown.
-        problem: why they are unknown: an endpoint did not answer, or its counters were reset.
-    """
+    """What changed during a run, without zeros; None where it is unknown."""
 
     failed: _Counts | None
-    pending: dict[str, int] | None
-    problem: str | None
+    pending: dict[str, int] | None  # by how much the number of waiting requests changed, by model
+    problem: str | None  # why they are unknown: an endpoint did not answer, or its counters were reset
 
     def sentences(self) -> list[str]:
         """What to report beside a run's figures."""
@@ -74,7 +60,7 @@ def metrics_address(option: str | None) -> str | None:
         InvalidInput: it is not an address.
     """
     address = option or os.environ.get("TRITON_METRICS_URL") or None
-    if address is not None and not _is_address(address):
+    if address and not (ADDRESS["grpc"].fullmatch(address) and int(address.rpartition(":")[2]) <= _LAST_PORT):
         source = "--metrics-url" if option else "TRITON_METRICS_URL of"
         raise InvalidInput(
             f"expected {source} HOST:PORT, without scheme and path, the port at most {_LAST_PORT}; got '{address}'"
@@ -82,13 +68,9 @@ def metrics_address(option: str | None) -> str | None:
     return address
 
 
-def _is_address(text: str) -> bool:
-    return bool(ADDRESS["grpc"].fullmatch(text)) and int(text.rpartition(":")[2]) <= _LAST_PORT
-
-
 def scrape(address: str) -> Scrape:
     """Read a metrics endpoint; one without counts gives a scrape with a problem."""
-    connection = http.client.HTTPConnection(address, timeout=_TIMEOUT_S)
+    connection = http.client.HTTPConnection(address, timeout=5.0)
     try:
         connection.request("GET", "/metrics")
         answer = connection.getresponse()
@@ -105,7 +87,14 @@ def scrape(address: str) -> Scrape:
 def parse(text: str) -> Scrape:
     """Read the counts in a response of the endpoint, summed over the versions of each model."""
     counts = Scrape()
-    for name, labels, value in _samples(text):
+    for match in filter(None, map(_SAMPLE.match, text.splitlines())):
+        try:
+            number = float(match[5])  # The format allows 12, 12.0 and 1.2e+01.
+        except ValueError:
+            continue
+        if not number.is_integer():
+            continue
+        name, labels, value = match[1], dict(re.findall(_LABEL, match[2])), int(number)
         model = labels.get("model", "")
         if name == _FAILURES:
             by_reason = counts.failed.setdefault(model, {})
@@ -114,22 +103,6 @@ def parse(text: str) -> Scrape:
         elif name == _PENDING:
             counts.pending[model] = counts.pending.get(model, 0) + value
     return counts
-
-
-def _samples(text: str) -> Iterator[tuple[str, dict[str, str], int]]:
-    for line in text.splitlines():
-        match = _SAMPLE.match(line)
-        if match and (value := _whole(match[5])) is not None:
-            yield match[1], dict(re.findall(_LABEL, match[2])), value
-
-
-def _whole(text: str) -> int | None:
-    """A whole number, which the format allows to be written as 12, 12.0 or 1.2e+01."""
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return int(value) if value.is_integer() else None
 
 
 def rejects(before: Scrape | None, after: Scrape | None, models: set[str]) -> Rejects | None:

@@ -18,19 +18,12 @@ _VALID_ALWAYS = {"requests", "errors", "error_kinds", "offered_rps"}
 
 @dataclass(frozen=True)
 class Finding:
-    """One bound of a run, the evidence for it, and what should help.
+    """One bound of a run, the evidence for it, and what should help."""
 
-    Attributes:
-        bound: client, errors, cores, batching, instances, queue delay, queue, compute, network or nothing.
-        why: the figures behind it.
-        change: what to try.
-        gain: the most that it should bring.
-    """
-
-    bound: str
-    why: str
-    change: str
-    gain: str
+    bound: str  # client, errors, cores, batching, instances, queue delay, queue, compute, network or nothing
+    why: str  # the figures behind it
+    change: str  # what to try
+    gain: str  # the most that it should bring
 
     def __str__(self) -> str:
         return f"{self.bound}: {self.why}. Try {self.change}: {self.gain}."
@@ -48,17 +41,7 @@ class ScenarioFigure:
 
 @dataclass(frozen=True)
 class RunResult:
-    """One run; `figures` of an invalid run must not be used, see `is_valid`.
-
-    Attributes:
-        payload: source of the inputs, samples or synthetic.
-        warm_up_s: seconds that `figures` leave out.
-        started: the start on CLOCK_MONOTONIC, in seconds.
-        steady: whether the server kept up; None where the rate varied.
-        server: what the server did, warm-up included.
-        stages_us: mean microseconds per request by stage, warm-up included; empty for an invalid run.
-        explanation: what bounds the run, the most important first.
-    """
+    """One run; `figures` of an invalid run must not be used, see `is_valid`."""
 
     model: str
     protocol: str
@@ -66,16 +49,16 @@ class RunResult:
     load: Load
     seed: int
     client_batch: int
-    payload: str
-    warm_up_s: float
-    started: float
+    payload: str  # source of the inputs, samples or synthetic
+    warm_up_s: float  # seconds that `figures` leave out
+    started: float  # on CLOCK_MONOTONIC, in seconds
     figures: Figures
     objectives: Sequence[Objective]
     generator: Audit
-    steady: bool | None
-    server: ServerSide
-    stages_us: dict[str, float]
-    explanation: tuple[Finding, ...] = ()
+    steady: bool | None  # whether the server kept up; None where the rate varied
+    server: ServerSide  # what the server did, warm-up included
+    stages_us: dict[str, float]  # per request by stage, warm-up included; empty for an invalid run
+    explanation: tuple[Finding, ...] = ()  # what bounds the run, the most important first
     scenario: ScenarioFigure | None = None
 
     @property

@@ -8,9 +8,6 @@ Offline sends requests that fill one batch each, so batches are full whatever th
 fast single requests could be sent: with 128 callers and one inference per request, mnist_mlp had batches of 5 to 7
 instead of 64 on two cores over HTTP, and a tenth of the throughput. Two requests per instance are enough, one computed
 and one waiting; three or four gave no more within the noise.
-
-    python -m loadtest.run mnist_mlp --scenario offline
-    python -m loadtest.run mnist_mlp --scenario server --rate 500 --slo 'p99<20ms'
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +17,7 @@ from typing import Any
 from clients.client import Client
 from clients.errors import InvalidInput
 from loadtest.analysis.result import RunResult, ScenarioFigure
-from loadtest.analysis.server_side import batching
+from loadtest.analysis.server_side import batching, member_names
 from loadtest.load import LoadOptions
 from loadtest.slo import PERCENTILES, Objective
 
@@ -30,21 +27,13 @@ _FEWEST = 20  # answers within the run: with fewer, one more or less at its end 
 
 @dataclass(frozen=True)
 class Scenario:
-    """A preset.
+    """A preset."""
 
-    Attributes:
-        about: the load, for messages.
-        options: fields of `LoadOptions` that it sets; it refuses those with None.
-        figure: the name of what it reports; may contain {rate} and {slo}.
-        unit: of the figure.
-        value: the figure of a valid run; None where it was not measured.
-    """
-
-    about: str
-    options: Mapping[str, Any]
-    figure: str
+    about: str  # the load, for messages
+    options: Mapping[str, Any]  # fields of `LoadOptions` that it sets; it refuses those with None
+    figure: str  # the name of what it reports; may contain {rate} and {slo}
     unit: str
-    value: Callable[[RunResult], float | bool | None]
+    value: Callable[[RunResult], float | bool | None]  # the figure of a valid run; None where it was not measured
 
 
 def _throughput(result: RunResult) -> float | None:
@@ -110,14 +99,11 @@ def check_scenario(name: str, model: str, options: LoadOptions, objectives: Sequ
             shown = f"{value:g}" if isinstance(value, float) else value
             flag = f"--{field.replace('_', '-')} {shown}"
             raise InvalidInput(f"--scenario {name} is {scenario.about}; got {flag}, leave it out")
-    if name == "server":
-        _check_server(model, options, objectives)
-
-
-def _check_server(model: str, options: LoadOptions, objectives: Sequence[Objective]) -> None:
-    limited = {objective.figure for objective in objectives if objective.below}
+    if name != "server":
+        return
     slo = ",".join(objective.text for objective in objectives)
-    if not limited & {f"{name}_ms" for name in PERCENTILES}:
+    limited = {objective.figure for objective in objectives if objective.below}
+    if not limited & {f"{percentile}_ms" for percentile in PERCENTILES}:
         raise InvalidInput(
             f"--scenario server expected a percentile's limit in --slo, for example 'p99<20ms'; got '{slo}'"
         )
@@ -150,10 +136,9 @@ def apply_scenario(name: str, model: str, options: LoadOptions, client: Client) 
 
 def _instances(client: Client, config: dict[str, Any]) -> int:
     """The number of instances that compute at once; of an ensemble, those of its members."""
-    members = {step["model_name"] for step in config.get("ensemble_scheduling", {}).get("step", ())}
-    if not members:
-        return batching(config).instances
-    return sum(_instances(client, client.config(name)) for name in members)
+    if members := member_names(config):
+        return sum(_instances(client, client.config(name)) for name in members)
+    return batching(config).instances
 
 
 def scenario_figure(name: str, result: RunResult) -> ScenarioFigure:

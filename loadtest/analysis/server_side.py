@@ -1,24 +1,21 @@
 """The server's side of a run: where a request's time went, which batches were formed, how busy the server was."""
 
 import os
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from clients.client import Client
+from clients.statistics import STAGES
 from loadtest.analysis.counters import Counted, Snapshot, counted, difference, snapshot
 from loadtest.analysis.rejects import Rejects, Scrape, rejects, scrape
-
-_LOCAL = ("127.0.0.1", "localhost", "[::1]")
-_COMPUTE = ("compute_input", "compute_infer", "compute_output")
 
 
 @dataclass(frozen=True)
 class Observation:
-    """Triton's cumulative counters, the CPU seconds of its processes (None: not on this host), its metrics."""
+    """What a server has done so far."""
 
     counters: Snapshot
-    cpu_s: float | None
+    cpu_s: float | None  # of its processes; None where they are not on this host
     metrics: Scrape | None = None
 
 
@@ -42,27 +39,19 @@ class Executions:
 
 @dataclass(frozen=True)
 class ServerSide:
-    """What the server did during a run.
+    """What the server did during a run."""
 
-    Attributes:
-        counted: the model's own counters; `members` has those of an ensemble's members by name.
-        busy_instances: mean number of instances that were executing.
-        batches: executions by batch size.
-        cpus: cores of this host; None where the server is elsewhere, as for its CPU seconds.
-        rejects: None where its metrics were not asked for.
-    """
-
-    counted: Counted
+    counted: Counted  # the model's own counters
     batching: Batching
     cache_hits: int
     cache_misses: int
-    busy_instances: float | None
-    batches: dict[int, Executions]
-    members: dict[str, Counted]
-    cpus: int | None
+    busy_instances: float | None  # mean number of instances that were executing
+    batches: dict[int, Executions]  # by batch size
+    members: dict[str, Counted]  # counters of an ensemble's members by name
+    cpus: int | None  # cores of this host; None where the server is elsewhere, as for its CPU seconds
     cpu_s: float | None
     requests_per_core_s: int | None
-    rejects: Rejects | None
+    rejects: Rejects | None  # None where its metrics were not asked for
     version: str | None = None
 
     def busy_share(self) -> float | None:
@@ -84,7 +73,7 @@ def observe(client: Client, metrics: str | None = None) -> Observation:
         ClientError: it does not answer.
     """
     host, _, port = client.connection.url.partition("/")[0].rpartition(":")
-    cpu_s = _cpu_seconds(int(port)) if host in _LOCAL else None
+    cpu_s = _cpu_seconds(int(port)) if host in ("127.0.0.1", "localhost", "[::1]") else None
     return Observation(snapshot(client), cpu_s, scrape(metrics) if metrics else None)
 
 
@@ -109,17 +98,26 @@ def server_side(
 ) -> ServerSide:
     """Compare observations at the start and the end of a run of some seconds; `config` is the model's."""
     counters = difference(before.counters, after.counters)
-    own = counters.get(config["name"], {})
-    figures, used = counted(own), _used_s(before, after)
-    members = {step["model_name"] for step in config.get("ensemble_scheduling", {}).get("step", ())}
-    sizes = {int(size): entry for size, entry in own.get("batch_stats", {}).items() if _runs(entry)}
+    own, members = counters.get(config["name"], {}), member_names(config)
+    figures, used = counted(own), None
+    # A child that ends takes its count with it.
+    if before.cpu_s is not None and after.cpu_s is not None and after.cpu_s >= before.cpu_s:
+        used = after.cpu_s - before.cpu_s
+    batches, total_s = {}, 0.0
+    for size, entry in sorted(own.get("batch_stats", {}).items(), key=lambda item: int(item[0])):
+        count = int(entry.get("compute_infer", {}).get("count", 0))
+        busy_s = sum(int(entry.get(stage, {}).get("ns", 0)) for stage in STAGES if stage != "queue") / 1e9
+        if count:
+            total_s += busy_s
+            batches[int(size)] = Executions(count, round(busy_s / count * 1000, 4))
+    cache = {outcome: own.get("inference_stats", {}).get(f"cache_{outcome}", {}) for outcome in ("hit", "miss")}
     return ServerSide(
         counted=figures,
         batching=batching(config),
-        cache_hits=_cache(own, "hit"),
-        cache_misses=_cache(own, "miss"),
-        busy_instances=round(sum(map(_nanoseconds, sizes.values())) / 1e9 / seconds, 3) if seconds else None,
-        batches={size: _executions(entry) for size, entry in sorted(sizes.items())},
+        cache_hits=int(cache["hit"].get("count", 0)),
+        cache_misses=int(cache["miss"].get("count", 0)),
+        busy_instances=round(total_s / seconds, 3) if seconds else None,
+        batches=batches,
         members={name: counted(counters[name]) for name in sorted(members & counters.keys())},
         cpus=None if used is None else os.cpu_count(),
         cpu_s=None if used is None else round(used, 2),
@@ -129,15 +127,9 @@ def server_side(
     )
 
 
-def _used_s(before: Observation, after: Observation) -> float | None:
-    # A child that ends takes its count with it.
-    if before.cpu_s is None or after.cpu_s is None or after.cpu_s < before.cpu_s:
-        return None
-    return after.cpu_s - before.cpu_s
-
-
-def _cache(own: Mapping[str, Any], outcome: str) -> int:
-    return int(own.get("inference_stats", {}).get(f"cache_{outcome}", {}).get("count", 0))
+def member_names(config: dict[str, Any]) -> set[str]:
+    """The models that an ensemble consists of; none for other models."""
+    return {step["model_name"] for step in config.get("ensemble_scheduling", {}).get("step", ())}
 
 
 def batching(config: dict[str, Any]) -> Batching:
@@ -151,15 +143,3 @@ def batching(config: dict[str, Any]) -> Batching:
         dynamic_batching=dynamic is not None,
         queue_delay_us=int((dynamic or {}).get("max_queue_delay_microseconds", 0)),
     )
-
-
-def _executions(entry: Mapping[str, Any]) -> Executions:
-    return Executions(_runs(entry), round(_nanoseconds(entry) / _runs(entry) / 1e6, 4))
-
-
-def _runs(entry: Mapping[str, Any]) -> int:
-    return int(entry.get("compute_infer", {}).get("count", 0))
-
-
-def _nanoseconds(entry: Mapping[str, Any]) -> int:
-    return sum(int(entry.get(stage, {}).get("ns", 0)) for stage in _COMPUTE)

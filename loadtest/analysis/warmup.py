@@ -28,27 +28,19 @@ class WarmUp:
 
 
 def warm_up(latencies: Values) -> WarmUp:
-    """Find the end of the warm-up.
-
-    Args:
-        latencies: [requests] seconds, in the order of events.
-    """
+    """Find the end of the warm-up in [requests] latencies, which are in the order of events."""
     means = np.log(np.maximum(latencies, 1e-6))[: len(latencies) // _BATCH * _BATCH].reshape(-1, _BATCH).mean(axis=1)
-    if len(means) < _FEWEST:
-        return WarmUp(0, True)
-    cut = _mser(means)
-    if cut == 0 or np.median(means[:cut]) < np.median(means[cut:]) + np.log(_SLOWER):
-        return WarmUp(0, not _drifts(means))
-    return WarmUp(cut * _BATCH, not _drifts(means[cut:]))
-
-
-def _mser(means: Values) -> int:
-    """How many of the first values to leave out, half of them at most."""
     count = len(means)
+    if count < _FEWEST:
+        return WarmUp(0, True)
+    # MSER: how many of the first means to leave out, half of them at most.
     remaining = count - np.arange(count // 2)
     sums = np.cumsum(means[::-1])[::-1][: count // 2]
     squares = np.cumsum(means[::-1] ** 2)[::-1][: count // 2]
-    return int(np.argmin((squares - sums**2 / remaining) / remaining**2))
+    cut = int(np.argmin((squares - sums**2 / remaining) / remaining**2))
+    if cut and np.median(means[:cut]) < np.median(means[cut:]) + np.log(_SLOWER):
+        cut = 0
+    return WarmUp(cut * _BATCH, not _drifts(means[cut:]))
 
 
 def _drifts(means: Values) -> bool:

@@ -3,54 +3,23 @@
 import multiprocessing
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from multiprocessing.connection import Connection as Pipe
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
 from clients.errors import ServerUnavailable, ToolError
-from loadtest.arrivals import part_of
-from loadtest.generator.process import Order, Outcome, work
-from loadtest.records import Records, merge
+from loadtest.generator.process import Order, Sent, work
+from loadtest.load import part_of
+from loadtest.records import merge
 
 # From the signal to the start: by then every process has received it.
 _LEAD_S = 0.2
 
 
-@dataclass(frozen=True)
-class Sent:
-    """What all processes sent.
-
-    Attributes:
-        records: of all requests.
-        started: the start on CLOCK_MONOTONIC, in seconds.
-        cpu_s: CPU seconds of all processes.
-        busiest: share of one core that the busiest process used in its busiest second.
-        processes: number of processes.
-    """
-
-    records: Records
-    started: float
-    cpu_s: float
-    busiest: float
-    processes: int
-
-
 class GeneratorError(ToolError):
     """A sending process died."""
-
-
-def _split(order: Order, processes: int) -> list[Order]:
-    connections = max(1, order.connections // processes)
-    if order.due is not None:
-        return [
-            replace(order, due=part_of(order.due, index, processes), connections=connections)
-            for index in range(min(processes, len(order.due)))
-        ]
-    count = min(processes, order.callers)
-    callers = [order.callers // count + (index < order.callers % count) for index in range(count)]
-    return [replace(order, callers=number, connections=number) for number in callers]
 
 
 def send_all(order: Order, processes: int) -> Sent:
@@ -70,7 +39,7 @@ def send_all(order: Order, processes: int) -> Sent:
             worker.start()
             theirs.close()
             workers.append((worker, ours))
-        return _run(workers, order.target.connection.url)
+        return _run([pipe for _, pipe in workers], order.target.connection.url)
     finally:
         for worker, pipe in workers:
             worker.terminate()
@@ -78,35 +47,34 @@ def send_all(order: Order, processes: int) -> Sent:
             pipe.close()
 
 
-def _run(workers: Sequence[tuple[SpawnProcess, Pipe]], url: str) -> Sent:
-    for _, pipe in workers:
+def _split(order: Order, processes: int) -> list[Order]:
+    if order.due is not None:
+        connections, count = max(1, order.connections // processes), min(processes, len(order.due))
+        parts = (part_of(order.due, index, processes) for index in range(count))
+        return [replace(order, due=part, connections=connections) for part in parts]
+    count = min(processes, order.callers)
+    callers = [order.callers // count + (index < order.callers % count) for index in range(count)]
+    return [replace(order, callers=number, connections=number) for number in callers]
+
+
+def _run(pipes: Sequence[Pipe], url: str) -> Sent:
+    for pipe in pipes:
         reply = _receive(pipe)
         if reply != "ready":
             raise ServerUnavailable(f"no server answers at {url}: {reply}")
     started = time.monotonic() + _LEAD_S
-    for _, pipe in workers:
+    for pipe in pipes:
         pipe.send(started)
-    outcomes = _collect([pipe for _, pipe in workers])
-    return Sent(
-        merge([outcome.records for outcome in outcomes]),
-        started,
-        sum(outcome.cpu_s for outcome in outcomes),
-        max(outcome.busiest for outcome in outcomes),
-        len(outcomes),
-    )
-
-
-def _collect(pipes: Sequence[Pipe]) -> list[Outcome]:
     # In the order in which they end, so that a process that died is noticed at once.
-    outcomes: dict[Any, Outcome] = {}
+    outcomes: dict[Any, Sent] = {}
     while waiting := [pipe for pipe in pipes if pipe not in outcomes]:
-        for pipe in wait(waiting):
-            assert isinstance(pipe, Pipe)
-            outcomes[pipe] = _receive(pipe)
-    return [outcomes[pipe] for pipe in pipes]
+        outcomes |= {pipe: _receive(pipe) for pipe in wait(waiting)}
+    parts = [outcomes[pipe] for pipe in pipes]
+    records, cpu_s = merge([part.records for part in parts]), sum(part.cpu_s for part in parts)
+    return Sent(records, started, cpu_s, max(part.busiest for part in parts), len(parts))
 
 
-def _receive(pipe: Pipe) -> Any:
+def _receive(pipe: Any) -> Any:
     try:
         return pipe.recv()
     except EOFError as error:

@@ -1,60 +1,38 @@
 """Calls on shared gRPC channels, with requests that are serialized beforehand."""
 
 import asyncio
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from clients.connection import Connection
 from clients.wire import GRPC_CHANNEL
-from loadtest.generator.lane import Finished, failure_kind, size_outcome
-from loadtest.payloads import Payload
+from loadtest.generator.lane import Finished, Target, failure_kind, size_outcome
 
-_METHOD = "/inference.GRPCInferenceService/ModelInfer"
+METHOD = "/inference.GRPCInferenceService/ModelInfer"
 # Connections per process: on one, calls would wait for each other's bytes; one per call is what no client has.
 CHANNELS = 4
-
-
-@dataclass(frozen=True)
-class GrpcTarget:
-    """Serialized ModelInferRequests, and where to send them."""
-
-    connection: Connection
-    requests: tuple[bytes, ...]
-    answer_bytes: int
-
-
-def grpc_target(connection: Connection, payload: Payload) -> GrpcTarget:
-    """Make a target of a payload."""
-    return GrpcTarget(connection, payload.bodies, payload.answer_bytes)
 
 
 def open_channel(connection: Connection) -> Any:
     """Open a channel of its own, encrypted where the connection has TLS."""
     import grpc.aio
 
-    if connection.tls is None:
-        return grpc.aio.insecure_channel(connection.url, options=GRPC_CHANNEL)
-    return grpc.aio.secure_channel(connection.url, _credentials(connection), options=GRPC_CHANNEL)
-
-
-def _credentials(connection: Connection) -> Any:
-    import grpc
-
     tls = connection.tls
-    assert tls is not None
+    if tls is None:
+        return grpc.aio.insecure_channel(connection.url, options=GRPC_CHANNEL)
     files = (tls.ca_file, tls.key_file or tls.cert_file, tls.cert_file)
-    return grpc.ssl_channel_credentials(*(Path(file).read_bytes() if file else None for file in files))
+    credentials = grpc.ssl_channel_credentials(*(Path(file).read_bytes() if file else None for file in files))
+    return grpc.aio.secure_channel(connection.url, credentials, options=GRPC_CHANNEL)
 
 
 class GrpcLane:
     """One call at a time on a channel that other lanes share."""
 
-    def __init__(self, target: GrpcTarget, channel: Any, finished: Finished):
+    def __init__(self, target: Target, channel: Any, finished: Finished):
         self.target = target
         self.channel = channel
         self.finished = finished
-        self.call = channel.unary_unary(_METHOD)
+        self.call = channel.unary_unary(METHOD)
         self.metadata = tuple((name.lower(), value) for name, value in target.connection.headers.items())
         self.task: asyncio.Task[None] | None = None
 

@@ -8,10 +8,9 @@ import asyncio
 import json
 import re
 import ssl
-from dataclasses import dataclass
 
 from clients.connection import Connection
-from loadtest.generator.lane import Finished, failure_kind, size_outcome
+from loadtest.generator.lane import Finished, Target, failure_kind, size_outcome
 from loadtest.payloads import Payload
 
 _CONTENT_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)", re.IGNORECASE)
@@ -19,22 +18,7 @@ _CLOSES = re.compile(rb"\r\nconnection:[ \t]*close", re.IGNORECASE)
 _HEAD_END = b"\r\n\r\n"
 
 
-@dataclass(frozen=True)
-class HttpTarget:
-    """Complete requests, head and body, and where to send them."""
-
-    connection: Connection
-    requests: tuple[bytes, ...]
-    answer_bytes: int
-
-    @property
-    def address(self) -> tuple[str, int]:
-        """Host and port."""
-        host, _, port = self.connection.url.partition("/")[0].rpartition(":")
-        return host.strip("[]"), int(port)
-
-
-def http_target(connection: Connection, payload: Payload) -> HttpTarget:
+def http_target(connection: Connection, payload: Payload) -> Target:
     """Make a target of a payload: put a head before every body."""
     server, _, prefix = connection.url.partition("/")
     path = f"{'/' if prefix else ''}{prefix.rstrip('/')}/v2/models/{payload.model}/infer"
@@ -43,13 +27,13 @@ def http_target(connection: Connection, payload: Payload) -> HttpTarget:
     requests = (
         f"POST {path} HTTP/1.1\r\n{lines}Content-Length: {len(body)}\r\n\r\n".encode() + body for body in payload.bodies
     )
-    return HttpTarget(connection, tuple(requests), payload.answer_bytes)
+    return Target(connection, tuple(requests), payload.answer_bytes)
 
 
 class HttpLane(asyncio.Protocol):
     """A connection, opened when it is first needed and again after it broke."""
 
-    def __init__(self, target: HttpTarget, tls: ssl.SSLContext | None, finished: Finished):
+    def __init__(self, target: Target, tls: ssl.SSLContext | None, finished: Finished):
         self.target = target
         self.tls = tls
         self.finished = finished
@@ -61,7 +45,8 @@ class HttpLane(asyncio.Protocol):
 
     async def open(self) -> None:
         """Connect. Raises OSError when nothing answers."""
-        await asyncio.get_running_loop().create_connection(lambda: self, *self.target.address, ssl=self.tls)
+        host, _, port = self.target.connection.url.partition("/")[0].rpartition(":")
+        await asyncio.get_running_loop().create_connection(lambda: self, host.strip("[]"), int(port), ssl=self.tls)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the connection."""
@@ -91,28 +76,24 @@ class HttpLane(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Read until the answer is as long as its head says."""
         self.received += data
-        if not self.expected:
-            self._read_head()
-        if self.expected and len(self.received) >= self.expected:
-            self._read_answer()
-
-    def _read_head(self) -> None:
         end = self.received.find(_HEAD_END)
         if end < 0:
             return
-        length = _CONTENT_LENGTH.search(self.received, 0, end)
-        if length is None:
-            self._break("an answer without Content-Length")
-        else:
-            self.expected = end + len(_HEAD_END) + int(length[1])
-
-    def _read_answer(self) -> None:
-        end = self.received.find(_HEAD_END)
-        status, size = bytes(self.received[9:12]), self.expected - end - len(_HEAD_END)
+        body = end + len(_HEAD_END)
+        if not self.expected:
+            length = _CONTENT_LENGTH.search(self.received, 0, end)
+            if length is None:
+                self._drop()
+                self._finish("an answer without Content-Length")
+                return
+            self.expected = body + int(length[1])
+        if len(self.received) < self.expected:
+            return
+        status = bytes(self.received[9:12])
         if status == b"200":
-            kind = size_outcome(size, self.target.answer_bytes)
+            kind = size_outcome(self.expected - body, self.target.answer_bytes)
         else:
-            kind = failure_kind(f"HTTP {status.decode()}", _message(bytes(self.received[-size:]) if size else b""))
+            kind = failure_kind(f"HTTP {status.decode()}", _message(bytes(self.received[body:])))
         if _CLOSES.search(self.received, 0, end):
             self._drop()
         self._clear()
@@ -122,8 +103,7 @@ class HttpLane(asyncio.Protocol):
         """The server closed the connection: a failure only where it owed an answer."""
         self.transport = None
         self._clear()
-        if self.number >= 0:
-            self._finish("the connection broke")
+        self._finish("the connection broke")
 
     def give_up(self) -> None:
         """Close the connection: the next bytes on it would be the answer to a request that was given up."""
@@ -131,10 +111,6 @@ class HttpLane(asyncio.Protocol):
         if self.connecting:
             self.connecting.cancel()
         self._drop()
-
-    def _break(self, kind: str) -> None:
-        self._drop()
-        self._finish(kind)
 
     def _drop(self) -> None:
         """Abort the connection without hearing of it again."""

@@ -1,12 +1,23 @@
 """A lane carries one request at a time: an HTTP connection, or a call on a gRPC channel."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
+from clients.connection import Connection
 from loadtest.records import ANSWERED
 
 # Called once per request with the lane that carried it, its number and its outcome (ANSWERED or a kind of failure).
 Finished = Callable[["Lane", int, str], None]
+
+
+@dataclass(frozen=True)
+class Target:
+    """Requests as they go over the wire, and where to send them."""
+
+    connection: Connection
+    requests: tuple[bytes, ...]
+    answer_bytes: int  # least size of a complete answer
 
 
 class Lane(Protocol):
@@ -31,10 +42,5 @@ def failure_kind(status: str, message: str) -> str:
 
 
 def size_outcome(size: int, least: int) -> str:
-    """The outcome of a successful answer of `size` bytes: ANSWERED, or truncated."""
-    return ANSWERED if size >= least else truncated(size, least)
-
-
-def truncated(size: int, least: int) -> str:
-    """The failure of an answer that is too short for the requested output."""
-    return f"truncated answer: {size} bytes, expected at least {least}"
+    """The outcome of a successful answer of `size` bytes: ANSWERED, or too short for the requested output."""
+    return ANSWERED if size >= least else f"truncated answer: {size} bytes, expected at least {least}"

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import itertools
 import os
 import signal
 import time
@@ -10,15 +11,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection as Pipe
 
-from loadtest.arrivals import Times
-from loadtest.generator.clock import precise_loop
-from loadtest.generator.grpc_lane import CHANNELS, GrpcLane, GrpcTarget, open_channel
-from loadtest.generator.http_lane import HttpLane, HttpTarget
-from loadtest.generator.lane import Finished, Lane
-from loadtest.generator.meter import Meter
+from loadtest.generator.clock import Meter, precise_loop
+from loadtest.generator.grpc_lane import CHANNELS, GrpcLane, open_channel
+from loadtest.generator.http_lane import HttpLane
+from loadtest.generator.lane import Finished, Lane, Target
 from loadtest.generator.pacing import ClosedLoop, OpenLoop
-from loadtest.generator.pool import Pool
-from loadtest.generator.tally import Tally
+from loadtest.generator.pool import Pool, Tally
+from loadtest.load import Times
 from loadtest.records import Records
 
 # Connected before the start; more are opened as needed.
@@ -27,52 +26,38 @@ _WARM_LANES = 8
 
 @dataclass(frozen=True)
 class Order:
-    """The task of one process.
+    """The task of one process."""
 
-    Attributes:
-        target: requests, and where to send them.
-        due: [requests] seconds from the start (open loop), or None for a closed loop.
-        callers: of a closed loop.
-        duration: seconds for which a closed loop sends.
-        connections: the most open connections; with gRPC, the most calls under way.
-        timeout: seconds after its due time when a request is given up.
-    """
-
-    target: HttpTarget | GrpcTarget
-    due: Times | None
-    callers: int
-    duration: float
-    connections: int
-    timeout: float
+    target: Target
+    due: Times | None  # [requests] seconds from the start; None for a closed loop
+    callers: int  # of a closed loop
+    duration: float  # seconds for which a closed loop sends
+    connections: int  # the most open connections; with gRPC, the most calls under way
+    timeout: float  # seconds after its due time when a request is given up
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """Records of one process, the CPU seconds it used, and its share of a core in the busiest second."""
+class Sent:
+    """What one or several processes sent."""
 
     records: Records
-    cpu_s: float
-    busiest: float
+    started: float  # on CLOCK_MONOTONIC, in seconds
+    cpu_s: float  # of all processes
+    busiest: float  # share of one core that the busiest process used in its busiest second
+    processes: int
 
 
 def work(order: Order, pipe: Pipe) -> None:
-    """Run in the process: send "ready" or an error, receive the time to start, send an Outcome."""
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C reaches all processes of a terminal; the parent ends this one.
-    _raise_priority()  # Before gRPC starts threads, which inherit it.
-    with asyncio.Runner(loop_factory=precise_loop) as runner:
-        runner.run(_send(order, pipe))
-
-
-def _raise_priority() -> None:
-    """Take this process out of turn (SCHED_RR), where the user may.
-
-    A sender that wakes late measures the host's scheduler. It needs little of the processor, but at once: on two busy
-    cores it is late by 4 ms at p99 as an ordinary process, even with niceness -10, and by 0.2 ms with SCHED_RR.
-    """
+    """Run in the process: send "ready" or an error, receive the time to start, send what was Sent."""
+    # Ctrl-C reaches all processes of a terminal; the parent ends this one.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A sender that wakes late measures the host's scheduler. It needs little of the processor, but at once: on two busy
+    # cores it is late by 4 ms at p99 as an ordinary process, even with niceness -10, and by 0.2 ms with SCHED_RR.
+    # Set before gRPC starts threads, which inherit it; only where this user may.
     with suppress(PermissionError):
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+    with asyncio.Runner(loop_factory=precise_loop) as runner:
+        runner.run(_send(order, pipe))
 
 
 async def _send(order: Order, pipe: Pipe) -> None:
@@ -84,34 +69,29 @@ async def _send(order: Order, pipe: Pipe) -> None:
         pipe.send(error.strerror or str(error))
         return
     pipe.send("ready")
-    tally.start = await asyncio.to_thread(pipe.recv)
-    pipe.send(await _carry_out(order, pool, tally))
-    await pool.close()
-
-
-async def _carry_out(order: Order, pool: Pool, tally: Tally) -> Outcome:
+    start = tally.start = await asyncio.to_thread(pipe.recv)
     if order.due is not None:
-        pacing: OpenLoop | ClosedLoop = OpenLoop(pool, (order.due + tally.start).tolist())
+        pacing: OpenLoop | ClosedLoop = OpenLoop(pool, (order.due + start).tolist())
     else:
-        pacing = ClosedLoop(pool, order.callers, tally.start, tally.start + order.duration)
+        pacing = ClosedLoop(pool, order.callers, start, start + order.duration)
     # Garbage collection would pause sending; what a test leaves behind fits into memory.
     gc.collect()
     gc.freeze()
     gc.disable()
-    await asyncio.sleep(max(0.0, tally.start - time.monotonic()))
+    await asyncio.sleep(max(0.0, start - time.monotonic()))
     meter = Meter()
     await pacing.run()
     meter.stop()
-    return Outcome(tally.records(), meter.cpu_s, meter.busiest)
+    pipe.send(Sent(tally.records(), start, meter.cpu_s, meter.busiest, 1))
+    await pool.close()
 
 
-def lane_maker(target: HttpTarget | GrpcTarget) -> Callable[[Finished], Lane]:
+def lane_maker(target: Target) -> Callable[[Finished], Lane]:
     """Make the function that makes lanes to a target, within the running event loop."""
-    if isinstance(target, HttpTarget):
+    if target.connection.protocol == "http":
         from clients.wire import ssl_context
 
         tls = ssl_context(target.connection) if target.connection.tls else None
         return lambda finished: HttpLane(target, tls, finished)
-    channels = [open_channel(target.connection) for _ in range(CHANNELS)]
-    made = iter(range(2**62))
-    return lambda finished: GrpcLane(target, channels[next(made) % CHANNELS], finished)
+    channels = itertools.cycle([open_channel(target.connection) for _ in range(CHANNELS)])
+    return lambda finished: GrpcLane(target, next(channels), finished)

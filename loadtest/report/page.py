@@ -19,37 +19,24 @@ Table = Sequence[Sequence[str]]  # a header and rows of cells; the first cell of
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a page; every field may be left out.
-
-    Attributes:
-        marked: names of rows to emphasize.
-        notes: below the table.
-    """
+    """A part of a page; every field may be left out."""
 
     title: str = ""
     plot: "Figure | None" = None
     table: Table = ()
-    marked: frozenset[str] = frozenset()
-    notes: Sequence[str] = ()
+    marked: frozenset[str] = frozenset()  # names of rows to emphasize
+    notes: Sequence[str] = ()  # below the table
 
 
 @dataclass(frozen=True)
 class Page:
-    """A report.
-
-    Attributes:
-        title: the heading.
-        setting: what was measured, on what, how.
-        sections: in order.
-        verdict: passed, failed, invalid; empty for none.
-        notes: what a reader must know first.
-    """
+    """A report."""
 
     title: str
-    setting: str
+    setting: str  # what was measured, on what, how
     sections: Sequence[Section]
-    verdict: str = ""
-    notes: Sequence[str] = ()
+    verdict: str = ""  # passed, failed, invalid; empty for none
+    notes: Sequence[str] = ()  # what a reader must know first
 
     def html(self) -> str:
         """As one HTML file that needs no other."""
@@ -72,13 +59,7 @@ class Page:
 
 
 def write(
-    path: Path,
-    title: str,
-    setting: str,
-    plot: "Figure",
-    table: Table,
-    notes: str,
-    marked: frozenset[str] = frozenset(),
+    path: Path, title: str, setting: str, plot: "Figure", table: Table, notes: str, marked: frozenset[str] = frozenset()
 ) -> Path:
     """Write a page of one plot and one table; returns its path, whose folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)

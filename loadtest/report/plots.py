@@ -12,7 +12,6 @@ Line = Sequence[float | None]  # None leaves a gap
 _COLORS = ("#1f5fbf", "#b4690e", "#9aa3ad")
 _STAGE_COLORS = ("#b4690e", "#5b8def", "#1f5fbf", "#8fb3f5", "#c9ced6", "#7a3e9d")
 _MUTED, _GRID = "#5a6572", "#e3e7ec"
-_NINES = (0.0, 50.0, 90.0, 99.0, 99.9)
 
 
 def _axes(height: float) -> "tuple[Figure, Axes]":
@@ -40,8 +39,7 @@ def over_time(seconds: Sequence[float], lines: Mapping[str, Line]) -> "Figure":
     for (name, values), color in zip(lines.items(), _COLORS, strict=False):
         points = [math.nan if value is None else value for value in values]
         axes.plot(seconds, points, color=color, label=name, linewidth=1.8)
-    axes.set_xlabel("seconds")
-    axes.set_ylim(bottom=0)
+    axes.set(xlabel="seconds", ylim=(0, None))
     axes.margins(x=0.01)
     if len(lines) > 1:
         _add_legend(figure)
@@ -50,18 +48,17 @@ def over_time(seconds: Sequence[float], lines: Mapping[str, Line]) -> "Figure":
 
 def by_percentile(curve: Sequence[tuple[float, float]]) -> "Figure":
     """Milliseconds by percentile, on an axis that gives each further nine the same room: the tail is what counts."""
+
+    def nines(level: float) -> float:
+        return -math.log10(1 - level / 100)  # 0 for 0, 1 for 90, 2 for 99
+
     figure, axes = _axes(2.8)
-    axes.plot([_nines(level) for level, _ in curve], [ms for _, ms in curve], color=_COLORS[0], linewidth=1.8)
-    axes.set_xticks([_nines(level) for level in _NINES], [f"{level:g}" for level in _NINES])
-    axes.set_xlabel("percentile")
-    axes.set_ylim(bottom=0)
+    axes.plot([nines(level) for level, _ in curve], [ms for _, ms in curve], color=_COLORS[0], linewidth=1.8)
+    levels = (0, 50, 90, 99, 99.9)
+    axes.set_xticks([nines(level) for level in levels], [f"{level:g}" for level in levels])
+    axes.set(xlabel="percentile", ylim=(0, None))
     axes.margins(x=0.01)
     return figure
-
-
-def _nines(level: float) -> float:
-    """The number of nines of a percentile: 0 for 0, 1 for 90, 2 for 99."""
-    return -math.log10(1 - level / 100)
 
 
 def stage_bars(stages: Mapping[str, Mapping[str, float]]) -> "Figure":

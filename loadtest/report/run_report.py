@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from clients.command import text_table
-from loadtest.analysis.result import RunResult, ScenarioFigure, host
+from loadtest.analysis.result import RunResult, host
 from loadtest.report.page import Page, Section, Table, publish
 from loadtest.report.plots import by_percentile, over_time, stage_bars
 from loadtest.report.text import interval, number, outcome_notes
@@ -29,10 +29,13 @@ def text(result: RunResult) -> str:
 
 def page_of(result: RunResult) -> Page:
     """The run as a page; an invalid one without figures of the server."""
-    sections = _figures(result) if result.is_valid else []
-    sections += [
+    batches = [
+        [number(size), number(entry.executions), number(entry.ms)] for size, entry in result.server.batches.items()
+    ]
+    sections = [
+        *(_figures(result) if result.is_valid else []),
         Section("What bounds it", notes=[str(finding) for finding in result.explanation]),
-        Section("Batches that the server formed", table=_batch_rows(result)),
+        Section("Batches that the server formed", table=[["batch size", "executions", "ms each"], *batches]),
         Section("Measured with", table=_circumstances(result)),
     ]
     verdict = "invalid" if not result.is_valid else "passed" if result.has_passed else "failed"
@@ -46,11 +49,7 @@ def _figures(result: RunResult) -> list[Section]:
     half = result.load.duration / len(course) / 2
     seconds = [stretch.from_s + half for stretch in course]
     rates = {"requests": [stretch.rps for stretch in course]}
-    latencies = {
-        "p50": [stretch.p50_ms for stretch in course],
-        "p99": [stretch.p99_ms for stretch in course],
-        "max": [stretch.max_ms for stretch in course],
-    }
+    latencies = {name: [getattr(stretch, f"{name}_ms") for stretch in course] for name in ("p50", "p99", "max")}
     sections = [
         Section("Latency", table=_latency_rows(result), notes=[_PERCENTILES_NOTE, *_rates(result)]),
         Section("Requests due per second", over_time(seconds, rates)),
@@ -64,10 +63,9 @@ def _figures(result: RunResult) -> list[Section]:
 
 def _setting(result: RunResult) -> str:
     load = result.load
+    sent = f"{load.arrivals} arrivals{f' at {load.rate:g}/s' if load.rate else ''}"
     if load.due is None:
         sent = f"{load.callers} callers, closed loop"
-    else:
-        sent = f"{load.arrivals} arrivals{f' at {load.rate:g}/s' if load.rate else ''}"
     return f"{result.model}, {result.protocol} {result.url}, {sent}, {load.duration:g} s"
 
 
@@ -109,12 +107,6 @@ def _notes(result: RunResult) -> list[str]:
     return notes
 
 
-def _batch_rows(result: RunResult) -> Table:
-    batches = result.server.batches
-    rows = [[number(size), number(entry.executions), number(entry.ms)] for size, entry in batches.items()]
-    return [["batch size", "executions", "ms each"], *rows]
-
-
 def _circumstances(result: RunResult) -> Table:
     options = {
         "seed": result.seed,
@@ -136,19 +128,15 @@ def scenario_sentence(result: RunResult) -> list[str]:
     scenario = result.scenario
     if scenario is None:
         return []
-    value = f"not measured: {_absence(result)}" if scenario.value is None else _scenario_value(scenario)
+    if scenario.value is None:
+        reason = "too few answers, lengthen --duration"
+        if not result.is_valid:
+            reason = "the run is not valid"
+        elif result.figures.requests == result.figures.errors:
+            reason = "no request was answered"
+        value = f"not measured: {reason}"
+    elif isinstance(scenario.value, bool):
+        value = "yes" if scenario.value else "no"
+    else:
+        value = f"{number(scenario.value)} {scenario.unit}"
     return [f"Scenario {scenario.name}: {scenario.figure}: {value}"]
-
-
-def _absence(result: RunResult) -> str:
-    if not result.is_valid:
-        return "the run is not valid"
-    if result.figures.requests == result.figures.errors:
-        return "no request was answered"
-    return "too few answers, lengthen --duration"
-
-
-def _scenario_value(scenario: ScenarioFigure) -> str:
-    if isinstance(scenario.value, bool):
-        return "yes" if scenario.value else "no"
-    return f"{number(scenario.value)} {scenario.unit}"

@@ -22,8 +22,6 @@ from clients.connection import PROTOCOLS
 from loadtest.options import REPORTS
 
 _LOCUSTFILE = Path(__file__).resolve().parent.parent / "locustfile.py"
-# In the report's file, but not in the last line of stdout.
-_BULKY = ("curve",)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -36,9 +34,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--protocols", nargs="+", choices=PROTOCOLS, default=PROTOCOLS, help="(default: both)")
     parser.add_argument("--users", type=positive, default=16, help="concurrent virtual users (default: %(default)s)")
-    parser.add_argument(
-        "--run-time", type=positive, default=10, metavar="S", help="seconds per protocol (default: %(default)s)"
-    )
+    text = "seconds per protocol (default: %(default)s)"
+    parser.add_argument("--run-time", type=positive, default=10, metavar="S", help=text)
     parser.add_argument("--report", type=Path, default=REPORTS, help="folder of the reports (default: %(default)s)")
     return parser
 
@@ -56,7 +53,8 @@ def _measure(protocol: str, users: int, seconds: int, report: Path, options: Seq
     if not path.is_file():
         return code or 2, None
     result = json.loads(path.read_text())
-    return code, {key: value for key, value in result.items() if key not in _BULKY}
+    del result["curve"]  # It is in the report's file.
+    return code, result
 
 
 def _master_port(options: Sequence[str]) -> list[str]:

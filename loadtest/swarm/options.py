@@ -14,21 +14,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SwarmOptions:
-    """The options of one test.
-
-    Attributes:
-        models: names with weights, "a,b=2"; empty for all that are ready.
-        think_time: seconds between a user's requests.
-        report: folder of the reports; None for no report.
-    """
+    """The options of one test."""
 
     protocol: Protocol
-    models: str
+    models: str  # names with weights, "a,b=2"; empty for all that are ready
     samples: Path
     client_batch: int
-    think_time: float
+    think_time: float  # seconds between a user's requests
     slo: str
-    report: Path | None
+    report: Path | None  # folder of the reports; None for no report
     users: int
     headless: bool
 
@@ -36,18 +30,16 @@ class SwarmOptions:
 def add_swarm_options(parser: "LocustArgumentParser") -> None:
     """Add the options that `swarm_options` reads."""
     # Locust takes its user class when it starts, so the web page cannot change the protocol.
-    parser.add_argument(
-        "--protocol", choices=PROTOCOLS, default="http", help="(default: %(default)s)", include_in_web_ui=False
-    )
+    default = "(default: %(default)s)"
+    parser.add_argument("--protocol", choices=PROTOCOLS, default="http", help=default, include_in_web_ui=False)
     group = parser.add_argument_group("Triton options")
     group.add_argument("--models", default="", help="names with weights, e.g. a,b=2 (default: all that are ready)")
-    group.add_argument("--samples", default=str(SAMPLES), help="folder of sample images (default: %(default)s)")
-    group.add_argument("--client-batch", type=int, default=1, help="inferences per request (default: %(default)s)")
-    group.add_argument(
-        "--think-time", type=float, default=0.0, help="seconds between a user's requests (default: %(default)s)"
-    )
+    group.add_argument("--samples", default=str(SAMPLES), help=f"folder of sample images {default}")
+    group.add_argument("--client-batch", type=int, default=1, help=f"inferences per request {default}")
+    text = f"seconds between a user's requests {default}"
+    group.add_argument("--think-time", type=float, default=0.0, help=text)
     group.add_argument("--slo", default="", help="e.g. 'p99<50ms,errors<0.1%%'; the exit code is 1 when missed")
-    group.add_argument("--report", default=str(REPORTS), help="folder of the reports (default: %(default)s)")
+    group.add_argument("--report", default=str(REPORTS), help=f"folder of the reports {default}")
 
 
 def swarm_options(parsed: Namespace) -> SwarmOptions:

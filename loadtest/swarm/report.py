@@ -4,17 +4,13 @@ from pathlib import Path
 
 from clients.command import text_table
 from clients.statistics import STAGES
-from loadtest.analysis.counters import Counted, stages_us
+from loadtest.analysis.counters import stages_us
 from loadtest.report.page import Page, Section, Table, publish
 from loadtest.report.plots import by_percentile, stage_bars
 from loadtest.report.text import number, outcome_notes
 from loadtest.swarm.results import Seen, SwarmResult
 
 _COLUMNS = ("p50_ms", "p95_ms", "p99_ms", "max_ms")
-_NOTE = (
-    "Latencies are the client's, from an HDR histogram; mean batch and stage times are Triton's own counters over the "
-    "test, per request."
-)
 
 
 def write(result: SwarmResult, folder: Path) -> Path:
@@ -29,8 +25,12 @@ def text(result: SwarmResult) -> str:
 
 def page_of(result: SwarmResult) -> Page:
     """The test as a page."""
+    note = (
+        "Latencies are the client's, from an HDR histogram; mean batch and stage times are Triton's own counters over "
+        "the test, per request."
+    )
     sections = [
-        Section("Client and server", table=_rows(result), marked=frozenset({"all"}), notes=[_NOTE]),
+        Section("Client and server", table=_rows(result), marked=frozenset({"all"}), notes=[note]),
         Section("Latency in ms, by percentile", by_percentile(result.curve)),
     ]
     if stages := mean_stages(result):
@@ -72,15 +72,13 @@ def _setting(result: SwarmResult) -> str:
 def _rows(result: SwarmResult) -> Table:
     names = ["requests", "errors", "rps", *_COLUMNS, "mean batch", *(f"{stage} µs" for stage in STAGES)]
     header = ["model", *(name.replace("_", " ") for name in names)]
-    rows = [[name, *_cells(seen), *_server_cells(result.servers.get(name))] for name, seen in result.models.items()]
+    rows = []
+    for name, seen in result.models.items():
+        server = result.servers.get(name)
+        counted = [server.mean_batch, *server.stages().values()] if server else [None] * (1 + len(STAGES))
+        rows.append([name, *_cells(seen), *map(number, counted)])
     return [header, *rows, ["all", *_cells(result.seen), number(result.mean_batch), *[""] * len(STAGES)]]
 
 
 def _cells(seen: Seen) -> list[str]:
     return [number(value) for value in (seen.requests, seen.errors, seen.rps, *map(seen.latencies.get, _COLUMNS))]
-
-
-def _server_cells(server: Counted | None) -> list[str]:
-    if server is None:
-        return ["-"] * (1 + len(STAGES))
-    return [number(server.mean_batch), *map(number, server.stages().values())]

@@ -29,30 +29,23 @@ class Seen:
         """As JSON, with all figures that objectives limit."""
         error_share = self.errors / self.requests if self.requests else None
         counts = {"requests": self.requests, "errors": self.errors, "error_share": error_share, "rps": self.rps}
-        return {**counts, **self.latencies}
+        return counts | self.latencies
 
 
 @dataclass(frozen=True)
 class SwarmResult:
-    """One test.
-
-    Attributes:
-        seen: all models together; `models` has them by name.
-        servers: the server's counters by model; empty where it did not answer at the end.
-        sources: of the inputs by model, samples or synthetic.
-        curve: points (percentile, milliseconds) of all models together.
-    """
+    """One test."""
 
     options: "SwarmOptions"
     host: str
     duration_s: float
-    seen: Seen
+    seen: Seen  # all models together
     models: dict[str, Seen]
-    servers: dict[str, Counted]
-    sources: dict[str, str]
+    servers: dict[str, Counted]  # the server's counters by model; empty where it did not answer at the end
+    sources: dict[str, str]  # of the inputs by model, samples or synthetic
     error_kinds: dict[str, int]
     objectives: Sequence[Objective]
-    curve: list[tuple[float, float]]
+    curve: list[tuple[float, float]]  # points (percentile, milliseconds) of all models together
 
     @property
     def slo_missed(self) -> list[str]:

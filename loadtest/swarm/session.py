@@ -6,7 +6,7 @@ counters before and after.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from gevent import GreenletExit
 from locust.env import Environment
@@ -37,24 +37,17 @@ def model_weights(text: str, client: Client, samples: Path) -> dict[str, int]:
         ready = sorted({model["name"] for model in client.models() if model.get("state") == "READY"})
         if not ready:
             raise InvalidInput(f"the server at {client.connection.url} has no ready model")
-        return dict.fromkeys(_default_models(ready, client, samples), 1)
+        # Steps of pipelines have no samples. Pipelines do, but their requests would be counted at their members too, so
+        # that no model's figures would be its own: they are tested only on request, or where no model has samples.
+        chosen = [model for model in ready if (samples / model).is_dir() and not client.contract(model).members]
+        others = [model for model in ready if model not in chosen]
+        if chosen and others:
+            say(f"not tested unless --models names them: {', '.join(others)}")
+        return dict.fromkeys(chosen or ready, 1)
     pairs = [part.partition("=") for part in text.split(",") if part]
     if not all(not sign or (weight.isdigit() and int(weight) > 0) for _, sign, weight in pairs):
         raise InvalidInput(f"--models {text}: expected NAME or NAME=WEIGHT with a whole number of at least 1")
     return {name: int(weight or 1) for name, _, weight in pairs}
-
-
-def _default_models(ready: list[str], client: Client, samples: Path) -> list[str]:
-    """The models with sample images, or all where none has any.
-
-    Steps of pipelines have no samples. Pipelines do, but their requests would be counted at their members too, so that
-    no model's figures would be its own: they are tested only on request.
-    """
-    chosen = [model for model in ready if (samples / model).is_dir() and not client.contract(model).members]
-    others = [model for model in ready if model not in chosen]
-    if chosen and others:
-        say(f"not tested unless --models names them: {', '.join(others)}")
-    return chosen or ready
 
 
 class Session:
@@ -94,18 +87,23 @@ class Session:
 
     def _start(self, **_: Any) -> None:
         """Encode the requests and read the server's counters; a test that cannot be run ends before it begins."""
+        environment, options = self._environment, self._options
         try:
-            self._objectives = slo.parse(self._options.slo)
+            self._objectives = slo.parse(options.slo)
             # Requests under way at the end must complete: the slowest answers would be missing, and Triton 2.51 can
             # crash on a gRPC request that is cancelled while it answers (triton-inference-server/server, issue 7368).
-            self._environment.stop_timeout = max(self._environment.stop_timeout, TIMEOUT_S)
+            environment.stop_timeout = max(environment.stop_timeout, TIMEOUT_S)
             with Client(self._connection) as client:
-                self._environment.triton_plan = self._plan(client)  # type: ignore[attr-defined]
+                weights = model_weights(options.models, client, options.samples)
+                payloads = [payload(client, model, options.samples, options.client_batch) for model in weights]
                 self._before = counters.snapshot(client)
         except ToolError as error:
             self._refuse(error)
+        self._sources = {encoded.model: encoded.source for encoded in payloads}
+        plan = Plan(payloads, list(weights.values()), options.think_time)
+        environment.triton_plan = plan  # type: ignore[attr-defined]
 
-    def _refuse(self, error: ToolError) -> None:
+    def _refuse(self, error: ToolError) -> NoReturn:
         """End a test that cannot be run: the whole process where nobody can correct the options, else this test."""
         assert self._environment.runner is not None
         self._before = None
@@ -116,13 +114,6 @@ class Session:
             raise GreenletExit
         raise StopTest(f"error: {error}") from None
 
-    def _plan(self, client: Client) -> Plan:
-        options = self._options
-        weights = model_weights(options.models, client, options.samples)
-        payloads = [payload(client, model, options.samples, options.client_batch) for model in weights]
-        self._sources = {encoded.model: encoded.source for encoded in payloads}
-        return Plan(payloads, list(weights.values()), options.think_time)
-
     def _stop(self, **_: Any) -> None:
         """Compare both sides, print and write the report, and set the exit code."""
         before, self._before = self._before, None
@@ -130,17 +121,14 @@ class Session:
             return
         assert self._environment.runner is not None
         self._environment.runner.stop()  # After Ctrl-C, users are still running.
-        options, counts = self._options, self._counted_since(before)
+        options, counts = self._options, {}
+        try:
+            with Client(self._connection) as client:
+                counts = counters.difference(before, counters.snapshot(client))
+        except ClientError as error:
+            say(f"error: the server's counters after the test: {error}")
         result = swarm_result(self._environment, options, self._latencies, counts, self._sources, self._objectives)
         print(report.text(result))
         if options.report:
             say(f"Report: {report.write(result, options.report)}")
         self._environment.process_exit_code = int(not result.has_passed)
-
-    def _counted_since(self, before: counters.Snapshot) -> counters.Snapshot:
-        try:
-            with Client(self._connection) as client:
-                return counters.difference(before, counters.snapshot(client))
-        except ClientError as error:
-            say(f"error: the server's counters after the test: {error}")
-            return {}

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from locust import FastHttpUser, User, task
 
-from loadtest.generator.lane import truncated
+from loadtest.generator.grpc_lane import METHOD
+from loadtest.generator.lane import size_outcome
+from loadtest.records import ANSWERED
 
 if TYPE_CHECKING:
     from loadtest.payloads import Payload
 
-_GRPC_METHOD = "/inference.GRPCInferenceService/ModelInfer"
 TIMEOUT_S = 30.0
 
 
@@ -44,14 +45,9 @@ class _Planned:
 
     environment: Any
 
-    @property
-    def plan(self) -> Plan:
-        plan: Plan = self.environment.triton_plan
-        return plan
-
     def wait_time(self) -> float:
         """Seconds between two requests of a user; Locust calls it."""
-        return self.plan.think_time
+        return float(self.environment.triton_plan.think_time)
 
 
 class TritonHttpUser(_Planned, FastHttpUser):
@@ -64,20 +60,19 @@ class TritonHttpUser(_Planned, FastHttpUser):
     @task
     def infer(self) -> None:
         """Send one request and check the size of its answer."""
-        payload, body = self.plan.pick()
+        payload, body = self.environment.triton_plan.pick()
         with self.client.post(
             f"/v2/models/{payload.model}/infer",
-            data=body,  # type: ignore[arg-type]  # Locust passes bytes on unchanged, whatever its annotation says.
+            data=body,
             headers=payload.headers,
             name=payload.model,
             catch_response=True,
         ) as response:
-            size = len(response.content or b"")
+            outcome = size_outcome(len(response.content or b""), payload.answer_bytes)
             if response.status_code != 200:
-                message = f"HTTP {response.status_code}: {(response.text or response.error or '')!s:.200}"
-                response.failure(AnswerError(message))
-            elif size < payload.answer_bytes:
-                response.failure(AnswerError(truncated(size, payload.answer_bytes)))
+                outcome = f"HTTP {response.status_code}: {(response.text or response.error or '')!s:.200}"
+            if outcome != ANSWERED:
+                response.failure(AnswerError(outcome))
 
 
 class TritonGrpcUser(_Planned, User):
@@ -90,27 +85,26 @@ class TritonGrpcUser(_Planned, User):
         # Without its own pool all users would share one connection, unlike a real fleet of clients.
         self.channel = grpc.insecure_channel(self.host or "", options=[("grpc.use_local_subchannel_pool", 1)])
         # Requests are serialized beforehand and answers are only measured: no codec on either side.
-        self.call = self.channel.unary_unary(_GRPC_METHOD)
+        self.call = self.channel.unary_unary(METHOD)
 
     @task
     def infer(self) -> None:
         """Send one request and check the size of its answer."""
         import grpc
 
-        payload, body = self.plan.pick()
-        start, answer, problem = time.perf_counter(), b"", None
+        payload, body = self.environment.triton_plan.pick()
+        start, answer = time.perf_counter(), b""
         try:
             answer = self.call(body, timeout=TIMEOUT_S)
-            if len(answer) < payload.answer_bytes:
-                problem = AnswerError(truncated(len(answer), payload.answer_bytes))
+            outcome = size_outcome(len(answer), payload.answer_bytes)
         except grpc.RpcError as error:
-            problem = AnswerError(f"{error.code().name}: {error.details():.200}")
+            outcome = f"{error.code().name}: {error.details():.200}"
         self.environment.events.request.fire(
             request_type="POST",
             name=payload.model,
             response_time=(time.perf_counter() - start) * 1000,
             response_length=len(answer),
-            exception=problem,
+            exception=None if outcome == ANSWERED else AnswerError(outcome),
             context={},
         )
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from loadtest.arrivals import due_times
+from loadtest.load import due_times
 from tests.conftest import Command
 from tools.serve.tritonserver import Server
 

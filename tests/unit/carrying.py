@@ -2,16 +2,14 @@
 
 import asyncio
 
-from loadtest.generator.grpc_lane import GrpcTarget
-from loadtest.generator.http_lane import HttpTarget
+from loadtest.generator.lane import Target
 from loadtest.generator.pacing import OpenLoop
-from loadtest.generator.pool import Pool
+from loadtest.generator.pool import Pool, Tally
 from loadtest.generator.process import lane_maker
-from loadtest.generator.tally import Tally
 from loadtest.records import Records
 
 
-def carry(target: HttpTarget | GrpcTarget, count: int, timeout: float = 5.0) -> Records:
+def carry(target: Target, count: int, timeout: float = 5.0) -> Records:
     """Send so many requests, all due at once, over up to eight lanes."""
 
     async def send() -> Records:

@@ -16,8 +16,8 @@ import pytest
 
 from clients.connection import Connection
 from loadtest.analysis.intervals import order_statistic
-from loadtest.arrivals import due_times
 from loadtest.generator.http_lane import http_target
+from loadtest.load import due_times
 from loadtest.payloads import Payload
 from loadtest.records import TIMED_OUT, Records
 from tests.unit.carrying import carry

@@ -10,12 +10,12 @@ import pytest
 from clients.errors import InvalidInput
 from loadtest import slo
 from loadtest.analysis.audit import audit
-from loadtest.analysis.figures import Figures, figures, window
+from loadtest.analysis.figures import Figures, figures
 from loadtest.analysis.histograms import histogram_of
 from loadtest.analysis.intervals import bounds, percentile, samples_required, wilson_interval
 from loadtest.analysis.warmup import warm_up
-from loadtest.arrivals import SCHEDULES, Times, due_times, part_of
-from loadtest.generator.fleet import Sent
+from loadtest.generator.process import Sent
+from loadtest.load import SCHEDULES, Times, due_times, part_of
 from loadtest.records import ANSWERED, TIMED_OUT, UNSENT, Records, merge
 from loadtest.run import parse
 from tests.unit.results import result
@@ -33,7 +33,7 @@ KINDS = (ANSWERED, TIMED_OUT, UNSENT)
 
 
 def summary(whole: Records, seconds: float, objectives: str = "") -> Figures:
-    return figures(whole, window(whole, seconds, 0.0), slo.parse(objectives))
+    return figures(whole, 0.0, seconds, slo.parse(objectives))
 
 
 def counts(times: Times, pieces: int) -> Times:

@@ -14,7 +14,7 @@ from loadtest import diff, slo
 from loadtest.analysis.measurement import Setting, result_of
 from loadtest.analysis.result import RunResult
 from loadtest.analysis.server_side import Observation, server_side
-from loadtest.generator.fleet import Sent
+from loadtest.generator.process import Sent
 from loadtest.load import open_loop
 from loadtest.options import GeneratorOptions
 from loadtest.payloads import Payload
