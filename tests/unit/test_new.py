@@ -17,9 +17,9 @@ from tools.export import __main__ as export
 from tools.export.agreement import ProofError
 from tools.export.publication import Manifest
 from tools.new import __main__ as new
-from tools.new import creation, first_call, notes
+from tools.new import creation, first_call
 from tools.new.options import OptionError, Options
-from tools.new.plan import Plan, make_plan, publish, write_files
+from tools.new.plan import Plan, conversion_notes, make_plan, publish, write_files
 from tools.recipes import Imported, RecipeError
 from tools.repository import ROOT, read_config, read_manifest, versions
 
@@ -49,7 +49,7 @@ class Made:
 
     def has_note(self, text: str) -> bool:
         """Whether a note contains a text."""
-        return any(text in note for note in (*self.plan.notes, *notes.of_conversion(self.manifest.evidence)))
+        return any(text in note for note in (*self.plan.notes, *conversion_notes(self.manifest.evidence)))
 
 
 Make = Callable[..., Made]

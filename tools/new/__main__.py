@@ -12,7 +12,7 @@ repository.
 import argparse
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -28,52 +28,48 @@ from tools.serve.hardware import HARDWARE
 
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser("tools.new", __doc__)
-    default = "(default: %(default)s)"
-    parser.add_argument("name", metavar="NAME", help="of the new model: letters, digits and _")
+    add, default = parser.add_argument, "(default: %(default)s)"
+    add("name", metavar="NAME", help="of the new model: letters, digits and _")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--module", metavar="PATH.py:CLASS", help="a torch.nn.Module, or a function that returns one")
     source.add_argument("--torchscript", metavar="FILE", help="a TorchScript file")
     source.add_argument("--torchvision", metavar="MODEL", help="the name of one of torchvision's models")
-    parser.add_argument(
-        "--arguments", type=_json_object, default={}, metavar="JSON", help="keyword arguments for CLASS or MODEL"
-    )
-    parser.add_argument("--checkpoint", metavar="FILE", help="a state dict (default: the constructor's weights)")
-    parser.add_argument(
+    add("--arguments", type=_json_object, default={}, metavar="JSON", help="keyword arguments for CLASS or MODEL")
+    add("--checkpoint", metavar="FILE", help="a state dict (default: the constructor's weights)")
+    add(
         "--weights",
         metavar="NAME",
         help="torchvision's pretrained weights, with labels, e.g. DEFAULT; downloaded unless --checkpoint has them",
     )
-    parser.add_argument(
+    add(
         "--example-inputs",
         metavar="INPUTS",
         help="types and dims without the batch, e.g. 'user:INT64[1],item:FP32[6]'; -1 for a variable dim, [] for none",
     )
-    parser.add_argument(
+    add(
         "--max-batch-size",
         type=_batch_size,
         metavar="N",
         help="0 for no batching (default: 64, or 8 for large inputs, if the network takes batches)",
     )
-    parser.add_argument("--labels", type=Path, metavar="FILE", help="names of the classes, one per line")
-    parser.add_argument(
-        "--tolerance", type=float, default=Imported.tolerance, help=f"of TorchScript against eager {default}"
-    )
-    parser.add_argument("--repository", type=Path, default=REPOSITORY, help=f"where the model goes {default}")
-    parser.add_argument(
+    add("--labels", type=Path, metavar="FILE", help="names of the classes, one per line")
+    add("--tolerance", type=float, default=Imported.tolerance, help=f"of TorchScript against eager {default}")
+    add("--repository", type=Path, default=REPOSITORY, help=f"where the model goes {default}")
+    add(
         "--recipes",
         type=Path,
         metavar="DIR",
         help="where the recipe goes (default: tools/recipes; nowhere for another --repository)",
     )
-    parser.add_argument("--hardware", choices=HARDWARE, default=Options.hardware, help=f"for the first call {default}")
-    parser.add_argument(
+    add("--hardware", choices=HARDWARE, default=Options.hardware, help=f"for the first call {default}")
+    add(
         "--ready-timeout",
         type=positive_float,
         default=Options.ready_timeout,
         metavar="S",
         help=f"seconds for loading, and again for the first call {default}",
     )
-    parser.add_argument("--json", action="store_true", help="print only the last line, which is JSON, on stdout")
+    add("--json", action="store_true", help="print only the last line, which is JSON, on stdout")
     return parser
 
 
@@ -118,7 +114,7 @@ def _recipe(arguments: argparse.Namespace) -> Imported:
 
 
 def _portable(text: str | None) -> str | None:
-    """Make a path relative to this repository's root if it lies there, else absolute."""
+    # Relative to this repository's root if it lies there, else absolute.
     if not text:
         return None
     path = Path(text).expanduser().resolve()
@@ -126,21 +122,20 @@ def _portable(text: str | None) -> str | None:
 
 
 def _summary(created: NewModel) -> str:
+    def listed(specs: Sequence[TensorSpec]) -> str:
+        return ", ".join(f"{spec.name} {spec.datatype} {list(spec.dims)}" for spec in specs)
+
     name, recipe, design = created.options.name, created.options.recipe_path, created.design
     batches = f"batches of up to {design.max_batch_size}" if design.max_batch_size else "without batches"
     lines = [
         f"{name}: {created.evidence.method}, proven, loaded and called in {created.seconds} s, {batches}",
-        f"  inputs   {_tensor_list(design.inputs)}",
-        f"  outputs  {_tensor_list(design.outputs)}",
+        f"  inputs   {listed(design.inputs)}",
+        f"  outputs  {listed(design.outputs)}",
         f"  folder   {created.folder}",
     ]
     if recipe:
         lines += [f"  recipe   {recipe}", f"  again    python -m tools.export {name}"]
     return "\n".join(lines)
-
-
-def _tensor_list(specs: Iterable[TensorSpec]) -> str:
-    return ", ".join(f"{spec.name} {spec.datatype} {list(spec.dims)}" for spec in specs)
 
 
 @command(interrupted="nothing was published")

@@ -6,7 +6,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +22,6 @@ from tools.repository import RepositoryError
 if TYPE_CHECKING:
     from tools.export.publication import Evidence
     from tools.new.scaffold import Design
-
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True)
@@ -50,6 +48,10 @@ class NewModel:
 
     def document(self) -> dict[str, Any]:
         """Return the JSON document."""
+
+        def tensors(specs: Sequence[TensorSpec]) -> list[dict[str, Any]]:
+            return [{"name": spec.name, "datatype": spec.datatype, "dims": spec.dims} for spec in specs]
+
         recipe = self.options.recipe_path
         return {
             "model": self.options.name,
@@ -57,17 +59,13 @@ class NewModel:
             "recipe": recipe and str(recipe),
             "method": self.evidence.method,
             "max_batch_size": self.design.max_batch_size,
-            "inputs": _tensor_documents(self.design.inputs),
-            "outputs": _tensor_documents(self.design.outputs),
+            "inputs": tensors(self.design.inputs),
+            "outputs": tensors(self.design.outputs),
             "max_abs_difference": self.evidence.max_abs_difference,
             "served_max_abs_difference": self.served_difference,
             "notes": self.notes,
             "seconds": self.seconds,
         }
-
-
-def _tensor_documents(specs: Iterable[TensorSpec]) -> list[dict[str, Any]]:
-    return [{"name": spec.name, "datatype": spec.datatype, "dims": spec.dims} for spec in specs]
 
 
 def create(options: Options, recipe: Imported) -> NewModel:
@@ -76,39 +74,38 @@ def create(options: Options, recipe: Imported) -> NewModel:
     Raises:
         OptionError, RecipeError, RepositoryError, ProofError: nothing was published.
     """
-    began = time.monotonic()
+    began, name = time.monotonic(), options.name
     _check_places(options)
-    say(f"{options.name}: loading and trying the network")
+    say(f"{name}: loading and trying the network")
     from tools.export.agreement import ProofError
-    from tools.new import first_call, notes
-    from tools.new.plan import check, make_plan, publish, write_files
+    from tools.new import first_call
+    from tools.new.plan import check, conversion_notes, make_plan, publish, write_files
 
     try:
         plan = make_plan(options, recipe)
         _say_notes(plan.notes)
         with _staging(options.repository) as staged:
             write_files(plan, staged)
-            say(f"{options.name}: exporting and proving")
-            manifest = publish(plan, staged)
-            conversion_notes = tuple(notes.of_conversion(manifest.evidence))
-            _say_notes((*conversion_notes, *check(plan, staged)))
-            say(f"{options.name}: loading it into the embedded server and calling it")
+            say(f"{name}: exporting and proving")
+            evidence = publish(plan, staged).evidence
+            notes = (*plan.notes, *conversion_notes(evidence))
+            _say_notes((*conversion_notes(evidence), *check(staged)))
+            say(f"{name}: loading it into the embedded server and calling it")
             difference = first_call.serve_and_call(plan, staged, options.hardware, options.ready_timeout)
-            _move_into_place(staged / options.name, options, plan.recipe_text)
+            _move_into_place(staged / name, options, plan.recipe_text)
     except (ProofError, OptionError) as error:
-        raise type(error)(f"{options.name}: {error}") from error
-    seconds = round(time.monotonic() - began, 1)
-    return NewModel(options, plan.design, manifest.evidence, difference, (*plan.notes, *conversion_notes), seconds)
+        raise type(error)(f"{name}: {error}") from error
+    return NewModel(options, plan.design, evidence, difference, notes, round(time.monotonic() - began, 1))
 
 
-def _say_notes(notes: tuple[str, ...]) -> None:
+def _say_notes(notes: Sequence[str]) -> None:
     for note in notes:
         say(f"note: {note}")
 
 
 def _check_places(options: Options) -> None:
     name, recipe = options.name, options.recipe_path
-    if not _NAME.fullmatch(name) or keyword.iskeyword(name):
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) or keyword.iskeyword(name):
         raise OptionError(f"'{name}' cannot name a model and its recipe; use letters, digits and _, a letter first")
     for path in (options.repository / name, recipe):
         if path and path.exists():
@@ -131,7 +128,7 @@ def _staging(repository: Path) -> Iterator[Path]:
 
 
 def _move_into_place(staged: Path, options: Options, recipe_text: str) -> None:
-    """Move the proven folder into the repository in one rename, and write its recipe; both or neither."""
+    # The proven folder in one rename, then its recipe: both or neither.
     target, recipe = options.repository / options.name, options.recipe_path
     _check_places(options)
     try:

@@ -17,30 +17,29 @@ from tools.new.options import OptionError
 
 _DATATYPES = tuple(name.removeprefix("TYPE_") for name in TORCH_DTYPES) + ("STRING",)
 _INPUT = re.compile(r"\s*(?:(?P<name>\w+):)?(?P<datatype>[A-Z0-9]+)\[(?P<dims>[-\d,\s]*)\]\s*(?:,|$)")
-_FORM = "'user:INT64[1],item:FP32[6]' (names are optional; -1 for a variable dimension; [] for none)"
+
 # What to suggest for the input of a layer, given its size: no more than a first try.
-_SUGGESTIONS = {
-    nn.Linear: ("in_features", "FP32[{}]"),
-    nn.Conv1d: ("in_channels", "FP32[{},100]"),
-    nn.Conv2d: ("in_channels", "FP32[{},224,224]"),
-    nn.Conv3d: ("in_channels", "FP32[{},16,112,112]"),
-    nn.Embedding: ("num_embeddings", "INT64[16]"),
-    nn.RNNBase: ("input_size", "FP32[16,{}]"),
-}
+_SUGGESTIONS = (
+    (nn.Linear, "in_features", "FP32[{}]"),
+    (nn.Conv1d, "in_channels", "FP32[{},100]"),
+    (nn.Conv2d, "in_channels", "FP32[{},224,224]"),
+    (nn.Conv3d, "in_channels", "FP32[{},16,112,112]"),
+    (nn.Embedding, "num_embeddings", "INT64[16]"),
+    (nn.RNNBase, "input_size", "FP32[16,{}]"),
+)
 
 
 def parse(text: str, network: nn.Module) -> tuple[TensorSpec, ...]:
-    """Parse a list of inputs; inputs without a name get those of `forward`'s parameters.
-
-    Raises:
-        OptionError: the text is malformed, or `forward` takes other inputs.
-    """
+    """Parse a list of inputs, named or in `forward`'s order; OptionError if malformed or if `forward` takes others."""
     matches, end = [], 0
     while match := _INPUT.match(text, end):
         matches.append(match)
         end = match.end()
     if not matches or text[end:].strip() or text.rstrip().endswith(","):
-        raise OptionError(f"cannot read '{text[end:]}' in --example-inputs '{text}'; expected {_FORM}")
+        raise OptionError(
+            f"cannot read '{text[end:]}' in --example-inputs '{text}'; expected 'user:INT64[1],item:FP32[6]' (names "
+            "are optional; -1 for a variable dimension; [] for none)"
+        )
     known = _parameters(network)
     if len(matches) > len(known) and not (len(known) == 1 and known[0].is_dict):
         raise OptionError(f"--example-inputs '{text}' has {len(matches)}; forward takes {_names(known)}")
@@ -91,11 +90,7 @@ def _names(known: Sequence[Parameter]) -> str:
 
 
 def infer(network: nn.Module) -> tuple[TensorSpec, ...]:
-    """Infer the input of a network that passes its only argument straight to a linear layer.
-
-    Raises:
-        OptionError: it is another kind of network; the message suggests what to give.
-    """
+    """Infer the input of a network that passes its only argument straight to a linear layer, else raise OptionError."""
     known = _parameters(network)
     required = [parameter for parameter in known if parameter.required]
     if len(required) != 1 or required[0].is_dict:
@@ -104,22 +99,19 @@ def infer(network: nn.Module) -> tuple[TensorSpec, ...]:
             f"forward takes {_names(known)}, whose types and shapes cannot be inferred; give them, in the form "
             f"--example-inputs '{example}'"
         )
-    name, first = required[0].name, _first_layer(network)
+    leaves = (module for module in network.modules() if not list(module.children()))
+    name, first = required[0].name, next((leaf for leaf in leaves if list(leaf.parameters(recurse=False))), None)
     if isinstance(first, nn.Linear) and _gets_the_input(network, first):
         return (TensorSpec(name, "FP32", (first.in_features,)),)
+    forms = (form.format(getattr(first, size)) for kind, size, form in _SUGGESTIONS if isinstance(first, kind))
     raise OptionError(
         f"the shape of forward's argument '{name}' cannot be inferred; give it, for example "
-        f"--example-inputs '{name}:{_suggestion(first)}'"
+        f"--example-inputs '{name}:{next(forms, 'FP32[6]')}'"
     )
 
 
-def _first_layer(network: nn.Module) -> nn.Module | None:
-    leaves = (module for module in network.modules() if not list(module.children()))
-    return next((leaf for leaf in leaves if list(leaf.parameters(recurse=False))), None)
-
-
 def _gets_the_input(network: nn.Module, layer: nn.Linear) -> bool:
-    """Whether a network passes its input to this layer unchanged, found out by a call."""
+
     given = torch.zeros(2, layer.in_features)
     received: list[Tensor] = []
     hook = layer.register_forward_pre_hook(lambda _, inputs: received.append(inputs[0]))
@@ -131,10 +123,3 @@ def _gets_the_input(network: nn.Module, layer: nn.Linear) -> bool:
     finally:
         hook.remove()
     return len(received) == 1 and received[0] is given
-
-
-def _suggestion(layer: nn.Module | None) -> str:
-    for kind, (size, form) in _SUGGESTIONS.items():
-        if isinstance(layer, kind):
-            return form.format(getattr(layer, size))
-    return "FP32[6]"

@@ -1,6 +1,5 @@
 """The first call of a new model: the real embedded server loads it and must answer as the network itself does."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +50,9 @@ def call(server: Server, plan: Plan, repository: Path, timeout: float = 120.0) -
             answer = client.infer(model, inputs)
     except ClientError as error:
         raise ProofError(f"the server loads {model} but refuses a call that its config admits: {error}") from error
-    return _compare(answer, torchscript.outputs(imported.adapter, *imported.example), imported.output_places)
+    expected = torchscript.outputs(imported.adapter, *imported.example)
+    places = imported.output_places
+    return max(_check(name, answer[name], _to_array(expected[place])) for name, place in places.items())
 
 
 def _to_array(value: Value) -> Array:
@@ -62,28 +63,20 @@ def _to_array(value: Value) -> Array:
     return array
 
 
-def _compare(answer: Mapping[str, Array], expected: tuple[Value, ...], places: Mapping[str, int]) -> float:
-    worst = 0.0
-    for name, place in places.items():
-        actual, wanted = answer[name], _to_array(expected[place])
-        if actual.shape != wanted.shape or actual.dtype != wanted.dtype:
-            raise ProofError(
-                f"{name}: the server answers {actual.dtype} {list(actual.shape)}, "
-                f"the network {wanted.dtype} {list(wanted.shape)}"
-            )
-        difference, limit = _difference(actual, wanted)
-        if difference > limit:
-            raise ProofError(f"{name}: the server's answer differs from the network's by {difference:g}")
-        worst = max(worst, difference)
-    return worst
-
-
-def _difference(actual: Array, wanted: Array) -> tuple[float, float]:
-    """Return the largest absolute difference, and the limit for it."""
+def _check(name: str, actual: Array, wanted: Array) -> float:
+    # Returns the largest absolute difference.
+    if actual.shape != wanted.shape or actual.dtype != wanted.dtype:
+        raise ProofError(
+            f"{name}: the server answers {actual.dtype} {list(actual.shape)}, "
+            f"the network {wanted.dtype} {list(wanted.shape)}"
+        )
+    difference, limit = 0.0, 0.0
     if actual.dtype == np.object_:
-        return (0.0 if (actual == wanted).all() else float("inf")), 0.0
-    if not actual.size:
-        return 0.0, 0.0
-    first, second = (torch.from_numpy(np.array(array)).double() for array in (actual, wanted))
-    scale = float(torch.nan_to_num(second).abs().max())
-    return float(torch.nan_to_num(first - second).abs().max()), BATCH_TOLERANCE * max(1.0, scale)
+        difference = 0.0 if (actual == wanted).all() else float("inf")
+    elif actual.size:
+        first, second = (torch.from_numpy(np.array(array)).double() for array in (actual, wanted))
+        difference = float(torch.nan_to_num(first - second).abs().max())
+        limit = BATCH_TOLERANCE * max(1.0, float(torch.nan_to_num(second).abs().max()))
+    if difference > limit:
+        raise ProofError(f"{name}: the server's answer differs from the network's by {difference:g}")
+    return difference

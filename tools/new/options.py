@@ -6,8 +6,6 @@ from pathlib import Path
 from clients.errors import ToolError
 from tools.repository import REPOSITORY, ROOT
 
-_RECIPES = ROOT / "tools" / "recipes"
-
 
 class OptionError(ToolError):
     """An option is missing, invalid or does not match the network; the message names it and the remedy."""
@@ -18,8 +16,6 @@ class Options:
     """What to create, and where.
 
     Attributes:
-        name: of the new model.
-        repository: where its folder goes.
         recipes: folder for its recipe; None for tools/recipes, if the repository is this one's.
         example_inputs: types and dims of the inputs, as `tools.new.example_inputs` reads them; None to infer them.
         max_batch_size: 0 for no batching; None to find out.
@@ -40,6 +36,6 @@ class Options:
     @property
     def recipe_path(self) -> Path | None:
         """Where the recipe goes; None for another repository without a folder for recipes."""
-        if self.recipes:
-            return self.recipes / f"{self.name}.py"
-        return _RECIPES / f"{self.name}.py" if self.repository.resolve() == REPOSITORY else None
+        own = ROOT / "tools" / "recipes" if self.repository.resolve() == REPOSITORY else None
+        folder = self.recipes or own
+        return folder / f"{self.name}.py" if folder else None

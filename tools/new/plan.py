@@ -1,7 +1,7 @@
 """The plan of a new model: its network tried out, and from that its contract, its files and its first version."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,19 +13,15 @@ from tools.check import rules
 from tools.contract import torch_dtype
 from tools.export import conversion, imported_network, publication, torchvision_models
 from tools.export.agreement import BATCH_TOLERANCE, ProofError
-from tools.export.publication import Manifest
+from tools.export.publication import Evidence, Manifest
 from tools.export.torchvision_models import Preset
-from tools.new import example_inputs, notes, scaffold
+from tools.new import example_inputs, scaffold
 from tools.new.options import OptionError, Options
 from tools.new.scaffold import LABELS, Design
 from tools.new.trial import Observed, observe
 from tools.recipes import Imported
 from tools.repository import config_path
 from tools.train.training import cpu_threads
-
-# Batches of inputs larger than this fill memory and add latency before they add throughput.
-_LARGE_INPUT = 64 * 1024
-_DEFAULT_BATCH, _DEFAULT_BATCH_LARGE = 64, 8
 
 
 @dataclass(frozen=True)
@@ -56,39 +52,32 @@ def make_plan(options: Options, recipe: Imported) -> Plan:
     Raises:
         RecipeError, OptionError, ProofError: it cannot be loaded, called or served as the options say.
     """
-    preset = Preset(None)
-    if recipe.torchvision:
-        preset = torchvision_models.preset(recipe.torchvision, recipe.weights)
-    network = imported_network.load(recipe)
-    batched = None if options.max_batch_size is None else options.max_batch_size > 0
+    preset = torchvision_models.preset(recipe.torchvision, recipe.weights) if recipe.torchvision else Preset(None)
+    network, wanted = imported_network.load(recipe), options.max_batch_size
     with cpu_threads(1):
         specs = _inputs(options, network, preset)
+        batched = None if wanted is None else wanted > 0
         observed = observe(network, specs, batched, max(recipe.tolerance, BATCH_TOLERANCE))
     labels = _labels(options, preset)
-    design = _design(options, _title(recipe), observed, labels, preset, conversion.is_quantized(network))
-    final = replace(recipe, squeezed=observed.squeezed, dims=observed.dims)
-    about = (*notes.of_assumptions(options, recipe, design, preset), *observed.notes)
-    return Plan(network, final, design, labels, about)
-
-
-def _design(
-    options: Options, title: str, observed: Observed, labels: tuple[str, ...], preset: Preset, cpu_only: bool
-) -> Design:
-    wanted, is_image = options.max_batch_size, _is_image(observed.inputs)
-    return Design(
+    # One input of channels, height and width, all fixed: clients can prepare a picture for it.
+    inputs = observed.inputs
+    is_image = len(inputs) == 1 and len(inputs[0].dims) == 3 and -1 not in inputs[0].dims
+    design = Design(
         model=options.name,
-        title=title,
+        title=_title(recipe),
         max_batch_size=_default_batch_size(observed) if wanted is None else wanted,
-        inputs=observed.inputs,
+        inputs=inputs,
         outputs=observed.outputs,
-        warmup={spec.name: spec.dims for spec in observed.inputs} | dict(observed.dims[0] if observed.dims else {}),
+        warmup={spec.name: spec.dims for spec in inputs} | dict(observed.dims[0] if observed.dims else {}),
         why_unbatched=observed.why_unbatched,
         squeezed=observed.squeezed,
         labelled=_labelled_output(observed.outputs, labels, options),
         mean=preset.mean if is_image else (),
         std=preset.std if is_image else (),
-        cpu_only=cpu_only,
+        cpu_only=conversion.is_quantized(network),
     )
+    final = replace(recipe, squeezed=observed.squeezed, dims=observed.dims)
+    return Plan(network, final, design, labels, (*_assumptions(options, recipe, design, preset), *observed.notes))
 
 
 def _inputs(options: Options, network: nn.Module, preset: Preset) -> tuple[TensorSpec, ...]:
@@ -99,17 +88,13 @@ def _inputs(options: Options, network: nn.Module, preset: Preset) -> tuple[Tenso
     return example_inputs.infer(network)
 
 
-def _is_image(specs: Sequence[TensorSpec]) -> bool:
-    # One input of channels, height and width, all fixed: clients can prepare a picture for it.
-    return len(specs) == 1 and len(specs[0].dims) == 3 and -1 not in specs[0].dims
-
-
 def _default_batch_size(observed: Observed) -> int:
     if not observed.batched:
         return 0
     shapes = dict(observed.dims[-1]) if observed.dims else {}
     row = sum(math.prod(shapes.get(spec.name, spec.dims)) * torch_dtype(spec).itemsize for spec in observed.inputs)
-    return _DEFAULT_BATCH_LARGE if row > _LARGE_INPUT else _DEFAULT_BATCH
+    # Batches of larger inputs fill memory and add latency before they add throughput.
+    return 8 if row > 64 * 1024 else 64
 
 
 def _labels(options: Options, preset: Preset) -> tuple[str, ...]:
@@ -121,8 +106,14 @@ def _labels(options: Options, preset: Preset) -> tuple[str, ...]:
         raise OptionError(f"--labels {options.labels} cannot be read: {error}") from error
 
 
+def _score_outputs(outputs: Sequence[TensorSpec]) -> list[TensorSpec]:
+    # Those that may hold a score for each class.
+    floats = ("FP32", "FP16", "FP64")
+    return [spec for spec in outputs if spec.datatype in floats and len(spec.dims) == 1 and spec.dims[0] > 1]
+
+
 def _labelled_output(outputs: Sequence[TensorSpec], labels: tuple[str, ...], options: Options) -> str | None:
-    matching = [spec.name for spec in notes.score_outputs(outputs) if spec.dims == (len(labels),)]
+    matching = [spec.name for spec in _score_outputs(outputs) if spec.dims == (len(labels),)]
     if options.labels and not matching:
         listed = ", ".join(f"{spec.name} {list(spec.dims)}" for spec in outputs)
         raise OptionError(
@@ -139,6 +130,32 @@ def _title(recipe: Imported) -> str:
         return f"the TorchScript file {recipe.torchscript}"
     file, _, name = (recipe.module or "").rpartition(":")
     return f"{name} of {file}"
+
+
+def _assumptions(options: Options, recipe: Imported, design: Design, preset: Preset) -> Iterator[str]:
+    # What was assumed, and which option changes it.
+    if not (recipe.torchscript or recipe.checkpoint or recipe.weights):
+        flags = "--checkpoint FILE or --weights DEFAULT" if recipe.torchvision else "--checkpoint FILE"
+        yield f"no weights were given: it has its constructor's, random with a fixed seed; give {flags}"
+    if not options.example_inputs:
+        source = "as torchvision's weights take it" if preset.dims else "as the first layer takes it"
+        inputs = ", ".join(f"{spec.name} {spec.datatype} {list(spec.dims)}" for spec in design.inputs)
+        yield f"input {inputs}, {source}; change it with --example-inputs"
+    if not design.max_batch_size:
+        reason = f": {design.why_unbatched}" if design.why_unbatched else ""
+        yield f"served without batches (max_batch_size 0){reason}"
+    elif options.max_batch_size is None:
+        yield f"batches of up to {design.max_batch_size}; change it with --max-batch-size"
+    if not design.labelled and (scores := _score_outputs(design.outputs[:1])):
+        yield f"no labels: if {scores[0].name} holds scores of classes, name them with --labels FILE"
+    if design.cpu_only:
+        yield "it computes in int8, which exists only for the CPU: its instances are KIND_CPU"
+
+
+def conversion_notes(evidence: Evidence) -> list[str]:
+    """Note which methods of conversion failed, and what tracing fixed."""
+    failed = [f"not {method}: {reason}" for method, reason in (evidence.passed_over or {}).items()]
+    return failed + [f"tracing fixed what an example decided: {place}" for place in evidence.fixed or ()]
 
 
 def write_files(plan: Plan, repository: Path) -> None:
@@ -161,12 +178,8 @@ def publish(plan: Plan, repository: Path) -> Manifest:
         return publication.publish(plan.design.model, fill, repository)
 
 
-def check(plan: Plan, repository: Path) -> list[str]:
-    """Run `tools.check` on the staged repository; returns its warnings and hints.
-
-    Raises:
-        ProofError: it finds an error.
-    """
+def check(repository: Path) -> list[str]:
+    """Run `tools.check` on a staged repository; return its warnings and hints, or raise ProofError for an error."""
     findings = rules.check(repository)
     if errors := [finding.message for finding in findings if finding.severity == "error"]:
         raise ProofError(f"tools.check finds: {'; '.join(errors)}")

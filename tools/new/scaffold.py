@@ -13,7 +13,26 @@ from clients.contract import TensorSpec
 from tools.recipes import Imported
 
 LABELS = "labels.txt"
-_WIDTH = 118
+_BATCHING = """\
+# Requests that arrive while a batch is computed are served together in the next one.
+dynamic_batching {
+  # Waiting for more requests delays each of them; measure before you raise it.
+  max_queue_delay_microseconds: 0
+}
+"""
+_GPU_ONLY = """\
+# Production must not silently fall back to the CPU. configs/cpu.pbtxt, derived from this file, serves
+# hosts without a GPU (tritonserver --model-config-name=cpu).
+"""
+_RUNTIME = """\
+# Only the newest version is served; older ones stay on disk for a rollback.
+version_policy { latest { num_versions: 1 } }
+
+# One thread per request: on busy cores, threads mostly wait for each other. A large network that has a CPU host to
+# itself benefits from more.
+parameters { key: "INTRA_OP_THREAD_COUNT" value { string_value: "1" } }
+parameters { key: "INTER_OP_THREAD_COUNT" value { string_value: "1" } }
+"""
 
 
 @dataclass(frozen=True)
@@ -47,67 +66,49 @@ class Design:
 
 def config(design: Design) -> str:
     """Write config.pbtxt."""
-    sections = (_head, _tensors, _batching, _instances, _warmup, _runtime, _image_parameters)
-    return "\n".join(filter(None, (section(design) for section in sections)))
+    sections = [_head(design), _tensors(design), _BATCHING if design.max_batch_size else "", _instances(design)]
+    sections += [_warmup(design), _RUNTIME, _image_parameters(design) if design.mean else ""]
+    return "\n".join(filter(None, sections))
 
 
 def _head(design: Design) -> str:
+    why = f"No batching: {design.why_unbatched or 'as `--max-batch-size 0` asked'}."
     if design.max_batch_size:
         why = (
             "The largest batch that Triton forms and that the file was proven with. Raise it while doubling a "
             "batch takes less than twice the time."
         )
-    else:
-        why = f"No batching: {design.why_unbatched or 'as `--max-batch-size 0` asked'}."
-    return (
-        f"{_comment(f'{design.model}: {design.title}.')}"
-        f"name: {_quote(design.model)}\n\n"
-        "# Triton loads `backend`; `platform` is its older name, kept for older servers and tools.\n"
-        'backend: "pytorch"\nplatform: "pytorch_libtorch"\n\n'
-        f"{_comment(why)}max_batch_size: {design.max_batch_size}\n"
-    )
+    return f"""\
+{_comment(f"{design.model}: {design.title}.")}name: {_quote(design.model)}
+
+# Triton loads `backend`; `platform` is its older name, kept for older servers and tools.
+backend: "pytorch"
+platform: "pytorch_libtorch"
+
+{_comment(why)}max_batch_size: {design.max_batch_size}
+"""
 
 
 def _tensors(design: Design) -> str:
+    def message(spec: TensorSpec) -> list[str]:
+        lines = [f"name: {_quote(spec.name)}", f"data_type: TYPE_{spec.datatype}"]
+        if -1 in spec.dims:
+            lines.append("# -1 may differ between requests; only requests of one shape share a batch.")
+        if spec.name in design.squeezed:
+            lines.append("# The network takes no such dimension, but Triton needs one.")
+        lines.append(f"dims: {_dims(spec.dims)}")
+        return [*lines, f"label_filename: {_quote(LABELS)}"] if spec.name == design.labelled else lines
+
     return (
         "# The names are those of forward's parameters.\n"
-        + _repeated("input", (_tensor(spec, design) for spec in design.inputs))
+        + _repeated("input", map(message, design.inputs))
         + "# The number after `__` is the place in the tuple that the file's forward returns.\n"
-        + _repeated("output", (_tensor(spec, design) for spec in design.outputs))
-    )
-
-
-def _tensor(spec: TensorSpec, design: Design) -> list[str]:
-    return [
-        f"name: {_quote(spec.name)}",
-        f"data_type: TYPE_{spec.datatype}",
-        *(["# -1 may differ between requests; only requests of one shape share a batch."] if -1 in spec.dims else []),
-        *(["# The network takes no such dimension, but Triton needs one."] if spec.name in design.squeezed else []),
-        f"dims: {_dims(spec.dims)}",
-        *([f"label_filename: {_quote(LABELS)}"] if spec.name == design.labelled else []),
-    ]
-
-
-def _batching(design: Design) -> str:
-    if not design.max_batch_size:
-        return ""
-    return (
-        "# Requests that arrive while a batch is computed are served together in the next one.\n"
-        "dynamic_batching {\n"
-        "  # Waiting for more requests delays each of them; measure before you raise it.\n"
-        "  max_queue_delay_microseconds: 0\n"
-        "}\n"
+        + _repeated("output", map(message, design.outputs))
     )
 
 
 def _instances(design: Design) -> str:
-    if design.cpu_only:
-        why = "# Quantized operators exist only for the CPU.\n"
-    else:
-        why = (
-            "# Production must not silently fall back to the CPU. configs/cpu.pbtxt, derived from this file, serves\n"
-            "# hosts without a GPU (tritonserver --model-config-name=cpu).\n"
-        )
+    why = "# Quantized operators exist only for the CPU.\n" if design.cpu_only else _GPU_ONLY
     kind = f"kind: KIND_{'CPU' if design.cpu_only else 'GPU'}"
     return why + _repeated("instance_group", [[kind, "# Each instance has its own copy of the weights.", "count: 1"]])
 
@@ -118,33 +119,20 @@ def _warmup(design: Design) -> str:
         f"dims: {_dims(design.warmup[spec.name])} zero_data: true }} }}"
         for spec in design.inputs
     ]
-    requests = [["name: " + _quote("single"), *(["batch_size: 1"] if design.max_batch_size else []), *inputs]]
+    requests = [['name: "single"', *(["batch_size: 1"] if design.max_batch_size else []), *inputs]]
     if design.max_batch_size > 1:
-        requests.append(["name: " + _quote("full_batch"), f"batch_size: {design.max_batch_size}", *inputs])
+        requests.append(['name: "full_batch"', f"batch_size: {design.max_batch_size}", *inputs])
     why = "# The first requests compile and allocate: let Triton do that before it reports ready.\n"
     return why + _repeated("model_warmup", requests)
 
 
-def _runtime(_: Design) -> str:
-    return """\
-# Only the newest version is served; older ones stay on disk for a rollback.
-version_policy { latest { num_versions: 1 } }
-
-# One thread per request: on busy cores, threads mostly wait for each other. A large network that has a CPU host to
-# itself benefits from more.
-parameters { key: "INTRA_OP_THREAD_COUNT" value { string_value: "1" } }
-parameters { key: "INTER_OP_THREAD_COUNT" value { string_value: "1" } }
-"""
-
-
 def _image_parameters(design: Design) -> str:
-    if not design.mean:
-        return ""
-    parameters = (("IMAGE_MEAN", design.mean), ("IMAGE_STD", design.std))
-    return "# How pixels become the input: (pixel / 255 - mean) / std, per channel. Clients read this.\n" + "".join(
-        f"parameters {{ key: {_quote(key)} value {{ string_value: {_quote(','.join(map(str, numbers)))} }} }}\n"
-        for key, numbers in parameters
-    )
+    mean, std = (",".join(map(str, numbers)) for numbers in (design.mean, design.std))
+    return f"""\
+# How pixels become the input: (pixel / 255 - mean) / std, per channel. Clients read this.
+parameters {{ key: "IMAGE_MEAN" value {{ string_value: "{mean}" }} }}
+parameters {{ key: "IMAGE_STD" value {{ string_value: "{std}" }} }}
+"""
 
 
 def _repeated(name: str, messages: Iterable[list[str]]) -> str:
@@ -157,7 +145,7 @@ def _dims(sizes: Iterable[int]) -> str:
 
 
 def _comment(text: str) -> str:
-    lines = textwrap.wrap(text, _WIDTH, break_long_words=False, break_on_hyphens=False)
+    lines = textwrap.wrap(text, 118, break_long_words=False, break_on_hyphens=False)
     return "".join(f"# {line}\n" for line in lines)
 
 
@@ -168,15 +156,19 @@ def _quote(text: str) -> str:
 
 def recipe(model: str, title: str, imported: Imported) -> str:
     """Write `tools/recipes/<model>.py`."""
-    default = Imported()
-    names = [field.name for field in fields(Imported)]
-    changed = [name for name in names if getattr(imported, name) != getattr(default, name)]
-    body = "".join(f"    {name}={_literal(getattr(imported, name))},\n" for name in changed)
-    return (
-        f'"""{model}: {title}.\n\n'
-        f'python -m tools.export {model}      # again, after its source or checkpoint has changed\n"""'
-        f"\n\nfrom tools.recipes import Imported\n\nRECIPE = Imported(\n{body})\n"
-    )
+    values = {field.name: getattr(imported, field.name) for field in fields(Imported)}
+    changed = {name: value for name, value in values.items() if value != getattr(Imported(), name)}
+    arguments = "".join(f"    {name}={_literal(value)},\n" for name, value in changed.items())
+    return f'''"""{model}: {title}.
+
+python -m tools.export {model}      # again, after its source or checkpoint has changed
+"""
+
+from tools.recipes import Imported
+
+RECIPE = Imported(
+{arguments})
+'''
 
 
 def _literal(value: Any) -> str:

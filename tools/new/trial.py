@@ -19,11 +19,10 @@ from tools.export.agreement import (
     UnservableError,
     check_rows_independent,
     describe,
+    distance,
     is_close,
 )
-from tools.new import notes
 
-_BATCHES = (2, 3)
 # Sizes to try for variable dimensions: the first that the network takes, and that plus a half.
 _SIZES = (8, 32, 64, 224)
 _DATATYPES = {torch_name: name.removeprefix("TYPE_") for name, torch_name in TORCH_DTYPES.items()}
@@ -80,7 +79,12 @@ def observe(
             raise
         except ProofError as error:
             reasons[choice] = str(error)
-    raise ProofError(_failure(reasons, specs))
+    listed = "; ".join(f"{'with' if batched else 'without'} batches: {reason}" for batched, reason in reasons.items())
+    fixed = ",".join(f"{spec.name}:{spec.datatype}[{','.join(map(str, (4, *spec.dims)))}]" for spec in specs)
+    raise ProofError(
+        f"{listed}. Correct --example-inputs; if the network takes one fixed batch size, give it as a dimension and "
+        f"serve without batches: --max-batch-size 0 --example-inputs '{fixed}'"
+    )
 
 
 def _attempt(adapter: Adapter, specs: tuple[TensorSpec, ...], tolerance: float, why_unbatched: str) -> Observed:
@@ -96,50 +100,43 @@ def _attempt(adapter: Adapter, specs: tuple[TensorSpec, ...], tolerance: float, 
         dims=tuple({spec.name: spec.dims for spec in shape if spec.name in variable} for shape in shapes if variable),
         squeezed=tuple(sorted(adapter.call.squeezed)),
         why_unbatched=why_unbatched,
-        notes=tuple(notes.of_network(adapter, shapes[0], outputs)),
+        notes=tuple(_notes(adapter, shapes[0], outputs)),
     )
 
 
 def _concrete_shapes(adapter: Adapter, specs: Sequence[TensorSpec]) -> Iterator[list[TensorSpec]]:
     # Two sizes for variable dims; or the inputs once as they are.
+    def with_size(size: int) -> list[TensorSpec]:
+        return [replace(spec, dims=tuple(size if dim < 0 else dim for dim in spec.dims)) for spec in specs]
+
     if not any(-1 in spec.dims for spec in specs):
         yield list(specs)
         return
     for size in _SIZES:
-        shape = _with_size(specs, size)
         try:
-            adapter.answer(examples(shape, int(adapter.batched)))
+            adapter.answer(examples(with_size(size), int(adapter.batched)))
         except ProofError:
             if size == _SIZES[-1]:
                 raise
             continue
-        yield shape
-        yield _with_size(specs, size + size // 2)
+        yield with_size(size)
+        yield with_size(size + size // 2)
         return
 
 
-def _with_size(specs: Sequence[TensorSpec], size: int) -> list[TensorSpec]:
-    return [replace(spec, dims=tuple(size if dim < 0 else dim for dim in spec.dims)) for spec in specs]
-
-
-def _answers(adapter: Adapter, specs: Sequence[TensorSpec], tolerance: float) -> list[tuple[Value, ...]]:
+def _answers(adapter: Adapter, specs: Sequence[TensorSpec], tolerance: float) -> Iterator[tuple[Value, ...]]:
     # At several batch sizes, or for several inputs without a batch.
-    answers = []
-    for size in _BATCHES:
+    for size in (2, 3):
         values = examples(specs, size if adapter.batched else 0, size)
-        answers.append(adapter.answer(values))
-        _check_repeatable(answers[-1], adapter.answer(values), tolerance)
+        answer, again = adapter.answer(values), adapter.answer(values)
+        for first, second in zip(answer, again, strict=True):
+            if describe(first) != describe(second) or not is_close(first, second, tolerance):
+                raise UnservableError(
+                    "forward gives the same input different answers; it must not draw random numbers in eval mode"
+                )
         if adapter.batched:
-            _check_batch(adapter, values, answers[-1], size, tolerance)
-    return answers
-
-
-def _check_repeatable(first: Sequence[Value], second: Sequence[Value], tolerance: float) -> None:
-    pairs = list(zip(first, second, strict=True))
-    if any(describe(one) != describe(other) or not is_close(one, other, tolerance) for one, other in pairs):
-        raise UnservableError(
-            "forward gives the same input different answers; it must not draw random numbers in eval mode"
-        )
+            _check_batch(adapter, values, answer, size, tolerance)
+        yield answer
 
 
 def _check_batch(
@@ -190,10 +187,29 @@ def _dims(column: Sequence[Value], batched: bool) -> tuple[int, ...]:
     return tuple(sizes[0] if len(set(sizes)) == 1 and sizes[0] else -1 for sizes in zip(*shapes, strict=True))
 
 
-def _failure(reasons: Mapping[bool, str], specs: Sequence[TensorSpec]) -> str:
-    inputs = ",".join(f"{spec.name}:{spec.datatype}[{','.join(map(str, (4, *spec.dims)))}]" for spec in specs)
-    listed = "; ".join(f"{'with' if batched else 'without'} batches: {reason}" for batched, reason in reasons.items())
-    return (
-        f"{listed}. Correct --example-inputs; if the network takes one fixed batch size, give it as a dimension and "
-        f"serve without batches: --max-batch-size 0 --example-inputs '{inputs}'"
-    )
+def _notes(adapter: Adapter, specs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> Iterator[str]:
+    # How the served file's outputs differ from the network's, and outputs that never change.
+    returned = adapter.call_network(*examples(specs, int(adapter.batched)))
+    names = ", ".join(spec.name for spec in outputs)
+    if isinstance(returned, Mapping):
+        yield f"forward returns a dict; the served file returns a tuple of its values, sorted by key: {names}"
+    elif hasattr(returned, "_fields"):
+        yield f"forward returns a {type(returned).__name__}; the served file returns a tuple of its fields: {names}"
+    for place in _constant_outputs(adapter, specs):
+        yield f"{outputs[place].name} is the same for every input; with such weights the proofs show little about it"
+    for output, spec in zip(flatten(returned), outputs, strict=True):
+        if not isinstance(output.value, list) and output.value.ndim <= adapter.batched:
+            yield f"{spec.name} has no dimension besides the batch; Triton needs one, so it is served as [1]"
+
+
+def _constant_outputs(adapter: Adapter, specs: Sequence[TensorSpec]) -> list[int]:
+    first = adapter.answer(examples(specs, int(adapter.batched)))
+    constant = list(range(len(first)))
+    # Integers are drawn from 0 and 1 only, so that two draws are often the same.
+    for seed in range(1, 12):
+        if not constant:
+            break
+        row = adapter.answer(examples(specs, int(adapter.batched), seed))
+        constant = [at for at in constant if describe(row[at]) == describe(first[at])]
+        constant = [at for at in constant if distance(row[at], first[at]) == 0]
+    return constant
