@@ -14,8 +14,8 @@ from tools.recipes import RecipeError
 from tools.recipes.resnet18 import pretrained
 from tools.torchvision_import import load_torchvision
 from tools.train import training
-from tools.train.initial_weights import pretrained_network
 from tools.train.settings import Settings
+from tools.train.training import pretrained_network
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 MODEL = "cifar10_cnn"

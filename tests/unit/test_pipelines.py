@@ -84,7 +84,7 @@ def test_exporting_a_member_again_gives_notice_to_prove_its_pipelines_again(
 
 def test_framed_pictures_get_the_bare_classifier_s_label(built: Path) -> None:
     data = pipelines.data_of("digit_image", built)
-    bare = pipelines.Composition("mnist_mlp", built)
+    bare = pipelines.compose("mnist_mlp", built)
     inputs = training.inputs(data.test_images, training.input_spec("mnist_mlp", built)).numpy()
     alone = bare({"INPUT__0": inputs})["OUTPUT__0"].argmax(1)
     assert (pipelines.predictions("digit_image", data, built) == alone).mean() > 0.98
@@ -92,7 +92,7 @@ def test_framed_pictures_get_the_bare_classifier_s_label(built: Path) -> None:
 
 def test_pictures_of_the_classifier_s_size_get_exactly_its_label(built: Path) -> None:
     data = pipelines.data_of("cifar10_image", built)
-    bare = pipelines.Composition("cifar10_cnn", built)
+    bare = pipelines.compose("cifar10_cnn", built)
     inputs = training.inputs(data.test_images, training.input_spec("cifar10_cnn", built)).numpy()
     alone = bare({"INPUT__0": inputs})["OUTPUT__0"].argmax(1)
     assert np.array_equal(pipelines.predictions("cifar10_image", data, built), alone)
@@ -114,7 +114,7 @@ def test_a_step_follows_its_classifier_s_config(run: Export, scratch_repository:
     config.write_text(config.read_text().replace('"0.5,0.5,0.5"', '"0,0,0"', 1))
     assert run("cifar10_prepare", "--version=70") == 0
     black = {"INPUT__0": np.zeros((1, 32, 32, 3), np.uint8)}
-    assert not pipelines.Composition("cifar10_prepare", scratch_repository)(black)["OUTPUT__0"].any()
+    assert not pipelines.compose("cifar10_prepare", scratch_repository)(black)["OUTPUT__0"].any()
 
 
 def test_a_member_without_a_version_is_named_with_the_command(
@@ -127,7 +127,7 @@ def test_a_member_without_a_version_is_named_with_the_command(
         capsys.readouterr().err
     )
     with pytest.raises(RepositoryError, match="digit_prepare has no version"):
-        pipelines.Composition("digit_image", scratch_repository)
+        pipelines.compose("digit_image", scratch_repository)
 
 
 def test_a_pipeline_that_loses_too_much_is_refused(

@@ -6,7 +6,7 @@ that the same loader reads it; every figure measured on a stand-in says so.
 
 import hashlib
 import importlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -69,6 +69,9 @@ def load(name: str, root: Path = DATA, download: bool = True) -> ImageData:
     """
     module = module_of(name)
     train, test = module.splits(root, download)
+    digest = hashlib.sha256()
+    for file in module.files(root):
+        digest.update(file.read_bytes())
     return ImageData(
         name=name,
         title=module.TITLE,
@@ -78,18 +81,14 @@ def load(name: str, root: Path = DATA, download: bool = True) -> ImageData:
         train_labels=train.labels,
         test_images=test.images,
         test_labels=test.labels,
-        sha256=_digest(module.files(root)),
+        sha256=digest.hexdigest(),
     )
 
 
 def load_first(names: Sequence[str], root: Path = DATA) -> ImageData:
-    """Load the real set if its files are there, else its stand-in, with a notice on stderr.
+    """Load the real set (the first name) if its files are there, else its stand-in, with a notice on stderr.
 
     A set with a stand-in is never downloaded unasked: `load` does that for a set that the user has named.
-
-    Args:
-        names: a real set and, optionally, its stand-in.
-        root: folder of all data sets.
 
     Raises:
         DataError: the real set's files are damaged, or it has no stand-in and cannot be downloaded.
@@ -116,18 +115,7 @@ def first(data: ImageData, train: int, test: int) -> ImageData:
 
 
 def module_of(name: str) -> ModuleType:
-    """Import the module of a data set.
-
-    Raises:
-        DataError: the name is unknown.
-    """
+    """Import the module of a data set; DataError if the name is unknown."""
     if name not in NAMES:
         raise DataError(f"no data set '{name}'; there are: {', '.join(NAMES)}")
     return importlib.import_module(f"{__name__}.{name}")
-
-
-def _digest(files: Iterable[Path]) -> str:
-    total = hashlib.sha256()
-    for file in files:
-        total.update(file.read_bytes())
-    return total.hexdigest()

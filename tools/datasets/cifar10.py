@@ -22,11 +22,7 @@ def files(root: Path) -> list[Path]:
 
 
 def splits(root: Path, download: bool) -> tuple[Split, Split]:
-    """Read the training and the test set.
-
-    Raises:
-        DataError: the files are damaged, or missing and `download` is false.
-    """
+    """Read the training and the test set; DataError if files are damaged, or missing without `download`."""
     remedy = f"unpack cifar-10-python.tar.gz in {root}, or use the stand-in: --data silhouettes"
     with reading(TITLE, root / FOLDER, remedy), network_timeout():
         if not download:

@@ -34,11 +34,7 @@ def files(root: Path) -> list[Path]:
 
 
 def splits(root: Path, download: bool) -> tuple[Split, Split]:
-    """Read the training and the test set, generated the first time; `download` has no effect.
-
-    Raises:
-        DataError: the files are damaged or cannot be written.
-    """
+    """Read both sets, generated the first time (`download` has no effect); DataError if damaged or not writable."""
     if not all(path.is_file() for path in files(root)):
         write(root)
     # torchvision's MNIST looks for its files under the name of its class.
@@ -89,10 +85,8 @@ def _vary(image: Images, random: np.random.Generator) -> Images:
     centre = 13.5
     right = (cosine, -sine, centre - cosine * centre + sine * centre + shift_x)
     down = (sine, cosine, centre - sine * centre - cosine * centre + shift_y)
-    turned = Image.fromarray(image).transform(
-        (28, 28), Image.Transform.AFFINE, (*right, *down), Image.Resampling.BILINEAR
-    )
-    return np.asarray(turned)
+    method, resample = Image.Transform.AFFINE, Image.Resampling.BILINEAR
+    return np.asarray(Image.fromarray(image).transform((28, 28), method, (*right, *down), resample))
 
 
 def _idx(array: npt.NDArray[Any]) -> bytes:

@@ -16,13 +16,12 @@ from tools.datasets import DataError
 _UNREADABLE = (OSError, RuntimeError, ValueError, AssertionError, LookupError)
 
 
-# The longest pause in a download. torchvision sets no limit, and a network that drops packets blocks for minutes.
-_SILENCE_SECONDS = 20.0
-
-
 @contextmanager
-def network_timeout(seconds: float = _SILENCE_SECONDS) -> Iterator[None]:
-    """Let network operations in the block raise TimeoutError when they have waited this long for a byte."""
+def network_timeout(seconds: float = 20.0) -> Iterator[None]:
+    """Let network operations in the block raise TimeoutError when they have waited this long for a byte.
+
+    torchvision sets no limit, and a network that drops packets blocks for minutes.
+    """
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)
     try:
@@ -33,11 +32,7 @@ def network_timeout(seconds: float = _SILENCE_SECONDS) -> Iterator[None]:
 
 @contextmanager
 def reading(title: str, folder: Path, remedy: str) -> Iterator[None]:
-    """Turn errors of a loader in the block into a DataError that names data set, folder and remedy.
-
-    Raises:
-        DataError: the block failed to read the files or to download them.
-    """
+    """Turn errors of a loader in the block into a DataError that names data set, folder and remedy."""
     try:
         yield
     except _UNREADABLE as error:
@@ -47,11 +42,7 @@ def reading(title: str, folder: Path, remedy: str) -> Iterator[None]:
 
 
 def require(files: Iterable[Path]) -> None:
-    """Check that files exist.
-
-    Raises:
-        FileNotFoundError: some are missing; the message names them.
-    """
+    """Raise FileNotFoundError with the names of the files that are missing, if any."""
     missing = [path.name for path in files if not path.is_file()]
     if missing:
         raise FileNotFoundError(f"missing: {', '.join(missing)}")
@@ -75,14 +66,10 @@ def staged(target: Path) -> Iterator[Path]:
             folder = Path(scratch) / target.name
             folder.mkdir()
             yield folder
-            _move(folder, target)
+            try:
+                os.rename(folder, target)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
     except OSError as error:
         raise DataError(f"cannot write {target} ({error.strerror}); free some space, or allow writing there") from error
-
-
-def _move(folder: Path, target: Path) -> None:
-    try:
-        os.rename(folder, target)
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise

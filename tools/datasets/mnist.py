@@ -21,11 +21,7 @@ def files(root: Path) -> list[Path]:
 
 
 def splits(root: Path, download: bool) -> tuple[Split, Split]:
-    """Read the training and the test set.
-
-    Raises:
-        DataError: the files are damaged, or missing and `download` is false.
-    """
+    """Read the training and the test set; DataError if files are damaged, or missing without `download`."""
     folder = root / "MNIST" / "raw"
     remedy = f"put the four uncompressed files {', '.join(IDX_FILES)} there, or use the stand-in: --data digits"
     with reading(TITLE, folder, remedy), network_timeout():

@@ -34,11 +34,7 @@ def files(root: Path) -> list[Path]:
 
 
 def splits(root: Path, download: bool) -> tuple[Split, Split]:
-    """Read the training and the test set, drawn the first time; `download` has no effect.
-
-    Raises:
-        DataError: the files are damaged or cannot be written.
-    """
+    """Read both sets, drawn the first time (`download` has no effect); DataError if damaged or not writable."""
     if not (root / FOLDER / CHECKSUMS).is_file():
         write(root)
     with reading(TITLE, root / FOLDER, "remove that folder, and it is drawn again"):
@@ -48,13 +44,9 @@ def splits(root: Path, download: bool) -> tuple[Split, Split]:
 def loader(root: Path) -> type:
     """Subclass torchvision's CIFAR10 so that it reads our folder and expects our checksums."""
     sums = json.loads((root / FOLDER / CHECKSUMS).read_text())
-    entries = [[name, sums[name]] for name in cifar10.BATCH_FILES]
-    differences = {
-        "base_folder": FOLDER,
-        "train_list": entries[:-1],
-        "test_list": entries[-1:],
-        "meta": {"filename": META, "key": "label_names", "md5": sums[META]},
-    }
+    *train, test = [[name, sums[name]] for name in cifar10.BATCH_FILES]
+    meta = {"filename": META, "key": "label_names", "md5": sums[META]}
+    differences = {"base_folder": FOLDER, "train_list": train, "test_list": [test], "meta": meta}
     return type("SilhouettesStandIn", (load_torchvision().datasets.CIFAR10,), differences)
 
 
@@ -63,15 +55,13 @@ def write(root: Path, per_batch: int = PER_BATCH) -> None:
     with staged(root / FOLDER) as folder:
         sums = {META: _put(folder / META, {"label_names": list(CLASSES)})}
         for number, name in enumerate(progress(cifar10.BATCH_FILES, "drawing silhouettes")):
-            sums[name] = _put(folder / name, _batch(np.random.default_rng([SEED, number]), per_batch))
+            random = np.random.default_rng([SEED, number])
+            labels = random.permutation(np.arange(per_batch) % len(CLASSES))
+            images = np.stack([drawing.draw(CLASSES[label], random) for label in labels])
+            # As in CIFAR-10: rows of 3,072 bytes, red plane first, and a list of labels.
+            rows = images.transpose(0, 3, 1, 2).reshape(per_batch, -1)
+            sums[name] = _put(folder / name, {"data": rows, "labels": labels.tolist()})
         (folder / CHECKSUMS).write_text(json.dumps(sums, indent=2))
-
-
-def _batch(random: np.random.Generator, count: int) -> dict[str, object]:
-    # As in CIFAR-10: rows of 3,072 bytes, red plane first, and a list of labels.
-    labels = random.permutation(np.arange(count) % len(CLASSES))
-    images = np.stack([drawing.draw(CLASSES[label], random) for label in labels])
-    return {"data": images.transpose(0, 3, 1, 2).reshape(count, -1), "labels": labels.tolist()}
 
 
 def _put(path: Path, content: dict[str, object]) -> str:

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from tools.datasets import ImageData
 
 SAMPLES = ROOT / "build" / "samples"
-SAMPLES_PER_CLASS = 5
 
 
 def _export(arguments: argparse.Namespace, model: str) -> Manifest:
@@ -47,13 +46,13 @@ def _export(arguments: argparse.Namespace, model: str) -> Manifest:
 
 
 def _write_samples(model: str, data: "ImageData", folder: Path) -> None:
-    """Write a few test images per class as <model>/<label>/*.png, for people, demos and load tests."""
+    # Five test images per class as <model>/<label>/*.png, for people, demos and load tests.
     from tools.export.pipelines import png
 
     for label, name in enumerate(data.classes):
         place = folder / model / name
         place.mkdir(parents=True, exist_ok=True)
-        for index in (data.test_labels == label).nonzero()[0][:SAMPLES_PER_CLASS]:
+        for index in (data.test_labels == label).nonzero()[0][:5]:
             (place / f"{index:05d}.png").write_bytes(png(data.test_images[index]))
 
 
@@ -91,21 +90,20 @@ def _select_models(arguments: argparse.Namespace) -> list[str]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser("tools.export", __doc__)
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "models",
         nargs="*",
         metavar="MODEL",
         help=f"of {', '.join(recipes.names())} (default: all except those built only on request)",
     )
-    parser.add_argument("--missing", action="store_true", help="skip models that have a version")
-    parser.add_argument("--version", type=positive, help="number of the new version (default: the next)")
-    parser.add_argument("--keep", type=positive, metavar="K", help="remove all but the K newest versions afterwards")
-    parser.add_argument(
-        "--hold", action="store_true", help="hide the version from servers until `tools.versions NAME promote`"
-    )
-    parser.add_argument("--sign", type=Path, metavar="PRIVATE.pem", help="sign the version (tools.sign makes keys)")
-    parser.add_argument("--repository", type=Path, default=REPOSITORY, help="(default: %(default)s)")
-    parser.add_argument("--samples", type=Path, default=SAMPLES, help="where sample images go (default: %(default)s)")
+    add("--missing", action="store_true", help="skip models that have a version")
+    add("--version", type=positive, help="number of the new version (default: the next)")
+    add("--keep", type=positive, metavar="K", help="remove all but the K newest versions afterwards")
+    add("--hold", action="store_true", help="hide the version from servers until `tools.versions NAME promote`")
+    add("--sign", type=Path, metavar="PRIVATE.pem", help="sign the version (tools.sign makes keys)")
+    add("--repository", type=Path, default=REPOSITORY, help="(default: %(default)s)")
+    add("--samples", type=Path, default=SAMPLES, help="where sample images go (default: %(default)s)")
     settings.add_arguments(parser)
     return parser
 

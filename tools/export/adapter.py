@@ -18,8 +18,6 @@ from tools.backends.pytorch import binding
 from tools.contract import Value, example_value
 from tools.export.agreement import ProofError, UnservableError, describe
 
-_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-
 
 @dataclass(frozen=True)
 class Parameter:
@@ -62,30 +60,23 @@ class Output:
 
 
 def parameters(network: nn.Module) -> list[Parameter]:
-    """List the parameters of `forward`.
-
-    Raises:
-        ProofError: it is variadic.
-    """
+    """List the parameters of `forward`; raise ProofError if it is variadic."""
     if isinstance(network, torch.jit.ScriptModule):
         forward: Any = network.forward
         arguments = [argument for argument in forward.schema.arguments if argument.type.kind() != "ClassType"]
         return [Parameter(a.name, not a.has_default_value(), a.type.kind() == "DictType") for a in arguments]
     signature = inspect.signature(network.forward)
-    if any(parameter.kind in _VARIADIC for parameter in signature.parameters.values()):
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    if any(parameter.kind in variadic for parameter in signature.parameters.values()):
         raise ProofError(
             f"forward{signature} takes any number of arguments, which TorchScript cannot express; give it one "
             "parameter for each input"
         )
+    is_dict = re.compile(r"(typing\.)?(dict|Dict|Mapping)\[")
     return [
-        Parameter(parameter.name, parameter.default is inspect.Parameter.empty, _is_dict(parameter.annotation))
-        for parameter in signature.parameters.values()
+        Parameter(known.name, known.default is known.empty, bool(is_dict.match(str(known.annotation))))
+        for known in signature.parameters.values()
     ]
-
-
-def _is_dict(annotation: Any) -> bool:
-    text = annotation if isinstance(annotation, str) else str(annotation)
-    return bool(re.match(r"(typing\.)?(dict|Dict|Mapping)\[", text))
 
 
 def takes_one_dict(known: Sequence[Parameter]) -> bool:
@@ -94,11 +85,7 @@ def takes_one_dict(known: Sequence[Parameter]) -> bool:
 
 
 def call_for(network: nn.Module, inputs: Sequence[str], squeezed: Sequence[str] = ()) -> Call:
-    """Find out how to call a network with inputs of these names, by the rules of the libtorch backend.
-
-    Raises:
-        ProofError: its parameters do not match.
-    """
+    """Find out how to call a network with inputs of these names, as libtorch's backend would; else ProofError."""
     known = parameters(network)
     if takes_one_dict(known):
         return Call(tuple(inputs), as_dict=True, squeezed=frozenset(squeezed))
@@ -133,21 +120,13 @@ class Adapter(nn.Module):
         return self.network(arguments) if self.call.as_dict else self.network(**arguments)
 
     def forward(self, *values: Value) -> tuple[Value, ...]:
-        """Return all outputs, each with at least one dimension besides the batch.
-
-        Raises:
-            UnservableError: one of them is neither a tensor nor a List[str].
-        """
+        """Return all outputs, each with a dimension besides the batch; UnservableError unless tensors or List[str]."""
         outputs = flatten(self.call_network(*values))
         return tuple(_with_dimension(output.value, self.batched) for output in outputs)
 
     @torch.inference_mode()
     def answer(self, values: Sequence[Value]) -> tuple[Value, ...]:
-        """Return all outputs, as `forward` does.
-
-        Raises:
-            ProofError: the network fails on these values.
-        """
+        """Return all outputs, as `forward` does; raise ProofError if the network fails on these values."""
         try:
             return self(*values)  # type: ignore[no-any-return]
         except ProofError:
@@ -169,11 +148,7 @@ def _with_dimension(value: Value, batched: bool) -> Value:
 
 
 def flatten(returned: Any, path: tuple[str | int, ...] = (), label: str = "") -> list[Output]:
-    """Flatten what `forward` returned: dicts by sorted keys, tuples in order, None dropped.
-
-    Raises:
-        UnservableError: it contains something that is neither a tensor nor a List[str].
-    """
+    """Flatten what `forward` returned: dicts by sorted keys, tuples in order, None dropped; else UnservableError."""
     if _is_output(returned):
         return [Output(path, label, returned)]
     if returned is None:
@@ -187,11 +162,11 @@ def flatten(returned: Any, path: tuple[str | int, ...] = (), label: str = "") ->
         place = "".join(f"[{key!r}]" for key in path) or "what forward returns"
         kind = type(returned).__name__
         raise UnservableError(f"{place} is of type {kind}; Triton can serve tensors and List[str] only")
-    return [output for key, name, value in items for output in flatten(value, (*path, key), _join(label, name))]
-
-
-def _join(label: str, name: str) -> str:
-    return "_".join(filter(None, (label, re.sub(r"\W", "_", name))))
+    return [
+        output
+        for key, name, value in items
+        for output in flatten(value, (*path, key), "_".join(filter(None, (label, re.sub(r"\W", "_", name)))))
+    ]
 
 
 def _is_output(value: Any) -> bool:
@@ -205,14 +180,7 @@ def is_servable(returned: Any, batched: bool) -> bool:
 
 
 def forward_source(call: Call, values: Sequence[Value], returned: Any, batched: bool) -> str:
-    """Write the TorchScript of a `forward` that does what `Adapter` does, for `torchscript.wrap`.
-
-    Args:
-        call: how to call the network.
-        values: an example of its inputs.
-        returned: what the network returned for them.
-        batched: whether the first dimension is the batch.
-    """
+    """Write a `forward` that does what `Adapter` does, for `torchscript.wrap`, from example inputs and their answer."""
     typed = [
         f"{name}: {'List[str]' if isinstance(value, list) else 'Tensor'}"
         for name, value in zip(call.names, values, strict=True)

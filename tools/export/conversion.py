@@ -5,7 +5,7 @@
 
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,11 +23,8 @@ from tools.export.publication import Evidence
 from tools.recipes import Imported
 from tools.repository import MODEL_FILE, as_triton_json, read_config
 
-_EXAMPLE_BATCH = 2  # With one row, what tracing fixes by accident looks right more often.
 # Namespaces of operators that every libtorch has.
 _BUILT_IN = frozenset(["aten", "prim", "prepacked", "quantized", "onednn", "mkldnn", "mkldnn_prepacked", "static"])
-# What is written, and the lines of Python at which tracing fixed a decision.
-_Made = tuple[nn.Module, list[str]]
 
 
 @dataclass(frozen=True)
@@ -62,16 +59,12 @@ class ImportedModel:
     def example(self) -> list[Value]:
         """A random input that config.pbtxt admits, in the order of the served file's arguments."""
         specs = proof.with_shapes(read_contract(self.model, self.repository).inputs, self.recipe.dims)[0]
-        return examples([specs[name] for name in self.input_names], _EXAMPLE_BATCH if self.adapter.batched else 0)
+        # Two rows: with one, what tracing fixes by accident looks right more often.
+        return examples([specs[name] for name in self.input_names], 2 if self.adapter.batched else 0)
 
 
 def fill_imported(model: str, recipe: Imported, repository: Path, folder: Path) -> Evidence:
-    """Write and prove an imported network.
-
-    Raises:
-        ProofError: no method gives a file that answers as the network does.
-        RecipeError: the network cannot be loaded.
-    """
+    """Write and prove an imported network; RecipeError if it cannot be loaded, ProofError if no file answers alike."""
     imported = ImportedModel(imported_network.load(recipe), model, recipe, repository)
     # Libraries warn when they are scripted; whatever matters, the proofs notice.
     with warnings.catch_warnings(action="ignore", category=UserWarning):
@@ -94,15 +87,12 @@ def is_quantized(network: nn.Module) -> bool:
 
 
 def _convert(imported: ImportedModel, file: Path) -> tuple[str, float, list[str], dict[str, str]]:
-    """Write the first file that answers as the network does.
-
-    Returns:
-        The method, its largest difference from eager, the lines that tracing fixed, and why others were passed over.
-    """
+    # Writes the first file that answers as the network does. Returns the method, its largest difference from eager,
+    # the lines that tracing fixed, and why other methods were passed over.
     failures: dict[str, str] = {}
-    for name, write in (("scripted", _script), ("traced", _trace)):
+    for name in ("scripted", "traced"):
         try:
-            module, fixed = _make(write, imported)
+            module, fixed = _make(name, imported.adapter, imported.example)
         except ProofError as error:
             failures.setdefault(str(error), name)
             continue
@@ -122,24 +112,19 @@ def _convert(imported: ImportedModel, file: Path) -> tuple[str, float, list[str]
 
 
 @torch.inference_mode()
-def _make(write: Callable[[Adapter, Sequence[Value]], _Made], imported: ImportedModel) -> _Made:
+def _make(method: str, adapter: Adapter, values: Sequence[Value]) -> tuple[nn.Module, list[str]]:
+    # Returns what is written, and the lines of Python at which tracing fixed a decision.
     try:
-        return write(imported.adapter, imported.example)
+        if method == "traced":
+            recorded, fixed = torchscript.trace(adapter, values)
+            return torchscript.wrap(recorded, positional_source(adapter.call)), fixed
+        returned = adapter.call_network(*values)
+        if adapter.call.is_direct and is_servable(returned, adapter.batched):
+            return torchscript.script(adapter.network), []
+        source = forward_source(adapter.call, values, returned, adapter.batched)
+        return torchscript.wrap(adapter.network, source), []
     except Exception as error:  # torch raises many kinds, and a user's code any.
         raise ProofError(f"cannot be written as TorchScript: {str(error).strip()}") from error
-
-
-def _script(adapter: Adapter, values: Sequence[Value]) -> _Made:
-    returned = adapter.call_network(*values)
-    if adapter.call.is_direct and is_servable(returned, adapter.batched):
-        return torchscript.script(adapter.network), []
-    source = forward_source(adapter.call, values, returned, adapter.batched)
-    return torchscript.wrap(adapter.network, source), []
-
-
-def _trace(adapter: Adapter, values: Sequence[Value]) -> _Made:
-    recorded, fixed = torchscript.trace(adapter, values)
-    return torchscript.wrap(recorded, positional_source(adapter.call)), fixed
 
 
 def _prove(module: nn.Module, fold: bool, imported: ImportedModel, file: Path) -> float:
@@ -147,22 +132,15 @@ def _prove(module: nn.Module, fold: bool, imported: ImportedModel, file: Path) -
     proof.prove_scriptable(module, file, model, fold)
     loaded = torchscript.load(file)
     proof.prove_device(loaded, model, repository)
-    _prove_operators(loaded, model)
-    _prove_outputs(loaded, imported)
-    return proof.prove_same(imported.adapter, file, model, repository, recipe.tolerance, recipe.dims)
-
-
-@torch.inference_mode()
-def _prove_outputs(module: nn.Module, imported: ImportedModel) -> None:
-    # In TorchScript, None and nested tuples may appear that eager mode leaves out.
-    if not is_servable(module(*imported.example), imported.adapter.batched):
-        raise ProofError(f"{imported.model} returns more as TorchScript than in Python (None, or nested tuples)")
-
-
-def _prove_operators(module: torch.jit.ScriptModule, model: str) -> None:
-    used = set(re.findall(r"= (\w+)(::\w+)", str(module.inlined_graph)))
+    used = set(re.findall(r"= (\w+)(::\w+)", str(loaded.inlined_graph)))
     if foreign := sorted(space + name for space, name in used if space not in _BUILT_IN):
         raise ProofError(
             f"{model} needs the operator {foreign[0]}, which is not one of torch's own; tritonserver finds it only "
             "with its library in LD_PRELOAD, and the embedded server not at all"
         )
+    with torch.inference_mode():
+        returned = loaded(*imported.example)
+    # In TorchScript, None and nested tuples may appear that eager mode leaves out.
+    if not is_servable(returned, imported.adapter.batched):
+        raise ProofError(f"{model} returns more as TorchScript than in Python (None, or nested tuples)")
+    return proof.prove_same(imported.adapter, file, model, repository, recipe.tolerance, recipe.dims)

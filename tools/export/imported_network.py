@@ -11,7 +11,7 @@ import importlib.util
 import inspect
 import pickle
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,7 +26,6 @@ from tools.repository import ROOT
 
 # Keys under which training scripts store the state dict.
 _STATE_DICTS = ("state_dict", "model_state_dict", "model", "network", "net")
-_SHOWN = 4  # Differences that a message lists.
 
 
 def load(recipe: Imported) -> nn.Module:
@@ -36,7 +35,12 @@ def load(recipe: Imported) -> nn.Module:
         RecipeError: something is missing or invalid; the message names the flag of `tools.new` that sets it.
     """
     torch.manual_seed(0)  # A network without weights gets the same random ones every time.
-    network = _build(recipe)
+    if recipe.torchscript:
+        network: nn.Module = _load_torchscript(_existing(recipe.torchscript))
+    elif recipe.torchvision:
+        network = torchvision_models.build(recipe)
+    else:
+        network = _load_module(recipe.module or "", recipe.arguments)
     if recipe.checkpoint:
         _load_weights(network, _existing(recipe.checkpoint))
     if recipe.torchvision:
@@ -53,14 +57,6 @@ def sources(recipe: Imported) -> dict[str, Any]:
         "arguments": dict(recipe.arguments),
         "sha256": {text: hashlib.sha256(_existing(text).read_bytes()).hexdigest() for text in files},
     }
-
-
-def _build(recipe: Imported) -> nn.Module:
-    if recipe.torchscript:
-        return _load_torchscript(_existing(recipe.torchscript))
-    if recipe.torchvision:
-        return torchvision_models.build(recipe)
-    return _load_module(recipe.module or "", recipe.arguments)
 
 
 def _existing(text: str) -> Path:
@@ -87,7 +83,13 @@ def _load_module(text: str, arguments: Mapping[str, Any]) -> nn.Module:
     module = _run_file(_existing(file))
     member = getattr(module, name, None)
     if member is None:
-        raise RecipeError(f"{file} has no '{name}'; its networks: {', '.join(_networks_in(module)) or 'none'}")
+        networks = [
+            name
+            for name, member in vars(module).items()
+            if isinstance(member, nn.Module)
+            or (inspect.isclass(member) and issubclass(member, nn.Module) and member.__module__ == module.__name__)
+        ]
+        raise RecipeError(f"{file} has no '{name}'; its networks: {', '.join(networks) or 'none'}")
     return _instantiate(member, f"{file}:{name}", arguments)
 
 
@@ -115,17 +117,11 @@ def _instantiate(member: Any, name: str, arguments: Mapping[str, Any]) -> nn.Mod
     return network
 
 
-def _networks_in(module: ModuleType) -> list[str]:
-    return [
-        name
-        for name, member in vars(module).items()
-        if isinstance(member, nn.Module)
-        or (inspect.isclass(member) and issubclass(member, nn.Module) and member.__module__ == module.__name__)
-    ]
-
-
 def _run_file(path: Path) -> ModuleType:
-    top, name = _locate_in_package(path)
+    # The folder from which it is imported, and its dotted name there.
+    top, name = path.resolve().parent, path.stem
+    while (top / "__init__.py").is_file():
+        top, name = top.parent, f"{top.name}.{name}"
     sys.path.insert(0, str(top))
     try:
         return importlib.import_module(name) if "." in name else _run_alone(path)
@@ -135,14 +131,6 @@ def _run_file(path: Path) -> ModuleType:
         sys.path.remove(str(top))
         # It may import its neighbours later, while it runs; they must not shadow modules that we import.
         sys.path.append(str(top))
-
-
-def _locate_in_package(path: Path) -> tuple[Path, str]:
-    # The folder from which a file is imported, and its dotted name there.
-    folder, name = path.resolve().parent, path.stem
-    while (folder / "__init__.py").is_file():
-        folder, name = folder.parent, f"{folder.name}.{name}"
-    return folder, name
 
 
 def _run_alone(path: Path) -> ModuleType:
@@ -168,21 +156,19 @@ def _load_weights(network: nn.Module, path: Path) -> None:
             "save one with torch.save(network.state_dict(), PATH)"
         ) from error
     state = _without_prefix(_state_dict(content, path), network)
-    if differences := list(_differences(state, network.state_dict())):
-        more = f" and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
+    own = network.state_dict()
+    differences = [f"{name} is missing" for name in own if name not in state]
+    differences += [f"{name} is not in the network" for name in state if name not in own]
+    for name, tensor in own.items():
+        if name in state and state[name].shape != tensor.shape:
+            differences.append(f"{name} is {list(state[name].shape)}, the network has {list(tensor.shape)}")
+    if differences:
+        more = f" and {len(differences) - 4} more" if len(differences) > 4 else ""
         raise RecipeError(
-            f"{path} belongs to another network: {'; '.join(differences[:_SHOWN])}{more}; correct --checkpoint or "
+            f"{path} belongs to another network: {'; '.join(differences[:4])}{more}; correct --checkpoint or "
             "--arguments"
         )
     network.load_state_dict(state)
-
-
-def _differences(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Iterator[str]:
-    yield from (f"{name} is missing" for name in own if name not in state)
-    yield from (f"{name} is not in the network" for name in state if name not in own)
-    for name, tensor in own.items():
-        if name in state and state[name].shape != tensor.shape:
-            yield f"{name} is {list(state[name].shape)}, the network has {list(tensor.shape)}"
 
 
 def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:

@@ -6,10 +6,8 @@ Export measures a pipeline's accuracy this way, with the files that it serves.
 import importlib.util
 import io
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -27,7 +25,6 @@ from tools.repository import MODEL_FILE, REPOSITORY, RepositoryError, read_confi
 
 Arrays = Mapping[str, Array]
 Run = Callable[[Arrays], Arrays]
-Alone = Callable[[str, Path], Run]  # From a model that is not an ensemble, and its repository, to its function.
 
 
 def members(model: str, repository: Path = REPOSITORY) -> list[str]:
@@ -45,22 +42,18 @@ def all_members(model: str, repository: Path = REPOSITORY) -> list[str]:
 
 def in_order(models: list[str], repository: Path = REPOSITORY) -> list[str]:
     """Sort models so that ensembles follow their members; otherwise their order is kept."""
-    return sorted(models, key=lambda model: _depth(model, repository))
 
+    def depth(model: str) -> int:
+        # 0 for a model by itself; for an ensemble one more than its deepest member.
+        if not isinstance(recipes.load(model), Pipeline):
+            return 0
+        return 1 + max(map(depth, members(model, repository)), default=0)
 
-def _depth(model: str, repository: Path) -> int:
-    # 0 for a model by itself; for an ensemble one more than its deepest member.
-    if not isinstance(recipes.load(model), Pipeline):
-        return 0
-    return 1 + max((_depth(member, repository) for member in members(model, repository)), default=0)
+    return sorted(models, key=depth)
 
 
 def classifier_of(model: str, repository: Path = REPOSITORY) -> str:
-    """Find the one member of an ensemble that is trained.
-
-    Raises:
-        RecipeError: there is none, or more than one.
-    """
+    """Find the one member of an ensemble that is trained; RecipeError if there is none, or more than one."""
     trained = [name for name in all_members(model, repository) if isinstance(recipes.load(name), Recipe)]
     if len(trained) != 1:
         raise RecipeError(f"{model}: expected one trained model among its members, got {', '.join(trained) or 'none'}")
@@ -75,11 +68,7 @@ def data_of(model: str, repository: Path = REPOSITORY) -> ImageData:
 
 
 def newest(model: str, repository: Path = REPOSITORY) -> int:
-    """Return the newest version of a model, which an ensemble would use.
-
-    Raises:
-        RepositoryError: there is none.
-    """
+    """Return the newest version of a model, which an ensemble would use; RepositoryError if there is none."""
     published = versions(model, repository)
     if not published:
         raise RepositoryError(f"{model} has no version, but a pipeline needs one; run `python -m tools.export {model}`")
@@ -88,39 +77,42 @@ def newest(model: str, repository: Path = REPOSITORY) -> int:
 
 def outdated(repository: Path = REPOSITORY) -> list[str]:
     """List published pipelines that were proven with older versions of their members than they use now."""
+
+    def is_current(model: str) -> bool:
+        proven = read_manifest(model, newest(model, repository), repository).get("steps", {})
+        now = {member: max(versions(member, repository), default=0) for member in all_members(model, repository)}
+        return bool(proven == now)
+
     # A repository other than this one's need not hold them.
     published = [name for name in recipes.names() if versions(name, repository)]
     pipelines = [name for name in published if isinstance(recipes.load(name), Pipeline)]
-    return [name for name in in_order(pipelines, repository) if not _is_current(name, repository)]
+    return [name for name in in_order(pipelines, repository) if not is_current(name)]
 
 
-def _is_current(model: str, repository: Path) -> bool:
-    proven = read_manifest(model, newest(model, repository), repository).get("steps", {})
-    now = {member: max(versions(member, repository), default=0) for member in all_members(model, repository)}
-    return bool(proven == now)
+def compose(model: str, repository: Path = REPOSITORY, alone: Callable[[str, Path], Run] | None = None) -> Run:
+    """Return a model with its members as a function, called as the server would: arrays by name, batch first.
 
+    Args:
+        model: an ensemble or any other model.
+        repository: where it is.
+        alone: makes the function of a model that is not an ensemble (default: from its newest version).
+    """
+    config = read_config(model, repository=repository)
+    if not config.ensemble_scheduling.step:
+        return (alone or _single)(model, repository)
+    steps = [
+        (compose(step.model_name, repository, alone), dict(step.input_map), dict(step.output_map))
+        for step in config.ensemble_scheduling.step
+    ]
 
-class Composition:
-    """A model with its members, called as the server would call it: arrays by name, batch dimension first."""
-
-    def __init__(self, model: str, repository: Path = REPOSITORY, alone: Alone | None = None) -> None:
-        self.config = read_config(model, repository=repository)
-        self.steps = [
-            (Composition(step.model_name, repository, alone), dict(step.input_map), dict(step.output_map))
-            for step in self.config.ensemble_scheduling.step
-        ]
-        self._run: Run = self._run_steps if self.steps else (alone or _single)(model, repository)
-
-    def __call__(self, inputs: Arrays) -> Arrays:
-        """Compute all outputs."""
-        return self._run(inputs)
-
-    def _run_steps(self, inputs: Arrays) -> Arrays:
+    def run(inputs: Arrays) -> Arrays:
         tensors = dict(inputs)
-        for step, takes, gives in self.steps:
+        for step, takes, gives in steps:
             outputs = step({name: tensors[tensor] for name, tensor in takes.items()})
             tensors |= {tensor: outputs[name] for name, tensor in gives.items()}
-        return {output.name: tensors[output.name] for output in self.config.output}
+        return {output.name: tensors[output.name] for output in config.output}
+
+    return run
 
 
 def _single(model: str, repository: Path) -> Run:
@@ -144,44 +136,25 @@ def array_function(network: nn.Module, module: torch.jit.ScriptModule, model: st
 
 
 def python_step(folder: Path) -> Any:
-    """Load the `Step` in a version folder for the Python backend, as its adapter does.
-
-    Raises:
-        ProofError: the files need something that is not in the folder.
-    """
-    try:
-        with _importing_from(folder):
-            module = _load_module("step", folder / "step.py")
-            return module.Step(str(folder))
-    except (ImportError, AttributeError, OSError, SyntaxError) as error:
-        raise proof.ProofError(f"{folder / 'step.py'} cannot be imported by itself: {error}") from error
-
-
-@contextmanager
-def _importing_from(folder: Path) -> Iterator[None]:
-    # Afterwards, nobody else must find these modules.
-    before = set(sys.modules)
-    sys.path.insert(0, str(folder))
-    try:
-        yield
-    finally:
-        sys.path.remove(str(folder))
-        for name in set(sys.modules) - before:
-            if getattr(sys.modules[name], "__file__", None) and str(folder) in str(sys.modules[name].__file__):
-                del sys.modules[name]
-
-
-def _load_module(name: str, path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, path)
+    """Load the `Step` in a version folder as the Python backend's adapter does; ProofError if it needs other files."""
+    spec = importlib.util.spec_from_file_location("step", folder / "step.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
-    # Bytecode next to the source would become part of the version.
-    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    known, writes_nothing = set(sys.modules), sys.dont_write_bytecode
+    sys.path.insert(0, str(folder))
+    sys.dont_write_bytecode = True  # Bytecode next to the source would become part of the version.
     try:
         spec.loader.exec_module(module)
+        return module.Step(str(folder))
+    except (ImportError, AttributeError, OSError, SyntaxError) as error:
+        raise proof.ProofError(f"{folder / 'step.py'} cannot be imported by itself: {error}") from error
     finally:
-        sys.dont_write_bytecode = before
-    return module
+        sys.dont_write_bytecode = writes_nothing
+        sys.path.remove(str(folder))
+        # Nobody else must find the modules that it has imported from there.
+        for name in set(sys.modules) - known:
+            if str(folder) in str(getattr(sys.modules[name], "__file__", "")):
+                del sys.modules[name]
 
 
 def picture(pixels: Array) -> Image.Image:
@@ -198,7 +171,7 @@ def png(pixels: Array) -> bytes:
 
 def predictions(model: str, data: ImageData, repository: Path = REPOSITORY) -> Labels:
     """Predict the class of each test image with a pipeline: int64 [N]."""
-    composed, contract = Composition(model, repository), read_contract(model, repository)
+    composed, contract = compose(model, repository), read_contract(model, repository)
     (wanted,) = contract.inputs
     files = wanted.datatype == "STRING"
     inputs = np.array([[png(image)] for image in data.test_images], np.object_) if files else data.test_images

@@ -6,7 +6,7 @@ the files, proves them and raises ProofError if they must not be served; `public
 
 import copy
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -69,14 +69,13 @@ def step_network(step: Step, repository: Path) -> nn.Module:
 
 def _write_network(
     network: nn.Module,
-    folder: Path,
+    file: Path,
     model: str,
     repository: Path,
     tolerance: float,
-    dims: Sequence[Mapping[str, tuple[int, ...]]] = (),
+    dims: Sequence[proof.Shapes] = (),
 ) -> float:
-    """Write a network as TorchScript and prove it; returns its largest difference from eager."""
-    file = folder / MODEL_FILE
+    # Returns the largest difference from eager.
     proof.prove_scriptable(network, file, model)
     proof.prove_device(torchscript.load(file), model, repository)
     return proof.prove_same(network, file, model, repository, tolerance, dims)
@@ -85,8 +84,9 @@ def _write_network(
 def _fill_trained(trained: Trained, repository: Path, folder: Path) -> Evidence:
     model, data = trained.settings.model, trained.data
     recipe, spec = recipes.trained(model), training.input_spec(model, repository)
-    difference = _write_network(final_network(trained, repository), folder, model, repository, recipe.tolerance)
-    accuracy = training.accuracy(torchscript.load(folder / MODEL_FILE), data.test_images, data.test_labels, spec)
+    file, network = folder / MODEL_FILE, final_network(trained, repository)
+    difference = _write_network(network, file, model, repository, recipe.tolerance)
+    accuracy = training.accuracy(torchscript.load(file), data.test_images, data.test_labels, spec)
     proof.prove_accuracy(model, data.name, accuracy, dict(recipe.floors or {}))
     if recipe.parent and recipe.budget is not None and trained.parent_accuracy is not None:
         proof.prove_budget(model, recipe.parent, accuracy, trained.parent_accuracy, recipe.budget)
@@ -107,7 +107,7 @@ def _fill_trained(trained: Trained, repository: Path, folder: Path) -> Evidence:
 def _fill_step(model: str, step: Step, repository: Path, folder: Path) -> Evidence:
     input_name = read_contract(model, repository).inputs[0].name
     dims = [{input_name: shape} for shape in step.dims]
-    difference = _write_network(step_network(step, repository), folder, model, repository, TOLERANCE, dims)
+    difference = _write_network(step_network(step, repository), folder / MODEL_FILE, model, repository, TOLERANCE, dims)
     return Evidence(prepares=step.prepares, max_abs_difference=difference)
 
 

@@ -6,6 +6,7 @@ Each raises ProofError with what was expected and what came; none writes into th
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from tools.export.agreement import (
 from tools.export.agreement import ProofError as ProofError
 from tools.repository import REPOSITORY, as_triton_json, config_path, read_config
 
+Shapes = Mapping[str, tuple[int, ...]]  # Dims by input.
 _BATCH_SIZES = (1, 2, 3, 7)
 
 
@@ -44,11 +46,7 @@ def prove_scriptable(network: nn.Module, path: Path, model: str, fold: bool = Tr
 def prove_signature(
     module: torch.jit.ScriptModule, model: str, repository: Path = REPOSITORY
 ) -> tuple[binding.Inputs, tuple[binding.Output, ...]]:
-    """Bind inputs and outputs in config.pbtxt to `forward`, by the rules of the server.
-
-    Raises:
-        ProofError: names, counts or data types do not match.
-    """
+    """Bind config.pbtxt's inputs and outputs to `forward` as the server would; ProofError if they do not match."""
     forward: Any = module.forward  # a ScriptMethod, whatever torch's annotations say
     config = as_triton_json(read_config(model, repository=repository))
     arguments = [
@@ -80,7 +78,7 @@ def prove_same(
     model: str,
     repository: Path = REPOSITORY,
     tolerance: float = TOLERANCE,
-    dims: Sequence[Mapping[str, tuple[int, ...]]] = (),
+    dims: Sequence[Shapes] = (),
 ) -> float:
     """Prove that a file answers as the eager network does, at several batch sizes, with the shapes of config.pbtxt.
 
@@ -92,70 +90,46 @@ def prove_same(
         tolerance: how far the two may differ, relative and absolute.
         dims: sets of shapes by input to try where config.pbtxt leaves dims variable.
 
-    Returns:
-        The largest absolute difference.
-
-    Raises:
-        ProofError: values, shapes or dtypes differ.
+    Returns the largest absolute difference; raises ProofError if values, shapes or dtypes differ.
     """
     module = torchscript.load(path)
     contract = read_contract(model, repository)
     inputs, outputs = prove_signature(module, model, repository)
     places = [output.index for output in outputs]
+    # Batch sizes and seeds: one input for each size, or several for a model without batching.
+    trials = [(size, size) for size in batch_sizes(contract)] if contract.batched else [(0, n) for n in _BATCH_SIZES]
     worst = 0.0
-    for specs in with_shapes(contract.inputs, dims):
-        for batch, seed in _trials(contract):
-            values = examples([specs[name] for name in inputs.names], batch, seed)
-            worst = max(worst, _compare(network, module, contract, places, values, batch, tolerance))
+    for specs, (batch, seed) in product(with_shapes(contract.inputs, dims), trials):
+        values = examples([specs[name] for name in inputs.names], batch, seed)
+        expected, actual = (call(side, values, batch, contract, places) for side in (network, module))
+        for spec, eager, scripted in zip(contract.outputs, expected, actual, strict=True):
+            check_output(spec, scripted, batch)
+            worst = max(worst, check_close(spec, eager, scripted, batch, tolerance))
+        if batch > 1:
+            alone = call(module, [value[-1:] for value in values], 1, contract, places)
+            last = [value[-1:] for value in actual]
+            check_rows_independent(contract.outputs, alone, last, batch, max(tolerance, BATCH_TOLERANCE))
     return worst
 
 
-def with_shapes(
-    inputs: Sequence[TensorSpec], dims: Sequence[Mapping[str, tuple[int, ...]]]
-) -> list[dict[str, TensorSpec]]:
+def with_shapes(inputs: Sequence[TensorSpec], dims: Sequence[Shapes]) -> list[dict[str, TensorSpec]]:
     """Return the inputs by name with each of the sets of shapes, or once unchanged if there are none."""
     return [
         {spec.name: replace(spec, dims=shapes.get(spec.name, spec.dims)) for spec in inputs} for shapes in dims or [{}]
     ]
 
 
-def _compare(
-    network: nn.Module,
-    module: nn.Module,
-    contract: Contract,
-    places: Sequence[int],
-    values: Sequence[Value],
-    batch: int,
-    tolerance: float,
-) -> float:
-    expected, actual = (call(side, values, batch, contract, places) for side in (network, module))
-    worst = 0.0
-    for spec, eager, scripted in zip(contract.outputs, expected, actual, strict=True):
-        check_output(spec, scripted, batch)
-        worst = max(worst, check_close(spec, eager, scripted, batch, tolerance))
-    if batch > 1:
-        alone = call(module, [value[-1:] for value in values], 1, contract, places)
-        last = [value[-1:] for value in actual]
-        check_rows_independent(contract.outputs, alone, last, batch, max(tolerance, BATCH_TOLERANCE))
-    return worst
-
-
 def call(
     network: nn.Module, arguments: Sequence[Value], batch: int, contract: Contract, places: Sequence[int]
 ) -> tuple[Value, ...]:
-    """Call a network with inputs that config.pbtxt admits; returns the outputs in the order of config.pbtxt.
-
-    Raises:
-        ProofError: it fails, or returns fewer outputs than config.pbtxt lists.
-    """
-    shapes = ", ".join(map(describe, arguments))
+    """Call a network, and return its outputs in config.pbtxt's order; ProofError if it fails or returns too few."""
     try:
         outputs = torchscript.outputs(network, *arguments)
     except Exception as error:  # Whatever a network's Python raises.
         reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-        raise ProofError(
-            f"{contract.model} fails on config.pbtxt's input {shapes} (batch {batch}): {reason}"
-        ) from error
+        shapes = ", ".join(map(describe, arguments))
+        message = f"{contract.model} fails on config.pbtxt's input {shapes} (batch {batch}): {reason}"
+        raise ProofError(message) from error
     if len(outputs) <= max(places):
         wanted = ", ".join(f"{spec.name} at {place}" for spec, place in zip(contract.outputs, places, strict=True))
         raise ProofError(f"{contract.model} returns {len(outputs)} outputs, config.pbtxt has {wanted}, counted from 0")
@@ -167,12 +141,6 @@ def batch_sizes(contract: Contract) -> list[int]:
     if not contract.max_batch_size:
         return [0]
     return sorted({size for size in _BATCH_SIZES if size <= contract.max_batch_size} | {contract.max_batch_size})
-
-
-def _trials(contract: Contract) -> list[tuple[int, int]]:
-    # Batch sizes and seeds: one input for each size, or several for a model without batching.
-    sizes = batch_sizes(contract)
-    return [(0, seed) for seed in _BATCH_SIZES] if sizes == [0] else [(size, size) for size in sizes]
 
 
 def prove_labels(model: str, classifier: str, repository: Path = REPOSITORY) -> None:

@@ -115,15 +115,10 @@ def publish(
     held: bool = False,
     private_key: Path | None = None,
 ) -> Manifest:
-    """Publish a version of a model with its manifest.
+    """Publish a version of a model with its manifest; the next one, unless a number is given.
 
-    Args:
-        model: its name.
-        fill: writes the files into an empty folder and proves them.
-        repository: where the model has its folder.
-        version: its number (default: the next).
-        held: hide it from Triton until `tools.versions` promotes it.
-        private_key: sign the version before anybody sees it.
+    A held version is hidden from Triton until `tools.versions` promotes it. With a private key, the version is signed
+    before anybody sees it.
 
     Raises:
         ProofError: a proof failed; the repository is unchanged.
@@ -132,13 +127,13 @@ def publish(
     version = version or max(versions(model, repository) + held_versions(model, repository), default=0) + 1
     with staged_version(model, version, repository, held) as folder:
         evidence = fill(folder)
-        manifest = Manifest(model, version, evidence, tuple(map(_describe, sorted(folder.iterdir()))))
+        files = tuple(
+            VersionFile(path.name, path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest())
+            for path in sorted(folder.iterdir())
+        )
+        manifest = Manifest(model, version, evidence, files)
         (folder / MANIFEST_FILE).write_text(json.dumps(manifest.document(), indent=2) + "\n")
         write_cpu_config(model, repository)
         if private_key:
             sign(model, version, private_key, repository, folder)
     return manifest
-
-
-def _describe(path: Path) -> VersionFile:
-    return VersionFile(path.name, path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest())

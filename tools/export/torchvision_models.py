@@ -7,7 +7,6 @@ a time, with non-maximum suppression in plain torch instead of torchvision's C++
 import difflib
 import inspect
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from urllib.error import URLError
@@ -20,12 +19,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from tools.recipes import Imported, RecipeError
 from tools.torchvision_import import load_torchvision
 
-# Image sides for models whose pretrained weights do not give one.
-_SIDE = 224
-_DETECTOR_SIDE = 320
-_CHANNELS = 3
-_IMAGES = 4  # For the statistics of random weights.
-
 
 class Detections(NamedTuple):
     """A detector's results for one image: boxes in pixels, classes and confidences."""
@@ -36,13 +29,9 @@ class Detections(NamedTuple):
 
 
 class SingleImageDetector(nn.Module):
-    """A detector for one image, float32 [3, H, W] with pixels in 0 to 1.
+    """A detector for one image, float32 [3, H, W] with pixels in 0 to 1."""
 
-    Attributes:
-        counts_vary: tells `tools.new.trial` that the number of results depends on the image.
-    """
-
-    counts_vary: bool
+    counts_vary: bool  # Tells `tools.new.trial` that the number of results depends on the image.
 
     def __init__(self, detector: nn.Module) -> None:
         super().__init__()
@@ -111,13 +100,6 @@ def build(recipe: Imported) -> nn.Module:
         ) from error
     except (TypeError, ValueError) as error:
         raise RecipeError(f"torchvision's {name} refuses --arguments {dict(recipe.arguments)}: {error}") from error
-    _replace_operators(network, name)
-    if not (recipe.checkpoint or recipe.weights):
-        _make_random_weights_useful(network, name)
-    return network
-
-
-def _replace_operators(network: nn.Module, name: str) -> None:
     if hasattr(network, "roi_heads"):
         raise RecipeError(
             f"{name} needs torchvision::roi_align, an operator of torchvision's C++ library, which a TorchScript file "
@@ -126,6 +108,9 @@ def _replace_operators(network: nn.Module, name: str) -> None:
         )
     # torchvision's own functions call the operator by this name, in Python and when they are scripted.
     load_torchvision().models.detection.ssd.box_ops.nms = _nms
+    if not (recipe.checkpoint or recipe.weights):
+        _make_random_weights_useful(network, name)
+    return network
 
 
 def _make_random_weights_useful(network: nn.Module, name: str) -> None:
@@ -144,8 +129,9 @@ def _make_random_weights_useful(network: nn.Module, name: str) -> None:
         layer.reset_running_stats()
         layer.momentum = None  # The plain average.
         layer.train()
+    images = torch.randn(4, *dims)
     with torch.inference_mode():
-        network(torch.randn(_IMAGES, *dims) if name not in _detectors() else list(torch.randn(_IMAGES, *dims)))
+        network(list(images) if name in _detectors() else images)
     for layer, momentum in zip(normalisations, before, strict=True):
         layer.momentum = momentum
         layer.eval()
@@ -179,27 +165,19 @@ def _weights(name: str, weights: str | None) -> Any:
 
 
 def preset(name: str, weights: str | None) -> Preset:
-    """Look up a model's input and classes.
-
-    Raises:
-        RecipeError: there is no such model, or it has no such weights.
-    """
+    """Look up a model's input and classes; RecipeError if there is no such model, or it has no such weights."""
     models = load_torchvision().models
     chosen = _weights(_check_name(name), weights)
+    labels = tuple(chosen.meta.get("categories", ())) if chosen else ()
     if name in _detectors():
-        return Preset((_CHANNELS, _DETECTOR_SIDE, _DETECTOR_SIDE), labels=_labels(chosen))
+        return Preset((3, 320, 320), labels=labels)
     members = list(models.get_model_weights(name).__members__.values())
     transforms = (chosen or members[-1]).transforms() if members else None
     takes_images = models.list_models(module=models) + models.list_models(module=models.segmentation)
     if transforms is None or name not in takes_images:
         return Preset(None)
-    side = getattr(transforms, "crop_size", [_SIDE])[0]
-    return Preset((_CHANNELS, side, side), tuple(transforms.mean), tuple(transforms.std), _labels(chosen))
-
-
-def _labels(weights: Any) -> tuple[str, ...]:
-    meta: Mapping[str, Any] = weights.meta if weights else {}
-    return tuple(meta.get("categories", ()))
+    side = getattr(transforms, "crop_size", [224])[0]
+    return Preset((3, side, side), tuple(transforms.mean), tuple(transforms.std), labels)
 
 
 def wrap_detector(name: str, network: nn.Module) -> nn.Module:

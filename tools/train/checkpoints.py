@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import pickle
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -24,26 +23,19 @@ CHECKPOINTS = ROOT / "build" / "checkpoints"
 def checkpoint_path(lineage: list[Settings], data: ImageData, spec: ImageSpec) -> Path:
     """The file for one combination of recipes, settings, data and normalisation; any difference gives another file.
 
-    Args:
-        lineage: the training's own settings, then those of the parent and teacher that it builds on.
-        data: what it is trained on.
-        spec: how images become inputs.
+    The lineage holds the training's own settings, then those of the parent and teacher that it builds on.
     """
     sources = [Path(recipes.__path__[0], f"{settings.model}.py").read_text() for settings in lineage]
     if len(lineage) > 1:
-        sources += sorted(_compression_sources())
+        # As the code read before `Change` had a file of its own, so that checkpoints from then are still found.
+        before, now = "from tools.recipes import", "from tools.compression.change import"
+        files = [path for path in Path(compression.__path__[0]).glob("*.py") if path.stem != "change"]
+        sources += sorted(path.read_text().replace(now, before) for path in files)
     weights = (Path(settings.weights) for settings in lineage if settings.weights)
     sources += [hashlib.sha256(file.read_bytes()).hexdigest() for file in weights if file.is_file()]
     decisive = json.dumps([sources, list(map(asdict, lineage)), data.sha256, asdict(spec)], sort_keys=True)
     digest = hashlib.sha256(decisive.encode()).hexdigest()[:12]
     return CHECKPOINTS / lineage[0].model / f"{data.name}-{digest}.pt"
-
-
-def _compression_sources() -> Iterator[str]:
-    # As the code read before `Change` had a file of its own, so that checkpoints from then are still found.
-    for path in Path(compression.__path__[0]).glob("*.py"):
-        if path.stem != "change":
-            yield path.read_text().replace("from tools.compression.change import", "from tools.recipes import")
 
 
 def save(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, epochs: int) -> None:
@@ -55,11 +47,7 @@ def save(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, epoch
 
 
 def resume(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, settings: Settings) -> int:
-    """Load the checkpoint, if there is one; returns the number of epochs that it has seen.
-
-    Raises:
-        RecipeError: the file is damaged.
-    """
+    """Load the checkpoint, if there is one; return the epochs that it has seen, or raise RecipeError if damaged."""
     if not path.is_file():
         return 0
     try:

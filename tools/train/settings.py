@@ -47,27 +47,25 @@ class TrainOptions:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `TrainOptions` to a command."""
-    default = "(default: %(default)s)"
-    parser.add_argument(
+    add, default = parser.add_argument, "(default: %(default)s)"
+    add(
         "--data",
         default=TrainOptions.data,
         help="data set: mnist, digits, cifar10 or silhouettes; auto is the real one if its files are there, else its "
         f"stand-in {default}",
     )
-    parser.add_argument("--epochs", type=positive, help="passes over the training set (default: the recipe's)")
-    parser.add_argument("--batch-size", type=positive, help="images per step (default: the recipe's)")
-    parser.add_argument("--lr", type=positive_float, help="learning rate (default: the recipe's)")
-    parser.add_argument("--seed", type=int, default=TrainOptions.seed, help=f"of weights and data order {default}")
-    parser.add_argument(
-        "--device", choices=("auto", "cpu", "cuda"), default=TrainOptions.device, help=f"where to train {default}"
-    )
-    parser.add_argument(
+    add("--epochs", type=positive, help="passes over the training set (default: the recipe's)")
+    add("--batch-size", type=positive, help="images per step (default: the recipe's)")
+    add("--lr", type=positive_float, help="learning rate (default: the recipe's)")
+    add("--seed", type=int, default=TrainOptions.seed, help=f"of weights and data order {default}")
+    add("--device", choices=("auto", "cpu", "cuda"), default=TrainOptions.device, help=f"where to train {default}")
+    add(
         "--weights",
         metavar="NAME|FILE",
         help="start from pretrained weights, if the recipe supports it: a name of torchvision's, which is downloaded, "
         "or a file; a variant starts from its parent (default: train from scratch)",
     )
-    parser.add_argument("--fresh", action="store_true", help="ignore an earlier checkpoint and start over")
+    add("--fresh", action="store_true", help="ignore an earlier checkpoint and start over")
 
 
 def options_from(arguments: argparse.Namespace) -> TrainOptions:
@@ -76,11 +74,7 @@ def options_from(arguments: argparse.Namespace) -> TrainOptions:
 
 
 def settings_for(model: str, options: TrainOptions, data: ImageData) -> Settings:
-    """Fill in from the recipe what the options leave open.
-
-    Raises:
-        RecipeError: the model is unknown or is not trained.
-    """
+    """Fill in from the recipe what the options leave open; RecipeError if the model is unknown or not trained."""
     import torch
 
     recipe, device = recipes.trained(model), options.device

@@ -1,6 +1,8 @@
 """The training of a model by its recipe: data, epochs, checkpoints, distillation."""
 
+import copy
 import math
+import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,11 +23,7 @@ from tools.recipes import Recipe, RecipeError
 from tools.repository import REPOSITORY, RepositoryError
 from tools.torchscript import outputs
 from tools.train.checkpoints import checkpoint_path, resume, save
-from tools.train.initial_weights import initial_network
 from tools.train.settings import Settings, TrainOptions, settings_for, settings_of_ancestor
-
-# Training inputs that a recipe's changes get: enough to observe the ranges of activations.
-SAMPLES = 512
 
 
 @dataclass(frozen=True)
@@ -58,11 +56,7 @@ def load_data(recipe: Recipe, name: str) -> ImageData:
 
 
 def input_spec(model: str, repository: Path = REPOSITORY) -> ImageSpec:
-    """Read from a model's config how images become its input.
-
-    Raises:
-        RepositoryError: the config cannot be read or does not say it.
-    """
+    """Read from a model's config how images become its input; RepositoryError if it cannot be read or does not say."""
     try:
         return image_spec(read_contract(model, repository))
     except InvalidInput as error:
@@ -70,15 +64,9 @@ def input_spec(model: str, repository: Path = REPOSITORY) -> ImageSpec:
 
 
 def inputs(images: Images, spec: ImageSpec, size: int | None = None) -> Tensor:
-    """Turn images into the model's input, with the normalisation that clients use; resize where sizes differ.
+    """Turn uint8 [N, H, W, C] into float32 [N, C, H, W], or [N, C*H*W] for a flat input, normalised as clients do.
 
-    Args:
-        images: uint8 [N, H, W, C].
-        spec: how the model wants them.
-        size: pixels on each side, if not those of the spec.
-
-    Returns:
-        float32 [N, C, H, W], or [N, C*H*W] for a flat input.
+    Images are resized to the spec's sides, or to `size` pixels on each side.
     """
     tensor = torch.from_numpy(normalise(images, spec))
     wanted = (size, size) if size else (spec.height, spec.width)
@@ -95,17 +83,12 @@ def accuracy(network: nn.Module, images: Images, labels: Labels, spec: ImageSpec
 
 
 def samples(data: ImageData, spec: ImageSpec) -> Tensor:
-    """The training inputs that a recipe's `before` and `after` get."""
-    return inputs(data.train_images[:SAMPLES], spec)
+    """The training inputs that a recipe's `before` and `after` get: enough to observe the ranges of activations."""
+    return inputs(data.train_images[:512], spec)
 
 
 def train_model(model: str, options: TrainOptions, repository: Path = REPOSITORY) -> Trained:
-    """Load the data and train a model as a command line asks.
-
-    Raises:
-        DataError: the data set is unknown or not available.
-        RecipeError, RepositoryError: see `train`.
-    """
+    """Load the data and train a model as a command line asks; raise as `train` does, or DataError without the data."""
     data = load_data(recipes.trained(model), options.data)
     return train(settings_for(model, options, data), data, options.fresh, repository)
 
@@ -135,8 +118,7 @@ def train(
     lineage = (settings, *(ancestral for ancestor in ancestors.values() for ancestral in ancestor.lineage))
     parent = ancestors.get(recipe.parent or "")
     torch.manual_seed(settings.seed)
-    parent_network = parent.network if parent else None
-    network = initial_network(recipe, settings, parent_network, samples(data, spec)).to(settings.device)
+    network = _initial_network(recipe, settings, parent, samples(data, spec)).to(settings.device)
     teacher = ancestors[recipe.teacher].network.to(settings.device) if recipe.teacher else None
     path = checkpoint_path(list(lineage), data, spec)
     with cpu_threads(recipe.threads):
@@ -144,6 +126,30 @@ def train(
         network.cpu().eval()
         score = math.nan if rebuild else accuracy(network, data.test_images, data.test_labels, spec)
     return Trained(settings, network, data, score, lineage, path.name, parent.accuracy if parent else None)
+
+
+def _initial_network(recipe: Recipe, settings: Settings, parent: Trained | None, samples: Tensor) -> nn.Module:
+    if settings.weights:
+        return recipe.before(pretrained_network(recipe, settings), samples)
+    if recipe.network:
+        return recipe.before(recipe.network(), samples)
+    if parent is None:
+        raise RecipeError(f"{settings.model}: its recipe needs a `network`, or a `parent` to start from")
+    return recipe.before(copy.deepcopy(parent.network), samples)
+
+
+def pretrained_network(recipe: Recipe, settings: Settings) -> nn.Module:
+    """Build the network with the weights that `settings.weights` names.
+
+    Raises:
+        RecipeError: the recipe has no `pretrained`, or the weights cannot be read, downloaded or loaded.
+    """
+    if recipe.pretrained is None:
+        raise RecipeError(f"{settings.model} has no `pretrained` in its recipe, so --weights does not apply; omit it")
+    try:
+        return recipe.pretrained(settings.weights or "")
+    except (OSError, RuntimeError, KeyError, ValueError, pickle.UnpicklingError) as error:
+        raise RecipeError(f"{settings.model}: cannot load the weights {settings.weights}: {error}") from error
 
 
 @contextmanager
@@ -187,16 +193,13 @@ def _run_epoch(course: _Course, optimizer: torch.optim.Optimizer, epoch: int) ->
     torch.manual_seed(settings.seed * 100_003 + epoch)
     batches = list(torch.randperm(len(course.data.train_labels)).split(settings.batch_size))
     title = f"{settings.model} epoch {epoch + 1}/{settings.epochs}"
+    size = course.recipe.sizes[epoch] if epoch < len(course.recipe.sizes) else None
     for indices in progress(batches, title):
-        loss = _loss(course, indices, _image_size(course.recipe, epoch))
+        loss = _loss(course, indices, size)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     say(f"{title}: loss {loss.item():.4f}")
-
-
-def _image_size(recipe: Recipe, epoch: int) -> int | None:
-    return recipe.sizes[epoch] if epoch < len(recipe.sizes) else None
 
 
 def _loss(course: _Course, indices: Tensor, size: int | None) -> Tensor:

@@ -21,7 +21,7 @@ from tools import datasets, recipes, torchscript
 from tools.datasets import ImageData
 from tools.export import imported_network, pipelines, preparation
 from tools.export.conversion import ImportedModel
-from tools.export.pipelines import Arrays, Composition, Run
+from tools.export.pipelines import Arrays, Run, compose
 from tools.export.proof import ProofError
 from tools.recipes import Imported, PythonStep, Recipe, RecipeError, Step
 from tools.repository import MODEL_FILE, REPOSITORY, read_manifest, version_path
@@ -66,7 +66,7 @@ class References:
             ChangedFileError: a version's file is not the one that was published.
         """
         try:
-            return Composition(model, self.repository, self._load)
+            return compose(model, self.repository, self._load)
         except ProofError as error:
             raise NoReferenceError(str(error)) from error
 
