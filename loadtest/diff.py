@@ -8,7 +8,6 @@ document.
     python -m loadtest.diff build/loadtest/main.json build/loadtest/mnist_mlp-http-open.json --tolerance 0.1
 """
 
-import argparse
 import json
 import sys
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from typing import Any
 from clients.command import command, command_parser, print_json, text_table
 from clients.errors import InvalidInput
 from loadtest.analysis.intervals import wilson_interval
-from loadtest.report.text import interval, number
+from loadtest.report.page import interval, number
 
 # What two runs must have in common for a difference to be the server's.
 _SAME = ("model", "protocol", "loop", "arrivals", "rate", "concurrency", "client_batch", "payload")
@@ -82,11 +81,7 @@ def verdict(before: Estimate, after: Estimate, tolerance: float, more_is_worse: 
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Read the report of a run.
-
-    Raises:
-        InvalidInput: it is none, or the run was not valid.
-    """
+    """Read the report of a run; raises InvalidInput if it is none, or the run was not valid."""
     expected = "expected the JSON report of `python -m loadtest.run MODEL`"
     try:
         document: dict[str, Any] = json.loads(path.read_text())
@@ -100,11 +95,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def check_same_load(before: dict[str, Any], after: dict[str, Any]) -> None:
-    """Refuse runs of different loads.
-
-    Raises:
-        InvalidInput: names the first difference.
-    """
+    """Refuse runs of different loads: raises InvalidInput, which names the first difference."""
     for name in _SAME:
         if before[name] != after[name]:
             raise InvalidInput(
@@ -112,20 +103,16 @@ def check_same_load(before: dict[str, Any], after: dict[str, Any]) -> None:
             )
 
 
-def _parser() -> argparse.ArgumentParser:
+@command()
+def main() -> int:
+    """Compare two reports."""
     parser = command_parser("loadtest.diff", __doc__)
     parser.add_argument("before", type=Path, metavar="BEFORE.json")
     parser.add_argument("after", type=Path, metavar="AFTER.json")
     text = "relative difference to ignore (default: %(default)s)"
     parser.add_argument("--tolerance", type=float, default=0.05, help=text)
     parser.add_argument("--any-load", action="store_true", help="compare runs of different loads as well")
-    return parser
-
-
-@command()
-def main() -> int:
-    """Compare two reports."""
-    arguments = _parser().parse_args()
+    arguments = parser.parse_args()
     before, after = read(arguments.before), read(arguments.after)
     if not arguments.any_load:
         check_same_load(before, after)

@@ -47,11 +47,7 @@ class Load:
 
 
 def closed_loop(callers: int, duration: float) -> Load:
-    """A number of callers, each of whom waits for an answer before sending the next request.
-
-    Raises:
-        InvalidInput: there is no caller, or no time.
-    """
+    """Callers who each wait for an answer before sending again; raises InvalidInput for no caller or no time."""
     if callers < 1 or not 0 < duration < float("inf"):
         raise InvalidInput(f"expected --concurrency of at least 1 and --duration above 0, got {callers} and {duration}")
     return Load(None, None, None, callers, duration)
@@ -75,11 +71,7 @@ class LoadOptions:
     client_batch: int | None = None
 
     def load(self, seed: int) -> Load:
-        """Make the load.
-
-        Raises:
-            InvalidInput: the options contradict each other, or a trace cannot be read.
-        """
+        """Make the load; raises InvalidInput if options contradict each other, or a trace cannot be read."""
         arrivals = self.arrivals or DEFAULT_ARRIVALS
         is_trace = arrivals not in SCHEDULES
         duration = self.duration if self.duration is not None or is_trace else DEFAULT_DURATION_S

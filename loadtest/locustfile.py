@@ -5,12 +5,8 @@ locust -f loadtest/locustfile.py --headless --users 32 --spawn-rate 32 --run-tim
 locust -f loadtest/locustfile.py --processes 2        # a master and two workers on this machine
 """
 
-from typing import Any
-
 import grpc.experimental.gevent
 from locust import events
-from locust.argument_parser import LocustArgumentParser
-from locust.env import Environment
 
 from loadtest.swarm.options import add_swarm_options
 from loadtest.swarm.session import Session
@@ -21,12 +17,5 @@ from loadtest.swarm.users import TritonGrpcUser, TritonHttpUser  # noqa: F401
 # Locust runs its users as greenlets: gRPC must yield to them instead of blocking the whole process.
 grpc.experimental.gevent.init_gevent()
 
-
-@events.init_command_line_parser.add_listener
-def _add_options(parser: LocustArgumentParser) -> None:
-    add_swarm_options(parser)
-
-
-@events.init.add_listener
-def _start_session(environment: Environment, **_: Any) -> None:
-    Session(environment)
+events.init_command_line_parser.add_listener(add_swarm_options)
+events.init.add_listener(Session)

@@ -9,7 +9,6 @@ generator cannot send as much as the server takes.
     python -m loadtest.peak mnist_mlp --slo 'p99<20ms' --protocol grpc --budget 120
 """
 
-import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -89,18 +88,9 @@ class Peak:
 def find_peak(
     trial: Trial, objectives: Sequence[slo.Objective], trial_s: float, budget_s: float, precision: float, seed: int
 ) -> Peak:
-    """Try rates until the interval is narrow or the time is spent.
+    """Try rates, each for at least `trial_s` seconds, until the interval is narrow or `budget_s` seconds are spent.
 
-    Args:
-        trial: sends a load to the server.
-        objectives: what a sustained rate must meet.
-        trial_s: least seconds of a trial.
-        budget_s: seconds in all.
-        precision: relative width of the interval at which the search ends.
-        seed: of the first schedule.
-
-    Raises:
-        InvalidInput: the model is so slow that no trial has enough requests for the percentile.
+    Raises InvalidInput if the model is so slow that no trial has enough requests for the percentile.
     """
     start, loop = time.monotonic(), closed_loop(_CALLERS, min(trial_s, _LOOP_S))
     # The server's own count holds even where the generator was the bottleneck.
@@ -119,7 +109,9 @@ def find_peak(
     return peak
 
 
-def _parser() -> argparse.ArgumentParser:
+@command()
+def main() -> int:
+    """Search for the peak."""
     parser = command_parser("loadtest.peak", __doc__)
     parser.add_argument("model", metavar="MODEL")
     parser.add_argument("--slo", required=True, help="what a sustained rate must meet, e.g. 'p99<20ms,errors<0.1%%'")
@@ -132,13 +124,7 @@ def _parser() -> argparse.ArgumentParser:
         parser.add_argument(flag, type=positive_float, default=default, metavar="N", help=text)
     add_generator_arguments(parser)
     add_connection_arguments(parser, retries=None)
-    return parser
-
-
-@command()
-def main() -> int:
-    """Search for the peak."""
-    arguments = _parser().parse_args()
+    arguments = parser.parse_args()
     objectives, options = slo.parse(arguments.slo), generator_options(arguments)
     limits = (arguments.trial, arguments.budget, arguments.precision)
     with Client(connection_from(arguments)) as client:

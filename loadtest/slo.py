@@ -37,11 +37,7 @@ class Objective:
 
 
 def parse(text: str) -> list[Objective]:
-    """Parse objectives separated by commas.
-
-    Raises:
-        SloError: one is not of the form METRIC<LIMIT, or its unit does not fit.
-    """
+    """Parse objectives separated by commas; raises SloError if one is not METRIC<LIMIT, or its unit does not fit."""
     objectives = []
     for part in filter(str.strip, text.split(",")):
         match = _PATTERN.fullmatch(part)

@@ -47,11 +47,7 @@ def stages_us(server: Counted | None, mean_ms: float | None, lag_ms: float | Non
 
 
 def snapshot(client: Client) -> Snapshot:
-    """Read Triton's cumulative counters, summed over the versions of each model.
-
-    Raises:
-        ClientError: the server does not answer.
-    """
+    """Read Triton's cumulative counters, summed over the versions of each model; raises ClientError."""
     counters: Snapshot = {}
     for version in client.statistics():
         # Batch sizes by name instead of in a list: so they can be added and subtracted.

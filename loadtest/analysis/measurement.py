@@ -17,10 +17,9 @@ from loadtest.analysis.figures import figures
 from loadtest.analysis.result import RunResult
 from loadtest.analysis.server_side import ServerSide, observe, server_side
 from loadtest.analysis.warmup import warm_up
-from loadtest.generator.fleet import send_all
 from loadtest.generator.http_lane import http_target
 from loadtest.generator.lane import Target
-from loadtest.generator.process import Order, Sent
+from loadtest.generator.process import Order, Sent, send_all
 from loadtest.load import Load
 from loadtest.options import GeneratorOptions
 from loadtest.payloads import Payload, payload
@@ -46,12 +45,7 @@ def measure(
 ) -> RunResult:
     """Send a load, and analyze what the client saw and what the server counted.
 
-    Args:
-        client: of the server under test.
-        setting: where requests go, and how.
-        load: what is sent when.
-        objectives: what the run must meet.
-        metrics: address of Triton's metrics endpoint, to count what it rejected; None leaves that out.
+    Triton's metrics endpoint, if its address is given, says what the server rejected.
 
     Raises:
         InvalidInput: nothing would be left after the warm-up.

@@ -1,8 +1,7 @@
 """Requests that Triton rejected or that failed in it, from its metrics endpoint (Prometheus' text format).
 
-Triton's statistics count failures without their reasons; its metrics have them. The counts are the server's: other
-clients' requests are among them. Triton 2.51 counts as REJECTED a request that waited longer than its queue policy
-allows; one that finds the queue full is counted nowhere and is only an error at the client.
+Triton's statistics have no reasons. Other clients' requests are counted too. Triton 2.51 counts as REJECTED a request
+that waited longer than its queue policy allows; one that finds the queue full is only an error at the client.
 """
 
 import http.client
@@ -54,11 +53,7 @@ class Rejects:
 
 
 def metrics_address(option: str | None) -> str | None:
-    """HOST:PORT from --metrics-url, else from TRITON_METRICS_URL, else None.
-
-    Raises:
-        InvalidInput: it is not an address.
-    """
+    """HOST:PORT from --metrics-url, else from TRITON_METRICS_URL, else None; raises InvalidInput for no address."""
     address = option or os.environ.get("TRITON_METRICS_URL") or None
     if address and not (ADDRESS["grpc"].fullmatch(address) and int(address.rpartition(":")[2]) <= _LAST_PORT):
         source = "--metrics-url" if option else "TRITON_METRICS_URL of"

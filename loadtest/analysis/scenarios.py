@@ -4,10 +4,9 @@ They are modeled on those of MLPerf Inference (Reddi et al., MLPerf Inference Be
 later rounds), without its rules on run length and accuracy and without its load generator: figures must not be called
 MLPerf results.
 
-Offline sends requests that fill one batch each, so batches are full whatever the server's batcher waits for and however
-fast single requests could be sent: with 128 callers and one inference per request, mnist_mlp had batches of 5 to 7
-instead of 64 on two cores over HTTP, and a tenth of the throughput. Two requests per instance are enough, one computed
-and one waiting; three or four gave no more within the noise.
+Offline sends requests that fill one batch each, whatever the server's batcher waits for: with 128 callers and one
+inference per request, mnist_mlp had batches of 5 to 7 instead of 64 on two cores over HTTP, and a tenth of the
+throughput. Two requests per instance are enough; three or four gave no more within the noise.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -87,11 +86,7 @@ SCENARIOS = {
 
 
 def check_scenario(name: str, model: str, options: LoadOptions, objectives: Sequence[Objective]) -> None:
-    """Refuse options that contradict a scenario.
-
-    Raises:
-        InvalidInput: names the option and the remedy.
-    """
+    """Refuse options that contradict a scenario: raises InvalidInput, which names the option and the remedy."""
     scenario = SCENARIOS[name]
     for field, preset in scenario.options.items():
         value = getattr(options, field)

@@ -67,11 +67,7 @@ class ServerSide:
 
 
 def observe(client: Client, metrics: str | None = None) -> Observation:
-    """Read the server's counters now; `metrics` is the address of its metrics endpoint, where that is wanted.
-
-    Raises:
-        ClientError: it does not answer.
-    """
+    """Read the server's counters now, and its metrics where their address is given; raises ClientError."""
     host, _, port = client.connection.url.partition("/")[0].rpartition(":")
     cpu_s = _cpu_seconds(int(port)) if host in ("127.0.0.1", "localhost", "[::1]") else None
     return Observation(snapshot(client), cpu_s, scrape(metrics) if metrics else None)
@@ -99,7 +95,7 @@ def server_side(
     """Compare observations at the start and the end of a run of some seconds; `config` is the model's."""
     counters = difference(before.counters, after.counters)
     own, members = counters.get(config["name"], {}), member_names(config)
-    figures, used = counted(own), None
+    figures, cache, used = counted(own), own.get("inference_stats", {}), None
     # A child that ends takes its count with it.
     if before.cpu_s is not None and after.cpu_s is not None and after.cpu_s >= before.cpu_s:
         used = after.cpu_s - before.cpu_s
@@ -110,12 +106,11 @@ def server_side(
         if count:
             total_s += busy_s
             batches[int(size)] = Executions(count, round(busy_s / count * 1000, 4))
-    cache = {outcome: own.get("inference_stats", {}).get(f"cache_{outcome}", {}) for outcome in ("hit", "miss")}
     return ServerSide(
         counted=figures,
         batching=batching(config),
-        cache_hits=int(cache["hit"].get("count", 0)),
-        cache_misses=int(cache["miss"].get("count", 0)),
+        cache_hits=int(cache.get("cache_hit", {}).get("count", 0)),
+        cache_misses=int(cache.get("cache_miss", {}).get("count", 0)),
         busy_instances=round(total_s / seconds, 3) if seconds else None,
         batches=batches,
         members={name: counted(counters[name]) for name in sorted(members & counters.keys())},

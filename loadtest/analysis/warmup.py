@@ -2,10 +2,9 @@
 
 The marginal standard error rule on means of five (MSER-5: White, Cobb and Spratt, A comparison of five steady-state
 truncation heuristics for simulation, Winter Simulation Conference 2000) truncates the beginning where that minimizes
-the standard error of the mean of the rest. It is applied to logarithms, so that a few slow requests do not dominate.
-
-The rule alone would also truncate a stall near the beginning, which is what a load test looks for. So the beginning is
-left out only when it was slow as a whole: when its median is above that of the rest.
+the standard error of the mean of the rest; on logarithms, so that a few slow requests do not dominate. It would also
+truncate a stall near the beginning, which is what a load test looks for: only a beginning that was slow as a whole,
+whose median is above that of the rest, is left out.
 """
 
 from dataclasses import dataclass
@@ -40,10 +39,8 @@ def warm_up(latencies: Values) -> WarmUp:
     cut = int(np.argmin((squares - sums**2 / remaining) / remaining**2))
     if cut and np.median(means[:cut]) < np.median(means[cut:]) + np.log(_SLOWER):
         cut = 0
-    return WarmUp(cut * _BATCH, not _drifts(means[cut:]))
-
-
-def _drifts(means: Values) -> bool:
-    """Whether the last third was slower than the middle one by more than a third: the server does not keep up."""
-    third = len(means) // 3
-    return bool(np.median(means[-third:]) > np.median(means[third:-third]) + np.log(4 / 3))
+    rest = means[cut:]
+    third = len(rest) // 3
+    # The last third is slower than the middle one by more than a third: the server does not keep up.
+    is_rising = bool(np.median(rest[-third:]) > np.median(rest[third:-third]) + np.log(4 / 3))
+    return WarmUp(cut * _BATCH, not is_rising)

@@ -9,16 +9,11 @@ from loadtest.records import TIMED_OUT
 
 
 class OpenLoop:
-    """Sends each request when it is due; one that finds no free lane waits, and its latency includes the wait.
-
-    Args:
-        pool: lanes to send on.
-        due: times on the event loop's clock, rising.
-    """
+    """Sends each request when it is due; one that finds no free lane waits, and its latency includes the wait."""
 
     def __init__(self, pool: Pool, due: Sequence[float]):
         self._pool = pool
-        self._due = due
+        self._due = due  # on the event loop's clock, rising
         self._next = 0
         self._waiting: deque[tuple[float, float]] = deque()  # due, lag
         self._over = asyncio.Event()

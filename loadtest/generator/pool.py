@@ -11,7 +11,6 @@ from loadtest.records import ANSWERED, TIMED_OUT, UNSENT, Records
 _SWEEP_S = 0.05
 # A server may put something different into every message: further kinds of failure are counted as one.
 _MOST_KINDS = 100
-_OTHER = "other failures"
 
 
 class Tally:
@@ -40,7 +39,7 @@ class Tally:
     def end(self, number: int, moment: float, kind: str = ANSWERED) -> None:
         """Note the outcome of a request."""
         self.latency[number] = moment - self.due[number]
-        kind = kind if kind in self.kinds or len(self.kinds) < _MOST_KINDS else _OTHER
+        kind = kind if kind in self.kinds or len(self.kinds) < _MOST_KINDS else "other failures"
         self.outcome[number] = self.kinds.setdefault(kind, len(self.kinds))
         self.open -= 1
 
@@ -61,20 +60,13 @@ class Tally:
 
 
 class Pool:
-    """Lends lanes; from construction within a running event loop to `close`.
-
-    Args:
-        make: makes a lane that reports to a function.
-        most: the most lanes.
-        tally: where requests are noted.
-        timeout: seconds after its due time when a request is given up.
-    """
+    """Lends lanes; from construction within a running event loop to `close`."""
 
     def __init__(self, make: Callable[[Finished], Lane], most: int, tally: Tally, timeout: float):
-        self._make = make
-        self._most = most
-        self.tally = tally
-        self.timeout = timeout
+        self._make = make  # makes a lane that reports to a function
+        self._most = most  # lanes
+        self.tally = tally  # where requests are noted
+        self.timeout = timeout  # seconds after its due time when a request is given up
         self.loop = asyncio.get_running_loop()
         self._lanes: list[Lane] = []
         self._free: list[Lane] = []

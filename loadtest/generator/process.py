@@ -1,27 +1,33 @@
-"""One sending process: connect, wait for the common start, send, return the records and their cost."""
+"""The sending processes: a part of the schedule for each, a common start, merged records and their cost."""
 
 import asyncio
 import gc
 import itertools
+import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection as Pipe
+from multiprocessing.connection import wait
+from multiprocessing.context import SpawnProcess
+from typing import Any
 
+from clients.errors import ServerUnavailable, ToolError
 from loadtest.generator.clock import Meter, precise_loop
 from loadtest.generator.grpc_lane import CHANNELS, GrpcLane, open_channel
 from loadtest.generator.http_lane import HttpLane
 from loadtest.generator.lane import Finished, Lane, Target
 from loadtest.generator.pacing import ClosedLoop, OpenLoop
 from loadtest.generator.pool import Pool, Tally
-from loadtest.load import Times
-from loadtest.records import Records
+from loadtest.load import Times, part_of
+from loadtest.records import Records, merge
 
-# Connected before the start; more are opened as needed.
-_WARM_LANES = 8
+
+class GeneratorError(ToolError):
+    """A sending process died."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +53,67 @@ class Sent:
     processes: int
 
 
-def work(order: Order, pipe: Pipe) -> None:
-    """Run in the process: send "ready" or an error, receive the time to start, send what was Sent."""
+def send_all(order: Order, processes: int) -> Sent:
+    """Carry out an order with a number of processes.
+
+    Raises:
+        ServerUnavailable: nothing answers at the address.
+        GeneratorError: a process died.
+    """
+    # Spawned: a fork would inherit threads and sockets of gRPC and gevent in an unknown state.
+    context = multiprocessing.get_context("spawn")
+    workers: list[tuple[SpawnProcess, Pipe]] = []
+    try:
+        for part in _split(order, processes):
+            ours, theirs = context.Pipe()
+            worker = context.Process(target=_work, args=(part, theirs), daemon=True)
+            worker.start()
+            theirs.close()
+            workers.append((worker, ours))
+        return _run([pipe for _, pipe in workers], order.target.connection.url)
+    finally:
+        for worker, pipe in workers:
+            worker.terminate()
+            worker.join()
+            pipe.close()
+
+
+def _split(order: Order, processes: int) -> list[Order]:
+    if order.due is not None:
+        connections, count = max(1, order.connections // processes), min(processes, len(order.due))
+        parts = (part_of(order.due, index, processes) for index in range(count))
+        return [replace(order, due=part, connections=connections) for part in parts]
+    count = min(processes, order.callers)
+    callers = [order.callers // count + (index < order.callers % count) for index in range(count)]
+    return [replace(order, callers=number, connections=number) for number in callers]
+
+
+def _run(pipes: Sequence[Pipe], url: str) -> Sent:
+    for pipe in pipes:
+        reply = _receive(pipe)
+        if reply != "ready":
+            raise ServerUnavailable(f"no server answers at {url}: {reply}")
+    started = time.monotonic() + 0.2  # By then every process has received it.
+    for pipe in pipes:
+        pipe.send(started)
+    # In the order in which they end, so that a process that died is noticed at once.
+    outcomes: dict[Any, Sent] = {}
+    while waiting := [pipe for pipe in pipes if pipe not in outcomes]:
+        outcomes |= {pipe: _receive(pipe) for pipe in wait(waiting)}
+    parts = [outcomes[pipe] for pipe in pipes]
+    records, cpu_s = merge([part.records for part in parts]), sum(part.cpu_s for part in parts)
+    return Sent(records, started, cpu_s, max(part.busiest for part in parts), len(parts))
+
+
+def _receive(pipe: Any) -> Any:
+    try:
+        return pipe.recv()
+    except EOFError as error:
+        raise GeneratorError("a sending process died; its traceback is above") from error
+
+
+def _work(order: Order, pipe: Pipe) -> None:
+    """Run in a process: send "ready" or an error, receive the time to start, send what was Sent."""
     # Ctrl-C reaches all processes of a terminal; the parent ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # A sender that wakes late measures the host's scheduler. It needs little of the processor, but at once: on two busy
@@ -64,7 +129,7 @@ async def _send(order: Order, pipe: Pipe) -> None:
     tally = Tally(0.0)
     try:
         pool = Pool(lane_maker(order.target), order.connections, tally, order.timeout)
-        await pool.open(order.callers or _WARM_LANES)
+        await pool.open(order.callers or 8)  # A schedule opens more as needed.
     except OSError as error:
         pipe.send(error.strerror or str(error))
         return

@@ -4,9 +4,8 @@ from pathlib import Path
 
 from clients.command import text_table
 from loadtest.analysis.result import RunResult, host
-from loadtest.report.page import Page, Section, Table, publish
+from loadtest.report.page import Page, Section, Table, interval, number, outcome_notes, publish
 from loadtest.report.plots import by_percentile, over_time, stage_bars
-from loadtest.report.text import interval, number, outcome_notes
 
 _PERCENTILES_NOTE = (
     "Latency counts from the moment a request was due. Effective samples are the independent requests that the run is "

@@ -4,6 +4,7 @@ Locust rounds its own percentiles to two digits. These come from an HDR histogra
 master with their usual reports.
 """
 
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from hdrh.histogram import HdrHistogram
@@ -22,36 +23,27 @@ class Latencies:
     """The histograms of one test, by model; attached to a Locust environment for its whole life."""
 
     def __init__(self, environment: "Environment"):
-        self.histograms: dict[str, HdrHistogram] = {}
+        self.histograms: defaultdict[str, HdrHistogram] = defaultdict(empty_histogram)
         events = environment.events
         events.request.add_listener(self.on_request)
         events.report_to_master.add_listener(self.on_report_to_master)
         events.worker_report.add_listener(self.on_worker_report)
-        events.test_start.add_listener(self._clear)
-
-    def _clear(self, **_: Any) -> None:
-        self.histograms.clear()
+        events.test_start.add_listener(lambda **_: self.histograms.clear())
 
     def on_request(self, name: str, response_time: float, exception: BaseException | None, **_: Any) -> None:
         """Record one answered request; failures have no place among latencies."""
         if exception is None:
-            record_ms(self.histogram(name), response_time)
+            record_ms(self.histograms[name], response_time)
 
     def on_report_to_master(self, data: dict[str, Any], **_: Any) -> None:
         """Hand over what was recorded since the last report."""
         data[_KEY] = {name: histogram.encode() for name, histogram in self.histograms.items()}
-        self._clear()
+        self.histograms.clear()
 
     def on_worker_report(self, data: dict[str, Any], **_: Any) -> None:
         """Add a worker's report to the master's histograms."""
         for name, encoded in data.get(_KEY, {}).items():
-            self.histogram(name).decode_and_add(encoded)
-
-    def histogram(self, name: str) -> HdrHistogram:
-        """One model's histogram, in microseconds."""
-        if name not in self.histograms:
-            self.histograms[name] = empty_histogram()
-        return self.histograms[name]
+            self.histograms[name].decode_and_add(encoded)
 
     def total(self) -> HdrHistogram:
         """All models together."""

@@ -1,16 +1,127 @@
-"""The report of a test with Locust: text for the terminal, a page, and JSON for scripts."""
+"""The result of one test with Locust: what the clients saw beside what the server counted, and its report."""
 
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from clients.command import text_table
 from clients.statistics import STAGES
-from loadtest.analysis.counters import stages_us
-from loadtest.report.page import Page, Section, Table, publish
+from loadtest.analysis.counters import Counted, Snapshot, counted, stages_us
+from loadtest.analysis.histograms import curve
+from loadtest.report.page import Page, Section, Table, number, outcome_notes, publish
 from loadtest.report.plots import by_percentile, stage_bars
-from loadtest.report.text import number, outcome_notes
-from loadtest.swarm.results import Seen, SwarmResult
+from loadtest.slo import Objective, missed
+from loadtest.swarm.latencies import Latencies, percentiles
+
+if TYPE_CHECKING:
+    from locust.env import Environment
+    from locust.stats import StatsEntry
+
+    from loadtest.swarm.options import SwarmOptions
 
 _COLUMNS = ("p50_ms", "p95_ms", "p99_ms", "max_ms")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the clients saw of one model or of all; `latencies` in milliseconds by name, see `percentiles`."""
+
+    requests: int
+    errors: int
+    rps: float
+    latencies: dict[str, float | None]
+
+    def document(self) -> dict[str, Any]:
+        """As JSON, with all figures that objectives limit."""
+        error_share = self.errors / self.requests if self.requests else None
+        counts = {"requests": self.requests, "errors": self.errors, "error_share": error_share, "rps": self.rps}
+        return counts | self.latencies
+
+
+@dataclass(frozen=True)
+class SwarmResult:
+    """One test."""
+
+    options: "SwarmOptions"
+    host: str
+    duration_s: float
+    seen: Seen  # all models together
+    models: dict[str, Seen]
+    servers: dict[str, Counted]  # the server's counters by model; empty where it did not answer at the end
+    sources: dict[str, str]  # of the inputs by model, samples or synthetic
+    error_kinds: dict[str, int]
+    objectives: Sequence[Objective]
+    curve: list[tuple[float, float]]  # points (percentile, milliseconds) of all models together
+
+    @property
+    def slo_missed(self) -> list[str]:
+        """The objectives that were missed, with what was reached."""
+        return missed(self.objectives, self.seen.document())
+
+    @property
+    def has_passed(self) -> bool:
+        """Whether something was answered and all objectives were met."""
+        return not self.slo_missed and self.seen.requests > self.seen.errors
+
+    @property
+    def mean_batch(self) -> float | None:
+        """Inferences per execution over all models: the batch size that Triton really formed."""
+        executions = sum(server.executions for server in self.servers.values())
+        inferences = sum(server.inferences for server in self.servers.values())
+        return round(inferences / executions, 2) if executions else None
+
+    def document(self) -> dict[str, Any]:
+        """As JSON; times in milliseconds for the client, mean microseconds per request for the server."""
+        servers = {name: asdict(server) for name, server in self.servers.items()}
+        return {
+            "protocol": self.options.protocol,
+            "host": self.host,
+            "users": self.options.users,
+            "client_batch": self.options.client_batch,
+            "duration_s": round(self.duration_s, 2),
+            **self.seen.document(),
+            "mean_batch": self.mean_batch,
+            "error_kinds": self.error_kinds,
+            "slo": [objective.text for objective in self.objectives],
+            "slo_missed": self.slo_missed,
+            "passed": self.has_passed,
+            "models": {
+                name: {**seen.document(), "server": servers.get(name, {}), "payload": self.sources[name]}
+                for name, seen in self.models.items()
+            },
+            "curve": self.curve,
+        }
+
+
+def swarm_result(
+    environment: "Environment",
+    options: "SwarmOptions",
+    latencies: Latencies,
+    counters: Snapshot,
+    sources: dict[str, str],
+    objectives: Sequence[Objective],
+) -> SwarmResult:
+    """Summarize a test; `counters` are those that the server added during it."""
+    stats, total = environment.stats, latencies.total()
+    seconds = max(0.001, (stats.total.last_request_timestamp or stats.total.start_time) - stats.total.start_time)
+
+    def seen(entry: "StatsEntry", figures: dict[str, float | None]) -> Seen:
+        answered = entry.num_requests - entry.num_failures
+        return Seen(entry.num_requests, entry.num_failures, round(answered / seconds, 1), figures)
+
+    return SwarmResult(
+        options=options,
+        host=environment.host or "",
+        duration_s=seconds,
+        seen=seen(stats.total, percentiles(total)),
+        models={name: seen(stats.get(name, "POST"), percentiles(latencies.histograms[name])) for name in sources},
+        servers={name: counted(counters[name]) for name in sources if name in counters},
+        sources=sources,
+        error_kinds={str(error.error): error.occurrences for error in stats.errors.values()},
+        objectives=objectives,
+        curve=curve(total),
+    )
 
 
 def write(result: SwarmResult, folder: Path) -> Path:
@@ -75,8 +186,8 @@ def _rows(result: SwarmResult) -> Table:
     rows = []
     for name, seen in result.models.items():
         server = result.servers.get(name)
-        counted = [server.mean_batch, *server.stages().values()] if server else [None] * (1 + len(STAGES))
-        rows.append([name, *_cells(seen), *map(number, counted)])
+        figures = [server.mean_batch, *server.stages().values()] if server else [None] * (1 + len(STAGES))
+        rows.append([name, *_cells(seen), *map(number, figures)])
     return [header, *rows, ["all", *_cells(result.seen), number(result.mean_batch), *[""] * len(STAGES)]]
 
 

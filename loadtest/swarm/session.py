@@ -23,16 +23,11 @@ from loadtest.payloads import payload
 from loadtest.swarm import report
 from loadtest.swarm.latencies import Latencies
 from loadtest.swarm.options import SwarmOptions, swarm_options
-from loadtest.swarm.results import swarm_result
 from loadtest.swarm.users import TIMEOUT_S, USERS, Plan
 
 
 def model_weights(text: str, client: Client, samples: Path) -> dict[str, int]:
-    """Models and their weights from "a,b=2"; by default the ready models that are worth a test, with weight 1.
-
-    Raises:
-        InvalidInput: a weight is not a positive whole number, or the server has no ready model.
-    """
+    """Read "a,b=2", by default the ready models worth a test; raises InvalidInput for a bad weight or no ready model."""
     if not text:
         ready = sorted({model["name"] for model in client.models() if model.get("state") == "READY"})
         if not ready:
@@ -53,7 +48,7 @@ def model_weights(text: str, client: Client, samples: Path) -> dict[str, int]:
 class Session:
     """Ties one Locust environment to one server; lives as long as Locust's process, over any number of tests."""
 
-    def __init__(self, environment: Environment):
+    def __init__(self, environment: Environment, **_: Any):
         self._environment = environment
         self._latencies = Latencies(environment)
         self._before: counters.Snapshot | None = None  # None: no test is running
@@ -127,7 +122,8 @@ class Session:
                 counts = counters.difference(before, counters.snapshot(client))
         except ClientError as error:
             say(f"error: the server's counters after the test: {error}")
-        result = swarm_result(self._environment, options, self._latencies, counts, self._sources, self._objectives)
+        latencies, sources = self._latencies, self._sources
+        result = report.swarm_result(self._environment, options, latencies, counts, sources, self._objectives)
         print(report.text(result))
         if options.report:
             say(f"Report: {report.write(result, options.report)}")

@@ -8,16 +8,14 @@ import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from locust import FastHttpUser, User, task
 
 from loadtest.generator.grpc_lane import METHOD
 from loadtest.generator.lane import size_outcome
+from loadtest.payloads import Payload
 from loadtest.records import ANSWERED
-
-if TYPE_CHECKING:
-    from loadtest.payloads import Payload
 
 TIMEOUT_S = 30.0
 
@@ -30,11 +28,11 @@ class AnswerError(Exception):
 class Plan:
     """What the users of one process send: payloads and their weights; made when a test starts."""
 
-    payloads: "Sequence[Payload]"
+    payloads: Sequence[Payload]
     weights: Sequence[int]
     think_time: float
 
-    def pick(self) -> "tuple[Payload, bytes]":
+    def pick(self) -> tuple[Payload, bytes]:
         """Choose a model by weight, and one of its bodies."""
         (payload,) = random.choices(self.payloads, self.weights)
         return payload, random.choice(payload.bodies)

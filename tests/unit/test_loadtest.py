@@ -22,7 +22,7 @@ from loadtest.payloads import BODIES, inputs
 from loadtest.swarm import report
 from loadtest.swarm.latencies import Latencies, percentiles
 from loadtest.swarm.options import SwarmOptions
-from loadtest.swarm.results import Seen, SwarmResult
+from loadtest.swarm.report import Seen, SwarmResult
 
 FIGURES = {"p50_ms": 3.0, "p95_ms": 9.0, "p99_ms": 20.0, "max_ms": 30.0, "rps": 100.0, "error_share": 0.002}
 
@@ -72,7 +72,7 @@ def test_an_objective_is_missed_when_nothing_was_answered() -> None:
 
 
 def test_percentiles_keep_microseconds_where_locusts_are_rounded() -> None:
-    levels = percentiles(histogram_of([1.234] * 98 + [250.7] * 2).histogram("model"))
+    levels = percentiles(histogram_of([1.234] * 98 + [250.7] * 2).histograms["model"])
     assert levels["p50_ms"] == pytest.approx(1.234, rel=1e-3)
     assert levels["p99_ms"] == pytest.approx(250.7, rel=1e-3)
     assert levels["mean_ms"] == pytest.approx(0.98 * 1.234 + 0.02 * 250.7, rel=1e-2)
@@ -103,7 +103,7 @@ def test_the_curve_rises() -> None:
 
 
 def test_nothing_answered_gives_no_figures() -> None:
-    empty = histogram_of([]).histogram("model")
+    empty = histogram_of([]).histograms["model"]
     assert set(percentiles(empty).values()) == {None}
     assert curve(empty) == []
 
