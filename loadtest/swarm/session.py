@@ -27,7 +27,7 @@ from loadtest.swarm.users import TIMEOUT_S, USERS, Plan
 
 
 def model_weights(text: str, client: Client, samples: Path) -> dict[str, int]:
-    """Read "a,b=2", by default the ready models worth a test; raises InvalidInput for a bad weight or no ready model."""
+    """Read "a,b=2", by default the ready models worth a test; raises InvalidInput for a bad weight or no model."""
     if not text:
         ready = sorted({model["name"] for model in client.models() if model.get("state") == "READY"})
         if not ready:
