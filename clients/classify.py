@@ -7,7 +7,6 @@ that takes pixels or whole files. Exit code 1 means that a file could not be rea
     python -m clients.classify build/samples/mnist_mlp --model mnist_mlp --truth    # folders name the true labels
 """
 
-import argparse
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -20,7 +19,9 @@ from clients.connection import add_connection_arguments, connection_from
 from clients.images import image_files
 
 
-def _parser() -> argparse.ArgumentParser:
+@command()
+def main() -> int:
+    """Classify the files and print their labels."""
     parser = command_parser("clients.classify", __doc__)
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="image files, or folders of them")
     parser.add_argument("--model", default="cifar10_cnn", help="(default: %(default)s)")
@@ -29,45 +30,27 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch-size", type=positive, default=16, help="images per request (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of lines")
     add_connection_arguments(parser)
-    return parser
-
-
-def _accuracy(answers: list[Answer]) -> float | None:
-    """The share of right answers among the files that could be read, 0 to 1."""
-    readable = [answer for answer in answers if not answer.error]
-    return sum(answer.right for answer in readable) / len(readable) if readable else None
-
-
-def _document(model: str, answers: list[Answer], truth: bool) -> dict[str, Any]:
-    hidden = () if truth else ("truth",)
-    results = [
-        {key: value for key, value in asdict(answer).items() if value is not None and key not in hidden}
-        for answer in answers
-    ]
-    return {"model": model, "results": results} | ({"accuracy": _accuracy(answers)} if truth else {})
-
-
-def _text(answers: list[Answer], truth: bool) -> str:
-    lines = [show(answer, truth) for answer in answers]
-    accuracy = _accuracy(answers) if truth else None
-    if accuracy is not None:
-        lines.append(f"{accuracy:.1%} of {sum(not answer.error for answer in answers)} right")
-    return "\n".join(lines)
-
-
-@command()
-def main() -> int:
-    """Classify the files and print their labels."""
-    arguments = _parser().parse_args()
+    arguments = parser.parse_args()
     files = image_files(arguments.images)
     with Client(connection_from(arguments)) as client:
         stream = classify_files(client, files, arguments.model, arguments.top, arguments.batch_size)
         answers = list(progress(stream, "classifying", len(files), hidden=len(files) <= arguments.batch_size))
+    readable = [answer for answer in answers if not answer.error]
+    accuracy = sum(answer.right for answer in readable) / len(readable) if readable else None
     if arguments.json:
-        print_json(_document(arguments.model, answers, arguments.truth))
+        results = [_document(answer, arguments.truth) for answer in answers]
+        truth = {"accuracy": accuracy} if arguments.truth else {}
+        print_json({"model": arguments.model, "results": results, **truth})
     else:
-        print(_text(answers, arguments.truth))
-    return 1 if any(answer.error for answer in answers) else 0
+        print("\n".join(show(answer, arguments.truth) for answer in answers))
+        if arguments.truth and accuracy is not None:
+            print(f"{accuracy:.1%} of {len(readable)} right")
+    return 0 if len(readable) == len(answers) else 1
+
+
+def _document(answer: Answer, truth: bool) -> dict[str, Any]:
+    hidden = () if truth else ("truth",)
+    return {key: value for key, value in asdict(answer).items() if value is not None and key not in hidden}
 
 
 if __name__ == "__main__":

@@ -6,15 +6,15 @@
 tritonclient's HTTP client is built on gevent and belongs to one thread or greenlet: give each one a Client.
 """
 
+import importlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from types import ModuleType, TracebackType
-from typing import Any
+from typing import Any, Self
 
-from clients import failures, retry, wire
+from clients import failures, wire
 from clients.connection import Connection
-from clients.contract import Array, Contract
+from clients.contract import Array, Contract, Inputs
 from clients.errors import DeadlineExceeded, ServerUnavailable
 from clients.wire import Label
 
@@ -28,16 +28,16 @@ class Client:
 
     def __init__(self, connection: Connection | None = None):
         self.connection = connection or Connection()
-        self._module = _module_for(self.connection)
-        self._client = _open_client(self._module, self.connection)
+        self._options = wire.request_options(self.connection)
+        # Imported late: HTTP's module needs gevent, and gRPC's needs grpcio.
+        self._module = importlib.import_module(f"tritonclient.{self.connection.protocol}")
+        self._client = self._module.InferenceServerClient(self.connection.url, **_constructor_options(self.connection))
         self._contracts: dict[tuple[str, str], Contract] = {}
 
-    def __enter__(self) -> "Client":
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -51,7 +51,7 @@ class Client:
             ClientError: an error that waiting would not cure, such as TlsFailed.
         """
         try:
-            return bool(self._call("readiness", self._client.is_server_ready, **self._options))
+            return bool(self._call("readiness", self._client.is_server_ready))
         except (ServerUnavailable, DeadlineExceeded):
             return False
 
@@ -87,22 +87,18 @@ class Client:
         """Load a model from the repository, or from the request itself, and wait until it is ready.
 
         A model that is already served stays in service until the new one is ready, and for good if that one fails.
-
-        Args:
-            model: its name.
-            config: used in place of its config.pbtxt.
-            files: all of its files by path, `<version>/model.pt`, in place of its folder; requires `config`.
+        The request's `config` takes the place of its config.pbtxt, and with it, `files` can take the place of its
+        folder: all of its files by path, `<version>/model.pt`.
 
         Raises:
             RequestRejected, ServerFailed: the model failed to load; the server's message says why.
         """
-        self._call(
-            f"load of {model}", self._client.load_model, model, **wire.load_options(config, files), **self._options
-        )
+        options = wire.load_options(config, files)
+        self._call(f"load of {model}", self._client.load_model, model, **options)
 
     def unload(self, model: str) -> None:
         """Stop serving a model; requests under way are still answered."""
-        self._call(f"unload of {model}", self._client.unload_model, model, **self._options)
+        self._call(f"unload of {model}", self._client.unload_model, model)
 
     def contract(self, model: str, version: str = "") -> Contract:
         """A model's inputs and outputs; the server is asked once in this client's life.
@@ -112,30 +108,22 @@ class Client:
             ModelNotFound: the server has no such model or version.
         """
         wire.check_version(model, version)
-        key = (model, version)
-        if key not in self._contracts:
+        if (model, version) not in self._contracts:
             metadata = self._query(f"metadata of {model}", self._client.get_model_metadata, model, version)
             config = self._query(f"config of {model}", self._client.get_model_config, model, version)
-            self._contracts[key] = wire.contract_from(metadata, config)
-        return self._contracts[key]
+            self._contracts[model, version] = wire.contract_from(metadata, config)
+        return self._contracts[model, version]
 
     def infer(
-        self,
-        model: str,
-        inputs: Array | Mapping[str, Array],
-        outputs: Sequence[str] | None = None,
-        version: str = "",
+        self, model: str, inputs: Inputs, outputs: Sequence[str] | None = None, version: str = ""
     ) -> dict[str, Array]:
-        """Run a model.
+        """Run a model, and return arrays by output name.
 
         Args:
             model: its name.
             inputs: arrays by input name, or the array of a model with one input; batch first if it takes batches.
             outputs: names of the outputs to return (default: all).
             version: a version number (default: the server's choice by the model's version policy).
-
-        Returns:
-            Arrays by output name.
 
         Raises:
             InvalidInput: the input does not fit the model's contract; nothing was sent.
@@ -147,68 +135,42 @@ class Client:
         return {output.name(): result.as_numpy(output.name()) for output in wanted}
 
     def classify(
-        self,
-        model: str,
-        inputs: Array | Mapping[str, Array],
-        top: int = 1,
-        output: str | None = None,
-        version: str = "",
+        self, model: str, inputs: Inputs, top: int = 1, output: str | None = None, version: str = ""
     ) -> list[list[Label]]:
         """Run a classifier, and let Triton name the classes (its classification extension).
 
-        Args:
-            model: its name.
-            inputs: as `infer` takes them.
-            top: how many labels, 1 or more; at most as many as the model has classes.
-            output: the output with the scores (default: the model's first).
-            version: as `infer` takes it.
-
-        Returns:
-            The `top` best labels of each input, best first.
+        Returns the `top` best labels of each input, best first, by the scores in `output` (default: the model's first);
+        other arguments are as `infer` takes them.
 
         Raises:
             ServerFailed: a score is not finite.
             ClientError: as `infer` does.
         """
-        wire.check_top(top)
         contract = self.contract(model, version)
-        name, wanted = wire.class_output(self._module, contract, output)
+        name, wanted = wire.class_output(self._module, contract, output, top)
         result = self._infer(contract, inputs, [wanted], version)
         return wire.labels_from(result.as_numpy(name), contract, top)
 
-    def _infer(self, contract: Contract, inputs: Array | Mapping[str, Array], outputs: list[Any], version: str) -> Any:
-        named = contract.named(inputs)
-        contract.check(named)
-        tensors = wire.infer_inputs(self._module, contract, named)
-        return self._call(
-            f"inference of {contract.model}",
-            self._client.infer,
-            contract.model,
-            tensors,
-            outputs=outputs,
-            model_version=version,
-            repeatable=False,
-            **self._options,
-        )
-
-    @property
-    def _options(self) -> dict[str, Any]:
-        return wire.request_options(self.connection)
+    def _infer(self, contract: Contract, inputs: Inputs, outputs: list[Any], version: str) -> Any:
+        arguments = wire.infer_arguments(self._module, contract, inputs, outputs, version)
+        return self._call(f"inference of {contract.model}", self._client.infer, repeatable=False, **arguments)
 
     def _query(self, what: str, function: Callable[..., Any], *arguments: Any) -> Any:
-        return self._call(what, function, *arguments, **wire.query_options(self.connection))
+        # gRPC is to return JSON as HTTP does.
+        options = {"as_json": True} if self.connection.protocol == "grpc" else {}
+        return self._call(what, function, *arguments, **options)
 
     def _call(
         self, what: str, function: Callable[..., Any], *arguments: Any, repeatable: bool = True, **options: Any
     ) -> Any:
-        delays = retry.delays(self.connection.retries)
+        delays = failures.retry_delays(self.connection.retries)
         while True:
             try:
                 with self._deadline():
-                    return function(*arguments, **options)
+                    return function(*arguments, **options, **self._options)
             except failures.transport_errors() as error:
                 problem = failures.translate(error, self.connection, what)
-                delay = next(delays, None) if retry.may_retry(problem, repeatable) else None
+                delay = next(delays, None) if failures.may_retry(problem, repeatable) else None
                 if delay is None:
                     raise problem from error
             time.sleep(delay)
@@ -222,19 +184,9 @@ class Client:
         return gevent.Timeout(self.connection.timeout_s, TimeoutError)  # type: ignore[no-any-return]
 
 
-def _module_for(connection: Connection) -> ModuleType:
-    """Tritonclient's module for the protocol, imported late: HTTP's needs gevent and gRPC's needs grpcio."""
+def _constructor_options(connection: Connection) -> dict[str, Any]:
     if connection.protocol == "grpc":
-        import tritonclient.grpc as module
-    else:
-        import tritonclient.http as module
-    return module  # type: ignore[no-any-return]
-
-
-def _open_client(module: ModuleType, connection: Connection) -> Any:
-    """Tritonclient's client; no request is sent yet."""
-    if connection.protocol == "grpc":
-        return module.InferenceServerClient(connection.url, **wire.grpc_channel(connection))
+        return wire.grpc_channel(connection)
     options: dict[str, Any] = {"connection_timeout": connection.timeout_s, "network_timeout": connection.timeout_s}
     if connection.tls:
         import gevent.ssl
@@ -242,4 +194,4 @@ def _open_client(module: ModuleType, connection: Connection) -> Any:
         # geventhttpclient passes the host's certificates as an argument; with --ca-file, they must not count.
         context = wire.ssl_context(connection, gevent.ssl.create_default_context)
         options |= {"ssl": True, "ssl_context_factory": lambda **_: context, "insecure": connection.tls.insecure}
-    return module.InferenceServerClient(connection.url, **options)
+    return options

@@ -28,12 +28,6 @@ from typing import Any, NoReturn, TypeVar
 from clients.errors import ToolError
 
 Item = TypeVar("Item")
-INTERRUPTED = 130
-READER_GONE = 141  # as a shell reports a program that SIGPIPE ended
-_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
-# Wider than any table: one that is piped into a file is never wrapped.
-_PIPED_WIDTH = 10_000
-_LOG_SECONDS = 10.0  # between two lines of progress where stderr is no terminal
 
 
 class _DocFormatter(argparse.HelpFormatter):
@@ -46,13 +40,9 @@ class _DocFormatter(argparse.HelpFormatter):
 
 
 def command_parser(module: str, doc: str | None, epilog: str = "", **options: Any) -> argparse.ArgumentParser:
-    """Create the parser of `python -m MODULE`, whose help is the module's docstring.
+    """Create the parser of `python -m MODULE`, whose help is the module's docstring `doc`.
 
-    Args:
-        module: dotted name of the command.
-        doc: the docstring; its first paragraph stands above the options, the rest with its examples below them.
-        epilog: a last paragraph.
-        options: further arguments of ArgumentParser.
+    Its first paragraph stands above the options, the rest with its examples below them, and `epilog` at the end.
     """
     description, _, rest = (doc or "").strip().partition("\n\n")
     return argparse.ArgumentParser(
@@ -67,8 +57,7 @@ def command_parser(module: str, doc: str | None, epilog: str = "", **options: An
 def command(interrupted: str = "stopped") -> Callable[[Callable[[], int]], Callable[[], int]]:
     """Turn errors and interruptions of a `main` into one line on stderr and an exit code.
 
-    Args:
-        interrupted: what Ctrl-C or SIGTERM leaves behind, and how to continue.
+    `interrupted` says what Ctrl-C or SIGTERM leaves behind, and how to continue.
     """
 
     def decorate(main: Callable[[], int]) -> Callable[[], int]:
@@ -85,12 +74,12 @@ def command(interrupted: str = "stopped") -> Callable[[Callable[[], int]], Calla
             except OSError as error:
                 if _is_stdout_closed():
                     sys.stdout = None  # The reader is gone: nothing is left to flush.
-                    return READER_GONE
+                    return 141  # as a shell reports a program that SIGPIPE ended
                 say(f"error: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}")
                 return ToolError.exit_code
             except KeyboardInterrupt:
                 say(f"interrupted; {interrupted}")
-                return INTERRUPTED
+                return 130
 
         return run
 
@@ -119,10 +108,12 @@ def interruptible() -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         nonlocal received
         received += 1
+        events = sys.modules.get("asyncio.events")  # Importing asyncio takes longer than `--help` should.
         if received > 1:
             for caught in before:
                 signal.signal(caught, signal.SIG_IGN)
-        elif loop := _running_loop():
+        elif events and (loop := events._get_running_loop()):
+            # Within a step of the loop, KeyboardInterrupt could leave it hanging.
             loop.call_soon_threadsafe(_raise_interrupt)
             return
         raise KeyboardInterrupt
@@ -135,12 +126,6 @@ def interruptible() -> Iterator[None]:
         # After a signal the program is ending: further ones must not disturb its last lines.
         for number, handler in before.items():
             signal.signal(number, signal.SIG_IGN if received else handler)
-
-
-def _running_loop() -> Any:
-    """The event loop that was interrupted, if any: within a step of it, KeyboardInterrupt could leave it hanging."""
-    events = sys.modules.get("asyncio.events")  # Importing asyncio takes longer than `--help` should.
-    return events and events._get_running_loop()
 
 
 def _raise_interrupt() -> NoReturn:
@@ -168,7 +153,8 @@ def text_table(rows: Sequence[Sequence[str]]) -> str:
         grid.add_column(title, justify="right" if column else "left", no_wrap=True)
     for row in body:
         grid.add_row(*row)
-    console = Console(width=_PIPED_WIDTH, highlight=False, markup=False, emoji=False, no_color=True)
+    # Wider than any table: one that is piped into a file is never wrapped.
+    console = Console(width=10_000, highlight=False, markup=False, emoji=False, no_color=True)
     with console.capture() as captured:
         console.print(grid)
     return "\n".join(line.rstrip() for line in captured.get().splitlines())
@@ -201,7 +187,7 @@ def progress_counter(unit: str, total: int, done: int = 0) -> Iterator[Callable[
             nonlocal done, logged
             done += count
             bar.update(task, advance=count)
-            if not console.is_terminal and (done >= total or time.monotonic() - logged > _LOG_SECONDS):
+            if not console.is_terminal and (done >= total or time.monotonic() - logged > 10):
                 logged = time.monotonic()
                 say(f"{done:,} of {total:,} {unit}")
 
@@ -231,4 +217,4 @@ def duration(text: str) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
     if not match or float(match[1]) <= 0:
         raise argparse.ArgumentTypeError(f"expected a time as 90s, 5m or 1h, got '{text}'")
-    return float(match[1]) * _SECONDS[match[2]]
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]

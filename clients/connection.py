@@ -12,31 +12,23 @@ from clients.errors import InvalidInput
 
 Protocol = Literal["http", "grpc"]
 PROTOCOLS: tuple[Protocol, ...] = ("http", "grpc")
-_DEFAULT_URLS = {"http": "127.0.0.1:8000", "grpc": "127.0.0.1:8001"}
 # A host name, an IPv4 address or an IPv6 address in brackets; HTTP may have a path in front of /v2.
 ADDRESS = {"http": re.compile(r"(\[[^]]+\]|[^\s:/]+):\d+(/\S*)?"), "grpc": re.compile(r"(\[[^]]+\]|[^\s:/]+):\d+")}
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_HEADER_VALUE = re.compile(r"[\t -~]*")
+_HEADER_NAME, _HEADER_VALUE = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"), re.compile(r"[\t -~]*")
 
 
 @dataclass(frozen=True)
 class Tls:
-    """How to verify the server's certificate, and the client's own certificate for mutual TLS.
-
-    Attributes:
-        ca_file: PEM file of the only certificate authorities to trust; None for those of this host.
-        cert_file: PEM file of the client's certificate; it may contain the private key as well.
-        key_file: PEM file of the private key to `cert_file`.
-        insecure: accept any server certificate (HTTP only).
+    """How to verify the server's certificate, and the client's own certificate for mutual TLS; files are PEM.
 
     Raises:
         InvalidInput: `key_file` is given without `cert_file`.
     """
 
-    ca_file: str | None = None
-    cert_file: str | None = None
+    ca_file: str | None = None  # the only certificate authorities to trust; None for those of this host
+    cert_file: str | None = None  # the client's certificate; it may contain the private key as well
     key_file: str | None = None
-    insecure: bool = False
+    insecure: bool = False  # accept any server certificate (HTTP only)
 
     def __post_init__(self) -> None:
         if self.key_file and not self.cert_file:
@@ -47,23 +39,17 @@ class Tls:
 class Connection:
     """The address of a server and the options of every request to it.
 
-    Attributes:
-        url: HOST:PORT, without a scheme (for HTTP, a path may follow); if empty, the address comes from the
-            environment variable TRITON_HTTP_URL or TRITON_GRPC_URL, or is Triton's default port on this host.
-        timeout_s: deadline of one attempt in seconds, from opening the connection to the last byte of the response.
-        retries: further attempts while the server is unavailable.
-        headers: sent with every request (gRPC: as metadata).
-        tls: None for plain text.
-
     Raises:
         InvalidInput: a value is not usable.
     """
 
     protocol: Protocol = "http"
+    # HOST:PORT, without a scheme (for HTTP, a path may follow); if empty, the address comes from the environment
+    # variable TRITON_HTTP_URL or TRITON_GRPC_URL, or is Triton's default port on this host.
     url: str = ""
-    timeout_s: float = 30.0
-    retries: int = 2
-    headers: Mapping[str, str] = field(default_factory=dict)
+    timeout_s: float = 30.0  # deadline of one attempt, from opening the connection to the last byte of the response
+    retries: int = 2  # further attempts while the server is unavailable
+    headers: Mapping[str, str] = field(default_factory=dict)  # sent with every request (gRPC: as metadata)
     tls: Tls | None = None
 
     def __post_init__(self) -> None:
@@ -83,20 +69,16 @@ class Connection:
 
 def default_url(protocol: Protocol) -> str:
     """The address from TRITON_HTTP_URL or TRITON_GRPC_URL, else Triton's default port on this host."""
-    return os.environ.get(f"TRITON_{protocol.upper()}_URL") or _DEFAULT_URLS[protocol]
+    port = {"http": 8000, "grpc": 8001}[protocol]
+    return os.environ.get(f"TRITON_{protocol.upper()}_URL") or f"127.0.0.1:{port}"
 
 
 def add_connection_arguments(
-    parser: argparse.ArgumentParser,
-    timeout_s: float = Connection.timeout_s,
-    retries: int | None = Connection.retries,
+    parser: argparse.ArgumentParser, timeout_s: float = Connection.timeout_s, retries: int | None = Connection.retries
 ) -> None:
-    """Add the options that `connection_from` reads.
+    """Add the options that `connection_from` reads, with these defaults.
 
-    Args:
-        parser: the parser of a command that talks to a server.
-        timeout_s: default of --timeout, in seconds.
-        retries: default of --retries; None for a command that never retries, which does not offer the option.
+    With None in place of `retries`, for a command that never retries, the option is not offered.
     """
     group = parser.add_argument_group("connection")
     group.add_argument("--protocol", choices=PROTOCOLS, default="http", help="(default: %(default)s)")
@@ -107,13 +89,8 @@ def add_connection_arguments(
         "--timeout", type=float, default=timeout_s, metavar="S", help="seconds per attempt (default: %(default)g)"
     )
     if retries is not None:
-        group.add_argument(
-            "--retries",
-            type=int,
-            default=retries,
-            metavar="N",
-            help="further attempts while the server is unavailable (default: %(default)s)",
-        )
+        text = "further attempts while the server is unavailable (default: %(default)s)"
+        group.add_argument("--retries", type=int, default=retries, metavar="N", help=text)
     group.add_argument("--header", action="append", default=[], metavar="NAME=VALUE", help="sent with every request")
     group.add_argument("--tls", action="store_true", help="use TLS")
     group.add_argument("--ca-file", metavar="PEM", help="certificate authorities that may vouch for the server")
@@ -128,20 +105,18 @@ def connection_from(arguments: argparse.Namespace) -> Connection:
     Raises:
         InvalidInput: a header is not NAME=VALUE, or a value is not usable.
     """
-    wants_tls = any((arguments.tls, arguments.ca_file, arguments.cert_file, arguments.key_file, arguments.insecure))
-    tls = Tls(arguments.ca_file, arguments.cert_file, arguments.key_file, arguments.insecure) if wants_tls else None
+    headers = {}
+    for text in arguments.header:
+        name, separator, value = text.partition("=")
+        if not name or not separator:
+            raise InvalidInput(f"expected a header NAME=VALUE, got '{text}'")
+        headers[name.strip()] = value.strip()
+    tls = (arguments.ca_file, arguments.cert_file, arguments.key_file, arguments.insecure)
     return Connection(
-        protocol=arguments.protocol,
-        url=arguments.url or "",
-        timeout_s=arguments.timeout,
-        retries=getattr(arguments, "retries", 0),
-        headers=dict(_header(text) for text in arguments.header),
-        tls=tls,
+        arguments.protocol,
+        arguments.url or "",
+        arguments.timeout,
+        getattr(arguments, "retries", 0),
+        headers,
+        Tls(*tls) if arguments.tls or any(tls) else None,
     )
-
-
-def _header(text: str) -> tuple[str, str]:
-    name, separator, value = text.partition("=")
-    if not name or not separator:
-        raise InvalidInput(f"expected a header NAME=VALUE, got '{text}'")
-    return name.strip(), value.strip()

@@ -11,6 +11,8 @@ from tritonclient.utils import np_to_triton_dtype
 from clients.errors import InvalidInput
 
 Array = npt.NDArray[Any]
+# Arrays by input name, or the array of a model with one input.
+Inputs = Array | Mapping[str, Array]
 
 
 @dataclass(frozen=True)
@@ -27,9 +29,7 @@ class TensorSpec:
 class Contract:
     """One model's inputs, outputs and parameters.
 
-    Attributes:
-        max_batch_size: 0 for a model without batches.
-        members: the models that an ensemble consists of; empty for any other model.
+    `max_batch_size` is 0 for a model without batches; `members` are the models that an ensemble consists of.
     """
 
     model: str
@@ -45,7 +45,7 @@ class Contract:
         """Whether the first dimension of every tensor is the batch."""
         return self.max_batch_size > 0
 
-    def named(self, inputs: Array | Mapping[str, Array]) -> dict[str, Array]:
+    def named(self, inputs: Inputs) -> dict[str, Array]:
         """Name the inputs; a bare array is the model's only input.
 
         Raises:

@@ -14,13 +14,9 @@ ToolError                   whatever a command reports in one line; `tools` and 
 
 
 class ToolError(Exception):
-    """What a command reports in one line; the message names the thing and the remedy.
+    """What a command reports in one line; the message names the thing and the remedy."""
 
-    Attributes:
-        exit_code: 2 where a command could not be run, 1 where its answer is no.
-    """
-
-    exit_code = 2
+    exit_code = 2  # The command could not be run; 1 where its answer is no.
 
 
 class ClientError(ToolError):

@@ -1,51 +1,45 @@
-"""Translate what tritonclient raises to our errors, by HTTP status, gRPC code, message or type of exception."""
+"""Which of our errors stands for one of tritonclient's, whether to try again, and after how long."""
 
 import http.client
+import random
 import ssl
+from collections.abc import Iterator
 
 from tritonclient.utils import InferenceServerException
 
+from clients import errors
 from clients.connection import Connection
-from clients.errors import (
-    ClientError,
-    ConnectionLost,
-    DeadlineExceeded,
-    ModelNotFound,
-    RequestRejected,
-    ServerFailed,
-    ServerUnavailable,
-    TlsFailed,
-)
 
+FIRST_DELAY_S, LONGEST_DELAY_S = 0.05, 2.0
 # By HTTP status and by gRPC code, as InferenceServerException.status() gives them.
-_BY_STATUS: dict[str, type[ClientError]] = {
-    "400": RequestRejected,
-    "429": ServerUnavailable,
-    "499": DeadlineExceeded,
-    "502": ServerUnavailable,
-    "503": ServerUnavailable,
-    "504": DeadlineExceeded,
-    "StatusCode.INVALID_ARGUMENT": RequestRejected,
-    "StatusCode.NOT_FOUND": ModelNotFound,
-    "StatusCode.DEADLINE_EXCEEDED": DeadlineExceeded,
-    "StatusCode.UNAVAILABLE": ServerUnavailable,
-    "StatusCode.RESOURCE_EXHAUSTED": ServerUnavailable,
-    "StatusCode.UNIMPLEMENTED": RequestRejected,
+_BY_STATUS: dict[str, type[errors.ClientError]] = {
+    "400": errors.RequestRejected,
+    "429": errors.ServerUnavailable,
+    "499": errors.DeadlineExceeded,
+    "502": errors.ServerUnavailable,
+    "503": errors.ServerUnavailable,
+    "504": errors.DeadlineExceeded,
+    "StatusCode.INVALID_ARGUMENT": errors.RequestRejected,
+    "StatusCode.NOT_FOUND": errors.ModelNotFound,
+    "StatusCode.DEADLINE_EXCEEDED": errors.DeadlineExceeded,
+    "StatusCode.UNAVAILABLE": errors.ServerUnavailable,
+    "StatusCode.RESOURCE_EXHAUSTED": errors.ServerUnavailable,
+    "StatusCode.UNIMPLEMENTED": errors.RequestRejected,
 }
 # Triton gives some of these errors as plain 400s or UNAVAILABLE, and gRPC has one code for all failures of a
 # connection; their messages tell them apart. The first entry that matches wins.
-_BY_MESSAGE: dict[str, type[ClientError]] = {
-    "unknown model": ModelNotFound,
-    "requested model '": ModelNotFound,
-    "has no available versions": ModelNotFound,
-    "is not at ready state": ModelNotFound,
-    "is restricted, expecting header": RequestRejected,
-    "handshake failed": TlsFailed,
-    "failed to connect": ServerUnavailable,
-    "Socket closed": ConnectionLost,
-    "Connection reset": ConnectionLost,
-    "Broken pipe": ConnectionLost,
-    "GOAWAY": ConnectionLost,
+_BY_MESSAGE: dict[str, type[errors.ClientError]] = {
+    "unknown model": errors.ModelNotFound,
+    "requested model '": errors.ModelNotFound,
+    "has no available versions": errors.ModelNotFound,
+    "is not at ready state": errors.ModelNotFound,
+    "is restricted, expecting header": errors.RequestRejected,
+    "handshake failed": errors.TlsFailed,
+    "failed to connect": errors.ServerUnavailable,
+    "Socket closed": errors.ConnectionLost,
+    "Connection reset": errors.ConnectionLost,
+    "Broken pipe": errors.ConnectionLost,
+    "GOAWAY": errors.ConnectionLost,
 }
 
 
@@ -56,53 +50,56 @@ def transport_errors() -> tuple[type[BaseException], ...]:
     return (InferenceServerException, OSError, aiohttp.ClientError, http.client.HTTPException)
 
 
-def translate(error: BaseException, connection: Connection, what: str) -> ClientError:
+def translate(error: BaseException, connection: Connection, what: str) -> errors.ClientError:
     """Choose our error for one of tritonclient's; the server's own message is part of it."""
     where = f"{connection.protocol}://{connection.url}"
     if isinstance(error, InferenceServerException):
-        return _from_tritonclient(error, f"{what} at {where}", where)
-    if isinstance(error, TimeoutError):
-        return DeadlineExceeded(f"{what} at {where}: no answer within {connection.timeout_s:g} s (--timeout)")
-    if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
-        return TlsFailed(f"{what} at {where}: {error}; check --ca-file, --cert-file and the server's own certificate")
-    reason = str(error) or type(error).__name__
-    return _connection_lost(f"{what} at {where}", reason) if _was_open(error) else _no_server(where, reason)
+        status, reason = str(error.status() or ""), str(error.message() or error)
+        of_its_class = errors.RequestRejected if status.startswith("4") else errors.ServerFailed
+        by_message = (kind for words, kind in _BY_MESSAGE.items() if words in reason)
+        kind = next(by_message, _BY_STATUS.get(status, of_its_class))
+        nobody_answered = kind is errors.ServerUnavailable and "failed to connect" in reason
+    elif isinstance(error, TimeoutError):
+        return errors.DeadlineExceeded(f"{what} at {where}: no answer within {connection.timeout_s:g} s (--timeout)")
+    elif isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+        return errors.TlsFailed(
+            f"{what} at {where}: {error}; check --ca-file, --cert-file and the server's own certificate"
+        )
+    else:
+        import aiohttp
+
+        reason, kind = str(error) or type(error).__name__, errors.ConnectionLost
+        # Once the connection was open, the request may have been sent.
+        never_open = isinstance(error, ConnectionRefusedError | aiohttp.ClientConnectorError)
+        broke = isinstance(error, ConnectionError | ssl.SSLError | http.client.HTTPException | aiohttp.ClientError)
+        nobody_answered = never_open or not broke
+    if nobody_answered:
+        return errors.ServerUnavailable(
+            f"no server answers at {where} ({reason}); start one with `python -m tools.serve`, "
+            "or check --url, --protocol and the TLS options"
+        )
+    if kind is errors.ConnectionLost:
+        return errors.ConnectionLost(
+            f"{what} at {where}: the connection broke before the answer came ({reason}); see the server's log, "
+            "and check --protocol and the TLS options"
+        )
+    return kind(f"{what} at {where}: {reason}")
 
 
-def _was_open(error: BaseException) -> bool:
-    """Whether the connection was open, so that the request may have been sent."""
-    import aiohttp
+def may_retry(error: errors.ClientError, repeatable: bool) -> bool:
+    """Retry only if the server is unavailable: an invalid request stays invalid, and a deadline is the caller's own.
 
-    if isinstance(error, ConnectionRefusedError | aiohttp.ClientConnectorError):
-        return False
-    return isinstance(error, ConnectionError | ssl.SSLError | http.client.HTTPException | aiohttp.ClientError)
-
-
-def _from_tritonclient(error: InferenceServerException, what: str, where: str) -> ClientError:
-    """Our error for a response with an error, or for any failure of gRPC."""
-    message = str(error.message() or error)
-    kind = _kind_of(str(error.status() or ""), message)
-    if kind is ServerUnavailable and "failed to connect" in message:
-        return _no_server(where, message)
-    return _connection_lost(what, message) if kind is ConnectionLost else kind(f"{what}: {message}")
+    An inference is not `repeatable`: if the connection broke, that very request may have stopped the server, and behind
+    a load balancer it would stop the next one.
+    """
+    return repeatable if isinstance(error, errors.ConnectionLost) else isinstance(error, errors.ServerUnavailable)
 
 
-def _connection_lost(what: str, reason: str) -> ConnectionLost:
-    return ConnectionLost(
-        f"{what}: the connection broke before the answer came ({reason}); see the server's log, "
-        "and check --protocol and the TLS options"
-    )
+def retry_delays(retries: int) -> Iterator[float]:
+    """Yield the seconds to wait before each further attempt: exponential backoff with full jitter.
 
-
-def _no_server(where: str, reason: str) -> ServerUnavailable:
-    return ServerUnavailable(
-        f"no server answers at {where} ({reason}); start one with `python -m tools.serve`, "
-        "or check --url, --protocol and the TLS options"
-    )
-
-
-def _kind_of(status: str, message: str) -> type[ClientError]:
-    for words, kind in _BY_MESSAGE.items():
-        if words in message:
-            return kind
-    return _BY_STATUS.get(status) or (RequestRejected if status.startswith("4") else ServerFailed)
+    The jitter keeps many clients from returning all at once; see Marc Brooker, "Exponential Backoff And Jitter" (AWS
+    Architecture Blog, 2015).
+    """
+    for attempt in range(retries):
+        yield random.uniform(0, min(LONGEST_DELAY_S, FIRST_DELAY_S * 2**attempt))

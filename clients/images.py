@@ -42,12 +42,9 @@ class Readers(NamedTuple):
     def load(self, files: Sequence[Path], batched: bool) -> tuple[list[Array], list[str]]:
         """Read files as model inputs: one batch if all have the same shape, else one input each.
 
-        Args:
-            files: what to read.
-            batched: whether the model takes batches; if not, an input has no batch dimension.
-
         Returns:
-            The inputs, and why each file is in none of them; an empty text for a good one.
+            The inputs, without a batch dimension for a model that is not batched; and why each file is in none of
+            them, an empty text for a good one.
         """
         images: list[Array] = []
         errors = [""] * len(files)
@@ -77,7 +74,15 @@ def image_readers(contract: Contract) -> Readers:
         dims = tuple(1 if dim == -1 else dim for dim in wanted.dims)
         return Readers(lambda file: _file_bytes(file).reshape(dims), np.asarray)
     if wanted.datatype == "UINT8" and len(wanted.dims) == 3:
-        return Readers(_pixel_reader(contract), np.asarray)
+        height, width, channels = wanted.dims
+        channels = 3 if channels == -1 else channels
+        if channels not in MODES:
+            raise InvalidInput(
+                f"{contract.model}: expected an image input [height, width, channels] with 1 or 3 channels, "
+                f"got {shape(wanted.dims)}; give a .npy of what it takes"
+            )
+        size = None if -1 in (height, width) else (width, height)
+        return Readers(lambda file: _load_pixels(file, channels, size), np.asarray)
     spec = image_spec(contract)
     return Readers(lambda file: load_image(file, spec), lambda pixels: normalise(pixels, spec))
 
@@ -94,23 +99,19 @@ def image_spec(contract: Contract) -> ImageSpec:
             f"{contract.model} does not declare an image input: its config.pbtxt has no parameters IMAGE_MEAN and "
             "IMAGE_STD"
         )
-    size = _image_shape(contract.model, parameters.get("IMAGE_SHAPE") or "x".join(map(str, dims)), dims)
-    mean, std = (_per_channel(contract.model, key, parameters[key], size[0]) for key in ("IMAGE_MEAN", "IMAGE_STD"))
-    if 0 in std:
-        raise InvalidInput(f"{contract.model}: IMAGE_STD is a divisor and cannot be 0; correct its config.pbtxt")
-    return ImageSpec(*size, mean=mean, std=std, flat=len(dims) == 1)
-
-
-def _image_shape(model: str, text: str, dims: tuple[int, ...]) -> tuple[int, int, int]:
-    """Parse a text like 3x32x32 to channels, height and width; it must fit the input's dims."""
+    # A text like 3x32x32: channels, height and width.
+    text = parameters.get("IMAGE_SHAPE") or "x".join(map(str, dims))
     size = tuple(int(part) for part in text.split("x") if part.isdecimal())
     fits = size == dims or dims == (math.prod(size),)
     if len(size) != 3 or size[0] not in MODES or not all(size) or not fits:
         raise InvalidInput(
-            f"{model}: expected an image shape channels x height x width with 1 or 3 channels that fits the input's "
-            f"dims {list(dims)}, got {text}; set parameter IMAGE_SHAPE in its config.pbtxt"
+            f"{contract.model}: expected an image shape channels x height x width with 1 or 3 channels that fits the "
+            f"input's dims {list(dims)}, got {text}; set parameter IMAGE_SHAPE in its config.pbtxt"
         )
-    return size[0], size[1], size[2]
+    mean, std = (_per_channel(contract.model, key, parameters[key], size[0]) for key in ("IMAGE_MEAN", "IMAGE_STD"))
+    if 0 in std:
+        raise InvalidInput(f"{contract.model}: IMAGE_STD is a divisor and cannot be 0; correct its config.pbtxt")
+    return ImageSpec(*size, mean=mean, std=std, flat=len(dims) == 1)
 
 
 def _per_channel(model: str, key: str, text: str, channels: int) -> tuple[float, ...]:
@@ -132,15 +133,7 @@ def scale_and_offset(spec: ImageSpec) -> tuple[Array, Array]:
 
 
 def normalise(pixels: Array, spec: ImageSpec) -> Array:
-    """Turn pixels into a model's input.
-
-    Args:
-        pixels: uint8 [N, H, W, C].
-        spec: the model's image input.
-
-    Returns:
-        float32 [N, C, H, W], or [N, C*H*W] for a model with a flat input.
-    """
+    """Turn pixels, uint8 [N, H, W, C], into a model's input: float32 [N, C, H, W], or [N, C*H*W] for a flat one."""
     scale, offset = scale_and_offset(spec)
     planes = np.ascontiguousarray((pixels * scale + offset).transpose(0, 3, 1, 2))
     return planes.reshape(len(planes), -1) if spec.flat else planes
@@ -163,7 +156,7 @@ def _load_pixels(path: Path, channels: int, size: tuple[int, int] | None) -> Arr
     try:
         image = decode(path, channels)
     except DAMAGE as error:
-        raise _unreadable(path, error) from error
+        raise InvalidInput(f"{path} is not an image that can be read: {reason(error)}") from error
     if size and image.size != size:
         image = image.resize(size, Image.Resampling.BILINEAR)
     return np.asarray(image, np.uint8).reshape(image.height, image.width, channels)
@@ -187,19 +180,6 @@ def image_files(paths: Iterable[Path]) -> list[Path]:
     return files
 
 
-def _pixel_reader(contract: Contract) -> Callable[[Path], Array]:
-    """A file as uint8 [H, W, C]: squeezed to the model's size, or at its own size where the model's dims vary."""
-    height, width, channels = contract.inputs[0].dims
-    channels = 3 if channels == -1 else channels
-    if channels not in MODES:
-        raise InvalidInput(
-            f"{contract.model}: expected an image input [height, width, channels] with 1 or 3 channels, "
-            f"got {shape(contract.inputs[0].dims)}; give a .npy of what it takes"
-        )
-    size = None if -1 in (height, width) else (width, height)
-    return lambda file: _load_pixels(file, channels, size)
-
-
 def _file_bytes(path: Path) -> Array:
     """A file's content as one object; its header is checked, because a server may refuse a whole batch for it."""
     try:
@@ -207,8 +187,4 @@ def _file_bytes(path: Path) -> Array:
             check_pixels(image)
         return np.array([path.read_bytes()], dtype=object)
     except DAMAGE as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: Exception) -> InvalidInput:
-    return InvalidInput(f"{path} is not an image that can be read: {reason(error)}")
+        raise InvalidInput(f"{path} is not an image that can be read: {reason(error)}") from error

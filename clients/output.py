@@ -14,9 +14,7 @@ STAGED = ".staged-"
 def staged(path: Path, folder: Path | None = None) -> Iterator[Path]:
     """Yield a path to write to; the file takes its place in one rename, or is removed if the block fails.
 
-    Args:
-        path: where the file is to be; its folder must exist.
-        folder: where to write until then, on the same disk (default: beside `path`).
+    Until then, it is in `folder`, on the same disk (default: beside `path`); the folder of `path` must exist.
     """
     place = (folder or path.parent) / f"{STAGED}{secrets.token_hex(4)}-{path.name}"
     try:

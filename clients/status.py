@@ -7,7 +7,6 @@ executed, and where a request's time went. Exit code 1 means that the server is 
     python -m clients.status cifar10_cnn --protocol grpc --json
 """
 
-import argparse
 import sys
 from typing import Any
 
@@ -51,18 +50,14 @@ def _text(document: dict[str, Any]) -> str:
     return "\n".join([heading, text_table(rows), *reasons])
 
 
-def _parser() -> argparse.ArgumentParser:
+@command()
+def main() -> int:
+    """Print the status of a server."""
     parser = command_parser("clients.status", __doc__)
     parser.add_argument("models", nargs="*", metavar="MODEL", help="default: all")
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of a table")
     add_connection_arguments(parser)
-    return parser
-
-
-@command()
-def main() -> int:
-    """Print the status of a server."""
-    arguments = _parser().parse_args()
+    arguments = parser.parse_args()
     with Client(connection_from(arguments)) as client:
         document = _status(client, arguments.models)
     if arguments.json:

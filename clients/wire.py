@@ -14,12 +14,9 @@ from typing import Any
 import numpy as np
 
 from clients.connection import Connection
-from clients.contract import Array, Contract, TensorSpec
+from clients.contract import Array, Contract, Inputs, TensorSpec
 from clients.errors import InvalidInput, ServerFailed
 
-_MOST_CLASSES = 2**30
-# Fields whose value is a string even if it is all digits.
-_TEXT_FIELDS = ("name", "version", "state", "reason")
 # Each Client has a TCP connection of its own and reconnects as soon as it retries: by default, gRPC shares connections
 # within the process and refuses to reconnect for up to two minutes after a failure.
 GRPC_CHANNEL = (
@@ -33,19 +30,13 @@ GRPC_CHANNEL = (
 
 @dataclass(frozen=True)
 class Label:
-    """One class of an answer.
+    """One class of an answer."""
 
-    Attributes:
-        name: the label, or the index where the model has no labels.
-        index: position in the output; -1 if the model gives the label alone.
-        score: the model's raw output as Triton prints it, with six decimals.
-        probability: 0 to 1: the score itself if the model's config says that scores are probabilities (parameter
-            SCORES), else the softmax of the scores over all classes.
-    """
-
-    name: str
-    index: int
-    score: float
+    name: str  # the label, or the index where the model has no labels
+    index: int  # position in the output; -1 if the model gives the label alone
+    score: float  # the model's raw output as Triton prints it, with six decimals
+    # The score itself if the parameter SCORES in the model's config says so, else the softmax of the scores over all
+    # classes.
     probability: float
 
 
@@ -54,12 +45,6 @@ def request_options(connection: Connection) -> dict[str, Any]:
     # gRPC requires lower-case names; HTTP ignores case.
     options: dict[str, Any] = {"headers": {name.lower(): value for name, value in connection.headers.items()}}
     return {**options, "client_timeout": connection.timeout_s} if connection.protocol == "grpc" else options
-
-
-def query_options(connection: Connection) -> dict[str, Any]:
-    """Arguments of a call for metadata, config or statistics: gRPC is to return JSON as HTTP does."""
-    options = request_options(connection)
-    return {**options, "as_json": True} if connection.protocol == "grpc" else options
 
 
 def grpc_channel(connection: Connection) -> dict[str, Any]:
@@ -86,11 +71,7 @@ def grpc_channel(connection: Connection) -> dict[str, Any]:
 def ssl_context(
     connection: Connection, create: Callable[..., ssl.SSLContext] = ssl.create_default_context
 ) -> ssl.SSLContext:
-    """Create the TLS context of a connection with TLS.
-
-    Args:
-        connection: its certificates are used.
-        create: gevent's function for gevent's sockets.
+    """Create the TLS context of a connection with TLS; `create` is gevent's function for gevent's sockets.
 
     Raises:
         InvalidInput: a PEM file is missing or broken.
@@ -118,7 +99,8 @@ def load_options(config: Mapping[str, Any] | None, files: Mapping[str, bytes] | 
 def plain_numbers(value: Any) -> Any:
     """Convert the strings that protobuf's JSON has for 64-bit integers back to numbers."""
     if isinstance(value, dict):
-        return {key: item if key in _TEXT_FIELDS else plain_numbers(item) for key, item in value.items()}
+        texts = ("name", "version", "state", "reason")  # even if they are all digits
+        return {key: item if key in texts else plain_numbers(item) for key, item in value.items()}
     if isinstance(value, list):
         return [plain_numbers(item) for item in value]
     is_number = isinstance(value, str) and value.removeprefix("-").isdigit()
@@ -156,14 +138,22 @@ def _tensor_spec(tensor: dict[str, Any]) -> TensorSpec:
     return TensorSpec(tensor["name"], "BYTES" if datatype == "STRING" else datatype, dims, bool(tensor.get("optional")))
 
 
-def infer_inputs(module: ModuleType, contract: Contract, inputs: Mapping[str, Array]) -> list[Any]:
-    """Create tritonclient's objects for checked inputs."""
+def infer_arguments(
+    module: ModuleType, contract: Contract, inputs: Inputs, outputs: list[Any], version: str
+) -> dict[str, Any]:
+    """Check the inputs, and build the arguments of an inference with tritonclient's objects.
+
+    Raises:
+        InvalidInput: the inputs do not fit the model's contract.
+    """
+    named = contract.named(inputs)
+    contract.check(named)
     datatypes = {spec.name: spec.datatype for spec in contract.inputs}
-    tensors = []
-    for name, array in inputs.items():
-        tensor = module.InferInput(name, list(array.shape), datatypes[name])
-        tensors.append(tensor.set_data_from_numpy(array))
-    return tensors
+    tensors = [
+        module.InferInput(name, list(array.shape), datatypes[name]).set_data_from_numpy(array)
+        for name, array in named.items()
+    ]
+    return {"model_name": contract.model, "inputs": tensors, "outputs": outputs, "model_version": version}
 
 
 def infer_outputs(module: ModuleType, contract: Contract, outputs: Sequence[str] | None) -> list[Any]:
@@ -179,12 +169,14 @@ def infer_outputs(module: ModuleType, contract: Contract, outputs: Sequence[str]
     return [module.InferRequestedOutput(name) for name in outputs or known]
 
 
-def class_output(module: ModuleType, contract: Contract, output: str | None) -> tuple[str, Any]:
-    """Request an output (default: the first) as classes, all of them.
+def class_output(module: ModuleType, contract: Contract, output: str | None, top: int) -> tuple[str, Any]:
+    """Request an output (default: the first) as classes, all of them; returns its name too.
 
     Raises:
-        InvalidInput: the model has no output of that name, or it contains texts.
+        InvalidInput: the model has no output of that name, or it contains texts; or `top` is less than one label.
     """
+    if top < 1:
+        raise InvalidInput(f"expected one label or more, got top={top}")
     wanted = output or contract.outputs[0].name
     infer_outputs(module, contract, [wanted])
     spec = next(spec for spec in contract.outputs if spec.name == wanted)
@@ -192,14 +184,8 @@ def class_output(module: ModuleType, contract: Contract, output: str | None) -> 
         # tritonserver 2.51 divides by the size of an element, which is 0 for texts, and crashes.
         raise InvalidInput(f"{contract.model} output '{wanted}' contains texts, which are no scores; use infer")
     # Asked for more classes than there are, Triton returns all: dims that vary need no guess.
-    classes = _MOST_CLASSES if -1 in spec.dims else math.prod(spec.dims)
+    classes = 2**30 if -1 in spec.dims else math.prod(spec.dims)
     return wanted, module.InferRequestedOutput(wanted, class_count=classes)
-
-
-def check_top(top: int) -> None:
-    """Raise InvalidInput for less than one label."""
-    if top < 1:
-        raise InvalidInput(f"expected one label or more, got top={top}")
 
 
 def labels_from(rows: Array, contract: Contract, top: int) -> list[list[Label]]:
@@ -209,27 +195,18 @@ def labels_from(rows: Array, contract: Contract, top: int) -> list[list[Label]]:
         ServerFailed: a score is NaN, or the best one infinite.
     """
     are_probabilities = contract.parameters.get("SCORES") == "probabilities"
-    ranked = [_labels_of(row, are_probabilities) for row in (rows if contract.batched else rows[None])]
-    for position, labels in enumerate(ranked):
-        if not all(math.isfinite(label.probability) for label in labels):
-            score = next(label.score for label in labels if not math.isfinite(label.score))
+    answers = []
+    for position, row in enumerate(rows if contract.batched else rows[None]):
+        parts = [text.decode().split(":", 2) for text in row]
+        scores = np.array([float(part[0]) for part in parts])
+        with np.errstate(invalid="ignore"):  # infinity minus infinity
+            weights = np.exp(scores - scores.max(initial=-math.inf))
+            probabilities = scores if are_probabilities else weights / weights.sum()
+        if not np.isfinite(probabilities).all():
             raise ServerFailed(
-                f"{contract.model} returned a score that is not finite ({score}) for input {position} of the batch; "
-                "look for NaN, infinite or huge values in that input"
+                f"{contract.model} returned a score that is not finite ({scores[~np.isfinite(scores)][0]}) for input "
+                f"{position} of the batch; look for NaN, infinite or huge values in that input"
             )
-    return [labels[:top] for labels in ranked]
-
-
-def _labels_of(row: Array, are_probabilities: bool) -> list[Label]:
-    """One input's classes, best first; a probability is NaN where the scores define none."""
-    if not len(row):
-        return []
-    parts = [text.decode().split(":", 2) for text in row]
-    scores = np.array([float(part[0]) for part in parts])
-    with np.errstate(invalid="ignore"):  # infinity minus infinity
-        weights = np.exp(scores - scores.max())
-        probabilities = scores if are_probabilities else weights / weights.sum()
-    return [
-        Label(part[2] if len(part) > 2 else part[1], int(part[1]), float(score), float(probability))
-        for part, score, probability in zip(parts, scores, probabilities, strict=True)
-    ]
+        best = zip(parts[:top], scores.tolist(), probabilities.tolist(), strict=False)
+        answers.append([Label(part[-1], int(part[1]), score, probability) for part, score, probability in best])
+    return answers

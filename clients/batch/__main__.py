@@ -11,54 +11,34 @@ without an answer has the reason in the column `error`.
 Exit codes: 0 all rows are good, 1 some have an error, 2 it could not be run, 130 interrupted (Ctrl-C or SIGTERM).
 """
 
-import argparse
 import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from clients.batch.job import Summary, run
-from clients.batch.plan import IN_FLIGHT
+from clients.batch.job import run
+from clients.batch.requests import IN_FLIGHT
 from clients.command import command, command_parser, positive, print_json
 from clients.connection import add_connection_arguments, connection_from
-
-# Half a minute for a server that restarts, and a deadline that a slow model meets with all requests in its queue.
-_RETRIES, _TIMEOUT_S = 30, 300.0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = command_parser("clients.batch", __doc__)
-    parser.add_argument(
-        "input", type=Path, metavar="INPUT", help="a folder of images, a .npy or a .npz (by input name)"
-    )
-    parser.add_argument("output", type=Path, metavar="OUTPUT", help="a .parquet or .npz file; replaced if it exists")
-    parser.add_argument("--model", required=True, metavar="NAME")
-    parser.add_argument("--outputs", nargs="+", metavar="NAME", help="outputs to keep (default: all)")
-    parser.add_argument(
-        "--in-flight",
-        type=positive,
-        metavar="N",
-        help=f"requests at once (default: {IN_FLIGHT}, fewer if they are large)",
-    )
-    parser.add_argument(
-        "--batch-size", type=positive, metavar="N", help="rows per request (default: the model's maximum)"
-    )
-    parser.add_argument("--fresh", action="store_true", help="start again instead of resuming an earlier run")
-    parser.add_argument("--json", action="store_true", help="print one JSON document instead of a line")
-    add_connection_arguments(parser, _TIMEOUT_S, _RETRIES)
-    return parser
-
-
-def _sentence(done: Summary) -> str:
-    return (
-        f"{done.rows} rows ({done.resumed_rows} of an earlier run, {done.errors} with an error) "
-        f"in {done.seconds:.1f} s, {done.rows_per_s:g} rows/s: {done.output}"
-    )
 
 
 @command(interrupted="finished rows are kept")
 def main() -> int:
     """Run the model on all rows, and say how many there were."""
-    arguments = _parser().parse_args()
+    parser = command_parser("clients.batch", __doc__)
+    text = "a folder of images, a .npy or a .npz (by input name)"
+    parser.add_argument("input", type=Path, metavar="INPUT", help=text)
+    parser.add_argument("output", type=Path, metavar="OUTPUT", help="a .parquet or .npz file; replaced if it exists")
+    parser.add_argument("--model", required=True, metavar="NAME")
+    parser.add_argument("--outputs", nargs="+", metavar="NAME", help="outputs to keep (default: all)")
+    text = f"requests at once (default: {IN_FLIGHT}, fewer if they are large)"
+    parser.add_argument("--in-flight", type=positive, metavar="N", help=text)
+    text = "rows per request (default: the model's maximum)"
+    parser.add_argument("--batch-size", type=positive, metavar="N", help=text)
+    parser.add_argument("--fresh", action="store_true", help="start again instead of resuming an earlier run")
+    parser.add_argument("--json", action="store_true", help="print one JSON document instead of a line")
+    # A deadline that a slow model meets with all requests in its queue, and half a minute for a server that restarts.
+    add_connection_arguments(parser, timeout_s=300.0, retries=30)
+    arguments = parser.parse_args()
     done = run(
         connection_from(arguments),
         arguments.model,
@@ -72,7 +52,10 @@ def main() -> int:
     if arguments.json:
         print_json(asdict(done))
     else:
-        print(_sentence(done))
+        print(
+            f"{done.rows} rows ({done.resumed_rows} of an earlier run, {done.errors} with an error) "
+            f"in {done.seconds:.1f} s, {done.rows_per_s:g} rows/s: {done.output}"
+        )
     return 1 if done.errors else 0
 
 

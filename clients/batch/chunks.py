@@ -20,24 +20,16 @@ from clients.contract import Array, shape
 from clients.errors import InvalidInput
 from clients.output import STAGED, staged, write_atomically
 
-_JOB, _LOCK = "job.json", "lock"
-_CHUNKS = "[0-9]" * 8 + ".npz"
-# What numpy raises on a file that a power cut left half written.
-_DAMAGE = (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+_JOB, _LOCK, _CHUNKS = "job.json", "lock", "[0-9]" * 8 + ".npz"
 Job = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """A range of finished rows.
+    """A range of finished rows."""
 
-    Attributes:
-        errors: str [rows], why a row has no outputs; empty for a good row.
-        outputs: arrays [good rows, ...] by output name; texts as str. Empty if no row is good.
-    """
-
-    errors: Array
-    outputs: Mapping[str, Array]
+    errors: Array  # str [rows], why a row has no outputs; empty for a good row
+    outputs: Mapping[str, Array]  # arrays [good rows, ...] by output name; texts as str; empty if no row is good
 
     @property
     def good(self) -> Array:
@@ -56,11 +48,7 @@ class Finished:
 
 @dataclass
 class Store:
-    """The finished chunks of one job; `open_store` makes it.
-
-    Attributes:
-        heads: a row of each output, [1, ...], for its dtype and shape.
-    """
+    """The finished chunks of one job, and a row of each output, [1, ...], for its dtype and shape."""
 
     folder: Path
     finished: dict[int, Finished] = field(default_factory=dict)
@@ -84,12 +72,12 @@ class Store:
         """
         self._note(index, chunk)
         arrays = {f"output/{name}": array for name, array in chunk.outputs.items()}
-        with staged(self._path(index)) as path, path.open("wb") as file:
+        with staged(self.folder / f"{index:08d}.npz") as path, path.open("wb") as file:
             np.savez(file, errors=chunk.errors, **arrays)
 
     def read(self, index: int) -> Chunk:
         """Read a finished chunk from disk."""
-        with self._path(index).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        with (self.folder / f"{index:08d}.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             outputs = {name.removeprefix("output/"): arrays[name] for name in arrays.files if name != "errors"}
             return Chunk(arrays["errors"], outputs)
 
@@ -99,8 +87,8 @@ class Store:
             index = int(path.stem)
             try:
                 chunk = self.read(index)
-            except _DAMAGE:
-                continue
+            except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+                continue  # A power cut left it half written.
             if index < len(chunks) and len(chunk.errors) == len(chunks[index]):
                 self._note(index, chunk)
 
@@ -110,9 +98,6 @@ class Store:
         (self.folder / _LOCK).unlink()
         with suppress(OSError):  # Somebody else's files stay, and so does the folder.
             self.folder.rmdir()
-
-    def _path(self, index: int) -> Path:
-        return self.folder / f"{index:08d}.npz"
 
     def _note(self, index: int, chunk: Chunk) -> None:
         for name, array in chunk.outputs.items():
@@ -140,18 +125,18 @@ def check_uniform(name: str, *arrays: Array) -> None:
 def open_store(folder: Path, job: Job, chunks: Sequence[range], fresh: bool = False) -> Iterator[Store]:
     """Open the store of a job, for this process alone, with the chunks of earlier runs.
 
-    Args:
-        folder: created if it is missing.
-        job: what the rows are and what is done with them, as JSON.
-        chunks: the rows of each chunk.
-        fresh: delete the chunks of earlier runs, of whatever job.
+    The job says, as JSON, what the rows are and what is done with them; `chunks` are the rows of each chunk. With
+    `fresh`, the chunks of earlier runs are deleted, of whatever job.
 
     Raises:
         InvalidInput: the folder has chunks of another job or files of another origin, or another process uses it.
     """
     folder.mkdir(exist_ok=True)
     with (folder / _LOCK).open("w") as file:
-        _lock(file.fileno(), folder)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # The kernel releases it, however this process ends.
+        except BlockingIOError as error:
+            raise InvalidInput(f"another run uses {folder}; wait until it ends, or choose another OUTPUT") from error
         if fresh:
             _clear(folder)
         _check_job(folder, job)
@@ -159,14 +144,6 @@ def open_store(folder: Path, job: Job, chunks: Sequence[range], fresh: bool = Fa
         store = Store(folder)
         store.recall(chunks)
         yield store
-
-
-def _lock(descriptor: int, folder: Path) -> None:
-    """Keep other processes out until this one ends, however it ends."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise InvalidInput(f"another run uses {folder}; wait until it ends, or choose another OUTPUT") from error
 
 
 def _check_job(folder: Path, job: Job) -> None:
@@ -193,15 +170,15 @@ def difference(before: Job, now: Job) -> str:
     """Say what differs between two jobs; empty if nothing does."""
     for key in {**now, **before}:
         old, new = before.get(key), now.get(key)
+        if old != new and key != "input":
+            return f"{key.replace('_', ' ')} was {old}, is {new}"
         if old != new:
-            return _input_difference(old, new) if key == "input" else f"{key.replace('_', ' ')} was {old}, is {new}"
-    return ""
-
-
-def _input_difference(before: Any, now: Any) -> str:
-    if not (before and now and "files" in before and "files" in now):
+            break
+    else:
+        return ""
+    if not (old and new and "files" in old and "files" in new):
         return "INPUT's content has changed"
-    old, new = ({name: state for name, *state in source["files"]} for source in (before, now))
+    old, new = ({name: state for name, *state in source["files"]} for source in (old, new))
     for name in sorted({*old, *new}):
         if name not in new or name not in old:
             return f"file {name} of INPUT is {'new' if name in new else 'gone'}"

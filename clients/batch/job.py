@@ -12,8 +12,7 @@ from tritonclient.utils import triton_to_np_dtype
 
 from clients.aio import AsyncClient
 from clients.batch.chunks import Chunk, Store, open_store
-from clients.batch.plan import Plan, job_of, make_plan
-from clients.batch.requests import Run
+from clients.batch.requests import Plan, Run, job_of, make_plan
 from clients.batch.sources import Source, open_source
 from clients.batch.tables import Table, check_format, write_table
 from clients.command import progress_counter, say
@@ -21,8 +20,6 @@ from clients.connection import Connection
 from clients.contract import Array, Contract
 from clients.output import staged
 
-# A server that does not answer at the start is not about to come back.
-_RETRIES_AT_START = 2
 _SHOWN_ERRORS = 5
 
 
@@ -49,17 +46,10 @@ def run(
     in_flight: int | None = None,
     fresh: bool = False,
 ) -> Summary:
-    """Run a model on all rows of a data set and write the output.
+    """Run a model on all rows of a folder of images, a .npy or a .npz, and write the output, a .parquet or a .npz.
 
-    Args:
-        connection: to the server.
-        model: its name.
-        rows: a folder of images, a .npy or a .npz.
-        output: a .parquet or .npz file, replaced if it exists.
-        outputs: names of the outputs to keep (default: all).
-        batch_size: rows per request (default: the model's maximum).
-        in_flight: requests at once (default: as many as fit in a fixed amount of memory).
-        fresh: start again instead of resuming an earlier run.
+    By default, all `outputs` are kept, a request has as many rows as the model takes (`batch_size`), and as many
+    requests are `in_flight` as fit in a fixed amount of memory. A `fresh` run does not resume an earlier one.
 
     Raises:
         ClientError: an option cannot be used, or the server fails; finished rows are kept.
@@ -74,7 +64,10 @@ def run(
         try:
             asyncio.run(_infer(connection, plan, source, store))
         finally:
-            _report_kept_rows(plan, store)
+            if not store.rows:
+                store.remove()
+            elif store.rows < plan.rows:
+                say(f"{store.rows} of {plan.rows} rows are kept in {store.folder}; the same command resumes")
         _write_output(output, plan, source, store, contract)
     seconds = time.monotonic() - began
     speed = round((store.rows - resumed) / seconds, 1)
@@ -82,7 +75,8 @@ def run(
 
 
 async def _ask_contract(connection: Connection, model: str) -> Contract:
-    async with AsyncClient(replace(connection, retries=min(connection.retries, _RETRIES_AT_START))) as client:
+    # A server that does not answer at the start is not about to come back.
+    async with AsyncClient(replace(connection, retries=min(connection.retries, 2))) as client:
         return await client.contract(model)
 
 
@@ -97,16 +91,8 @@ def partial_folder(output: Path) -> Path:
     return output.with_name(f"{output.name}.partial")
 
 
-def _report_kept_rows(plan: Plan, store: Store) -> None:
-    """Say how far an incomplete run came; leave nothing behind if nothing is finished."""
-    if not store.rows:
-        store.remove()
-    elif store.rows < plan.rows:
-        say(f"{store.rows} of {plan.rows} rows are kept in {store.folder}; the same command resumes")
-
-
 def _write_output(output: Path, plan: Plan, source: Source, store: Store, contract: Contract) -> None:
-    """Write the output, put it in its place and remove the chunks, in this order."""
+    """Write the output, show its first errors, put it in its place and remove the chunks, in this order."""
 
     def pieces() -> Iterator[tuple[Array, Chunk]]:
         return ((source.labels(rows), store.read(index)) for index, rows in enumerate(plan.chunks()))
@@ -114,7 +100,11 @@ def _write_output(output: Path, plan: Plan, source: Source, store: Store, contra
     heads = {name: store.heads[name] if name in store.heads else empty_row(contract, name) for name in plan.outputs}
     with staged(output, store.folder) as path:
         write_table(path, Table(source.column, heads, plan.rows, pieces))
-        _show_errors(source, plan, store)
+        bad = (index for index, chunk in sorted(store.finished.items()) if chunk.errors)
+        chunks = (zip(source.labels(plan.chunk(index)), store.read(index).errors, strict=True) for index in bad)
+        rows = ((label, error) for chunk in chunks for label, error in chunk if error)
+        for label, error in islice(rows, _SHOWN_ERRORS):
+            say(f"{source.column} {label}: error: {error}")
     store.remove()
 
 
@@ -123,13 +113,3 @@ def empty_row(contract: Contract, output: str) -> Array:
     spec = next(spec for spec in contract.outputs if spec.name == output)
     dtype = {"BYTES": np.str_, "BF16": np.float32}.get(spec.datatype) or triton_to_np_dtype(spec.datatype)
     return np.zeros((1, *(abs(dim) for dim in spec.dims)), dtype)
-
-
-def _show_errors(source: Source, plan: Plan, store: Store) -> None:
-    """Print the first errors; all of them are in the output."""
-    bad = (index for index, chunk in sorted(store.finished.items()) if chunk.errors)
-    rows = (
-        row for index in bad for row in zip(source.labels(plan.chunk(index)), store.read(index).errors, strict=True)
-    )
-    for label, error in islice(((label, error) for label, error in rows if error), _SHOWN_ERRORS):
-        say(f"{source.column} {label}: error: {error}")

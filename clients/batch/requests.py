@@ -1,4 +1,4 @@
-"""The requests of a large inference: many under way at once, their answers put together to chunks in order.
+"""The requests of a large inference: a plan, many under way at once, their answers put together to chunks in order.
 
 Each worker takes the next range of rows, reads it in a thread, asks the server and puts the answer in its place; a
 complete chunk goes to the store. Rows that the server refuses are asked for again at the end of a round, one by one
@@ -6,19 +6,25 @@ with nothing else under way: a server that forms batches fails all rows of a bat
 """
 
 import asyncio
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+from tritonclient.utils import triton_to_np_dtype
 
-from clients import retry
 from clients.aio import AsyncClient
 from clients.batch.chunks import Chunk, Store, check_uniform
-from clients.batch.plan import Plan
 from clients.batch.sources import Source
-from clients.contract import Array
-from clients.errors import ClientError, ConnectionLost, ModelNotFound, RequestRejected, ServerFailed
+from clients.contract import Array, Contract, names
+from clients.errors import ClientError, ConnectionLost, InvalidInput, ModelNotFound, RequestRejected, ServerFailed
+from clients.failures import retry_delays
 
+# A chunk is written at once, and lost at once when the process is killed.
+_CHUNK_ROWS = 256
+# Without --in-flight: no more requests than this at once, nor more bytes of input among them.
+IN_FLIGHT, _IN_FLIGHT_BYTES = 32, 256 * 2**20
 # Refused ranges that wait for the end of a round; their chunks wait in memory with them.
 _MOST_REFUSED = 32
 # How often a request is repeated whose connection broke: it may be what stops the server each time.
@@ -26,13 +32,88 @@ _MOST_LOST = 3
 _REFUSED = (RequestRejected, ServerFailed)
 
 
+@dataclass(frozen=True)
+class Plan:
+    """Which outputs of which version are kept, and how `rows` rows are cut into requests and chunks.
+
+    `batch_size` counts the rows of a request, and `in_flight` the requests that are under way at once.
+    """
+
+    model: str
+    version: str
+    outputs: tuple[str, ...]
+    rows: int
+    batch_size: int
+    in_flight: int
+
+    @property
+    def chunk_rows(self) -> int:
+        """Rows of a chunk: whole requests."""
+        return -(-_CHUNK_ROWS // self.batch_size) * self.batch_size
+
+    def chunks(self) -> list[range]:
+        """The rows of each chunk."""
+        return _split(range(self.rows), self.chunk_rows)
+
+    def chunk(self, index: int) -> range:
+        """The rows of one chunk."""
+        return range(self.rows)[index * self.chunk_rows : (index + 1) * self.chunk_rows]
+
+    def requests(self, chunk: range) -> list[range]:
+        """The rows of each request of a chunk."""
+        return _split(chunk, self.batch_size)
+
+
+def _split(rows: range, size: int) -> list[range]:
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
+
+
+def make_plan(
+    contract: Contract,
+    source: Source,
+    outputs: Sequence[str] | None = None,
+    batch_size: int | None = None,
+    in_flight: int | None = None,
+) -> Plan:
+    """Plan the requests of a data set, with options as `clients.batch.job.run` takes them.
+
+    The newest of the served versions answers all of them.
+
+    Raises:
+        InvalidInput: the model has no such output, or an output has the name of another column.
+    """
+    size = min(batch_size or contract.max_batch_size, contract.max_batch_size) or 1
+    kept = tuple(dict.fromkeys(outputs or (spec.name for spec in contract.outputs)))
+    if unknown := set(kept) - {spec.name for spec in contract.outputs}:
+        raise InvalidInput(f"{contract.model} has no output '{min(unknown)}'; it gives {names(contract.outputs)}")
+    if taken := {source.column, "error"} & set(kept):
+        raise InvalidInput(f"output '{min(taken)}' has the name of another column; name the others with --outputs")
+    # A dim that varies counts as 1.
+    row_bytes = sum(
+        math.prod(map(abs, spec.dims)) * np.dtype(triton_to_np_dtype(spec.datatype)).itemsize
+        for spec in contract.inputs
+    )
+    affordable = max(2, min(IN_FLIGHT, _IN_FLIGHT_BYTES // max(row_bytes * size, 1)))
+    version = max(contract.versions, key=int, default="")
+    return Plan(contract.model, version, kept, source.rows, size, in_flight or affordable)
+
+
+def job_of(plan: Plan, source: Source) -> dict[str, Any]:
+    """Describe, as JSON, all that a finished row depends on: the rows of another job are other rows."""
+    return {
+        "model": plan.model,
+        "model_version": plan.version,
+        "outputs": list(plan.outputs),
+        "batch_size": plan.batch_size,
+        "chunk_rows": plan.chunk_rows,
+        "rows": plan.rows,
+        "input": dict(source.identity),
+    }
+
+
 @dataclass
 class Run:
-    """One run over all rows whose chunks are not finished.
-
-    Attributes:
-        advance: called with the number of rows that were answered.
-    """
+    """One run over all rows whose chunks are not finished; calls `advance` with the number of rows as it goes."""
 
     client: AsyncClient
     plan: Plan
@@ -52,31 +133,24 @@ class Run:
         # Once for all workers, who would each ask.
         await self.client.contract(self.plan.model, self.plan.version)
         self._known_good = first_good_row(self.plan, self.store)
-        missing = self._missing()
+        chunks = (rows for index, rows in enumerate(self.plan.chunks()) if index not in self.store.finished)
+        missing = (rows for chunk in chunks for rows in self.plan.requests(chunk))
         while True:
-            await self._round(missing)
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for _ in range(self.plan.in_flight):
+                        group.create_task(self._work(missing))
+            except ExceptionGroup as failures:
+                # The first one cancelled the others.
+                raise failures.exceptions[0] from failures
             if not self._refused:
                 return
             while self._refused:
                 rows = self._refused.pop()
                 await self._place(rows, await self._ask_one_by_one(rows))
 
-    def _missing(self) -> Iterator[range]:
-        for index, chunk in enumerate(self.plan.chunks()):
-            if index not in self.store.finished:
-                yield from self.plan.requests(chunk)
-
-    async def _round(self, missing: Iterator[range]) -> None:
-        """Work until nothing is missing, or too much is refused."""
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(self.plan.in_flight):
-                    group.create_task(self._work(missing))
-        except ExceptionGroup as failures:
-            # The first one cancelled the others.
-            raise failures.exceptions[0] from failures
-
     async def _work(self, missing: Iterator[range]) -> None:
+        """Work until nothing is missing, or too much is refused."""
         for rows in missing:
             try:
                 answer = await self._ask(rows)
@@ -104,7 +178,7 @@ class Run:
         """Send one request; wait for a server that goes away for a moment, and send it again."""
         plan, retries = self.plan, self.client.connection.retries
         contract = await self.client.contract(plan.model, plan.version)
-        absent, lost = retry.delays(retries), retry.delays(min(retries, _MOST_LOST))
+        absent, lost = retry_delays(retries), retry_delays(min(retries, _MOST_LOST))
         while True:
             try:
                 outputs = await self.client.infer(plan.model, inputs, plan.outputs, plan.version)
@@ -127,14 +201,11 @@ class Run:
                 failures.append(error)
                 parts[row] = Chunk(np.array([str(error)]), {})
         if failures:
-            await self._check_server(failures[0])
+            # If a row that was good before still is, the server works, and the rows are bad.
+            if self._known_good is None:
+                raise failures[0]
+            await self._ask(range(self._known_good, self._known_good + 1))
         return join(parts, self.plan.outputs)
-
-    async def _check_server(self, error: ClientError) -> None:
-        """Raise the error unless a row that was good before still is: then the server works, and the rows are bad."""
-        if self._known_good is None:
-            raise error
-        await self._ask(range(self._known_good, self._known_good + 1))
 
     async def _place(self, rows: range, answer: Chunk) -> None:
         """Put an answer in its place, and its chunk into the store once it is complete."""

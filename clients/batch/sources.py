@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 import numpy as np
 from numpy.lib import format as npy
@@ -21,65 +21,9 @@ from clients.contract import Array, Contract
 from clients.errors import InvalidInput
 from clients.images import Readers, image_files, image_readers
 
+# The requests of the good rows in order, each the inputs by name; and why each row is in none of them, an empty text
+# for a good one.
 Loaded = tuple[list[dict[str, Array]], list[str]]
-_UNREADABLE = (ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error)
-
-
-class Source(Protocol):
-    """Rows to run a model on."""
-
-    @property
-    def rows(self) -> int:
-        """How many."""
-
-    @property
-    def column(self) -> str:
-        """Name of the output's first column: "file" or "row"."""
-
-    @property
-    def identity(self) -> Mapping[str, Any]:
-        """What the rows are, as JSON: the same in the next run if the rows are."""
-
-    def labels(self, rows: range) -> Array:
-        """Name these rows: file names (str) or row numbers (int64)."""
-
-    def load(self, rows: range) -> Loaded:
-        """Read these rows; slow, and safe to call from a thread.
-
-        Returns:
-            The requests of the good rows in order, each the inputs by name; and why each row is in none of them, an
-            empty text for a good one.
-        """
-
-
-def open_source(path: Path, contract: Contract, spool: Path) -> Source:
-    """Open a folder or file as rows for a model.
-
-    Args:
-        path: a folder of images, a .npy or a .npz.
-        contract: the model's.
-        spool: a folder on a disk with room for the arrays of a .npz.
-
-    Raises:
-        InvalidInput: there is nothing to read, or it does not fit the model.
-    """
-    if path.is_dir():
-        return image_source(path, contract)
-    if path.is_file() and path.suffix in (".npy", ".npz"):
-        return array_source(path, contract, spool)
-    raise InvalidInput(
-        f"{path}: expected a folder of images, a .npy or a .npz file{'' if path.exists() else '; nothing is there'}"
-    )
-
-
-def image_source(folder: Path, contract: Contract) -> Source:
-    """Open the images of a folder as the model takes them.
-
-    Raises:
-        InvalidInput: the folder contains no image, or the model takes none.
-    """
-    readers = image_readers(contract)
-    return _ImageSource(folder, tuple(image_files([folder])), contract, readers)
 
 
 @dataclass(frozen=True)
@@ -111,31 +55,6 @@ class _ImageSource:
         return file.relative_to(self.folder).as_posix()
 
 
-def array_source(path: Path, contract: Contract, spool: Path) -> Source:
-    """Map the arrays of a file and check their first row against the model's contract.
-
-    Args:
-        path: a .npy for a model of one input, or a .npz with an array for each input.
-        contract: the model's.
-        spool: a folder on a disk with room for the arrays of a .npz.
-
-    Raises:
-        InvalidInput: the file cannot be mapped, or does not fit the model.
-    """
-    try:
-        arrays = _mapped_arrays(path, contract, spool)
-    except _UNREADABLE as error:
-        raise InvalidInput(f"{path} cannot be mapped as numpy arrays: {error}; write it with numpy.save") from error
-    lengths = {name: len(array) for name, array in arrays.items()}
-    if len(set(lengths.values())) != 1:
-        raise InvalidInput(
-            f"{path}: expected arrays with the same number of rows (first axis), got {lengths or 'none'}"
-        )
-    source = _ArraySource(path, arrays, contract)
-    contract.check(source.load(range(1))[0][0])
-    return source
-
-
 @dataclass(frozen=True)
 class _ArraySource:
     path: Path
@@ -165,12 +84,54 @@ class _ArraySource:
         return np.array(part, dtype=object if array.dtype.kind in "SU" else None, order="C")
 
 
-def _mapped_arrays(path: Path, contract: Contract, spool: Path) -> dict[str, Array]:
-    if path.suffix == ".npy":
-        with path.open("rb") as file:
-            return contract.named(_mapped(file))
-    with zipfile.ZipFile(path) as archive:
-        return {name.removesuffix(".npy"): _unpacked(archive, name, spool) for name in archive.namelist()}
+# Rows to run a model on: how many `rows`, the name of the output's first `column`, an `identity` that is the same JSON
+# in the next run if the rows are, the `labels` of some rows in that column, and `load`, which reads some rows; that is
+# slow, and safe to call from a thread.
+Source = _ImageSource | _ArraySource
+
+
+def open_source(path: Path, contract: Contract, spool: Path) -> Source:
+    """Open a folder of images, a .npy or a .npz as rows for a model.
+
+    The arrays of a .npz are unpacked into the folder `spool`, on a disk with room for them.
+
+    Raises:
+        InvalidInput: there is nothing to read, or it does not fit the model.
+    """
+    if path.is_dir():
+        return image_source(path, contract)
+    if path.is_file() and path.suffix in (".npy", ".npz"):
+        return array_source(path, contract, spool)
+    raise InvalidInput(
+        f"{path}: expected a folder of images, a .npy or a .npz file{'' if path.exists() else '; nothing is there'}"
+    )
+
+
+def image_source(folder: Path, contract: Contract) -> _ImageSource:
+    """Open the images of a folder as the model takes them."""
+    readers = image_readers(contract)
+    return _ImageSource(folder, tuple(image_files([folder])), contract, readers)
+
+
+def array_source(path: Path, contract: Contract, spool: Path) -> _ArraySource:
+    """Map a .npy, or a .npz with an array for each input, and check its first row against the model's contract."""
+    try:
+        if path.suffix == ".npy":
+            with path.open("rb") as file:
+                arrays = contract.named(_mapped(file))
+        else:
+            with zipfile.ZipFile(path) as archive:
+                arrays = {name.removesuffix(".npy"): _unpacked(archive, name, spool) for name in archive.namelist()}
+    except (ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+        raise InvalidInput(f"{path} cannot be mapped as numpy arrays: {error}; write it with numpy.save") from error
+    lengths = {name: len(array) for name, array in arrays.items()}
+    if len(set(lengths.values())) != 1:
+        raise InvalidInput(
+            f"{path}: expected arrays with the same number of rows (first axis), got {lengths or 'none'}"
+        )
+    source = _ArraySource(path, arrays, contract)
+    contract.check(source.load(range(1))[0][0])
+    return source
 
 
 def _unpacked(archive: zipfile.ZipFile, name: str, folder: Path) -> Array:

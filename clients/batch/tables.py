@@ -4,10 +4,10 @@ Both have the same columns: `file` or `row`, the outputs, and `error`. In a .npz
 outputs and 0, False or "" in others; in Parquet it has lists of nulls.
 """
 
+import math
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,30 +18,27 @@ from clients.batch.chunks import Chunk
 from clients.contract import Array
 from clients.errors import InvalidInput
 
-_FORMATS = (".parquet", ".npz")
 # Readers of Parquet expect row groups of about this size; a group has to fit in memory twice.
 GROUP_ROWS, _GROUP_BYTES = 65_536, 64 * 2**20
 
 
 @dataclass(frozen=True)
 class Table:
-    """What to write.
+    """What to write."""
 
-    Attributes:
-        label: name of the first column.
-        heads: a row of each output, [1, ...], for its dtype and shape.
-        rows: how many in all.
-        chunks: iterates over the labels and contents of all chunks, in order; called once for each pass.
-    """
-
-    label: str
-    heads: Mapping[str, Array]
+    label: str  # name of the first column
+    heads: Mapping[str, Array]  # a row of each output, [1, ...], for its dtype and shape
     rows: int
+    # Iterates over the labels and contents of all chunks, in order; called once for each pass.
     chunks: Callable[[], Iterator[tuple[Array, Chunk]]]
 
     def column(self, name: str) -> Iterator[Array]:
-        """An output, chunk by chunk, with a value for every row."""
-        return (_with_gaps(chunk, name, self.heads[name]) for _, chunk in self.chunks())
+        """A column, chunk by chunk, with a value for every row."""
+        for labels, chunk in self.chunks():
+            if name in self.heads:
+                yield _with_gaps(chunk, name, self.heads[name])
+            else:
+                yield labels if name == self.label else chunk.errors
 
 
 def check_format(path: Path) -> None:
@@ -50,8 +47,8 @@ def check_format(path: Path) -> None:
     Raises:
         InvalidInput: another suffix, a missing folder, a folder of that name, or pyarrow is missing.
     """
-    if path.suffix not in _FORMATS:
-        raise InvalidInput(f"{path}: expected an output *{' or *'.join(_FORMATS)}")
+    if path.suffix not in (".parquet", ".npz"):
+        raise InvalidInput(f"{path}: expected an output *.parquet or *.npz")
     if path.is_dir() or not path.parent.is_dir():
         raise InvalidInput(f"{path}: {'is a folder' if path.is_dir() else f'there is no folder {path.parent}'}")
     if path.suffix == ".parquet":
@@ -64,9 +61,10 @@ def check_format(path: Path) -> None:
 def write_table(path: Path, table: Table) -> None:
     """Write a table in the format of the path's suffix."""
     if path.suffix == ".parquet":
-        _write_parquet(path, table)
-    else:
-        _write_npz(path, table)
+        return _write_parquet(path, table)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in (table.label, *table.heads, "error"):
+            _add_array(archive, table, name)
 
 
 def _with_gaps(chunk: Chunk, name: str, head: Array) -> Array:
@@ -79,23 +77,15 @@ def _with_gaps(chunk: Chunk, name: str, head: Array) -> Array:
     return full
 
 
-def _write_npz(path: Path, table: Table) -> None:
-    with zipfile.ZipFile(path, "w") as archive:
-        _add_array(archive, table.label, lambda: (labels for labels, _ in table.chunks()), table.rows)
-        for name in table.heads:
-            _add_array(archive, name, partial(table.column, name), table.rows)
-        _add_array(archive, "error", lambda: (chunk.errors for _, chunk in table.chunks()), table.rows)
-
-
-def _add_array(archive: zipfile.ZipFile, name: str, parts: Callable[[], Iterator[Array]], rows: int) -> None:
-    """Write one array part by part, which `numpy.savez` cannot; a first pass determines the width of texts."""
-    dtype = np.result_type(*{part.dtype for part in parts()})
-    shape = (rows, *next(parts()).shape[1:])
+def _add_array(archive: zipfile.ZipFile, table: Table, name: str) -> None:
+    """Write one column part by part, which `numpy.savez` cannot; a first pass determines the width of texts."""
+    dtype = np.result_type(*{part.dtype for part in table.column(name)})
+    shape = (table.rows, *next(table.column(name)).shape[1:])
     # An entry without a date: equal contents make equal files.
     with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
         header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
         npy.write_array_header_1_0(member, header)  # type: ignore[no-untyped-call]
-        for part in parts():
+        for part in table.column(name):
             member.write(part.astype(dtype, order="C", copy=False).tobytes())
 
 
@@ -103,7 +93,14 @@ def _write_parquet(path: Path, table: Table) -> None:
     import pyarrow as pa
     from pyarrow import parquet
 
-    schema = _schema(table)
+    # A list of fixed size for each output, whose shape is in the metadata; a single text is a plain string.
+    fields = [pa.field(table.label, pa.int64() if table.label == "row" else pa.string())]
+    for name, head in table.heads.items():
+        size, is_text = math.prod(head.shape[1:]), head.dtype.kind == "U"
+        item = pa.string() if is_text else pa.from_numpy_dtype(head.dtype)
+        kind = item if is_text and size == 1 else pa.list_(item, size)
+        fields.append(pa.field(name, kind, metadata={"shape": str(list(head.shape[1:]))}))
+    schema = pa.schema([*fields, pa.field("error", pa.string())])
     with parquet.ParquetWriter(path, schema) as writer:
         for batches in _row_groups(_record_batch(schema, table, labels, chunk) for labels, chunk in table.chunks()):
             group = pa.Table.from_batches(batches, schema)
@@ -123,49 +120,21 @@ def _row_groups(batches: Iterator[Any]) -> Iterator[list[Any]]:
         yield group
 
 
-def _schema(table: Table) -> Any:
-    """The file's columns; the metadata of an output has the shape of its flattened rows."""
-    import pyarrow as pa
-
-    outputs = [
-        pa.field(name, _column_type(head), metadata={"shape": str(list(head.shape[1:]))})
-        for name, head in table.heads.items()
-    ]
-    label = pa.field(table.label, pa.int64() if table.label == "row" else pa.string())
-    return pa.schema([label, *outputs, pa.field("error", pa.string())])
-
-
-def _column_type(head: Array) -> Any:
-    """A list of fixed size; a single text is a plain string."""
-    import pyarrow as pa
-
-    size = int(np.prod(head.shape[1:]))
-    if head.dtype.kind == "U":
-        return pa.string() if size == 1 else pa.list_(pa.string(), size)
-    return pa.list_(pa.from_numpy_dtype(head.dtype), size)
-
-
 def _record_batch(schema: Any, table: Table, labels: Array, chunk: Chunk) -> Any:
-    import pyarrow as pa
+    """The columns of a chunk: labels, outputs [rows, ...] as strings or lists, errors.
 
-    outputs = [
-        _arrow_column(schema.field(name).type, _with_gaps(chunk, name, head), ~chunk.good)
-        for name, head in table.heads.items()
-    ]
-    errors = pa.array(chunk.errors.astype(object), pa.string(), mask=chunk.good)
-    first = pa.array(labels.astype(object) if labels.dtype.kind == "U" else labels, schema.field(0).type)
-    return pa.RecordBatch.from_arrays([first, *outputs, errors], schema=schema)
-
-
-def _arrow_column(kind: Any, values: Array, missing: Array) -> Any:
-    """An output [rows, ...] as lists or strings; missing rows are lists of nulls.
-
-    A null in place of the whole list would be the natural choice, but Arrow up to 25 cannot read it back (#35692).
+    A row without outputs has lists of nulls. A null in place of the whole list would be the natural choice, but Arrow
+    up to 25 cannot read it back (#35692).
     """
     import pyarrow as pa
 
-    flat = values.reshape(-1)
-    mask = np.repeat(missing, flat.size // max(len(values), 1))
-    item = kind if pa.types.is_string(kind) else kind.value_type
-    items = pa.array(flat.astype(object) if flat.dtype.kind == "U" else flat, item, mask=mask)
-    return items if pa.types.is_string(kind) else pa.FixedSizeListArray.from_arrays(items, type=kind)
+    columns = [pa.array(labels.astype(object) if labels.dtype.kind == "U" else labels, schema.field(0).type)]
+    for name, head in table.heads.items():
+        kind, values = schema.field(name).type, _with_gaps(chunk, name, head)
+        flat = values.reshape(-1)
+        mask = np.repeat(~chunk.good, flat.size // max(len(values), 1))
+        item = kind if pa.types.is_string(kind) else kind.value_type
+        items = pa.array(flat.astype(object) if flat.dtype.kind == "U" else flat, item, mask=mask)
+        columns.append(items if item == kind else pa.FixedSizeListArray.from_arrays(items, type=kind))
+    columns.append(pa.array(chunk.errors.astype(object), pa.string(), mask=chunk.good))
+    return pa.RecordBatch.from_arrays(columns, schema=schema)

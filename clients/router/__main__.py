@@ -18,6 +18,9 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
 
 from aiohttp import web
 
@@ -53,30 +56,27 @@ def _control(router: Router) -> web.Application:
         return web.json_response(trial.document())
 
     application = web.Application()
-    application.add_routes([web.get("/trials", show), web.put("/trials/{model}", begin)])
-    application.add_routes([web.delete("/trials/{model}", end)])
+    routes = [web.get("/trials", show), web.put("/trials/{model}", begin), web.delete("/trials/{model}", end)]
+    application.add_routes(routes)
     return application
 
 
-def _traffic(router: Router) -> web.Application:
-    """The callers' address."""
-    application = web.Application(client_max_size=_LARGEST_BODY)
-    application.router.add_route("*", "/{path:.*}", router.handle)
-    return application
-
-
-async def _serve(application: web.Application, address: str) -> tuple[web.AppRunner, str]:
-    """Serve at HOST:PORT (port 0: any free one); returns the runner, and where it listens."""
+@asynccontextmanager
+async def _serve(application: web.Application, address: str) -> AsyncIterator[str]:
+    """Serve at HOST:PORT (port 0: any free one) within the block; yields where it listens."""
     runner = web.AppRunner(application, access_log=None, auto_decompress=False, shutdown_timeout=10)
     await runner.setup()
     host, _, port = address.rpartition(":")
     try:
-        await web.TCPSite(runner, host, int(port)).start()
-    except OSError as error:
+        try:
+            await web.TCPSite(runner, host, int(port)).start()
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else error
+            remedy = "choose others with --listen and --control"
+            raise ToolError(f"cannot listen at {address} ({reason}); {remedy}") from error
+        yield "{}:{}".format(*runner.addresses[0][:2])
+    finally:
         await runner.cleanup()
-        reason = os.strerror(error.errno) if error.errno else error
-        raise ToolError(f"cannot listen at {address} ({reason}); choose others with --listen and --control") from error
-    return runner, "{}:{}".format(*runner.addresses[0][:2])
 
 
 async def _route(upstream: str, patience_s: float, listen: str, control: str) -> None:
@@ -84,17 +84,12 @@ async def _route(upstream: str, patience_s: float, listen: str, control: str) ->
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
+    traffic = web.Application(client_max_size=_LARGEST_BODY)
     async with Router(upstream, patience_s) as router:
-        traffic, listening = await _serve(_traffic(router), listen)
-        try:
-            trials, controlling = await _serve(_control(router), control)
-            try:
-                print_json({"listen": listening, "control": controlling})
-                await stop.wait()
-            finally:
-                await trials.cleanup()
-        finally:
-            await traffic.cleanup()
+        traffic.router.add_route("*", "/{path:.*}", router.handle)
+        async with _serve(traffic, listen) as listening, _serve(_control(router), control) as controlling:
+            print_json({"listen": listening, "control": controlling})
+            await stop.wait()
 
 
 def _address(text: str) -> str:
@@ -103,29 +98,17 @@ def _address(text: str) -> str:
     return text
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = command_parser("clients.router", __doc__)
-    for option, default, purpose in (
-        ("--upstream", "127.0.0.1:8000", "Triton's HTTP"),
-        ("--listen", "127.0.0.1:8080", "for callers"),
-        ("--control", "127.0.0.1:8081", "for trials"),
-    ):
-        text = f"{purpose} (default: %(default)s)"
-        parser.add_argument(option, type=_address, default=default, metavar="HOST:PORT", help=text)
-    parser.add_argument(
-        "--patience",
-        type=positive_float,
-        default=1.0,
-        metavar="S",
-        help="seconds that callers wait for a candidate (default: %(default)g)",
-    )
-    return parser
-
-
 @command()
 def main() -> int:
     """Route until a signal; the first line of stdout says where, as JSON."""
-    arguments = _parser().parse_args()
+    parser = command_parser("clients.router", __doc__)
+    add_address = partial(parser.add_argument, type=_address, metavar="HOST:PORT")
+    add_address("--upstream", default="127.0.0.1:8000", help="Triton's HTTP (default: %(default)s)")
+    add_address("--listen", default="127.0.0.1:8080", help="for callers (default: %(default)s)")
+    add_address("--control", default="127.0.0.1:8081", help="for trials (default: %(default)s)")
+    text = "seconds that callers wait for a candidate (default: %(default)g)"
+    parser.add_argument("--patience", type=positive_float, default=1.0, metavar="S", help=text)
+    arguments = parser.parse_args()
     asyncio.run(_route(arguments.upstream, arguments.patience, arguments.listen, arguments.control))
     say("stopped")
     return 0

@@ -6,8 +6,7 @@ import re
 import time
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any
+from typing import Any, Self
 from urllib.parse import quote, unquote
 
 from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector, web
@@ -27,30 +26,21 @@ _HOP_BY_HOP = frozenset(
 
 @dataclass
 class Router:
-    """Passes requests on to a server; used within `async with`, which opens the connections to it.
+    """Passes requests on to a server; used within `async with`, which opens the connections to it."""
 
-    Attributes:
-        upstream: the server, HOST:PORT.
-        patience_s: how long a caller of a canary waits for the candidate, in seconds.
-        timeout_s: deadline of any request, in seconds.
-        trials: by model.
-    """
-
-    upstream: str
-    patience_s: float = 1.0
-    timeout_s: float = 60.0
-    trials: dict[str, Trial] = field(default_factory=dict)
+    upstream: str  # the server, HOST:PORT
+    patience_s: float = 1.0  # how long a caller of a canary waits for the candidate
+    timeout_s: float = 60.0  # deadline of any request
+    trials: dict[str, Trial] = field(default_factory=dict)  # by model
     _background: set[asyncio.Task[None]] = field(default_factory=set)
 
-    async def __aenter__(self) -> "Router":
+    async def __aenter__(self) -> Self:
         # Bodies pass as they are, compressed or not; callers limit the number of connections.
         timeout, connector = ClientTimeout(total=self.timeout_s), TCPConnector(limit=0)
         self._session = ClientSession(timeout=timeout, connector=connector, auto_decompress=False)
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await asyncio.gather(*self._background, return_exceptions=True)
         await self._session.close()
 

@@ -5,50 +5,100 @@ candidate answers, whether it agrees with the model, and whether it is slower. O
 candidate has passed when all three are well.
 """
 
+import math
 import random
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from clients.errors import InvalidInput
 from clients.router.replies import Reply, agree
-from clients.router.sequential import SequentialTest, below
 
 Mode = Literal["shadow", "canary"]
 MODES: tuple[Mode, ...] = ("shadow", "canary")
 Decision = Literal["promote", "roll back"]
-# The rates of slow pairs: of two equally fast models, each is the slower one in half of the pairs.
-_SLOW_WELL, _SLOW_BAD = 0.3, 0.5
+Verdict = Literal["well", "bad"]
+
+
+@dataclass
+class SequentialTest:
+    """Wald's sequential probability ratio test of a failure rate: a verdict as soon as the evidence allows one.
+
+    After each observation, it compares the likelihoods of two rates, an acceptable one (`well`) and an unacceptable one
+    (`bad`). It ends when one of them is so many times likelier that a wrong verdict, in either direction, is as rare as
+    `error`. Looking after every observation spoils an ordinary test; this one is made for it. See Abraham Wald,
+    "Sequential Tests of Statistical Hypotheses", Annals of Mathematical Statistics 16 (1945), 117-186.
+
+    Raises:
+        InvalidInput: the rates are not 0 < well < bad < 1.
+    """
+
+    name: str
+    well: float
+    bad: float
+    error: float = 0.01
+    failures: int = 0
+    observations: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.well < self.bad < 1:
+            raise InvalidInput(f"{self.name}: expected rates 0 < well < bad < 1, got {self.well:g} and {self.bad:g}")
+
+    def observe(self, failed: bool) -> None:
+        """Add one observation."""
+        self.observations += 1
+        self.failures += failed
+
+    @property
+    def evidence(self) -> float:
+        """The log-likelihood ratio of the bad rate to the acceptable one."""
+        successes = self.observations - self.failures
+        return self.failures * math.log(self.bad / self.well) + successes * math.log((1 - self.bad) / (1 - self.well))
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """What the observations show; None while more are needed."""
+        limit = math.log((1 - self.error) / self.error)
+        if self.evidence >= limit:
+            return "bad"
+        return "well" if self.evidence <= -limit else None
+
+    def document(self) -> dict[str, Any]:
+        """The test as JSON."""
+        return {
+            "failures": self.failures,
+            "observations": self.observations,
+            "rate": self.failures / self.observations if self.observations else None,
+            "well": self.well,
+            "bad": self.bad,
+            "evidence": round(self.evidence, 3),
+            "verdict": self.verdict,
+        }
+
+
+def below(name: str, bad: float, error: float = 0.01) -> SequentialTest:
+    """Test that a failure rate is below an unacceptable one; a third of it is acceptable."""
+    return SequentialTest(name, bad / 3, bad, error)
 
 
 @dataclass(frozen=True)
 class Terms:
     """The terms of a trial.
 
-    Attributes:
-        model: what callers ask for.
-        candidate: the model on trial in its place, on the same server.
-        mode: "canary" gives callers the candidate's answer, "shadow" only compares it.
-        share: of the requests that take part, 0 to 1.
-        min_agreement: share of requests in which both must agree. Two good models of 90 % accuracy may disagree in a
-            tenth of their answers or more: the more that is, the less a disagreement tells.
-        max_errors: share of requests that the candidate may fail to answer.
-        slower: how many times as long as the model the candidate may take in half of the requests.
-        error: the probability of a wrong decision.
-        most: pairs after which a trial without a decision ends with a rollback.
-
     Raises:
         InvalidInput: a value is out of range.
     """
 
-    model: str
-    candidate: str
-    mode: Mode = "canary"
-    share: float = 0.1
+    model: str  # what callers ask for
+    candidate: str  # the model on trial in its place, on the same server
+    mode: Mode = "canary"  # "canary" gives callers the candidate's answer, "shadow" only compares it
+    share: float = 0.1  # of the requests that take part, 0 to 1
+    # Share of requests in which both must agree. Two good models of 90 % accuracy may disagree in a tenth of their
+    # answers or more: the more that is, the less a disagreement tells.
     min_agreement: float = 0.9
-    max_errors: float = 0.01
-    slower: float = 1.5
-    error: float = 0.01
-    most: int = 20_000
+    max_errors: float = 0.01  # share of requests that the candidate may fail to answer
+    slower: float = 1.5  # how many times as long as the model the candidate may take in half of the requests
+    error: float = 0.01  # the probability of a wrong decision
+    most: int = 20_000  # pairs after which a trial without a decision ends with a rollback
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -63,16 +113,11 @@ class Terms:
 
 @dataclass
 class Trial:
-    """One candidate's trial.
-
-    Attributes:
-        under_way: requests that both models are working on.
-        rescued: requests that the candidate failed to answer and the model answered in its place.
-    """
+    """One candidate's trial."""
 
     terms: Terms
-    under_way: int = 0
-    rescued: int = 0
+    under_way: int = 0  # requests that both models are working on
+    rescued: int = 0  # requests that the candidate failed to answer and the model answered in its place
     pairs: int = 0
     tests: dict[str, SequentialTest] = field(init=False)
 
@@ -81,7 +126,8 @@ class Trial:
         tests = (
             below("errors", terms.max_errors, terms.error),
             below("disagreement", 1 - terms.min_agreement, terms.error),
-            SequentialTest("slowness", _SLOW_WELL, _SLOW_BAD, terms.error),
+            # Of two equally fast models, each is the slower one in half of the pairs.
+            SequentialTest("slowness", 0.3, 0.5, terms.error),
         )
         self.tests = {test.name: test for test in tests}
 

@@ -14,8 +14,7 @@ from PIL import Image
 from clients.batch import chunks
 from clients.batch.chunks import Chunk, open_store
 from clients.batch.job import partial_folder
-from clients.batch.plan import IN_FLIGHT, Plan, job_of, make_plan
-from clients.batch.requests import concatenate, first_good_row, join, storable
+from clients.batch.requests import IN_FLIGHT, Plan, concatenate, first_good_row, job_of, join, make_plan, storable
 from clients.batch.sources import array_source, image_source
 from clients.contract import Contract, TensorSpec
 from clients.errors import InvalidInput

@@ -8,8 +8,7 @@ import pytest
 
 from clients.errors import InvalidInput
 from clients.router.replies import LENGTH, Reply, agree, renamed
-from clients.router.sequential import SequentialTest, below
-from clients.router.trial import Terms, Trial
+from clients.router.trial import SequentialTest, Terms, Trial, below
 
 
 def decided(rate: float, seed: int) -> SequentialTest:

@@ -63,7 +63,7 @@ def test_an_output_without_elements_has_no_labels() -> None:
 
 def test_less_than_one_label_is_refused() -> None:
     with pytest.raises(errors.InvalidInput, match="expected one label or more, got top=0"):
-        wire.check_top(0)
+        wire.class_output(tritonclient.http, TEN, None, 0)
 
 
 def test_integers_that_protobuf_wrote_as_text_become_numbers_and_texts_stay() -> None:
@@ -102,7 +102,7 @@ def test_a_contract_is_the_same_from_either_protocol() -> None:
 @pytest.mark.parametrize("texts", [np.array([[b"a", b"bc"]]), np.array([["a", "bc"]], object)])
 def test_texts_are_sent_as_utf_8(module: ModuleType, texts: Array) -> None:
     model = Contract("net", ("1",), 8, (TensorSpec("T", "BYTES", (2,)),), ())
-    (tensor,) = wire.infer_inputs(module, model, {"T": texts})
+    (tensor,) = wire.infer_arguments(module, model, {"T": texts}, [], "")["inputs"]
     content = tensor._get_content() if module is tritonclient.grpc else tensor._get_binary_data()
     assert list(deserialize_bytes_tensor(content)) == [b"a", b"bc"]
     assert tensor.shape() == [1, 2]
@@ -112,7 +112,7 @@ def test_texts_are_sent_as_utf_8(module: ModuleType, texts: Array) -> None:
 def test_an_array_that_is_not_contiguous_is_sent_in_its_own_order(module: ModuleType) -> None:
     model = Contract("net", ("1",), 8, (TensorSpec("X", "FP32", (3,)),), ())
     turned = np.arange(6, dtype=np.float32).reshape(3, 2).T
-    (tensor,) = wire.infer_inputs(module, model, {"X": turned})
+    (tensor,) = wire.infer_arguments(module, model, {"X": turned}, [], "")["inputs"]
     content = tensor._get_content() if module is tritonclient.grpc else tensor._get_binary_data()
     assert np.frombuffer(content, np.float32).tolist() == [0, 2, 4, 1, 3, 5]
 
@@ -122,7 +122,7 @@ def test_an_unknown_output_is_refused_with_the_known_ones(module: ModuleType) ->
     with pytest.raises(errors.InvalidInput, match="net has no output 'Z'; it gives Y"):
         wire.infer_outputs(module, TEN, ["Z"])
     with pytest.raises(errors.InvalidInput, match="net has no output 'Z'; it gives Y"):
-        wire.class_output(module, TEN, "Z")
+        wire.class_output(module, TEN, "Z", 1)
 
 
 @pytest.mark.parametrize("version", ["x", "-1", "1.0", "²"])
