@@ -1,4 +1,4 @@
-"""Confidence intervals of percentiles and shares, and how many requests a percentile needs.
+"""Confidence intervals of percentiles and shares, how many requests a percentile needs, and a test of two shares.
 
 A percentile's interval assumes nothing about the distribution: how many of n values lie below the true percentile is
 binomial, so two order statistics enclose it with a known probability (Hahn and Meeker, Statistical Intervals, 1991,
@@ -79,3 +79,15 @@ def wilson_interval(count: int, total: int) -> tuple[float, float]:
 
     interval = binomtest(count, total).proportion_ci(CONFIDENCE, method="wilson")
     return float(interval.low), float(interval.high)
+
+
+def paired_p_value(right: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_]) -> float:
+    """How likely so large a difference is by chance if two models are equally good: McNemar's exact test.
+
+    The arrays, [images], say which each model gets right. Only images that one gets right and the other wrong count, so
+    the test sees differences that two separate intervals would hide.
+    """
+    from scipy.stats import binomtest
+
+    won, lost = int((right & ~other).sum()), int((~right & other).sum())
+    return float(binomtest(won, won + lost).pvalue) if won + lost else 1.0

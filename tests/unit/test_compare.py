@@ -8,14 +8,12 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from loadtest.analysis.intervals import wilson_interval
+from loadtest.analysis.intervals import paired_p_value, wilson_interval
 from tools import recipes
 from tools.compare import comparison
 from tools.compare.comparison import front
-from tools.compare.family import family, root
-from tools.compare.measurement import Member
+from tools.compare.measurement import Member, family, root
 from tools.recipes import Recipe, RecipeError
-from tools.significance import paired_p_value
 
 MEMBER = Member("base", 1, 0.9, 0.88, 0.92, 0.0, 1.0, 200_000, 60_000, 150_000_000, 0.5, 4000.0)
 

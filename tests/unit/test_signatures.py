@@ -19,8 +19,7 @@ from tools.export.publication import Evidence, publish
 from tools.repository import hold, release, versions
 from tools.sign import __main__ as command
 from tools.sign import coverage
-from tools.sign.keys import new_key
-from tools.sign.signatures import Breach, SignatureError, breaches, refuse_unproven, sign
+from tools.sign.signatures import Breach, SignatureError, breaches, new_key, refuse_unproven, sign
 
 CONFIG = 'name: "{name}"\nbackend: "python"\nmax_batch_size: 0\ninstance_group {{ kind: KIND_GPU }}\n'
 FILES = {

@@ -45,25 +45,24 @@ def write(members: Sequence[Member], best: Sequence[str], setting: str, folder: 
 
 
 def _table(members: Sequence[Member]) -> list[list[str]]:
-    rows = [_row(member, members[0]) for member in members]
+    root = members[0]
+    rows = [
+        {
+            "model": member.name,
+            "accuracy": f"{member.accuracy:.2%}",
+            "95 % interval": f"{member.low:.1%} to {member.high:.1%}",
+            "vs root": "" if member is root else f"{100 * member.difference:+.2f}",
+            "p": "" if member is root else f"{member.p_value:.2g}",
+            "file KB": f"{member.file_bytes / 1000:,.0f}",
+            "parameters": f"{member.parameters:,}",
+            "memory MB": f"{member.memory_bytes / 1e6:,.1f}",
+            "p50 ms": f"{member.latency_ms:.2f}",
+            "infer/s": f"{member.rate:,.0f}",
+            "÷ root": f"{member.rate / root.rate:.2f}",
+        }
+        for member in members
+    ]
     return [[*rows[0]], *([*row.values()] for row in rows)]
-
-
-def _row(member: Member, root: Member) -> dict[str, str]:
-    is_root = member is root
-    return {
-        "model": member.name,
-        "accuracy": f"{member.accuracy:.2%}",
-        "95 % interval": f"{member.low:.1%} to {member.high:.1%}",
-        "vs root": "" if is_root else f"{100 * member.difference:+.2f}",
-        "p": "" if is_root else f"{member.p_value:.2g}",
-        "file KB": f"{member.file_bytes / 1000:,.0f}",
-        "parameters": f"{member.parameters:,}",
-        "memory MB": f"{member.memory_bytes / 1e6:,.1f}",
-        "p50 ms": f"{member.latency_ms:.2f}",
-        "infer/s": f"{member.rate:,.0f}",
-        "÷ root": f"{member.rate / root.rate:.2f}",
-    }
 
 
 def _plot(members: Sequence[Member], best: Sequence[str]) -> "Figure":

@@ -8,24 +8,23 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from clients.client import Client
 from clients.command import progress, say
 from clients.connection import Connection, Protocol
-from loadtest.analysis.intervals import wilson_interval
+from loadtest.analysis.intervals import paired_p_value, wilson_interval
 from tools import recipes
 from tools.bench.copies import write_copies, write_copy
 from tools.bench.perf_analyzer import measure
-from tools.compare.family import family
 from tools.datasets import ImageData
+from tools.recipes import Recipe, RecipeError
 from tools.repository import REPOSITORY, RepositoryError, read_manifest, version_path, versions
 from tools.serve.tritonserver import Options, Server
 from tools.serve.usage import memory_by_model
-from tools.significance import Right, paired_p_value
 
+Right = npt.NDArray[np.bool_]  # [images]: whether the answer was right
 _READY_SECONDS = 300.0
-# A copy of the root that is loaded before memory is measured: what it adds includes libtorch.
-_BASELINE = "baseline"
 
 
 @dataclass(frozen=True)
@@ -73,6 +72,27 @@ class Member:
     rate: float
 
 
+def root(model: str) -> str:
+    """The model that a variant, a variant of a variant … began as; a model without a parent is its own root."""
+    parent = recipes.trained(model).parent
+    return root(parent) if parent else model
+
+
+def family(model: str) -> list[str]:
+    """The root of a model, all of its variants, and the teachers that they learned from; the root first.
+
+    Raises:
+        RecipeError: the model has no recipe, or learns nothing.
+    """
+    top = root(model)
+    trained = [name for name in recipes.names() if isinstance(recipes.load(name), Recipe)]
+    variants = {name for name in trained if root(name) == top}
+    teachers = {teacher for name in variants if (teacher := recipes.trained(name).teacher)}
+    if len(variants | teachers) < 2:
+        raise RecipeError(f'{model} has no variants to compare with; a recipe with parent="{model}" makes one')
+    return [top, *sorted((variants | teachers) - {top})]
+
+
 def measure_family(
     model: str, effort: Effort, hardware: str = "auto", repository: Path = REPOSITORY
 ) -> tuple[list[Member], ImageData]:
@@ -87,22 +107,20 @@ def measure_family(
     from tools.train import training  # It imports torch, which `--help` can do without.
 
     members = _built(model, repository)
-    root = members[0]
-    data = training.load_data(recipes.trained(root), _manifest(root, repository)["data"]["name"])
+    data = training.load_data(recipes.trained(members[0]), _manifest(members[0], repository)["data"]["name"])
     with tempfile.TemporaryDirectory() as scratch:
         copies = write_copies(members, Path(scratch), repository)
-        write_copy(root, copies, repository, _BASELINE)
-        options = Options(
-            copies, hardware=hardware, ready_timeout=_READY_SECONDS, flags=["--model-control-mode=explicit"]
-        )
-        with Server(options) as server:
+        # A copy of the root that is loaded before memory is measured: what it adds includes libtorch.
+        baseline = write_copy(members[0], copies, repository, "baseline")
+        flags = ["--model-control-mode=explicit"]
+        with Server(Options(copies, hardware=hardware, ready_timeout=_READY_SECONDS, flags=flags)) as server:
             with Client(Connection("grpc", server.grpc, timeout_s=_READY_SECONDS)) as client:
-                client.load(_BASELINE)
+                client.load(baseline)
                 memory = memory_by_model(server.pid, client, members)
                 right = {name: _right(client, name, data, repository) for name in members}
             speeds = _speeds(members, server, effort)
-    measured = [_member(name, repository, right[name], right[root], memory[name], *speeds[name]) for name in members]
-    return measured, data
+    reference = right[members[0]]
+    return [_member(name, repository, right[name], reference, memory[name], *speeds[name]) for name in members], data
 
 
 def _built(model: str, repository: Path) -> list[str]:
@@ -126,7 +144,6 @@ def _manifest(model: str, repository: Path) -> dict[str, Any]:
 
 
 def _right(client: Client, model: str, data: ImageData, repository: Path) -> Right:
-    """Which test images the server classifies correctly."""
     from tools.train import training
 
     spec, contract = training.input_spec(model, repository), client.contract(model)
@@ -135,8 +152,7 @@ def _right(client: Client, model: str, data: ImageData, repository: Path) -> Rig
     for start in progress(range(0, len(data.test_labels), size), f"{model}: test set"):
         images = training.inputs(data.test_images[start : start + size], spec).numpy()
         predicted.append(client.infer(model, images, [output])[output].argmax(1))
-    right: Right = np.concatenate(predicted) == data.test_labels
-    return right
+    return np.asarray(np.concatenate(predicted) == data.test_labels, np.bool_)
 
 
 def _speeds(members: Sequence[str], server: Server, effort: Effort) -> dict[str, tuple[float, float]]:

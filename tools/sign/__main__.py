@@ -19,8 +19,7 @@ from pathlib import Path
 from clients.command import command, command_parser, print_json
 from tools.repository import REPOSITORY, RepositoryError, held_versions, model_names, versions
 from tools.sign.coverage import remove_caches, served_versions
-from tools.sign.keys import PRIVATE, PUBLIC, new_key
-from tools.sign.signatures import sign, signer
+from tools.sign.signatures import PRIVATE, PUBLIC, new_key, sign, signer
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -35,11 +34,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _selected(models: Sequence[str], version: int | None, repository: Path) -> Iterator[tuple[str, int]]:
-    """The versions to sign.
-
-    Raises:
-        RepositoryError: there is no such model or version.
-    """
     known = model_names(repository)
     for model in models or [name for name in known if versions(name, repository)]:
         if model not in known:
@@ -51,16 +45,6 @@ def _selected(models: Sequence[str], version: int | None, repository: Path) -> I
             missing = "that a server would load" if version is None else version
             raise RepositoryError(f"{model} has no version {missing}; there are: {listed}")
         yield from ((model, number) for number in requested)
-
-
-def _sign(selected: Sequence[tuple[str, int]], key: Path, repository: Path) -> dict[str, list[int]]:
-    """Remove Python's caches, sign the versions, and return them by model."""
-    signed: dict[str, list[int]] = {}
-    for model, version in selected:
-        remove_caches(model, repository)
-        print(f"{model} version {version}: {sign(model, version, key, repository)}")
-        signed.setdefault(model, []).append(version)
-    return signed
 
 
 @command(interrupted="the versions printed above are signed")
@@ -75,7 +59,12 @@ def main() -> int:
     signer(arguments.key)  # Refuse a bad key before anything is signed.
     repository = arguments.repository.resolve()
     selected = list(_selected(arguments.models, arguments.version, repository))
-    print_json({"signed": _sign(selected, arguments.key, repository)})
+    signed: dict[str, list[int]] = {}
+    for model, version in selected:
+        remove_caches(model, repository)
+        print(f"{model} version {version}: {sign(model, version, arguments.key, repository)}")
+        signed.setdefault(model, []).append(version)
+    print_json({"signed": signed})
     return 0
 
 

@@ -14,7 +14,7 @@ before a version is signed or served.
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tools.cpu_config import cpu_config_text
@@ -49,14 +49,7 @@ def served_versions(model: str, repository: Path = REPOSITORY) -> list[int]:
 
 
 def covered(model: str, version: int, repository: Path = REPOSITORY, staged: Path | None = None) -> dict[str, Path]:
-    """The files of a version, by the paths that they have when served.
-
-    Args:
-        model: its name.
-        version: its number.
-        repository: the folder of the models.
-        staged: the folder of a version that is not published yet.
-    """
+    """The files of a version by the paths that they have when served; `staged` is the folder of an unpublished one."""
     root, others = repository / model, {HELD, *map(str, versions(model, repository))}
     beside = (path for path in root.iterdir() if path.name not in others and not path.name.startswith(STAGING))
     files = {name: file for path in beside for name, file in _walk(path, f"{model}/{path.name}")}
@@ -64,13 +57,16 @@ def covered(model: str, version: int, repository: Path = REPOSITORY, staged: Pat
     files |= dict(_walk(staged or version_path(model, version, repository), folder))
     for written_later in (SIGNATURE_FILE, VERIFICATION_FILE):
         files.pop(f"{folder}/{written_later}", None)
-    if _is_derived(model, repository):
-        del files[f"{model}/configs/{CPU_CONFIG}.pbtxt"]
+    derived = config_path(model, CPU_CONFIG, repository)
+    # Where there is none, or config.pbtxt is unreadable, nothing is derived.
+    with suppress(OSError, RepositoryError):
+        if derived.read_bytes() == cpu_config_text(model, repository).encode():
+            del files[f"{model}/configs/{CPU_CONFIG}.pbtxt"]
     return dict(sorted(files.items()))
 
 
 def _walk(path: Path, name: str) -> Iterator[tuple[str, Path]]:
-    """All files at and below a path, through links too, because a server follows them."""
+    # Through links too, because a server follows them.
     if not path.is_dir():
         yield name, path
         return
@@ -82,15 +78,6 @@ def remove_caches(model: str, repository: Path = REPOSITORY) -> None:
     """Remove Python's caches from a model's folder as far as possible; Python rewrites them from the sources."""
     for cache in list((repository / model).rglob(CACHE)):
         shutil.rmtree(cache, ignore_errors=True)  # Links are not followed; verification reports them.
-
-
-def _is_derived(model: str, repository: Path) -> bool:
-    """Whether configs/cpu.pbtxt is exactly what config.pbtxt derives to, and so needs no signature."""
-    path = config_path(model, CPU_CONFIG, repository)
-    try:
-        return path.read_bytes() == cpu_config_text(model, repository).encode()
-    except (OSError, RepositoryError):
-        return False  # There is none, or config.pbtxt is unreadable.
 
 
 @contextmanager

@@ -18,6 +18,7 @@ whatever appears, so polling is refused together with a key.
 import base64
 import hashlib
 import json
+import os
 import re
 import sys
 import tempfile
@@ -33,11 +34,9 @@ from tools.cpu_config import write_cpu_config
 from tools.repository import CPU_CONFIG, REPOSITORY, SIGNATURE_FILE, RepositoryError, config_path, version_path
 from tools.sign.coverage import CACHE, as_served, covered, remove_caches, served_versions
 
+PRIVATE, PUBLIC = "private.pem", "public.pem"
 Flaw = Literal["missing", "invalid", "altered", "cached"]
-# What model-signing and cryptography raise for a file that is not a key, or a key of another kind.
-_NOT_A_KEY = (OSError, ValueError, TypeError, AttributeError)
-# Flags with which tritonserver loads what nobody has verified.
-_UNVERIFIED = re.compile(r"--model-control-mode[= ]poll|--model-repository|--model-store")
+_NEW_KEY = "`python -m tools.sign --new-key DIR`"
 _SHOWN = 5
 
 
@@ -66,6 +65,32 @@ class Breach:
         return f"{self.model} version {self.version}: {self.file} {self.found}; {self.remedy}"
 
 
+def new_key(folder: Path) -> tuple[Path, Path]:
+    """Create a key pair on the curve P-256 and return the paths; only the owner may read the private key.
+
+    Raises:
+        RepositoryError: a file of that name exists, or cannot be written.
+    """
+    from cryptography.hazmat.primitives import serialization as form
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    private = key.private_bytes(form.Encoding.PEM, form.PrivateFormat.PKCS8, form.NoEncryption())
+    public = key.public_key().public_bytes(form.Encoding.PEM, form.PublicFormat.SubjectPublicKeyInfo)
+    paths = folder / PRIVATE, folder / PUBLIC
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in paths:
+            if path.exists():
+                raise FileExistsError(0, "it exists, and keys are never overwritten", str(path))
+        for path, content, mode in zip(paths, (private, public), (0o600, 0o644), strict=True):
+            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as stream:
+                stream.write(content)
+    except OSError as error:
+        raise RepositoryError(f"no key created: {error.filename}: {error.strerror}; use another folder") from error
+    return paths
+
+
 def signer(private_key: Path) -> Any:
     """Load a private key to sign with.
 
@@ -75,10 +100,8 @@ def signer(private_key: Path) -> Any:
     from model_signing import signing
 
     use_key = partial(signing.Config().use_elliptic_key_signer, private_key=private_key)
-    expected = "a private key of the curve P-256, P-384 or P-521, in PEM and without a passphrase"
-    return _configure(
-        use_key, f"{private_key} cannot sign", f"{expected}; `python -m tools.sign --new-key DIR` creates one"
-    )
+    expected = "a private key of the curve P-256, P-384 or P-521, in PEM and without a passphrase; "
+    return _configure(use_key, f"{private_key} cannot sign", f"{expected}{_NEW_KEY} creates one")
 
 
 def verifier(public_key: Path) -> Any:
@@ -90,20 +113,19 @@ def verifier(public_key: Path) -> Any:
     from model_signing import verifying
 
     use_key = partial(verifying.Config().use_elliptic_key_verifier, public_key=public_key)
-    expected = "the public key, in PEM, of the private key that signed"
-    return _configure(
-        use_key, f"{public_key} cannot verify", f"{expected}: `public.pem` of `python -m tools.sign --new-key DIR`"
-    )
+    expected = f"the public key, in PEM, of the private key that signed: `{PUBLIC}` of {_NEW_KEY}"
+    return _configure(use_key, f"{public_key} cannot verify", expected)
 
 
 def _configure(use_key: Callable[[], Any], problem: str, expected: str) -> Any:
-    """Use a key, and hash all files; links are followed because `as_served` consists of them."""
     from model_signing import hashing
 
     try:
         config = use_key()
-    except _NOT_A_KEY as error:
+    # What model-signing and cryptography raise for a file that is not a key, or a key of another kind.
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise SignatureError(f"{problem} ({_first_sentence(error)}); expected {expected}") from error
+    # All files are hashed, and links followed because `as_served` consists of them.
     files = hashing.Config().set_ignored_paths(paths=[], ignore_git_paths=False).set_allow_symlinks(True)
     return config.set_hashing_config(files)
 
@@ -115,14 +137,7 @@ def _first_sentence(error: Exception) -> str:
 def sign(
     model: str, version: int, private_key: Path, repository: Path = REPOSITORY, staged: Path | None = None
 ) -> Path:
-    """Sign a version, replacing an older signature, and return the signature's path.
-
-    Args:
-        model: its name.
-        version: its number; it may be served or held.
-        private_key: EC key in PEM.
-        repository: the folder of the models.
-        staged: the folder of a version that is not published yet.
+    """Sign a version, served, held or still in its `staged` folder, and return the path of the signature.
 
     Raises:
         SignatureError: the key is unusable, or a file cannot be read.
@@ -192,23 +207,17 @@ def refuse_breached(model: str, version: int, public_key: Path, repository: Path
 def refuse_unproven(
     models: Sequence[str], public_key: Path | None, repository: Path = REPOSITORY, flags: Sequence[str] = ()
 ) -> None:
-    """Refuse to start a server that would load anything unsigned; without a key, do nothing.
+    """Refuse to start a server that would load anything unsigned of these models; without a key, do nothing.
 
     Python's caches are removed, because Python would run them in place of the sources.
 
-    Args:
-        models: those that have a version.
-        public_key: EC key in PEM.
-        repository: the folder of the models.
-        flags: further flags of tritonserver.
-
     Raises:
         BreachError: a version is unsigned, signed with another key or altered.
-        SignatureError: the key is unusable, or the flags let the server load versions that nobody has verified.
+        SignatureError: the key is unusable, or tritonserver's flags let it load versions that nobody has verified.
     """
     if public_key is None:
         return
-    if flag := _UNVERIFIED.search(" ".join(flags)):
+    if flag := re.search(r"--model-control-mode[= ]poll|--model-repository|--model-store", " ".join(flags)):
         raise SignatureError(f"{flag[0]} loads what nobody has verified; drop it or --public-key")
     for model in models:
         remove_caches(model, repository)
@@ -217,7 +226,6 @@ def refuse_unproven(
 
 
 def _refuse(breached: Sequence[Breach]) -> None:
-    """Raise BreachError with the first few breaches, if there are any."""
     if breached:
         more = f"\nand {len(breached) - _SHOWN} more; `python -m tools.check --public-key` lists all"
         raise BreachError("\n".join(map(str, breached[:_SHOWN])) + (more if len(breached) > _SHOWN else ""))

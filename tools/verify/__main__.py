@@ -13,32 +13,18 @@ With a server of its own and the whole set the result becomes verification.json 
 code 0: all verified; 1: a version failed, its worst answers are shown; 2: it could not be tried.
 """
 
-import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from clients.command import command, command_parser, print_json, say
 from tools import recipes
 from tools.repository import RepositoryError, versions
 from tools.verify.options import add_verifier_arguments, verifier_from
-from tools.verify.table import report
-from tools.verify.verification import Verification
-
-if TYPE_CHECKING:
-    from tools.verify.verifier import Verifier
+from tools.verify.verification import report
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = command_parser("tools.verify", __doc__)
-    parser.add_argument("models", nargs="*", metavar="MODEL", help="(default: all that have a version and a recipe)")
-    add_verifier_arguments(parser)
-    return parser
-
-
-def _choose(models: Sequence[str], repository: Path) -> list[str]:
-    """The models to verify, members before ensembles."""
+def _choose(models: list[str], repository: Path) -> list[str]:
+    # The models to verify, members before ensembles.
     from tools.export import pipelines  # It imports torch, which `--help` can do without.
 
     for model in models:
@@ -47,29 +33,28 @@ def _choose(models: Sequence[str], repository: Path) -> list[str]:
     chosen = models or [name for name in recipes.names() if versions(name, repository)]
     if not chosen:
         raise RepositoryError(f"no model in {repository} has a version; run `make build`")
-    return pipelines.in_order(list(chosen), repository)
-
-
-def _verify(verifier: "Verifier", model: str) -> Verification:
-    verification = verifier.verify(model)
-    for note in verification.notes:
-        say(f"notice: {note}")
-    verdict = "verified" if verification.passed else "FAILED"
-    say(f"{model} version {verification.version}: {verdict} ({verification.seconds:.1f} s)")
-    # A running server may serve other files than the repository has now.
-    if verifier.kind == "embedded":
-        verifier.record(verification)
-    return verification
+    return pipelines.in_order(chosen, repository)
 
 
 @command(interrupted="finished verifications are recorded")
 def main() -> int:
     """Verify models and print a table of what was found."""
-    parser = _parser()
+    parser = command_parser("tools.verify", __doc__)
+    parser.add_argument("models", nargs="*", metavar="MODEL", help="(default: all that have a version and a recipe)")
+    add_verifier_arguments(parser)
     arguments = parser.parse_args()
-    models = _choose(arguments.models, arguments.repository)
+    models, verifications = _choose(arguments.models, arguments.repository), []
     with verifier_from(parser, arguments, models) as verifier:
-        verifications = [_verify(verifier, model) for model in models]
+        for model in models:
+            verification = verifier.verify(model)
+            for note in verification.notes:
+                say(f"notice: {note}")
+            verdict = "verified" if verification.passed else "FAILED"
+            say(f"{model} version {verification.version}: {verdict} ({verification.seconds:.1f} s)")
+            # A running server may serve other files than the repository has now.
+            if verifier.kind == "embedded":
+                verifier.record(verification)
+            verifications.append(verification)
     print(report(verifications))
     print_json({verification.model: verification.document() for verification in verifications})
     return int(not all(verification.passed for verification in verifications))

@@ -16,17 +16,13 @@ from tools.verify.passes import Effort
 if TYPE_CHECKING:
     from tools.verify.verifier import Verifier
 
-_READY_SECONDS = 300.0
-
 
 def add_repository_argument(parser: argparse.ArgumentParser) -> None:
     """Add --repository, an absolute path."""
     default = "(default: %(default)s)"
-    parser.add_argument("--repository", type=_folder, metavar="FOLDER", default=REPOSITORY, help=default)
-
-
-def _folder(text: str) -> Path:
-    return Path(text).resolve()
+    parser.add_argument(
+        "--repository", type=lambda text: Path(text).resolve(), metavar="FOLDER", default=REPOSITORY, help=default
+    )
 
 
 def add_verifier_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,14 +39,13 @@ def add_verifier_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group = parser.add_argument_group("what is sent")
     group.add_argument("--protocol", nargs="+", choices=PROTOCOLS, default=PROTOCOLS, help="(default: both)")
-    _add_numbers(group, "--concurrency", Effort.concurrencies, "requests in flight at once")
-    _add_numbers(group, "--batch-sizes", Effort.sizes, "as far as the model takes them")
+    for option, default, words in (
+        ("--concurrency", Effort.concurrencies, "requests in flight at once"),
+        ("--batch-sizes", Effort.sizes, "as far as the model takes them"),
+    ):
+        shown = f"{words} (default: {' '.join(map(str, default))})"
+        group.add_argument(option, nargs="+", type=positive, default=default, metavar="N", help=shown)
     group.add_argument("--limit", type=positive, metavar="N", help="rows of the held-out set (default: all)")
-
-
-def _add_numbers(group: argparse._ArgumentGroup, name: str, default: Sequence[int], words: str) -> None:
-    shown = " ".join(map(str, default))
-    group.add_argument(name, nargs="+", type=positive, default=default, metavar="N", help=f"{words} (default: {shown})")
 
 
 @contextmanager
@@ -80,7 +75,7 @@ def verifier_from(
     options = Options(
         repository,
         hardware=arguments.hardware,
-        ready_timeout=_READY_SECONDS,
+        ready_timeout=300,
         flags=["--model-control-mode=explicit", *loads],
         public_key=arguments.public_key,
         on_log=say,

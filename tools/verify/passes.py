@@ -6,6 +6,7 @@ those are seen alone, among other rows of their request, and among other callers
 
 import asyncio
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,7 +19,6 @@ from clients.contract import Array
 from clients.statistics import figures
 
 Rows = npt.NDArray[np.int64]
-_COMMON = 32  # rows
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,8 @@ def ways(effort: Effort, max_batch_size: int) -> list[Way]:
 
 
 def common_rows(count: int) -> Rows:
-    """Choose the rows that are sent in every way, spread evenly over a set of `count`."""
-    return np.unique(np.linspace(0, count - 1, min(_COMMON, count)).astype(np.int64))
+    """Choose the rows that are sent in every way, at most 32, spread evenly over a set of `count`."""
+    return np.unique(np.linspace(0, count - 1, min(32, count)).astype(np.int64))
 
 
 def assign_rows(ways: Sequence[Way], count: int) -> list[Rows]:
@@ -86,26 +86,19 @@ def assign_rows(ways: Sequence[Way], count: int) -> list[Rows]:
 
     The common rows stand at random places among the others.
     """
-    random = np.random.default_rng(0)
-    starts: dict[Protocol, int] = {}
-    assigned = []
+    random, starts, assigned = np.random.default_rng(0), Counter[Protocol](), []
     for way in ways:
         share = math.ceil(count / sum(other.protocol == way.protocol for other in ways))
-        start = starts.get(way.protocol, 0)
-        starts[way.protocol] = start + share
+        start = starts[way.protocol]
+        starts[way.protocol] += share
         # At least as many as can be in flight at once.
         own = np.arange(start, start + max(share, max(way.size, 1) * way.concurrency)) % count
         assigned.append(random.permutation(np.concatenate([own, common_rows(count)])))
     return assigned
 
 
-def send(
-    connection: Connection,
-    model: str,
-    way: Way,
-    inputs: Mapping[str, Array],
-    rows: Rows,
-    batching: str | None = None,
+async def send(
+    connection: Connection, model: str, way: Way, inputs: Mapping[str, Array], rows: Rows, batching: str | None = None
 ) -> Pass:
     """Send some rows of `inputs`, [rows, …] by input name, one way, and gather the answers in their order.
 
@@ -114,12 +107,6 @@ def send(
     Raises:
         ClientError: a request failed.
     """
-    return asyncio.run(_send(connection, model, way, inputs, rows, batching or model))
-
-
-async def _send(
-    connection: Connection, model: str, way: Way, inputs: Mapping[str, Array], rows: Rows, batching: str
-) -> Pass:
     parts: dict[int, dict[str, Array]] = {}
     step = max(way.size, 1)
     starts = iter(range(0, len(rows), step))
@@ -133,15 +120,15 @@ async def _send(
                 parts[start] = outputs if way.size else {name: array[None] for name, array in outputs.items()}
 
         await client.contract(model)  # Fetched once, before all workers need it.
-        before = await _counters(client, batching)
+        before = await _counters(client, batching or model)
         await asyncio.gather(*(work() for _ in range(way.concurrency)))
-        inferences, executions = await _counters(client, batching) - before
+        inferences, executions = await _counters(client, batching or model) - before
     ordered = [parts[start] for start in sorted(parts)]
     outputs = {name: np.concatenate([part[name] for part in ordered]) for name in ordered[0]}
     return Pass(way, rows, outputs, float(inferences / executions) if executions else None)
 
 
 async def _counters(client: AsyncClient, model: str) -> Rows:
-    """Inferences and executions of all versions of a model so far."""
+    # Inferences and executions of all versions of a model so far.
     counted = [figures(version) for version in await client.statistics(model)]
     return np.array([sum(version[name] for version in counted) for name in ("inferences", "executions")], np.int64)

@@ -1,4 +1,4 @@
-"""What a version should answer, computed without a server by the eager network that it was exported from.
+"""Held-out rows to send, and what a version should answer to them, computed without a server by its eager network.
 
 A classifier's network is rebuilt from the checkpoints of its finished training. Where they are gone, or belong to a
 recipe that has changed since, the version's own TorchScript file stands in, which its export has proven against that
@@ -6,8 +6,8 @@ network. A verification says which of the two it was.
 """
 
 import functools
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +15,28 @@ import numpy as np
 import torch
 from torch import nn
 
-from clients.contract import Array
+from clients.contract import Array, TensorSpec
 from clients.errors import ToolError
 from tools import datasets, recipes, torchscript
-from tools.datasets import ImageData
+from tools.contract import example, read_contract
+from tools.datasets import ImageData, Labels
 from tools.export import imported_network, pipelines, preparation
 from tools.export.conversion import ImportedModel
 from tools.export.pipelines import Arrays, Run, compose
-from tools.export.proof import ProofError
-from tools.recipes import Imported, PythonStep, Recipe, RecipeError, Step
+from tools.export.proof import ProofError, with_shapes
+from tools.recipes import Imported, Pipeline, PythonStep, Recipe, RecipeError, Step
 from tools.repository import MODEL_FILE, REPOSITORY, read_manifest, version_path
 from tools.train import training
 from tools.train.settings import Settings
 from tools.train.training import UnfinishedError
-from tools.verify.published import ChangedFileError, check_files
+from tools.verify.verification import ChangedFileError, check_files
 
 EAGER, FILE, STEP = "eager network", "TorchScript file", "step in this process"
-_LARGEST_BATCH = 64
+# How many random inputs of each shape a step gets, and the height and width of a random picture file.
+_EXAMPLES, _FILE_SIDE = 64, 24
+_SEED = 7
+# Many models share a data set, and reading it takes longer than many a verification.
+_data_set = functools.cache(datasets.load)
 
 
 class NoReferenceError(ToolError):
@@ -40,6 +45,90 @@ class NoReferenceError(ToolError):
 
 class _NotRebuiltError(ToolError):
     """The eager network of a version cannot be rebuilt; the message says why."""
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Rows to send, all of one shape.
+
+    Attributes:
+        inputs: arrays [rows, …] by input name.
+        labels: the true class of each row, int64 [rows]; None for a model that names no classes.
+        classes: names of the classes, by label.
+        title: what the rows are, for people.
+    """
+
+    inputs: Mapping[str, Array]
+    labels: Labels | None
+    classes: tuple[str, ...]
+    title: str
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+        return len(next(iter(self.inputs.values())))
+
+    def first(self, limit: int | None) -> "HeldOut":
+        """The same set with at most `limit` rows, spread evenly over it."""
+        if limit is None or limit >= self.rows:
+            return self
+        chosen = np.linspace(0, self.rows - 1, limit).astype(np.int64)
+        inputs = {name: array[chosen] for name, array in self.inputs.items()}
+        return replace(self, inputs=inputs, labels=None if self.labels is None else self.labels[chosen])
+
+
+def held_out(model: str, version: int, repository: Path = REPOSITORY) -> list[HeldOut]:
+    """Load the test set of a version's data; for a step that learns nothing, draw random inputs of each shape it takes.
+
+    Raises:
+        RepositoryError: the data is no longer what the version was tested on.
+    """
+    recipe, contract = recipes.load(model), read_contract(model, repository)
+    spec = contract.inputs[0]
+    if not isinstance(recipe, Recipe | Pipeline):
+        dims: Sequence[Mapping[str, tuple[int, ...]]] = ()  # where the config leaves them open
+        if isinstance(recipe, Imported):
+            dims = recipe.dims
+        elif isinstance(recipe, Step):
+            dims = [{spec.name: shape} for shape in recipe.dims]
+        return [_examples(list(specs.values())) for specs in with_shapes(contract.inputs, dims)]
+    data = _test_data(read_manifest(model, version, repository))
+    if isinstance(recipe, Recipe):
+        array = training.inputs(data.test_images, training.input_spec(model, repository)).numpy()
+    else:
+        array = _as_files(data.test_images) if spec.datatype == "STRING" else data.test_images
+    return [HeldOut({spec.name: array}, data.test_labels, data.classes, f"test set of {data.title}")]
+
+
+def _test_data(manifest: Mapping[str, Any]) -> ImageData:
+    recipe, stated = recipes.load(manifest["model"]), manifest["data"]
+    data = _data_set(stated["name"])
+    if isinstance(recipe, Recipe) and recipe.limits:
+        data = datasets.first(data, *recipe.limits)
+    if data.sha256 != stated["sha256"]:  # Accuracies would not compare.
+        raise ChangedFileError(
+            f"{manifest['model']} version {manifest['version']} was tested on {stated['title']} with SHA-256 "
+            f"{stated['sha256'][:12]}, data/ has {data.sha256[:12]}; restore that data, or export the model again"
+        )
+    return data
+
+
+def _as_files(images: Array) -> Array:
+    # PNG files of images: object [images, 1].
+    return np.array([[pipelines.png(pixels)] for pixels in images], np.object_)
+
+
+def _examples(inputs: Sequence[TensorSpec]) -> HeldOut:
+    generator = torch.Generator().manual_seed(_SEED)
+    size = (_EXAMPLES, _FILE_SIDE, _FILE_SIDE, 3)
+    arrays: dict[str, Array] = {}
+    for spec in inputs:
+        if spec.datatype == "STRING":  # A picture file, the only kind of text that steps here read.
+            arrays[spec.name] = _as_files(np.random.default_rng(_SEED).integers(0, 256, size, np.uint8))
+        else:
+            arrays[spec.name] = example(spec, _EXAMPLES, generator).numpy()
+    shapes = ", ".join(f"{list(spec.dims)}" for spec in inputs)
+    return HeldOut(arrays, None, (), f"{_EXAMPLES} random inputs {shapes}")
 
 
 @dataclass
@@ -77,27 +166,24 @@ class References:
         return ", ".join(kind for kind in (EAGER, FILE, STEP) if kind in kinds)
 
     def _load(self, model: str, repository: Path) -> Run:
-        if model not in self._cache:
-            version = self.chosen.get(model) or pipelines.newest(model, repository)
-            check_files(model, version, repository)
-            folder = version_path(model, version, repository)
-            if isinstance(recipes.load(model), PythonStep):
-                self.kinds[model] = STEP
-                self._cache[model] = pipelines.python_step(folder).run
-            else:
-                self._cache[model] = self._network(model, version, folder)
+        if model in self._cache:
+            return self._cache[model]
+        version = self.chosen.get(model) or pipelines.newest(model, repository)
+        check_files(model, version, repository)
+        folder = version_path(model, version, repository)
+        if isinstance(recipes.load(model), PythonStep):
+            self.kinds[model], run = STEP, pipelines.python_step(folder).run
+        else:
+            module = torchscript.load(folder / MODEL_FILE)
+            network: nn.Module = module
+            try:
+                network, self.kinds[model] = _eager(model, version, repository).eval(), EAGER
+            except (UnfinishedError, _NotRebuiltError) as error:
+                self.kinds[model] = FILE
+                self.notes[model] = f"its own TorchScript file answers for {model}: {error}"
+            run = pipelines.array_function(network, module, model, repository)
+        self._cache[model] = run
         return self._cache[model]
-
-    def _network(self, model: str, version: int, folder: Path) -> Run:
-        module = torchscript.load(folder / MODEL_FILE)
-        network: nn.Module = module
-        self.kinds[model] = FILE
-        try:
-            network = _eager(model, version, self.repository).eval()
-            self.kinds[model] = EAGER
-        except (UnfinishedError, _NotRebuiltError) as error:
-            self.notes[model] = f"its own TorchScript file answers for {model}: {error}"
-        return pipelines.array_function(network, module, model, self.repository)
 
 
 def _eager(model: str, version: int, repository: Path) -> nn.Module:
@@ -111,47 +197,19 @@ def _eager(model: str, version: int, repository: Path) -> nn.Module:
         return ImportedModel(imported_network.load(recipe), model, recipe, repository).adapter
     if not isinstance(recipe, Recipe):
         raise RecipeError(f"{model} has a {MODEL_FILE}, but its recipe makes none")
-    return _rebuilt(model, manifest, repository)
-
-
-def _rebuilt(model: str, manifest: dict[str, Any], repository: Path) -> nn.Module:
-    """The eager network of a published version, from checkpoints that are known to give its very weights."""
     settings = Settings(model, manifest["data"]["name"], **manifest["training"])
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise _NotRebuiltError("it was trained on a GPU, and there is none here")
-    trained = training.train(settings, test_data(manifest), repository=repository, rebuild=True)
+    trained = training.train(settings, _test_data(manifest), repository=repository, rebuild=True)
     # Versions that were published before manifests named their checkpoint are taken at their settings' word.
     if trained.checkpoint != manifest.get("checkpoint", trained.checkpoint):
         raise _NotRebuiltError("its recipe, config or parent has changed since it was exported")
     return preparation.final_network(trained, repository)
 
 
-def test_data(manifest: Mapping[str, Any]) -> ImageData:
-    """Load the data that a version was tested on.
-
-    Raises:
-        ChangedFileError: its files have changed, so that accuracies would not compare.
-    """
-    stated = manifest["data"]
-    recipe = recipes.load(manifest["model"])
-    data = _data_set(stated["name"])
-    if isinstance(recipe, Recipe) and recipe.limits:
-        data = datasets.first(data, *recipe.limits)
-    if data.sha256 != stated["sha256"]:
-        raise ChangedFileError(
-            f"{manifest['model']} version {manifest['version']} was tested on {stated['title']} with SHA-256 "
-            f"{stated['sha256'][:12]}, data/ has {data.sha256[:12]}; restore that data, or export the model again"
-        )
-    return data
-
-
-# Many models share a data set, and reading it takes longer than many a verification.
-_data_set = functools.cache(datasets.load)
-
-
 def answers(run: Run, inputs: Arrays, max_batch_size: int) -> dict[str, Array]:
     """Answer all rows in batches, or one by one for a model without batches: [rows, …] by output name."""
-    rows, size = len(next(iter(inputs.values()))), min(max_batch_size, _LARGEST_BATCH)
+    rows, size = len(next(iter(inputs.values()))), min(max_batch_size, 64)
     if not size:
         singles = [run({name: array[row] for name, array in inputs.items()}) for row in range(rows)]
         return {name: np.stack([single[name] for single in singles]) for name in singles[0]}

@@ -1,18 +1,29 @@
-"""What a verification of one version showed, and the record of it beside the version's manifest."""
+"""What a verification of one version showed: its record beside the version's manifest, and a table for a terminal."""
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from clients.command import text_table
 from clients.output import write_atomically
-from tools.repository import REPOSITORY, VERIFICATION_FILE, version_path
-from tools.verify.published import published_files
+from tools.repository import REPOSITORY, VERIFICATION_FILE, RepositoryError, read_manifest, version_path
 
 # What an answer is compared with: the eager network's, or the server's own answer to the same row alone.
 Comparison = Literal["eager", "alone"]
+_NOTES = (
+    "accuracy: the lower of the protocols'; p: McNemar's exact test, served against eager on the same rows. max abs, "
+    "max rel: largest difference from the eager answers, relative to a row's largest number. alone/together: largest "
+    "difference between a row's answer alone and among others. batch: average rows that the server computed together "
+    "when callers sent one each."
+)
+
+
+class ChangedFileError(RepositoryError):
+    """A version's file is not the one that its manifest describes."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +38,16 @@ class Example:
     expected: list[object]
     served: list[object]
     compared_with: Comparison
+
+    def __str__(self) -> str:
+        label = f" ({self.label})" if self.label else ""
+        place = f"row {self.row}{label} over {self.way}"
+        lines = [f"  {place}: {self.output} is {self.excess:,.1f} times the limit off"]
+        compared = "expected" if self.compared_with == "eager" else "alone"
+        for side, values in ((compared, self.expected), ("served", self.served)):
+            numbers = (f"{value:.4f}" if isinstance(value, float) else str(value) for value in values)
+            lines.append(f"    {side:8} {' '.join(numbers)}")
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True)
@@ -103,18 +124,71 @@ class Verification:
         """The verification as JSON."""
         return {"passed": self.passed, **asdict(self)}
 
-
-def record(verification: Verification, repository: Path = REPOSITORY) -> Path:
-    """Write a verification beside the manifest, with the SHA-256 of the files that it is about."""
-    model, version = verification.model, verification.version
-    hashes = published_files(model, version, repository)
-    at = datetime.now(UTC).isoformat(timespec="seconds")
-    path = version_path(model, version, repository) / VERIFICATION_FILE
-    write_atomically(path, json.dumps({"at": at, "sha256": hashes, **verification.document()}, indent=2) + "\n")
-    return path
+    def record(self, repository: Path) -> None:
+        """Write the verification beside the manifest, with the SHA-256 of the files that it is about."""
+        hashes = _published_files(self.model, self.version, repository)
+        at = datetime.now(UTC).isoformat(timespec="seconds")
+        path = version_path(self.model, self.version, repository) / VERIFICATION_FILE
+        write_atomically(path, json.dumps({"at": at, "sha256": hashes, **self.document()}, indent=2) + "\n")
 
 
 def recorded_verdict(model: str, version: int, repository: Path = REPOSITORY) -> bool | None:
     """Whether a version passed when it was last verified; None where that is not recorded."""
     path = version_path(model, version, repository) / VERIFICATION_FILE
     return bool(json.loads(path.read_text())["passed"]) if path.is_file() else None
+
+
+def check_files(model: str, version: int, repository: Path) -> None:
+    """Check that a version's files are those that were published.
+
+    Raises:
+        ChangedFileError: one is missing or has another content; it is named.
+    """
+    folder = version_path(model, version, repository)
+    for name, expected in _published_files(model, version, repository).items():
+        path = folder / name
+        actual = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "missing"
+        if actual != expected:
+            raise ChangedFileError(
+                f"{path} is not what was published: expected SHA-256 {expected[:12]}, got {actual[:12]}; "
+                f"export {model} again"
+            )
+
+
+def _published_files(model: str, version: int, repository: Path) -> dict[str, str]:
+    # SHA-256 by name.
+    manifest = read_manifest(model, version, repository)
+    files = manifest.get("files", [manifest["file"]] if "file" in manifest else [])
+    return {file["name"]: file["sha256"] for file in files}
+
+
+def report(verifications: Sequence[Verification]) -> str:
+    """A row for each version, what the columns mean, and for versions that failed why, with the worst answers."""
+    rows = [_row(verification) for verification in verifications]
+    lines = [text_table([[*rows[0]], *([*row.values()] for row in rows)]), _NOTES]
+    for verification in verifications:
+        name, findings = f"{verification.model} version {verification.version}", verification.findings
+        lines += [f"\n{name} FAILED: {failure}" for failure in findings.failures]
+        lines += map(str, findings.worst)
+    return "\n".join(lines)
+
+
+def _row(verification: Verification) -> dict[str, str]:
+    findings = verification.findings
+    lowest = min(findings.accuracies.values(), key=lambda accuracy: accuracy.served, default=None)
+    return {
+        "model": f"{verification.model} {verification.version}",
+        "verdict": "verified" if verification.passed else "FAILED",
+        "compared with": verification.reference,
+        "rows": f"{verification.rows:,}",
+        "sent": f"{findings.sent:,}",
+        "accuracy": f"{lowest.served:.2%}" if lowest else "-",
+        "95 % interval": f"{lowest.low:.1%} to {lowest.high:.1%}" if lowest else "-",
+        "eager": f"{lowest.expected:.2%}" if lowest else "-",
+        "p": f"{lowest.p_value:.2g}" if lowest else "-",
+        "max abs": f"{findings.max_abs:.1e}",
+        "max rel": f"{findings.max_rel:.1e}",
+        "tolerance": f"{verification.tolerance:g}",
+        "alone/together": f"{findings.invariance:.1e}",
+        "batch": "-" if findings.batch is None else f"{findings.batch:.1f}",
+    }

@@ -1,10 +1,14 @@
 """One version after the other verified through a server."""
 
+import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
 
 from clients.client import Client
 from clients.command import progress
@@ -13,16 +17,14 @@ from clients.errors import ModelNotFound
 from tools import recipes
 from tools.export import pipelines
 from tools.export.agreement import BATCH_TOLERANCE
+from tools.export.pipelines import classes_of
 from tools.recipes import Imported, Pipeline, Recipe
 from tools.repository import REPOSITORY, RepositoryError, held_versions, read_manifest, versions
 from tools.train import training
-from tools.verify.heldout import HeldOut, held_out
-from tools.verify.passes import Effort, Way, assign_rows, common_rows, send, ways
-from tools.verify.references import References, answers
+from tools.verify.passes import Effort, Pass, Way, assign_rows, common_rows, send, ways
+from tools.verify.references import HeldOut, References, answers, held_out
 from tools.verify.verdict import Budget, conclude, judge
-from tools.verify.verification import Findings, Verification, record
-
-_QUERY_SECONDS = 30.0
+from tools.verify.verification import Findings, Verification
 
 
 @dataclass
@@ -50,14 +52,18 @@ class Verifier:
             RepositoryError: the version that it serves is not in the repository, or its files have changed.
         """
         began = time.monotonic()
-        served = self._served_versions(model)
+        with self.client() as client:
+            contract, served = client.contract(self.names.get(model, model)), self._served_versions(client, model)
+            metadata = client.server()
         references = References(self.repository, served)
         version, tolerance = served[model], _tolerance(model, self.repository)
         sets = [rows.first(self.effort.limit) for rows in held_out(model, version, self.repository)]
-        findings, used = Findings(), list[Way]()
+        findings, planned = Findings(), ways(self.effort, contract.max_batch_size)
         with training.cpu_threads(1):
             for held in sets:
-                used += self._judge(model, held, references, findings, tolerance)
+                expected = answers(references.run(model), held.inputs, contract.max_batch_size)
+                alone, *others = self._send(model, held, planned, contract.batched)
+                judge(findings, held, expected, alone, others, tolerance)
         # Some of the rows say too little about accuracy to fail a version for it.
         whole = self.effort.limit is None or sum(held.rows for held in sets) < self.effort.limit
         conclude(findings, tolerance, *(_bounds(model, version, self.repository) if whole else ()))
@@ -67,11 +73,11 @@ class Verifier:
             reference=references.kind(model),
             held_out="; ".join(held.title for held in sets),
             rows=sum(held.rows for held in sets),
-            protocols=tuple(dict.fromkeys(way.protocol for way in used)),
-            sizes=tuple(sorted({way.size for way in used})),
-            concurrencies=tuple(sorted({way.concurrency for way in used})),
+            protocols=tuple(self.effort.protocols),
+            sizes=tuple(sorted({way.size for way in planned})),
+            concurrencies=tuple(sorted({way.concurrency for way in planned})),
             tolerance=tolerance,
-            server=self._server(),
+            server={"name": str(metadata.get("name")), "version": str(metadata.get("version")), "kind": self.kind},
             findings=findings,
             seconds=round(time.monotonic() - began, 2),
             notes=tuple(references.notes.values()),
@@ -80,39 +86,25 @@ class Verifier:
     def record(self, verification: Verification) -> None:
         """Write a verification beside the manifest, unless only some of the rows were sent."""
         if self.effort.limit is None:
-            record(verification, self.repository)
+            verification.record(self.repository)
 
-    def client(self, timeout_s: float = _QUERY_SECONDS) -> Client:
+    def client(self, timeout_s: float = 30.0) -> Client:
         """Open a client for queries, over the first protocol."""
         return Client(replace(self.connections[self.effort.protocols[0]], timeout_s=timeout_s))
 
-    def _judge(
-        self, model: str, held: HeldOut, references: References, findings: Findings, tolerance: float
-    ) -> list[Way]:
-        """Send one set every way and judge the answers; returns the ways."""
-        name = self.names.get(model, model)
+    def is_right(self, name: str, held: HeldOut) -> npt.NDArray[np.bool_]:
+        """Whether a model on the server, by its name there, answers correctly: [rows] of a set with labels."""
         with self.client() as client:
-            contract = client.contract(name)
-        expected = answers(references.run(model), held.inputs, contract.max_batch_size)
-        planned = ways(self.effort, contract.max_batch_size)
-        first = Way(self.effort.protocols[0], int(contract.batched), 1)
-        steps = [(first, common_rows(held.rows)), *zip(planned, assign_rows(planned, held.rows), strict=True)]
-        # An ensemble forms no batches; its classifier does.
-        is_pipeline = isinstance(recipes.load(model), Pipeline)
-        batching = pipelines.classifier_of(model, self.repository) if is_pipeline else name
-        alone, *others = [
-            send(self.connections[way.protocol], name, way, held.inputs, rows, batching)
-            for way, rows in progress(steps, name)
-        ]
-        judge(findings, held, expected, alone, others, tolerance)
-        return planned
+            size = min(16, client.contract(name).max_batch_size)
+        way = Way(self.effort.protocols[0], size, 8)
+        sent = asyncio.run(send(self.connections[way.protocol], name, way, held.inputs, np.arange(held.rows)))
+        return np.asarray(classes_of(sent.outputs, held.classes) == held.labels, np.bool_)
 
-    def _served_versions(self, model: str) -> dict[str, int]:
+    def _served_versions(self, client: Client, model: str) -> dict[str, int]:
         """The versions that requests without one go to: of a model, and of each that it needs."""
-        names, served = [model, *pipelines.all_members(model, self.repository)], dict[str, int]()
-        with self.client() as client:
-            contracts = {name: client.contract(self.names.get(name, name)) for name in names}
-        for name, contract in contracts.items():
+        served = {}
+        for name in (model, *pipelines.all_members(model, self.repository)):
+            contract = client.contract(self.names.get(name, name))
             if not contract.versions:
                 raise ModelNotFound(f"the server has no version of {contract.model} ready; load it")
             served[name] = max(map(int, contract.versions))
@@ -123,10 +115,18 @@ class Verifier:
                 )
         return served
 
-    def _server(self) -> dict[str, str]:
-        with self.client() as client:
-            metadata = client.server()
-        return {"name": str(metadata.get("name")), "version": str(metadata.get("version")), "kind": self.kind}
+    def _send(self, model: str, held: HeldOut, planned: Sequence[Way], is_batched: bool) -> list[Pass]:
+        """Send the common rows alone, then one set every way."""
+        name = self.names.get(model, model)
+        first = Way(self.effort.protocols[0], int(is_batched), 1)
+        steps = [(first, common_rows(held.rows)), *zip(planned, assign_rows(planned, held.rows), strict=True)]
+        # An ensemble forms no batches; its classifier does.
+        is_pipeline = isinstance(recipes.load(model), Pipeline)
+        batching = pipelines.classifier_of(model, self.repository) if is_pipeline else name
+        return [
+            asyncio.run(send(self.connections[way.protocol], name, way, held.inputs, rows, batching))
+            for way, rows in progress(steps, name)
+        ]
 
 
 def connections(http: str, grpc: str) -> dict[Protocol, Connection]:
@@ -141,7 +141,7 @@ def _tolerance(model: str, repository: Path) -> float:
     """
     recipe = recipes.load(model)
     if isinstance(recipe, Pipeline):
-        return _tolerance(pipelines.classifier_of(model, repository), repository)
+        recipe = recipes.load(pipelines.classifier_of(model, repository))
     return max(recipe.tolerance, BATCH_TOLERANCE) if isinstance(recipe, Recipe | Imported) else BATCH_TOLERANCE
 
 

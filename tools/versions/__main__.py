@@ -29,7 +29,7 @@ from clients.command import command, command_parser, positive, positive_float, p
 from clients.connection import Connection
 from clients.router.trial import MODES, Terms
 from tools.verify.options import add_repository_argument, add_verifier_arguments, verifier_from
-from tools.verify.table import report
+from tools.verify.verification import report
 from tools.versions import promotion, rollout
 from tools.versions.candidates import RefusedError, candidate_name
 from tools.versions.promotion import LOAD_SECONDS, Promoted

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from google.protobuf.json_format import MessageToDict
 
@@ -28,12 +27,8 @@ from tools.repository import (
     versions,
 )
 from tools.sign.signatures import refuse_breached
-from tools.verify.published import check_files
-from tools.verify.verification import Verification
+from tools.verify.verification import Verification, check_files
 from tools.versions.states import every_version, serving
-
-_SETTLE_SECONDS = 30.0
-_NOT_EXPLICIT = "a server takes load requests with --model-control-mode=explicit, as tools.serve starts it"
 
 
 class RefusedError(ToolError):
@@ -95,7 +90,12 @@ def beside(
     if version != before and version in versions(model, repository):
         hold(model, version, repository)
     candidate = Candidate(model, version, candidate_name(model, version), before)
-    _load_candidate(client, candidate, repository)
+    try:
+        _load(client, candidate, _files(model, version, repository), repository)
+    except (RequestRejected, ServerFailed) as error:
+        _clear_failure(client, candidate, repository)
+        remedy = "a server takes load requests with --model-control-mode=explicit, as tools.serve starts it"
+        raise RefusedError(f"{candidate} cannot be loaded, and is held: {error} ({remedy})") from error
     try:
         yield candidate
     finally:
@@ -125,18 +125,9 @@ def settle(client: Client) -> None:
 
     The other models are served all the while, and say that they are ready at /v2/models/NAME/ready.
     """
-    deadline = time.monotonic() + _SETTLE_SECONDS
+    deadline = time.monotonic() + 30
     while not client.is_ready() and time.monotonic() < deadline:
         time.sleep(0.1)
-
-
-def _load_candidate(client: Client, candidate: Candidate, repository: Path) -> None:
-    files = _files(candidate.model, candidate.version, repository)
-    try:
-        _load(client, candidate, files, repository)
-    except (RequestRejected, ServerFailed) as error:
-        _clear_failure(client, candidate, repository)
-        raise RefusedError(f"{candidate} cannot be loaded, and is held: {error} ({_NOT_EXPLICIT})") from error
 
 
 def _clear_failure(client: Client, candidate: Candidate, repository: Path) -> None:
@@ -156,9 +147,19 @@ def _clear_failure(client: Client, candidate: Candidate, repository: Path) -> No
 
 
 def _load(client: Client, candidate: Candidate, files: dict[str, bytes], repository: Path) -> None:
-    """Load files as a candidate, with the first config that the server takes."""
+    """Load files as a candidate, with the first config that the server takes.
+
+    That is the one that the server uses for the model; where it has none loaded, those that it may be meant to use.
+    """
+    model = candidate.model
+    try:
+        configs = [client.config(model)]
+    except (ModelNotFound, RequestRejected):
+        names = [name for name in (None, CPU_CONFIG) if config_path(model, name, repository).is_file()]
+        messages = [read_config(model, name, repository) for name in names]
+        configs = [MessageToDict(message, preserving_proto_field_name=True) for message in messages]
     failures: list[RequestRejected | ServerFailed] = []
-    for config in _configs(client, candidate.model, repository):
+    for config in configs:
         try:
             return client.load(candidate.name, {**config, "name": candidate.name}, files)
         except (RequestRejected, ServerFailed) as error:
@@ -166,18 +167,8 @@ def _load(client: Client, candidate: Candidate, files: dict[str, bytes], reposit
     raise failures[0]
 
 
-def _configs(client: Client, model: str, repository: Path) -> list[dict[str, Any]]:
-    """The config that the server uses for a model; those that it may be meant to use where it has none loaded."""
-    try:
-        return [client.config(model)]
-    except (ModelNotFound, RequestRejected):
-        names = [name for name in (None, CPU_CONFIG) if config_path(model, name, repository).is_file()]
-    configs = (read_config(model, name, repository) for name in names)
-    return [MessageToDict(config, preserving_proto_field_name=True) for config in configs]
-
-
 def _files(model: str, version: int, repository: Path) -> dict[str, bytes]:
-    """A version's files, and the labels beside it, by their paths within the model's folder."""
+    # Also the labels beside the version, by their paths within the model's folder.
     folder = version_path(model, version, repository)
     own = {f"{version}/{path.name}": path.read_bytes() for path in folder.iterdir() if path.is_file()}
     return own | {path.name: path.read_bytes() for path in (repository / model).glob("*.txt")}

@@ -7,22 +7,25 @@ policy would do without the renames, but only until the server restarts; and a p
 repeated in config.pbtxt, which people own, and in each config derived from it.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clients.client import Client
 from clients.errors import ClientError, ServerFailed
+from loadtest.analysis.intervals import paired_p_value
 from tools.repository import REPOSITORY, RepositoryError, held_versions, hold, release, remove_version, versions
 from tools.sign.signatures import refuse_breached
 from tools.verify.verification import Verification
-from tools.versions.candidates import RefusedError, beside, check_policy, served_version, settle
+from tools.versions.candidates import Candidate, RefusedError, beside, check_policy, served_version, settle
 from tools.versions.states import every_version, serving
 
 if TYPE_CHECKING:
     from tools.verify.verifier import Verifier
 
 LOAD_SECONDS = 300.0
+# A candidate is worse when chance would show such a loss less often than this.
+_SIGNIFICANCE = 0.05
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,6 @@ def promote(
         RefusedError: it failed; it is held, and what was served still is.
         ClientError: the server takes no load requests, or went away.
     """
-    from tools.versions.examination import examine  # It imports torch, which a rollback can do without.
-
     with verifier.client(timeout_s=LOAD_SECONDS) as client:
         try:
             with beside(client, model, version, verifier.repository, public_key) as candidate:
@@ -68,6 +69,39 @@ def promote(
         finally:
             settle(client)
     return Promoted(model, version, candidate.before, verification, gain)
+
+
+def examine(verifier: "Verifier", candidate: Candidate, allow_worse: bool = False) -> tuple[Verification, float | None]:
+    """Verify a candidate, record that, and compare its accuracy with the served version's, beside which it runs.
+
+    One that is significantly less accurate is refused unless `allow_worse`.
+
+    Returns:
+        The verification, and the gain in accuracy; None where nothing is served, or the model names no classes.
+
+    Raises:
+        RefusedError: it failed its verification, or is less accurate.
+    """
+    from tools.verify.references import held_out  # It imports torch, which a rollback can do without.
+
+    model, version, before = candidate.model, candidate.version, candidate.before
+    verification = replace(verifier, names={model: candidate.name}).verify(model)
+    # Even a remote server was sent these very files, so there is no doubt what was verified.
+    verifier.record(verification)
+    if not verification.passed:
+        reasons = "; ".join(verification.findings.failures)
+        raise RefusedError(f"{candidate} failed its verification, and is held: {reasons}", verification)
+    held = held_out(model, version, verifier.repository)[0].first(verifier.effort.limit)
+    if before is None or held.labels is None:
+        return verification, None
+    own, served = (verifier.is_right(name, held) for name in (candidate.name, model))
+    gain, p_value = float(own.mean() - served.mean()), paired_p_value(own, served)
+    if gain < 0 and p_value < _SIGNIFICANCE and not allow_worse:
+        raise RefusedError(
+            f"{candidate} is {-gain:.2%} less accurate than version {before} on the same rows (p {p_value:.1g}); it "
+            f"is held, version {before} is served. --allow-worse promotes it anyway"
+        )
+    return verification, gain
 
 
 def switch(client: Client | None, model: str, version: int, repository: Path) -> None:

@@ -7,30 +7,31 @@ version is promoted, or taken off the server and held. No request fails because 
 unanswered, the served version answers.
 """
 
+import asyncio
+import itertools
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clients.aio import AsyncClient
 from clients.command import say
 from clients.connection import Connection
+from clients.errors import ClientError
 from clients.router.trial import Terms
-from tools.versions.callers import Calls, constant_load
 from tools.versions.candidates import beside, served_version, settle
-from tools.versions.promotion import LOAD_SECONDS, switch
+from tools.versions.promotion import LOAD_SECONDS, examine, switch
 from tools.versions.router_control import Router, RouterError, Trial, started_router
 from tools.versions.states import serving
 
 if TYPE_CHECKING:
     from tools.verify.verifier import Verifier
 
-_POLL_SECONDS = 0.1
 # Callers of our own stay for so long before and after, so that both ends of the rollout are seen under load.
 _LINGER_SECONDS = 0.5
-_FIRST_REPORT = 100  # pairs; the next reports come when they have doubled
-_SHOWN = 3  # failures
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,14 @@ class Plan:
     callers: int = 0
 
 
+@dataclass
+class Calls:
+    """How many requests of our own callers were answered, and why the others were not."""
+
+    answered: int = 0
+    failures: list[str] = field(default_factory=list)
+
+
 @dataclass(frozen=True)
 class Rollout:
     """What came of a rollout: the versions before and after it, the trial's evidence, and what our own callers saw."""
@@ -77,11 +86,10 @@ class Rollout:
 
     def document(self) -> dict[str, Any]:
         """The rollout as JSON."""
-        document = {name: value for name, value in vars(self).items() if name != "calls"}
-        if self.calls:
-            failures = self.calls.failures
-            counts = {"answered": self.calls.answered, "failed": len(failures), "why": failures[:_SHOWN]}
-            document["callers"] = counts
+        document = dict(vars(self))
+        if calls := document.pop("calls"):
+            failures = calls.failures
+            document["callers"] = {"answered": calls.answered, "failed": len(failures), "why": failures[:3]}
         return document
 
     def __str__(self) -> str:
@@ -100,8 +108,6 @@ def roll_out(verifier: "Verifier", plan: Plan) -> Rollout:
         RefusedError: it failed its examination or to load; what was served still is.
         RouterError: the router does not start, refuses the trial, or went away.
     """
-    from tools.versions.examination import examine  # It imports torch, which `--help` can do without.
-
     model, version = plan.terms.model, plan.version
     with ExitStack() as stack:
         upstream = verifier.connections["http"].url
@@ -125,27 +131,51 @@ def roll_out(verifier: "Verifier", plan: Plan) -> Rollout:
 
 @contextmanager
 def _own_callers(plan: Plan, verifier: "Verifier", router: Router) -> Iterator[Calls]:
-    from tools.verify.heldout import held_out
+    """Keep one request of each caller in flight through the router, a row of the held-out set at a time."""
+    from tools.verify.references import held_out  # It imports torch, which `--help` can do without.
 
     model, version = plan.terms.model, serving(plan.terms.model, verifier.repository)
     if not router.listen or version is None:
         raise RouterError("callers of our own need a router of our own and a version that is served")
-    inputs = held_out(model, version, verifier.repository)[0].inputs
-    with constant_load(Connection("http", router.listen, retries=0), model, inputs, plan.callers) as calls:
+    held = held_out(model, version, verifier.repository)[0]
+    places = itertools.cycle(range(held.rows))
+    calls, stop = Calls(), threading.Event()
+
+    async def call() -> None:
+        # Without retries, which would hide a failed request.
+        async with AsyncClient(Connection("http", str(router.listen), retries=0)) as client:
+            while not stop.is_set():
+                place = next(places)
+                try:
+                    await client.infer(model, {name: array[place : place + 1] for name, array in held.inputs.items()})
+                    calls.answered += 1
+                except ClientError as error:
+                    calls.failures.append(str(error))
+                    await asyncio.sleep(0.01)
+
+    async def call_all() -> None:
+        await asyncio.gather(*(call() for _ in range(plan.callers)))
+
+    thread = threading.Thread(target=lambda: asyncio.run(call_all()))
+    thread.start()
+    try:
         time.sleep(_LINGER_SECONDS)
         yield calls
+    finally:
+        stop.set()
+        thread.join()
 
 
 def _try(router: Router, plan: Plan) -> Trial:
     """Hold a trial until there is a decision, or no time left; it is over in any case."""
-    model, deadline, next_report = plan.terms.model, time.monotonic() + plan.timeout, _FIRST_REPORT
+    model, deadline, next_report = plan.terms.model, time.monotonic() + plan.timeout, 100
     router.begin(model, asdict(plan.terms))
     try:
         while (trial := router.trial(model)) and not trial["decision"] and time.monotonic() < deadline:
             if trial["pairs"] >= next_report:
                 next_report = 2 * trial["pairs"]
                 say(f"{model}: {trial['pairs']} requests answered by both; {_rates(trial)}")
-            time.sleep(_POLL_SECONDS)
+            time.sleep(0.1)
     finally:
         # Only when no request is in flight may the candidate be unloaded.
         trial = router.end(model)

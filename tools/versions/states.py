@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from clients.client import Client
 from clients.command import text_table
@@ -52,29 +52,15 @@ def states(model: str, repository: Path, client: Client | None = None) -> list[V
     """Describe all versions of a model, oldest first; with a client, also what its server says."""
     index = client.models() if client else []
     loaded = {str(entry.get("version")): entry.get("state") for entry in index if entry["name"] == model}
-    return [
-        VersionState(
-            version,
-            _state(model, version, repository),
-            loaded.get(str(version)),
-            manifest.get("accuracy"),
-            recorded_verdict(model, version, repository),
-        )
-        for version in every_version(model, repository)
-        for manifest in [_manifest(model, version, repository)]
-    ]
-
-
-def _state(model: str, version: int, repository: Path) -> State:
-    if version in held_versions(model, repository):
-        return "held"
-    return "served" if version == serving(model, repository) else "kept"
-
-
-def _manifest(model: str, version: int, repository: Path) -> dict[str, Any]:
-    """A version's manifest; empty for one that was put there by hand."""
-    has_one = (version_path(model, version, repository) / MANIFEST_FILE).is_file()
-    return read_manifest(model, version, repository) if has_one else {}
+    held, newest, described = held_versions(model, repository), serving(model, repository), []
+    for version in every_version(model, repository):
+        state: State = "held" if version in held else "served" if version == newest else "kept"
+        # One that was put there by hand has no manifest.
+        has_manifest = (version_path(model, version, repository) / MANIFEST_FILE).is_file()
+        accuracy = read_manifest(model, version, repository).get("accuracy") if has_manifest else None
+        verified = recorded_verdict(model, version, repository)
+        described.append(VersionState(version, state, loaded.get(str(version)), accuracy, verified))
+    return described
 
 
 def table(states: Sequence[VersionState]) -> str:
