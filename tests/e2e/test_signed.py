@@ -14,9 +14,8 @@ from tests.e2e.serving import FREE_PORTS, add_sleeper, sleep_on
 from tools.repository import hold
 from tools.serve.tritonserver import Options, Server
 from tools.sign.signatures import SignatureError, breaches, new_key, refuse_unproven, sign
-from tools.versions.candidates import beside
+from tools.versions.candidates import beside, serving
 from tools.versions.promotion import rollback
-from tools.versions.states import serving
 
 
 @pytest.fixture

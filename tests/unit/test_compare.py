@@ -10,8 +10,8 @@ from scipy.stats import norm
 
 from loadtest.analysis.intervals import paired_p_value, wilson_interval
 from tools import recipes
-from tools.compare import comparison
-from tools.compare.comparison import front
+from tools.compare import __main__ as comparison
+from tools.compare.__main__ import front
 from tools.compare.measurement import Member, family, root
 from tools.recipes import Recipe, RecipeError
 

@@ -79,11 +79,7 @@ def root(model: str) -> str:
 
 
 def family(model: str) -> list[str]:
-    """The root of a model, all of its variants, and the teachers that they learned from; the root first.
-
-    Raises:
-        RecipeError: the model has no recipe, or learns nothing.
-    """
+    """The root of a model, all of its variants, and the teachers that they learned from; the root first."""
     top = root(model)
     trained = [name for name in recipes.names() if isinstance(recipes.load(name), Recipe)]
     variants = {name for name in trained if root(name) == top}
@@ -96,13 +92,9 @@ def family(model: str) -> list[str]:
 def measure_family(
     model: str, effort: Effort, hardware: str = "auto", repository: Path = REPOSITORY
 ) -> tuple[list[Member], ImageData]:
-    """Serve a model's family and measure its members.
+    """Serve a model's family and measure its members; returns them, the root first, and the data of their tests.
 
-    Returns:
-        The members, the root first, and the data that they were tested on.
-
-    Raises:
-        RepositoryError: fewer than two members have a version, or they were trained on different data.
+    Raises RepositoryError if fewer than two members have a version, or they were trained on different data.
     """
     from tools.train import training  # It imports torch, which `--help` can do without.
 

@@ -1,7 +1,7 @@
 """Sign versions of models, so that every later change is detected: `python -m tools.sign --key keys/private.pem`.
 
 `python -m tools.check --public-key` verifies the signatures, and so does `python -m tools.serve --public-key` before it
-loads anything. See `tools.sign.coverage` for what a signature covers, `tools.sign.signatures` for what it proves.
+loads anything. docs/signing.md says what a signature covers and what it proves.
 
     python -m tools.sign --new-key keys                          # keys/private.pem (keep it secret), keys/public.pem
     python -m tools.sign --key keys/private.pem                  # all versions that a server would load

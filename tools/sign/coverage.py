@@ -1,10 +1,8 @@
 """The files that the signature of a version covers.
 
-They are all files in the model's folder that the server, or the model's own Python, might read, under the paths that
-they have when served: `<model>/config.pbtxt`, `<model>/<version>/model.pt`. A held version, or one still being written,
-is signed under the same paths, so that publishing it keeps the signature valid, and moving it to another model or
-number does not. Not covered are other versions, `configs/cpu.pbtxt` if it is what config.pbtxt derives to, and what is
-written about a version later: its signature and its verification.
+They are all files that the server, or the model's own Python, might read, under the paths that they have when served:
+publishing a held version keeps its signature valid, and moving it to another model or number does not. Not covered are
+other versions, `configs/cpu.pbtxt` if it is what config.pbtxt derives to, and what is written about a version later.
 
 Python's caches are covered although no signature contains one: Python runs `__pycache__` in place of the sources, and
 nobody can tell what is in it. Tritonserver's Python writes caches whatever its environment says, so they are removed
@@ -37,11 +35,7 @@ CACHE = "__pycache__"
 
 
 def served_versions(model: str, repository: Path = REPOSITORY) -> list[int]:
-    """The versions that a server would load under any of the model's configs; usually the newest one.
-
-    Raises:
-        RepositoryError: a config cannot be read.
-    """
+    """The versions that a server would load under any of the model's configs; usually the newest one."""
     names = [None, *sorted(path.stem for path in (repository / model / "configs").glob("*.pbtxt"))]
     existing = versions(model, repository)
     configs = [read_config(model, name, repository) for name in names]

@@ -1,18 +1,8 @@
 """Sign versions with a private key and verify them with the public one, by OpenSSF's model-signing.
 
-    >>> sign("mnist_mlp", 1, Path("keys/private.pem"))
-    >>> refuse_unproven(["mnist_mlp"], Path("keys/public.pem"))
-
-A signature is a Sigstore bundle around an in-toto statement: the SHA-256 of each file of a version (see
-`tools.sign.coverage`), signed with ECDSA on the key's curve. https://github.com/sigstore/model-transparency
-
-It proves that the owner of the private key signed exactly these files for this model and version number. It does not
-prove that the version is the newest: whoever can delete folders can bring an older signed version back. Nor does it
-prove that the files stay the same: a server reads them again after verification, so whoever can write to the repository
-while it starts can still change them. Serve from a folder that only the deployment can write to, mounted read-only, and
-verify there. The server does not verify versions that a load request brings later; `tools.versions NAME promote
---public-key` does before it sends one, so restrict who may send them. A server that polls the repository would load
-whatever appears, so polling is refused together with a key.
+A signature is a Sigstore bundle around an in-toto statement: the SHA-256 of each file of a version, signed with ECDSA
+on the key's curve. It proves that the owner of the private key signed exactly these files for this model and version
+number; docs/signing.md says what it does not prove. https://github.com/sigstore/model-transparency
 """
 
 import base64
@@ -66,10 +56,9 @@ class Breach:
 
 
 def new_key(folder: Path) -> tuple[Path, Path]:
-    """Create a key pair on the curve P-256 and return the paths; only the owner may read the private key.
+    """Create a key pair on the curve P-256, the private key for its owner's eyes only, and return the paths.
 
-    Raises:
-        RepositoryError: a file of that name exists, or cannot be written.
+    Raises RepositoryError if a file of that name exists, or cannot be written.
     """
     from cryptography.hazmat.primitives import serialization as form
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -92,11 +81,7 @@ def new_key(folder: Path) -> tuple[Path, Path]:
 
 
 def signer(private_key: Path) -> Any:
-    """Load a private key to sign with.
-
-    Raises:
-        SignatureError: the file does not hold a usable private key.
-    """
+    """Load a private key to sign with; raises SignatureError if the file holds no usable one."""
     from model_signing import signing
 
     use_key = partial(signing.Config().use_elliptic_key_signer, private_key=private_key)
@@ -105,11 +90,7 @@ def signer(private_key: Path) -> Any:
 
 
 def verifier(public_key: Path) -> Any:
-    """Load a public key to verify with.
-
-    Raises:
-        SignatureError: the file does not hold a usable public key.
-    """
+    """Load a public key to verify with; raises SignatureError if the file holds no usable one."""
     from model_signing import verifying
 
     use_key = partial(verifying.Config().use_elliptic_key_verifier, public_key=public_key)
@@ -159,11 +140,7 @@ def sign(
 
 
 def breaches(model: str, version: int, public_key: Path, repository: Path = REPOSITORY) -> list[Breach]:
-    """The ways in which a version is not what the owner of the private key signed; empty if it is.
-
-    Raises:
-        SignatureError: the key is unusable.
-    """
+    """The ways in which a version is not what the owner of the private key signed; SignatureError for a bad key."""
     config, files = verifier(public_key), covered(model, version, repository)
     signature = version_path(model, version, repository) / SIGNATURE_FILE
     sign_again = f"if you trust it, sign it with `python -m tools.sign {model} --version {version} --key PRIVATE.pem`"
@@ -198,18 +175,23 @@ def _differences(signature: Path, files: dict[str, Path], repository: Path) -> I
             yield "altered", files[name], "was changed since the version was signed"
 
 
-def refuse_breached(model: str, version: int, public_key: Path, repository: Path = REPOSITORY) -> None:
-    """Remove Python's caches, and raise BreachError if a version is not what the owner of the private key signed."""
-    remove_caches(model, repository)
-    _refuse(breaches(model, version, public_key, repository))
+def refuse_breached(signed: Sequence[tuple[str, int]], public_key: Path, repository: Path = REPOSITORY) -> None:
+    """Remove Python's caches, and raise BreachError if a version is not what the owner of the private key signed.
+
+    Python would run the caches in place of the sources.
+    """
+    for model, _ in signed:
+        remove_caches(model, repository)
+    breached = [breach for version in signed for breach in breaches(*version, public_key, repository)]
+    if breached:
+        more = f"\nand {len(breached) - _SHOWN} more; `python -m tools.check --public-key` lists all"
+        raise BreachError("\n".join(map(str, breached[:_SHOWN])) + (more if len(breached) > _SHOWN else ""))
 
 
 def refuse_unproven(
     models: Sequence[str], public_key: Path | None, repository: Path = REPOSITORY, flags: Sequence[str] = ()
 ) -> None:
     """Refuse to start a server that would load anything unsigned of these models; without a key, do nothing.
-
-    Python's caches are removed, because Python would run them in place of the sources.
 
     Raises:
         BreachError: a version is unsigned, signed with another key or altered.
@@ -219,13 +201,5 @@ def refuse_unproven(
         return
     if flag := re.search(r"--model-control-mode[= ]poll|--model-repository|--model-store", " ".join(flags)):
         raise SignatureError(f"{flag[0]} loads what nobody has verified; drop it or --public-key")
-    for model in models:
-        remove_caches(model, repository)
     served = [(model, version) for model in models for version in served_versions(model, repository)]
-    _refuse([breach for version in served for breach in breaches(*version, public_key, repository)])
-
-
-def _refuse(breached: Sequence[Breach]) -> None:
-    if breached:
-        more = f"\nand {len(breached) - _SHOWN} more; `python -m tools.check --public-key` lists all"
-        raise BreachError("\n".join(map(str, breached[:_SHOWN])) + (more if len(breached) > _SHOWN else ""))
+    refuse_breached(served, public_key, repository)

@@ -52,11 +52,7 @@ def add_verifier_arguments(parser: argparse.ArgumentParser) -> None:
 def verifier_from(
     parser: argparse.ArgumentParser, arguments: argparse.Namespace, models: Sequence[str]
 ) -> Iterator["Verifier"]:
-    """Verify on the server that the options name, or on one of our own with these models, while the block lasts.
-
-    Raises:
-        ServerError: a server of our own cannot start, for example because a model cannot be loaded.
-    """
+    """Verify on the server that the options name, or on one of our own with these models, while the block lasts."""
     if arguments.grpc_url and not arguments.url:
         parser.error("--grpc-url is of a running server: give its --url too")
     # They import torch, which `--help` can do without.

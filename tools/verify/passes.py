@@ -5,6 +5,7 @@ those are seen alone, among other rows of their request, and among other callers
 """
 
 import asyncio
+import itertools
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -68,12 +69,7 @@ class Pass:
 def ways(effort: Effort, max_batch_size: int) -> list[Way]:
     """List all combinations of protocol, batch size and concurrency that a model takes."""
     sizes = sorted({min(size, max_batch_size) for size in effort.sizes}) if max_batch_size else [0]
-    return [
-        Way(protocol, size, concurrency)
-        for protocol in effort.protocols
-        for size in sizes
-        for concurrency in sorted(effort.concurrencies)
-    ]
+    return [Way(*way) for way in itertools.product(effort.protocols, sizes, sorted(effort.concurrencies))]
 
 
 def common_rows(count: int) -> Rows:
@@ -103,9 +99,6 @@ async def send(
     """Send some rows of `inputs`, [rows, …] by input name, one way, and gather the answers in their order.
 
     Batches are counted of the model, or of `batching`: an ensemble forms none, its classifier does.
-
-    Raises:
-        ClientError: a request failed.
     """
     parts: dict[int, dict[str, Array]] = {}
     step = max(way.size, 1)

@@ -1,8 +1,7 @@
 """Held-out rows to send, and what a version should answer to them, computed without a server by its eager network.
 
-A classifier's network is rebuilt from the checkpoints of its finished training. Where they are gone, or belong to a
-recipe that has changed since, the version's own TorchScript file stands in, which its export has proven against that
-network. A verification says which of the two it was.
+A classifier's network is rebuilt from the checkpoints of its training. Where they are gone, or its recipe has changed,
+the version's own TorchScript file stands in, which export has proven; a verification says which of the two it was.
 """
 
 import functools
@@ -78,10 +77,9 @@ class HeldOut:
 
 
 def held_out(model: str, version: int, repository: Path = REPOSITORY) -> list[HeldOut]:
-    """Load the test set of a version's data; for a step that learns nothing, draw random inputs of each shape it takes.
+    """Load a version's test set, or draw random inputs, of each shape that it takes, for a step that learns nothing.
 
-    Raises:
-        RepositoryError: the data is no longer what the version was tested on.
+    Raises ChangedFileError if the data is no longer what the version was tested on.
     """
     recipe, contract = recipes.load(model), read_contract(model, repository)
     spec = contract.inputs[0]
@@ -209,10 +207,8 @@ def _eager(model: str, version: int, repository: Path) -> nn.Module:
 
 def answers(run: Run, inputs: Arrays, max_batch_size: int) -> dict[str, Array]:
     """Answer all rows in batches, or one by one for a model without batches: [rows, …] by output name."""
-    rows, size = len(next(iter(inputs.values()))), min(max_batch_size, 64)
-    if not size:
-        singles = [run({name: array[row] for name, array in inputs.items()}) for row in range(rows)]
-        return {name: np.stack([single[name] for single in singles]) for name in singles[0]}
-    starts = range(0, rows, size)
-    parts = [run({name: array[start : start + size] for name, array in inputs.items()}) for start in starts]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    rows, size = range(len(next(iter(inputs.values())))), min(max_batch_size, 64)
+    places = [slice(start, start + size) for start in rows[::size]] if size else rows
+    parts = [run({name: array[place] for name, array in inputs.items()}) for place in places]
+    join = np.concatenate if size else np.stack
+    return {name: join([part[name] for part in parts]) for name in parts[0]}

@@ -24,10 +24,6 @@ Floats = npt.NDArray[np.float64]
 # A served accuracy below the eager one fails when chance would show such a loss less often than this.
 _SIGNIFICANCE = 0.01
 _WORST = 3  # answers shown
-_TOO_FAR: dict[Comparison, str] = {
-    "eager": "answers differ from the eager network's",
-    "alone": "answers differ from those that the same rows get alone",
-}
 
 
 @dataclass(frozen=True)
@@ -143,10 +139,11 @@ def _accuracy(held: HeldOut, labels: Labels, passes: Sequence[Pass], expected: M
 def conclude(findings: Findings, tolerance: float, floor: float = 0.0, budget: Budget | None = None) -> None:
     """Add to the findings why the version must not be served; floor and budget are the recipe's."""
     failures = findings.failures
-    for comparison, words in _TOO_FAR.items():
-        if count := findings.too_far[comparison]:
-            limit = f"more than {tolerance:g} absolute plus {tolerance:g} relative"
-            failures.append(f"{count:,} of {findings.sent:,} {words} by {limit}")
+    others = {"eager": "the eager network's", "alone": "those that the same rows get alone"}
+    for comparison, count in findings.too_far.items():
+        if count:
+            apart = f"differ from {others[comparison]} by more than {tolerance:g} absolute plus {tolerance:g} relative"
+            failures.append(f"{count:,} of {findings.sent:,} answers {apart}")
     for protocol, accuracy in findings.accuracies.items():
         served = f"{accuracy.served:.2%} over {protocol}"
         if accuracy.served < accuracy.expected and accuracy.p_value < _SIGNIFICANCE:

@@ -72,7 +72,6 @@ class Findings:
         sent: rows sent, each as often as it was.
         too_far: how many answers were too far off, by what they were compared with.
         accuracies: by protocol.
-        worst: the answers that are furthest off.
         failures: why the version must not be served.
     """
 
@@ -92,11 +91,9 @@ class Verification:
     """One version, verified.
 
     Attributes:
-        reference: what it was compared with.
-        held_out: what was sent.
+        reference, held_out: what it was compared with, and what was sent.
         rows: how many different rows; `findings.sent` counts repetitions too.
-        sizes: batch sizes that were sent.
-        concurrencies: requests in flight at once.
+        sizes, concurrencies: batch sizes that were sent, and requests in flight at once.
         tolerance: absolute and relative.
         server: name, version and kind: "embedded" is known to serve these files, "remote" is not.
     """
@@ -139,11 +136,7 @@ def recorded_verdict(model: str, version: int, repository: Path = REPOSITORY) ->
 
 
 def check_files(model: str, version: int, repository: Path) -> None:
-    """Check that a version's files are those that were published.
-
-    Raises:
-        ChangedFileError: one is missing or has another content; it is named.
-    """
+    """Raise ChangedFileError, naming the file, unless a version has the files that were published."""
     folder = version_path(model, version, repository)
     for name, expected in _published_files(model, version, repository).items():
         path = folder / name
@@ -164,31 +157,28 @@ def _published_files(model: str, version: int, repository: Path) -> dict[str, st
 
 def report(verifications: Sequence[Verification]) -> str:
     """A row for each version, what the columns mean, and for versions that failed why, with the worst answers."""
-    rows = [_row(verification) for verification in verifications]
-    lines = [text_table([[*rows[0]], *([*row.values()] for row in rows)]), _NOTES]
+    rows, failures = list[dict[str, str]](), list[str]()
     for verification in verifications:
-        name, findings = f"{verification.model} version {verification.version}", verification.findings
-        lines += [f"\n{name} FAILED: {failure}" for failure in findings.failures]
-        lines += map(str, findings.worst)
-    return "\n".join(lines)
-
-
-def _row(verification: Verification) -> dict[str, str]:
-    findings = verification.findings
-    lowest = min(findings.accuracies.values(), key=lambda accuracy: accuracy.served, default=None)
-    return {
-        "model": f"{verification.model} {verification.version}",
-        "verdict": "verified" if verification.passed else "FAILED",
-        "compared with": verification.reference,
-        "rows": f"{verification.rows:,}",
-        "sent": f"{findings.sent:,}",
-        "accuracy": f"{lowest.served:.2%}" if lowest else "-",
-        "95 % interval": f"{lowest.low:.1%} to {lowest.high:.1%}" if lowest else "-",
-        "eager": f"{lowest.expected:.2%}" if lowest else "-",
-        "p": f"{lowest.p_value:.2g}" if lowest else "-",
-        "max abs": f"{findings.max_abs:.1e}",
-        "max rel": f"{findings.max_rel:.1e}",
-        "tolerance": f"{verification.tolerance:g}",
-        "alone/together": f"{findings.invariance:.1e}",
-        "batch": "-" if findings.batch is None else f"{findings.batch:.1f}",
-    }
+        findings = verification.findings
+        lowest = min(findings.accuracies.values(), key=lambda accuracy: accuracy.served, default=None)
+        row = {
+            "model": f"{verification.model} {verification.version}",
+            "verdict": "verified" if verification.passed else "FAILED",
+            "compared with": verification.reference,
+            "rows": f"{verification.rows:,}",
+            "sent": f"{findings.sent:,}",
+            "accuracy": f"{lowest.served:.2%}" if lowest else "-",
+            "95 % interval": f"{lowest.low:.1%} to {lowest.high:.1%}" if lowest else "-",
+            "eager": f"{lowest.expected:.2%}" if lowest else "-",
+            "p": f"{lowest.p_value:.2g}" if lowest else "-",
+            "max abs": f"{findings.max_abs:.1e}",
+            "max rel": f"{findings.max_rel:.1e}",
+            "tolerance": f"{verification.tolerance:g}",
+            "alone/together": f"{findings.invariance:.1e}",
+            "batch": "-" if findings.batch is None else f"{findings.batch:.1f}",
+        }
+        rows.append(row)
+        name = f"{verification.model} version {verification.version}"
+        failures += [f"\n{name} FAILED: {failure}" for failure in findings.failures]
+        failures += map(str, findings.worst)
+    return "\n".join([text_table([[*rows[0]], *([*row.values()] for row in rows)]), _NOTES, *failures])

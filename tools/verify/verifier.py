@@ -44,7 +44,10 @@ class Verifier:
     names: Mapping[str, str] = field(default_factory=dict)
 
     def verify(self, model: str) -> Verification:
-        """Verify the version of a model that the server serves.
+        """Verify the version of a model that the server serves, and record that beside its manifest.
+
+        It is not recorded where only some of the rows were sent, or a remote server may serve other files than the
+        repository has now.
 
         Raises:
             ClientError: the server does not serve it, or a request failed for another reason than the model.
@@ -67,7 +70,7 @@ class Verifier:
         # Some of the rows say too little about accuracy to fail a version for it.
         whole = self.effort.limit is None or sum(held.rows for held in sets) < self.effort.limit
         conclude(findings, tolerance, *(_bounds(model, version, self.repository) if whole else ()))
-        return Verification(
+        verification = Verification(
             model=model,
             version=version,
             reference=references.kind(model),
@@ -82,11 +85,10 @@ class Verifier:
             seconds=round(time.monotonic() - began, 2),
             notes=tuple(references.notes.values()),
         )
-
-    def record(self, verification: Verification) -> None:
-        """Write a verification beside the manifest, unless only some of the rows were sent."""
-        if self.effort.limit is None:
+        # Even a remote server was sent these very files of a model that has another name there.
+        if self.effort.limit is None and (self.kind == "embedded" or model in self.names):
             verification.record(self.repository)
+        return verification
 
     def client(self, timeout_s: float = 30.0) -> Client:
         """Open a client for queries, over the first protocol."""
@@ -135,10 +137,7 @@ def connections(http: str, grpc: str) -> dict[Protocol, Connection]:
 
 
 def _tolerance(model: str, repository: Path) -> float:
-    """How far a served answer may be from the eager one.
-
-    At least what export grants a row in another batch, because here the server chooses what a row is computed with.
-    """
+    # At least what export grants a row in another batch, because here the server chooses what a row is computed with.
     recipe = recipes.load(model)
     if isinstance(recipe, Pipeline):
         recipe = recipes.load(pipelines.classifier_of(model, repository))
@@ -146,9 +145,8 @@ def _tolerance(model: str, repository: Path) -> float:
 
 
 def _bounds(model: str, version: int, repository: Path) -> tuple[float, Budget | None]:
-    """The lowest accuracy that the recipe allows, and its budget against the model that this one is made from."""
-    recipe = recipes.load(model)
-    manifest = read_manifest(model, version, repository)
+    # The lowest accuracy that the recipe allows, and its budget against the model that this one is made from.
+    recipe, manifest = recipes.load(model), read_manifest(model, version, repository)
     if isinstance(recipe, Pipeline):
         return 0.0, Budget(manifest["classifier"], manifest["classifier_accuracy"], recipe.budget)
     if not isinstance(recipe, Recipe):

@@ -21,21 +21,23 @@ changed for callers; 2: it could not be tried.
 import argparse
 import sys
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 from clients.client import Client
-from clients.command import command, command_parser, positive, positive_float, print_json, say
+from clients.command import command, command_parser, positive, positive_float, print_json, say, text_table
 from clients.connection import Connection
 from clients.router.trial import MODES, Terms
+from tools.repository import MANIFEST_FILE, held_versions, read_manifest, version_path
 from tools.verify.options import add_repository_argument, add_verifier_arguments, verifier_from
-from tools.verify.verification import report
+from tools.verify.verification import recorded_verdict, report
 from tools.versions import promotion, rollout
-from tools.versions.candidates import RefusedError, candidate_name
+from tools.versions.candidates import RefusedError, candidate_name, every_version, serving
 from tools.versions.promotion import LOAD_SECONDS, Promoted
 from tools.versions.rollout import Plan
-from tools.versions.states import every_version, states, table
 
+State = Literal["served", "kept", "held"]
 _TERMS = {
     "share": "share of requests that take part",
     "min_agreement": "share of requests in which both must say the same",
@@ -43,6 +45,24 @@ _TERMS = {
     "slower": "times as long that the candidate may take for half of the requests",
     "error": "how often the decision may be wrong",
 }
+
+
+@dataclass(frozen=True)
+class VersionState:
+    """One version of a model.
+
+    Attributes:
+        state: in the repository: served, kept for a rollback, or held, where Triton does not look.
+        server: what the running server says, such as READY; None where it does not know the version.
+        accuracy: on the test set, as its manifest has it.
+        verified: whether it passed when it was last verified; None for never.
+    """
+
+    version: int
+    state: State
+    server: str | None
+    accuracy: float | None
+    verified: bool | None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -68,12 +88,11 @@ def _parser() -> argparse.ArgumentParser:
         add_verifier_arguments(action)
     for action in (back, promoted, tried):
         action.add_argument("--public-key", type=Path, metavar="PUBLIC.pem", help="only what was signed (tools.sign)")
-    _add_trial_arguments(tried)
+    _add_trial_arguments(tried.add_argument_group("the trial"))
     return parser
 
 
-def _add_trial_arguments(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("the trial")
+def _add_trial_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--no-verify", action="store_true", help="let live traffic alone decide")
     group.add_argument("--router", metavar="HOST:PORT", help="control address of a running router (default: its own)")
     group.add_argument("--listen", metavar="HOST:PORT", help="its own router's, for callers (default: a free port)")
@@ -92,10 +111,30 @@ def _running(url: str | None) -> AbstractContextManager[Client | None]:
     return Client(Connection("http", url, timeout_s=LOAD_SECONDS)) if url else nullcontext()
 
 
+def states(model: str, repository: Path, client: Client | None = None) -> list[VersionState]:
+    """Describe all versions of a model, oldest first; with a client, also what its server says."""
+    index = client.models() if client else []
+    loaded = {str(entry.get("version")): entry.get("state") for entry in index if entry["name"] == model}
+    held, newest, described = held_versions(model, repository), serving(model, repository), []
+    for version in every_version(model, repository):
+        state: State = "held" if version in held else "served" if version == newest else "kept"
+        # One that was put there by hand has no manifest.
+        has_manifest = (version_path(model, version, repository) / MANIFEST_FILE).is_file()
+        accuracy = read_manifest(model, version, repository).get("accuracy") if has_manifest else None
+        verified = recorded_verdict(model, version, repository)
+        described.append(VersionState(version, state, loaded.get(str(version)), accuracy, verified))
+    return described
+
+
 def _list(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
     with _running(arguments.url) as client:
         versions = states(arguments.model, arguments.repository, client)
-    print(table(versions))
+    rows = [["version", "state", "accuracy", "verified", "on the server"]]
+    for version in versions:
+        accuracy = "-" if version.accuracy is None else f"{version.accuracy:.2%}"
+        verified = {None: "-", True: "yes", False: "FAILED"}[version.verified]
+        rows.append([str(version.version), version.state, accuracy, verified, version.server or "-"])
+    print(text_table(rows))
     print_json({"model": arguments.model, "versions": [asdict(version) for version in versions]})
     return 0
 

@@ -21,6 +21,7 @@ from tools.repository import (
     REPOSITORY,
     RepositoryError,
     config_path,
+    held_versions,
     hold,
     read_config,
     version_path,
@@ -28,15 +29,10 @@ from tools.repository import (
 )
 from tools.sign.signatures import refuse_breached
 from tools.verify.verification import Verification, check_files
-from tools.versions.states import every_version, serving
 
 
 class RefusedError(ToolError):
-    """A version was not promoted, and what was served before still is; the message says why.
-
-    Attributes:
-        verification: the one that it failed, if it did.
-    """
+    """A version was not promoted, perhaps for its failed verification; what was served before still is."""
 
     exit_code = 1
 
@@ -86,7 +82,7 @@ def beside(
     # Before the server gets them: what it once failed to load is hard to make it forget.
     check_files(model, version, repository)
     if public_key:
-        refuse_breached(model, version, public_key, repository)
+        refuse_breached([(model, version)], public_key, repository)
     if version != before and version in versions(model, repository):
         hold(model, version, repository)
     candidate = Candidate(model, version, candidate_name(model, version), before)
@@ -102,12 +98,21 @@ def beside(
         client.unload(candidate.name)
 
 
-def check_policy(model: str, repository: Path) -> None:
-    """Refuse a model whose config chooses versions by number: where folders lie then decides nothing.
+def every_version(model: str, repository: Path) -> list[int]:
+    """List served, kept and held versions, oldest first; raises RepositoryError if there is none."""
+    everything = sorted(versions(model, repository) + held_versions(model, repository))
+    if not everything:
+        raise RepositoryError(f"{model} has no version; run `python -m tools.export {model}`")
+    return everything
 
-    Raises:
-        RepositoryError: its version_policy is `specific`.
-    """
+
+def serving(model: str, repository: Path) -> int | None:
+    """The version that a server would serve that starts now."""
+    return max(versions(model, repository), default=None)
+
+
+def check_policy(model: str, repository: Path) -> None:
+    """Raise RepositoryError if a model's config chooses versions by number: where folders lie then decides nothing."""
     if read_config(model, repository=repository).version_policy.HasField("specific"):
         raise RepositoryError(
             f"{model}/config.pbtxt names versions in version_policy; change it to `latest` to promote any"
@@ -131,11 +136,8 @@ def settle(client: Client) -> None:
 
 
 def _clear_failure(client: Client, candidate: Candidate, repository: Path) -> None:
-    """Make a server forget that a candidate failed to load: have it load the served version under that name.
-
-    Until then tritonserver would say that it is not ready, forever and whatever is unloaded (seen in 2.51), and a
-    load balancer would take it out of service.
-    """
+    # The server has to load the served version under the candidate's name. Until then tritonserver would say that it is
+    # not ready, forever and whatever is unloaded (seen in 2.51), and a load balancer would take it out of service.
     served = candidate.before
     if served is None or not version_path(candidate.model, served, repository).is_dir():
         return

@@ -1,10 +1,9 @@
 """Which version of a model is served: promoted after an examination, rolled back, removed.
 
 What is served is what Triton sees: the newest version folder. A version that is not to be served lies in `.held/`,
-where Triton does not look. So the state is the repository itself: it holds for every server that starts on it, in any
-control mode, with any of its configs, embedded or NVIDIA's, and `ls` shows it. A load request with another version
-policy would do without the renames, but only until the server restarts; and a policy in a file would have to be
-repeated in config.pbtxt, which people own, and in each config derived from it.
+where Triton does not look. So the state is the repository itself, and holds for every server that starts on it, in any
+control mode. A load request with another version policy would hold only until the server restarts, and a policy in a
+file would have to be repeated in config.pbtxt, which people own, and in each config derived from it.
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -17,8 +16,15 @@ from loadtest.analysis.intervals import paired_p_value
 from tools.repository import REPOSITORY, RepositoryError, held_versions, hold, release, remove_version, versions
 from tools.sign.signatures import refuse_breached
 from tools.verify.verification import Verification
-from tools.versions.candidates import Candidate, RefusedError, beside, check_policy, served_version, settle
-from tools.versions.states import every_version, serving
+from tools.versions.candidates import (
+    Candidate,
+    RefusedError,
+    beside,
+    check_policy,
+    every_version,
+    served_version,
+    settle,
+)
 
 if TYPE_CHECKING:
     from tools.verify.verifier import Verifier
@@ -33,8 +39,8 @@ class Promoted:
     """What is served now, and instead of what.
 
     Attributes:
-        before: the version that was served; None for none.
-        verification: absent after a rollback.
+        before: None where nothing was served.
+        verification: None after a rollback.
         difference: the gain in accuracy on the same rows.
     """
 
@@ -74,20 +80,13 @@ def promote(
 def examine(verifier: "Verifier", candidate: Candidate, allow_worse: bool = False) -> tuple[Verification, float | None]:
     """Verify a candidate, record that, and compare its accuracy with the served version's, beside which it runs.
 
-    One that is significantly less accurate is refused unless `allow_worse`.
-
-    Returns:
-        The verification, and the gain in accuracy; None where nothing is served, or the model names no classes.
-
-    Raises:
-        RefusedError: it failed its verification, or is less accurate.
+    Raises RefusedError if it failed, or is significantly less accurate, unless `allow_worse`. Returns the verification,
+    and the gain in accuracy; None where nothing is served, or the model names no classes.
     """
     from tools.verify.references import held_out  # It imports torch, which a rollback can do without.
 
     model, version, before = candidate.model, candidate.version, candidate.before
     verification = replace(verifier, names={model: candidate.name}).verify(model)
-    # Even a remote server was sent these very files, so there is no doubt what was verified.
-    verifier.record(verification)
     if not verification.passed:
         reasons = "; ".join(verification.findings.failures)
         raise RefusedError(f"{candidate} failed its verification, and is held: {reasons}", verification)
@@ -107,11 +106,11 @@ def examine(verifier: "Verifier", candidate: Candidate, allow_worse: bool = Fals
 def switch(client: Client | None, model: str, version: int, repository: Path) -> None:
     """Make a version the newest that Triton sees, and have the server load it; without a server it finds it later.
 
-    Raises:
-        RefusedError: it failed to load; everything is as it was.
+    If it fails to load, everything is as it was, and RefusedError is raised.
     """
-    newer = [number for number in versions(model, repository) if number > version]
-    was_held, before = version in held_versions(model, repository), serving(model, repository)
+    visible = versions(model, repository)
+    newer = [number for number in visible if number > version]
+    was_held, before = version in held_versions(model, repository), max(visible, default=None)
     # In this order a server that starts in between finds the old version or the new one, and no third.
     if was_held:
         release(model, version, repository)
@@ -151,7 +150,7 @@ def rollback(
         )
     *_, before, newest = visible
     if public_key:
-        refuse_breached(model, before, public_key, repository)
+        refuse_breached([(model, before)], public_key, repository)
     switch(client, model, before, repository)
     if client:
         settle(client)
@@ -159,11 +158,7 @@ def rollback(
 
 
 def prune(model: str, keep: int, repository: Path = REPOSITORY) -> list[int]:
-    """Remove all versions but the newest `keep`, the served one, and the one that a rollback would serve.
-
-    Returns:
-        The versions that were removed.
-    """
+    """Remove all versions but the newest `keep`, the served one, and the one for a rollback; returns the removed."""
     everything = every_version(model, repository)
     spared = {*everything[-keep:], *versions(model, repository)[-2:]}
     removed = [version for version in everything if version not in spared]

@@ -1,10 +1,8 @@
 """A new version tried on live traffic, and promoted or rolled back by what a share of it shows.
 
-The candidate is loaded beside the served version and examined, as for a promotion. Then a share of the requests that
-come through the router (`clients.router`) is answered by both: in a canary callers get the candidate's answers, in a
-shadow they are only compared. Sequential tests watch errors, agreement and latency; as soon as they are sure, the
-version is promoted, or taken off the server and held. No request fails because of it: where the candidate leaves one
-unanswered, the served version answers.
+The candidate is loaded beside the served version and examined, as for a promotion. Then both answer a share of the
+requests that come through the router (`clients.router`). Sequential tests watch errors, agreement and latency; as soon
+as they are sure, the version is promoted, or taken off the server and held. No request fails because of it.
 """
 
 import asyncio
@@ -22,10 +20,9 @@ from clients.command import say
 from clients.connection import Connection
 from clients.errors import ClientError
 from clients.router.trial import Terms
-from tools.versions.candidates import beside, served_version, settle
+from tools.versions.candidates import beside, served_version, serving, settle
 from tools.versions.promotion import LOAD_SECONDS, examine, switch
 from tools.versions.router_control import Router, RouterError, Trial, started_router
-from tools.versions.states import serving
 
 if TYPE_CHECKING:
     from tools.verify.verifier import Verifier
@@ -39,9 +36,7 @@ class Plan:
     """How a candidate is tried.
 
     Attributes:
-        version: the candidate.
-        terms: what it has to pass on live traffic.
-        verify: examine it first; otherwise live traffic alone decides.
+        verify: examine the candidate first; otherwise live traffic alone decides.
         allow_worse: try it even if it is significantly less accurate on held-out rows.
         public_key: try it only if it was signed with the private key to this one.
         timeout: seconds for a decision.

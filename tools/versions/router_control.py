@@ -13,10 +13,6 @@ from urllib.request import ProxyHandler, Request, build_opener
 from clients.errors import ToolError
 from tools.repository import ROOT
 
-# The environment's proxy is not for addresses of our own.
-_OPENER = build_opener(ProxyHandler({}))
-_TIMEOUT_SECONDS = 60
-
 
 class RouterError(ToolError):
     """The router does not answer, or refuses a trial; its own words say why."""
@@ -59,7 +55,8 @@ class Router:
         content = json.dumps(body).encode() if body else None
         request = Request(url, content, {"Content-Type": "application/json"}, method=method)
         try:
-            with _OPENER.open(request, timeout=_TIMEOUT_SECONDS) as response:
+            # The environment's proxy is not for addresses of our own.
+            with build_opener(ProxyHandler({})).open(request, timeout=60) as response:
                 return json.load(response)
         except HTTPError as error:
             raise RouterError(f"the router at {self.control} refused: {error.read().decode()}") from error
@@ -70,11 +67,7 @@ class Router:
 
 @contextmanager
 def started_router(upstream: str, listen: str) -> Iterator[Router]:
-    """Run a router in front of a server, given its HTTP address, for as long as the block lasts.
-
-    Raises:
-        RouterError: it does not start.
-    """
+    """Run a router in front of a server's HTTP address while the block lasts; raises RouterError if it cannot start."""
     command = [sys.executable, "-m", "clients.router", "--upstream", upstream, "--listen", listen]
     with subprocess.Popen([*command, "--control", "127.0.0.1:0"], cwd=ROOT, stdout=subprocess.PIPE, text=True) as child:
         try:
