@@ -13,38 +13,29 @@ from clients.contract import Contract, TensorSpec
 from tools.backends.pytorch.binding import TORCH_DTYPES
 from tools.repository import REPOSITORY, RepositoryError, read_config
 
-VARIABLE_DIM = 8  # The size of example tensors in variable dimensions (-1).
+_VARIABLE_DIM = 8  # The size of example tensors in variable dimensions (-1).
 Value = torch.Tensor | list[str]  # What `forward` takes and returns: a tensor, or the strings of a STRING tensor.
 
 
 def read_contract(model: str, repository: Path = REPOSITORY) -> Contract:
-    """Read the contract of a model that need not be served.
+    """Read the contract of a model that need not be served; RepositoryError if the config cannot be read."""
 
-    Raises:
-        RepositoryError: the config cannot be read.
-    """
+    def spec(tensor: Any) -> TensorSpec:
+        return TensorSpec(tensor.name, DataType.Name(tensor.data_type).removeprefix("TYPE_"), tuple(tensor.dims))
+
     config = read_config(model, repository=repository)
     return Contract(
         model=model,
         versions=(),
         max_batch_size=config.max_batch_size,
-        inputs=tuple(tensor_spec(tensor) for tensor in config.input),
-        outputs=tuple(tensor_spec(tensor) for tensor in config.output),
+        inputs=tuple(map(spec, config.input)),
+        outputs=tuple(map(spec, config.output)),
         parameters={key: value.string_value for key, value in config.parameters.items()},
     )
 
 
-def tensor_spec(tensor: Any) -> TensorSpec:
-    """Convert a ModelInput or ModelOutput of a config."""
-    return TensorSpec(tensor.name, DataType.Name(tensor.data_type).removeprefix("TYPE_"), tuple(tensor.dims))
-
-
 def torch_dtype(spec: TensorSpec) -> torch.dtype:
-    """The torch dtype of a tensor.
-
-    Raises:
-        RepositoryError: torch lacks the data type.
-    """
+    """The torch dtype of a tensor; RepositoryError if torch lacks the data type."""
     name = TORCH_DTYPES.get(f"TYPE_{spec.datatype}")
     if name is None:
         raise RepositoryError(f"{spec.name}: {spec.datatype} has no counterpart in torch")
@@ -54,18 +45,17 @@ def torch_dtype(spec: TensorSpec) -> torch.dtype:
 
 def example(spec: TensorSpec, batch: int, generator: torch.Generator) -> torch.Tensor:
     """A random tensor that fits the contract, of shape [batch, *dims], or dims for batch 0."""
-    shape = [batch] * (batch > 0) + [VARIABLE_DIM if dim < 0 else dim for dim in spec.dims]
+    shape = [batch] * (batch > 0) + [_VARIABLE_DIM if dim < 0 else dim for dim in spec.dims]
     dtype = torch_dtype(spec)
     if dtype.is_floating_point:
         return torch.randn(shape, generator=generator).to(dtype)
-    if dtype == torch.uint8:  # Pixels.
-        return torch.randint(0, 256, shape, generator=generator).to(dtype)
-    return torch.randint(0, 2, shape, generator=generator).to(dtype)
+    most = 256 if dtype == torch.uint8 else 2  # uint8 are pixels.
+    return torch.randint(0, most, shape, generator=generator).to(dtype)
 
 
 def example_value(spec: TensorSpec, batch: int, generator: torch.Generator) -> Value:
     """The same for any input: strings for a STRING, which is never batched."""
     if spec.datatype != "STRING":
         return example(spec, batch, generator)
-    count = VARIABLE_DIM if spec.dims[0] < 0 else spec.dims[0]
+    count = _VARIABLE_DIM if spec.dims[0] < 0 else spec.dims[0]
     return [f"text {int(torch.randint(0, 1000, (1,), generator=generator))}" for _ in range(count)]

@@ -47,20 +47,15 @@ def config_path(model: str, name: str | None = None, repository: Path = REPOSITO
 
 
 def read_config(model: str, name: str | None = None, repository: Path = REPOSITORY) -> ModelConfig:
-    """Parse a model's config.
-
-    Raises:
-        RepositoryError: the model is unknown, or its file is not a valid ModelConfig (with line and column).
-    """
+    """Parse a model's config; RepositoryError if there is none, or it is not a ModelConfig (with line and column)."""
     path = config_path(model, name, repository)
     if not path.is_file():
         known = ", ".join(model_names(repository)) or "none"
         raise RepositoryError(f"{path} does not exist; models in {repository}: {known}")
     try:
-        config = text_format.Parse(path.read_text(), ModelConfig())
+        return text_format.Parse(path.read_text(), ModelConfig())
     except (text_format.ParseError, UnicodeDecodeError) as error:
         raise RepositoryError(f"{path}:{error}") from error
-    return config
 
 
 def selected_versions(config: Any, versions: Iterable[int]) -> list[int]:
@@ -118,11 +113,7 @@ def release(model: str, version: int, repository: Path = REPOSITORY) -> None:
 
 
 def read_manifest(model: str, version: int, repository: Path = REPOSITORY) -> dict[str, Any]:
-    """Read the manifest of a version: recipe, data, accuracy, checksums.
-
-    Raises:
-        RepositoryError: the version has no manifest, or a damaged one.
-    """
+    """Read the manifest of a version: recipe, data, accuracy, checksums; RepositoryError if missing or damaged."""
     path = version_path(model, version, repository) / MANIFEST_FILE
     try:
         manifest: dict[str, Any] = json.loads(path.read_text())

@@ -25,29 +25,19 @@ def quiet() -> Iterator[None]:
 
 
 def save(network: nn.Module, path: Path, fold: bool = True) -> None:
-    """Script a network in eval mode, freeze it and save it; control flow in `forward` is preserved.
+    """Script a network in eval mode, freeze and save it, or raise as `script` does.
 
-    Args:
-        network: the module to save.
-        path: the file.
-        fold: fold normalizations into convolutions, which is faster and changes the last digits.
-
-    Raises:
-        RuntimeError: TorchScript cannot express the network; torch's message says which line.
+    `fold` folds normalizations into convolutions, which is faster and changes the last digits.
     """
+    scripted = script(network)
     with quiet():
-        scripted = script(network)
         # An imported file may be frozen already.
         frozen = torch.jit.freeze(scripted, optimize_numerics=fold) if hasattr(scripted, "training") else scripted
         torch.jit.save(frozen, str(path))
 
 
 def script(network: nn.Module) -> torch.jit.ScriptModule:
-    """Script a network in eval mode.
-
-    Raises:
-        RuntimeError: TorchScript cannot express it; torch's message says which line.
-    """
+    """Script a network in eval mode; RuntimeError with the line that TorchScript cannot express."""
     with quiet():
         # A frozen module has no modes.
         scripted: torch.jit.ScriptModule = torch.jit.script(network.eval() if hasattr(network, "training") else network)
@@ -55,13 +45,9 @@ def script(network: nn.Module) -> torch.jit.ScriptModule:
 
 
 def trace(network: nn.Module, arguments: Sequence[Any]) -> tuple[torch.jit.ScriptModule, list[str]]:
-    """Trace a network in eval mode with these arguments.
+    """Trace a network in eval mode; also return torch's warnings about control flow that the arguments fix.
 
-    Returns:
-        The traced module, and torch's warnings about Python control flow that the trace fixes for these arguments.
-
-    Raises:
-        RuntimeError: the network cannot be traced.
+    Raises RuntimeError if it cannot be traced.
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("ignore")
@@ -74,8 +60,7 @@ def trace(network: nn.Module, arguments: Sequence[Any]) -> tuple[torch.jit.Scrip
 def wrap(network: nn.Module, forward: str) -> torch.jit.ScriptModule:
     """Wrap a scripted or traced network in another `forward`, given as TorchScript source that calls `self.network`.
 
-    Raises:
-        RuntimeError: the source does not match the network.
+    Raises RuntimeError if the source does not match the network.
     """
 
     # TorchScript compiles one `forward` per class, so each wrapper needs its own class.

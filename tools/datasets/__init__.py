@@ -30,27 +30,17 @@ class DataError(ToolError):
 
 @dataclass(frozen=True)
 class ImageData:
-    """A data set in memory.
+    """A data set in memory."""
 
-    Attributes:
-        name: what `--data` calls it.
-        title: its name for people, which says whether it is a stand-in.
-        stand_in: whether it is an offline stand-in.
-        classes: names of the classes, by label.
-        train_images, test_images: uint8 [N, H, W, C].
-        train_labels, test_labels: int64 [N].
-        sha256: of the files, so that a figure can be traced to the data it was measured on.
-    """
-
-    name: str
-    title: str
+    name: str  # What `--data` calls it.
+    title: str  # Its name for people, which says whether it is a stand-in.
     stand_in: bool
-    classes: tuple[str, ...]
-    train_images: Images
-    train_labels: Labels
+    classes: tuple[str, ...]  # Names of the classes, by label.
+    train_images: Images  # uint8 [N, H, W, C]
+    train_labels: Labels  # int64 [N]
     test_images: Images
     test_labels: Labels
-    sha256: str
+    sha256: str  # Of the files, so that a figure can be traced to the data it was measured on.
 
 
 @dataclass(frozen=True)

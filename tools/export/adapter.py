@@ -30,19 +30,12 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Call:
-    """How to call `forward`.
+    """How to call `forward`."""
 
-    Attributes:
-        names: its arguments, or the keys of its one dict.
-        as_dict: whether it takes that dict.
-        is_complete: whether the names are all of its parameters.
-        squeezed: arguments that it takes without their last dimension, which is 1.
-    """
-
-    names: tuple[str, ...]
-    as_dict: bool = False
-    is_complete: bool = True
-    squeezed: frozenset[str] = frozenset()
+    names: tuple[str, ...]  # Its arguments, or the keys of its one dict.
+    as_dict: bool = False  # Whether it takes that dict.
+    is_complete: bool = True  # Whether the names are all of its parameters.
+    squeezed: frozenset[str] = frozenset()  # Arguments that it takes without their last dimension, which is 1.
 
     @property
     def is_direct(self) -> bool:

@@ -33,41 +33,27 @@ class DataReference:
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """How a version's files were made and what was proven about them; None for whatever does not apply.
-
-    Attributes:
-        parent, teacher, prepares, classifier: models that it was made from or for.
-        sources: paths in this repository by name, of a Python step's files.
-        steps: versions of an ensemble's members.
-        imported: where the network comes from, as the recipe says, with SHA-256 of the files.
-        training: the training's settings.
-        checkpoint: name of the file with the trained weights.
-        accuracy: of the published file, on this many test images of the data set.
-        method: how an imported network became TorchScript.
-        max_abs_difference: the largest between TorchScript and eager.
-        fixed: lines of Python at which tracing fixed a decision.
-        passed_over: methods that failed, and why.
-    """
+    """How a version's files were made and what was proven about them; None for whatever does not apply."""
 
     parent: str | None = None
     parent_accuracy: float | None = None
     teacher: str | None = None
-    prepares: str | None = None
-    sources: Mapping[str, str] | None = None
-    steps: Mapping[str, int] | None = None
+    prepares: str | None = None  # The classifier whose input a step makes.
+    sources: Mapping[str, str] | None = None  # Paths in this repository by name, of a Python step's files.
+    steps: Mapping[str, int] | None = None  # Versions of an ensemble's members.
     classifier: str | None = None
     classifier_accuracy: float | None = None
-    imported: Mapping[str, Any] | None = None
-    training: Mapping[str, Any] | None = None
-    checkpoint: str | None = None
+    imported: Mapping[str, Any] | None = None  # Where the network comes from, with SHA-256 of the files.
+    training: Mapping[str, Any] | None = None  # The training's settings.
+    checkpoint: str | None = None  # Name of the file with the trained weights.
     data: DataReference | None = None
-    accuracy: float | None = None
+    accuracy: float | None = None  # Of the published file, on `test_images` images of the data set.
     test_images: int | None = None
     parameters: int | None = None
-    method: str | None = None
-    max_abs_difference: float | None = None
-    fixed: list[str] | None = None
-    passed_over: Mapping[str, str] | None = None
+    method: str | None = None  # How an imported network became TorchScript.
+    max_abs_difference: float | None = None  # The largest between TorchScript and eager.
+    fixed: list[str] | None = None  # Lines of Python at which tracing fixed a decision.
+    passed_over: Mapping[str, str] | None = None  # Methods that failed, and why.
 
 
 @dataclass(frozen=True)

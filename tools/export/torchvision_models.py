@@ -63,18 +63,12 @@ def _nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
 
 @dataclass(frozen=True)
 class Preset:
-    """What torchvision says about a model's input and classes.
+    """What torchvision says about a model's input and classes."""
 
-    Attributes:
-        dims: of one input image; None if the input is not an image.
-        mean, std: of pixels in 0 to 1, per channel; empty if the model takes pixels as they are.
-        labels: names of the classes; empty unless pretrained weights are used.
-    """
-
-    dims: tuple[int, ...] | None
-    mean: tuple[float, ...] = ()
+    dims: tuple[int, ...] | None  # Of one input image; None if the input is not an image.
+    mean: tuple[float, ...] = ()  # Of pixels in 0 to 1, per channel; empty if the model takes pixels as they are.
     std: tuple[float, ...] = ()
-    labels: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()  # Names of the classes; empty unless pretrained weights are used.
 
 
 def build(recipe: Imported) -> nn.Module:

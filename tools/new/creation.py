@@ -26,19 +26,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class NewModel:
-    """A model that was created.
-
-    Attributes:
-        served_difference: the largest absolute one between the server's answer and the network's.
-        notes: what the model's owner should know.
-        seconds: how long it took.
-    """
+    """A model that was created."""
 
     options: Options
     design: "Design"
     evidence: "Evidence"
-    served_difference: float
-    notes: tuple[str, ...]
+    served_difference: float  # The largest absolute one between the server's answer and the network's.
+    notes: tuple[str, ...]  # What the model's owner should know.
     seconds: float
 
     @property

@@ -13,25 +13,16 @@ class OptionError(ToolError):
 
 @dataclass(frozen=True)
 class Options:
-    """What to create, and where.
-
-    Attributes:
-        recipes: folder for its recipe; None for tools/recipes, if the repository is this one's.
-        example_inputs: types and dims of the inputs, as `tools.new.example_inputs` reads them; None to infer them.
-        max_batch_size: 0 for no batching; None to find out.
-        labels: file with the names of the classes.
-        hardware: where the first call runs: one of `tools.serve.hardware.HARDWARE`.
-        ready_timeout: seconds for loading the model, and again for the first call.
-    """
+    """What to create, and where."""
 
     name: str
     repository: Path = REPOSITORY
-    recipes: Path | None = None
-    example_inputs: str | None = None
-    max_batch_size: int | None = None
-    labels: Path | None = None
-    hardware: str = "auto"
-    ready_timeout: float = 120.0
+    recipes: Path | None = None  # Folder for its recipe; None for tools/recipes, if the repository is this one's.
+    example_inputs: str | None = None  # Types and dims, as `tools.new.example_inputs` reads them; None to infer them.
+    max_batch_size: int | None = None  # 0 for no batching; None to find out.
+    labels: Path | None = None  # File with the names of the classes.
+    hardware: str = "auto"  # Where the first call runs: one of `tools.serve.hardware.HARDWARE`.
+    ready_timeout: float = 120.0  # Seconds for loading the model, and again for the first call.
 
     @property
     def recipe_path(self) -> Path | None:

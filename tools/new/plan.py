@@ -26,19 +26,13 @@ from tools.train.training import cpu_threads
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that is to be written.
+    """Everything that is to be written."""
 
-    Attributes:
-        network: the one that was tried; publishing builds it again from the recipe, as later exports will.
-        labels: names of the classes; empty for none.
-        notes: what the model's owner should know.
-    """
-
-    network: nn.Module
+    network: nn.Module  # The one that was tried; publishing builds it again from the recipe, as later exports will.
     recipe: Imported
     design: Design
-    labels: tuple[str, ...]
-    notes: tuple[str, ...]
+    labels: tuple[str, ...]  # Names of the classes; empty for none.
+    notes: tuple[str, ...]  # What the model's owner should know.
 
     @property
     def recipe_text(self) -> str:

@@ -37,31 +37,20 @@ parameters { key: "INTER_OP_THREAD_COUNT" value { string_value: "1" } }
 
 @dataclass(frozen=True)
 class Design:
-    """What a new model's config.pbtxt says.
-
-    Attributes:
-        title: what the model is, in a few words.
-        max_batch_size: 0 for no batching.
-        why_unbatched: the reason for that 0.
-        warmup: dims of a warm-up request by input, without -1.
-        squeezed: inputs with a dimension of 1 that `forward` does not take.
-        labelled: the output whose classes labels.txt names.
-        mean, std: of pixels in 0 to 1, per channel, for a model of images.
-        cpu_only: whether its operators do not exist on a GPU.
-    """
+    """What a new model's config.pbtxt says."""
 
     model: str
-    title: str
-    max_batch_size: int
+    title: str  # What the model is, in a few words.
+    max_batch_size: int  # 0 for no batching.
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    warmup: Mapping[str, tuple[int, ...]]
+    warmup: Mapping[str, tuple[int, ...]]  # Dims of a warm-up request by input, without -1.
     why_unbatched: str = ""
-    squeezed: tuple[str, ...] = ()
-    labelled: str | None = None
-    mean: tuple[float, ...] = ()
+    squeezed: tuple[str, ...] = ()  # Inputs with a dimension of 1 that `forward` does not take.
+    labelled: str | None = None  # The output whose classes labels.txt names.
+    mean: tuple[float, ...] = ()  # Of pixels in 0 to 1, per channel, for a model of images.
     std: tuple[float, ...] = ()
-    cpu_only: bool = False
+    cpu_only: bool = False  # Whether its operators do not exist on a GPU.
 
 
 def config(design: Design) -> str:

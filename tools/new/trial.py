@@ -30,24 +30,15 @@ _DATATYPES = {torch_name: name.removeprefix("TYPE_") for name, torch_name in TOR
 
 @dataclass(frozen=True)
 class Observed:
-    """What the trial of a network has shown.
+    """What the trial of a network has shown."""
 
-    Attributes:
-        batched: whether the first dimension of every tensor is the batch.
-        inputs, outputs: names, types and dims for config.pbtxt; -1 for a variable dim.
-        dims: the shapes that were tried, by input, if dims vary.
-        squeezed: arguments that `forward` takes without the dimension of 1 that they have in config.pbtxt.
-        why_unbatched: why it takes no batches, if that was found out.
-        notes: what the model's owner should know.
-    """
-
-    batched: bool
-    inputs: tuple[TensorSpec, ...]
+    batched: bool  # Whether the first dimension of every tensor is the batch.
+    inputs: tuple[TensorSpec, ...]  # Names, types and dims for config.pbtxt; -1 for a variable dim.
     outputs: tuple[TensorSpec, ...]
-    dims: tuple[Mapping[str, tuple[int, ...]], ...]
-    squeezed: tuple[str, ...]
-    why_unbatched: str
-    notes: tuple[str, ...]
+    dims: tuple[Mapping[str, tuple[int, ...]], ...]  # The shapes that were tried, by input, if dims vary.
+    squeezed: tuple[str, ...]  # Arguments that `forward` takes without their dimension of 1 in config.pbtxt.
+    why_unbatched: str  # Why it takes no batches, if that was found out.
+    notes: tuple[str, ...]  # What the model's owner should know.
 
 
 def observe(

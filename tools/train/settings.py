@@ -26,23 +26,16 @@ class Settings:
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """What a command line says about training; None leaves a value to the recipe.
+    """What a command line says about training; None leaves a value to the recipe."""
 
-    Attributes:
-        data: a data set's name; "auto" is the recipe's real one if its files are there, else its stand-in.
-        device: "cpu", "cuda", or "auto" for CUDA where there is any.
-        weights: pretrained weights to start from: a name of torchvision's, or a file.
-        fresh: ignore an earlier checkpoint.
-    """
-
-    data: str = "auto"
+    data: str = "auto"  # A data set's name; "auto" is the recipe's real one if its files are there, else its stand-in.
     epochs: int | None = None
     batch_size: int | None = None
     lr: float | None = None
     seed: int = 0
-    device: str = "auto"
-    weights: str | None = None
-    fresh: bool = False
+    device: str = "auto"  # "cpu", "cuda", or "auto" for CUDA where there is any.
+    weights: str | None = None  # Pretrained weights to start from: a name of torchvision's, or a file.
+    fresh: bool = False  # Ignore an earlier checkpoint.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -28,21 +28,15 @@ from tools.train.settings import Settings, TrainOptions, settings_for, settings_
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained network, before its recipe's `after`, and what it was trained on and with.
-
-    Attributes:
-        lineage: the settings of this training, then those of the parent and the teacher that it builds on.
-        checkpoint: name of the file with the weights; it changes with anything that decides them.
-        parent_accuracy: test accuracy of the parent's network; None without a parent.
-    """
+    """A trained network, before its recipe's `after`, and what it was trained on and with."""
 
     settings: Settings
     network: nn.Module
     data: ImageData
     accuracy: float
-    lineage: tuple[Settings, ...]
-    checkpoint: str
-    parent_accuracy: float | None = None
+    lineage: tuple[Settings, ...]  # Of this training, then of the parent and the teacher that it builds on.
+    checkpoint: str  # Name of the file with the weights; it changes with anything that decides them.
+    parent_accuracy: float | None = None  # Test accuracy of the parent's network.
 
 
 class UnfinishedError(RecipeError):
