@@ -11,8 +11,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 SIZE = 32
-# Drawn three times as large, then averaged, for smooth edges.
-_SUPERSAMPLING = 3
+_SUPERSAMPLING = 3  # Drawn three times as large, then averaged, for smooth edges.
 Random = np.random.Generator
 Polygon = npt.NDArray[np.float64]  # [points, 2]
 _CIRCLE: Polygon = np.stack([np.cos(np.linspace(0, 2 * np.pi, 14)), np.sin(np.linspace(0, 2 * np.pi, 14))], axis=1)
@@ -58,12 +57,8 @@ def _bird(random: Random) -> list[Polygon]:
     lift = random.uniform(-0.95, -0.55)
     wing = _poly((-0.3, -0.05), (-0.15, lift), (0.25, -0.1))
     tail = _poly((-0.45, 0), (-0.95, random.uniform(-0.2, 0.15)), (-0.9, 0.25), (-0.4, 0.2))
-    body = [
-        _ellipse(0, 0.1, 0.5, 0.28),
-        _ellipse(0.5, -0.15, 0.2, 0.19),
-        _poly((0.65, -0.22), (0.95, -0.1), (0.65, -0.05)),
-    ]
-    return [*body, wing, tail, *_legs(random, (-0.05, 0.1), 0.35, 0.35, 0.05)]
+    head, beak = _ellipse(0.5, -0.15, 0.2, 0.19), _poly((0.65, -0.22), (0.95, -0.1), (0.65, -0.05))
+    return [_ellipse(0, 0.1, 0.5, 0.28), head, beak, wing, tail, *_legs(random, (-0.05, 0.1), 0.35, 0.35, 0.05)]
 
 
 def _cat(random: Random) -> list[Polygon]:
@@ -72,12 +67,8 @@ def _cat(random: Random) -> list[Polygon]:
     ears = [_poly((s * 0.06, -0.65), (s * 0.3, -0.95), (s * 0.34, -0.5)) for s in (1, -1)]
     curl = random.uniform(0.65, 0.95)
     tail = [_bar(0.3, 0.8, curl, 0.6, 0.13), _bar(curl, 0.62, curl - 0.1, random.uniform(-0.1, 0.2), 0.12)]
-    return [
-        _poly((-0.25, -0.3), (0.25, -0.3), (0.45, 0.9), (-0.45, 0.9)),
-        _ellipse(0, -0.42, head, head * 0.9),
-        *ears,
-        *tail,
-    ]
+    body = _poly((-0.25, -0.3), (0.25, -0.3), (0.45, 0.9), (-0.45, 0.9))
+    return [body, _ellipse(0, -0.42, head, head * 0.9), *ears, *tail]
 
 
 def _deer(random: Random) -> list[Polygon]:
@@ -86,10 +77,8 @@ def _deer(random: Random) -> list[Polygon]:
     antlers = []
     for lean in (-0.2, 0.18):
         top = random.uniform(-1.0, -0.85)
-        antlers += [
-            _bar(0.58, -0.55, 0.58 + lean, top, 0.06),
-            _bar(0.58 + lean / 2, -0.75, 0.58 + 1.8 * lean, -0.78, 0.05),
-        ]
+        antlers.append(_bar(0.58, -0.55, 0.58 + lean, top, 0.06))
+        antlers.append(_bar(0.58 + lean / 2, -0.75, 0.58 + 1.8 * lean, -0.78, 0.05))
     return [_ellipse(0, 0.05, 0.52, 0.22), *neck, *antlers, *_legs(random, (-0.42, -0.3, 0.3, 0.42), 0.15, 0.75, 0.07)]
 
 
@@ -105,14 +94,8 @@ def _frog(random: Random) -> list[Polygon]:
     eyes = [_ellipse(s * random.uniform(0.28, 0.36), -0.28, 0.15, 0.16) for s in (1, -1)]
     thighs = [_ellipse(s * 0.68, 0.25, 0.27, 0.2) for s in (1, -1)]
     feet = [_bar(s * 0.6, 0.42, s * random.uniform(0.8, 1.0), 0.5, 0.1) for s in (1, -1)]
-    return [
-        _ellipse(0, 0.1, 0.6, 0.36),
-        *eyes,
-        *thighs,
-        *feet,
-        _bar(-0.2, 0.35, -0.25, 0.55, 0.12),
-        _bar(0.2, 0.35, 0.25, 0.55, 0.12),
-    ]
+    forelegs = [_bar(s * 0.2, 0.35, s * 0.25, 0.55, 0.12) for s in (-1, 1)]
+    return [_ellipse(0, 0.1, 0.6, 0.36), *eyes, *thighs, *feet, *forelegs]
 
 
 def _horse(random: Random) -> list[Polygon]:
@@ -140,18 +123,8 @@ def _truck(random: Random) -> list[Polygon]:
     return [box, cab, *(_ellipse(x, 0.32, 0.16, 0.16) for x in (-0.7, -0.35, 0.65))]
 
 
-FIGURES: dict[str, Callable[[Random], list[Polygon]]] = {
-    "airplane": _airplane,
-    "automobile": _automobile,
-    "bird": _bird,
-    "cat": _cat,
-    "deer": _deer,
-    "dog": _dog,
-    "frog": _frog,
-    "horse": _horse,
-    "ship": _ship,
-    "truck": _truck,
-}
+_DRAWN = (_airplane, _automobile, _bird, _cat, _deer, _dog, _frog, _horse, _ship, _truck)
+FIGURES = {figure.__name__.lstrip("_"): figure for figure in _DRAWN}
 
 
 def draw(name: str, random: Random) -> npt.NDArray[np.uint8]:

@@ -73,16 +73,9 @@ def settings_for(model: str, options: TrainOptions, data: ImageData) -> Settings
     recipe, device = recipes.trained(model), options.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    return Settings(
-        model,
-        data.name,
-        options.epochs or recipe.epochs,
-        options.batch_size or recipe.batch_size,
-        options.lr or recipe.lr,
-        options.seed,
-        device,
-        None if recipe.parent else options.weights,
-    )
+    epochs, batch_size = options.epochs or recipe.epochs, options.batch_size or recipe.batch_size
+    weights = None if recipe.parent else options.weights
+    return Settings(model, data.name, epochs, batch_size, options.lr or recipe.lr, options.seed, device, weights)
 
 
 def settings_of_ancestor(model: str, settings: Settings, repository: Path = REPOSITORY) -> Settings:
