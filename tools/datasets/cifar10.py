@@ -32,9 +32,6 @@ def splits(root: Path, download: bool) -> tuple[Split, Split]:
 
 def read(loader: Any, root: Path, download: bool) -> tuple[Split, Split]:
     """Read both splits with torchvision's CIFAR10 class or a subclass of it."""
-    train, test = (loader(str(root), train=train, download=download) for train in (True, False))
-    return _split(train), _split(test)
-
-
-def _split(dataset: Any) -> Split:
-    return Split(np.ascontiguousarray(dataset.data), np.asarray(dataset.targets, np.int64))
+    parts = (loader(str(root), train=train, download=download) for train in (True, False))
+    train, test = (Split(np.ascontiguousarray(part.data), np.asarray(part.targets, np.int64)) for part in parts)
+    return train, test

@@ -32,8 +32,8 @@ def splits(root: Path, download: bool) -> tuple[Split, Split]:
 
 def read(loader: Any, root: Path, download: bool) -> tuple[Split, Split]:
     """Read both splits with torchvision's MNIST class or a subclass of it."""
-    train, test = (loader(str(root), train=train, download=download) for train in (True, False))
-    return _split(train), _split(test)
+    train, test = (_split(loader(str(root), train=train, download=download)) for train in (True, False))
+    return train, test
 
 
 def _split(dataset: Any) -> Split:

@@ -36,10 +36,10 @@ def _export(arguments: argparse.Namespace, model: str) -> Manifest:
         signer(arguments.sign)
     if arguments.version:
         refuse_existing(model, arguments.version, repository)
-    preparation = prepare(model, settings.options_from(arguments), repository)
-    manifest = publish(model, preparation.fill, repository, arguments.version, arguments.hold, arguments.sign)
-    if preparation.data:
-        _write_samples(model, preparation.data, arguments.samples)
+    fill, data = prepare(model, settings.options_from(arguments), repository)
+    manifest = publish(model, fill, repository, arguments.version, arguments.hold, arguments.sign)
+    if data:
+        _write_samples(model, data, arguments.samples)
     removed = keep_versions(model, arguments.keep, repository) if arguments.keep else []
     print(_summary(manifest) + (f"; removed {', '.join(map(str, removed))}" if removed else ""))
     return manifest

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from clients.contract import TensorSpec
 from tools.backends.pytorch import binding
 from tools.contract import Value, example_value
-from tools.export.agreement import ProofError, UnservableError, describe
+from tools.export.agreement import ProofError, UnservableError, describe, last_line
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,6 @@ class Call:
     as_dict: bool = False  # Whether it takes that dict.
     is_complete: bool = True  # Whether the names are all of its parameters.
     squeezed: frozenset[str] = frozenset()  # Arguments that it takes without their last dimension, which is 1.
-
-    @property
-    def is_direct(self) -> bool:
-        """Whether a served file can use the network's own `forward`, as far as the inputs go."""
-        return self.is_complete and not self.as_dict and not self.squeezed
 
 
 @dataclass(frozen=True)
@@ -125,8 +120,7 @@ class Adapter(nn.Module):
         except ProofError:
             raise
         except Exception as error:  # Whatever a user's network raises.
-            lines = str(error).strip().splitlines() or [type(error).__name__]
-            raise ProofError(f"forward fails on {', '.join(map(describe, values))}: {lines[-1]}") from error
+            raise ProofError(f"forward fails on {', '.join(map(describe, values))}: {last_line(error)}") from error
 
 
 def examples(specs: Sequence[TensorSpec], batch: int, seed: int = 0) -> list[Value]:
@@ -191,9 +185,3 @@ def forward_source(call: Call, values: Sequence[Value], returned: Any, batched: 
         f"    answer = self.network({'{' + arguments + '}' if call.as_dict else arguments})\n"
         f"    return {outputs[0] if len(outputs) == 1 else '(' + ', '.join(outputs) + ')'}\n"
     )
-
-
-def positional_source(call: Call) -> str:
-    """Write the TorchScript of a `forward` that names its arguments and passes them on in order."""
-    typed, names = ", ".join(f"{name}: Tensor" for name in call.names), ", ".join(call.names)
-    return f"def forward(self, {typed}):\n    return self.network({names})\n"

@@ -32,6 +32,11 @@ def describe(value: Value) -> str:
     return f"[{len(value)}] of str" if isinstance(value, list) else f"{list(value.shape)} {value.dtype}"
 
 
+def last_line(error: BaseException) -> str:
+    """The line in which torch, after its stack traces, says what happened."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
+
+
 def distance(expected: Value, actual: Value) -> float:
     """Largest absolute difference of two values of one shape; for texts 0 if equal, else infinity."""
     if isinstance(expected, list) or isinstance(actual, list):

@@ -17,7 +17,7 @@ from tools import torchscript
 from tools.backends.pytorch import binding
 from tools.contract import Value, read_contract
 from tools.export import imported_network, proof
-from tools.export.adapter import Adapter, call_for, examples, forward_source, is_servable, positional_source
+from tools.export.adapter import Adapter, call_for, examples, forward_source, is_servable
 from tools.export.agreement import ProofError
 from tools.export.publication import Evidence
 from tools.recipes import Imported
@@ -114,14 +114,18 @@ def _convert(imported: ImportedModel, file: Path) -> tuple[str, float, list[str]
 @torch.inference_mode()
 def _make(method: str, adapter: Adapter, values: Sequence[Value]) -> tuple[nn.Module, list[str]]:
     # Returns what is written, and the lines of Python at which tracing fixed a decision.
+    call = adapter.call
     try:
         if method == "traced":
             recorded, fixed = torchscript.trace(adapter, values)
-            return torchscript.wrap(recorded, positional_source(adapter.call)), fixed
+            typed = ", ".join(f"{name}: Tensor" for name in call.names)
+            forward = f"def forward(self, {typed}):\n    return self.network({', '.join(call.names)})\n"
+            return torchscript.wrap(recorded, forward), fixed
         returned = adapter.call_network(*values)
-        if adapter.call.is_direct and is_servable(returned, adapter.batched):
+        takes_inputs = call.is_complete and not call.as_dict and not call.squeezed
+        if takes_inputs and is_servable(returned, adapter.batched):
             return torchscript.script(adapter.network), []
-        source = forward_source(adapter.call, values, returned, adapter.batched)
+        source = forward_source(call, values, returned, adapter.batched)
         return torchscript.wrap(adapter.network, source), []
     except Exception as error:  # torch raises many kinds, and a user's code any.
         raise ProofError(f"cannot be written as TorchScript: {str(error).strip()}") from error

@@ -1,8 +1,7 @@
 """An imported network: a class in a Python file, a TorchScript file or a torchvision model, with its weights.
 
-    network = imported_network.load(Imported(module="models/towers.py:Towers", checkpoint="towers.pt"))
+network = imported_network.load(Imported(module="models/towers.py:Towers", checkpoint="towers.pt"))
 
-A user's file is run as Python would run it: with its folder on the path, or as part of its package if it is in one.
 """
 
 import hashlib
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 
 from tools import torchscript
 from tools.export import torchvision_models
+from tools.export.agreement import last_line
 from tools.recipes import Imported, RecipeError
 from tools.repository import ROOT
 
@@ -36,7 +36,14 @@ def load(recipe: Imported) -> nn.Module:
     """
     torch.manual_seed(0)  # A network without weights gets the same random ones every time.
     if recipe.torchscript:
-        network: nn.Module = _load_torchscript(_existing(recipe.torchscript))
+        file = _existing(recipe.torchscript)
+        try:
+            network: nn.Module = torchscript.load(file)
+        except (RuntimeError, ValueError, OSError) as error:
+            raise RecipeError(
+                f"{file} is not a TorchScript file that torch {torch.__version__} can load: {last_line(error)}; "
+                "give a state dict as --checkpoint, with the --module or --torchvision that it belongs to"
+            ) from error
     elif recipe.torchvision:
         network = torchvision_models.build(recipe)
     else:
@@ -64,16 +71,6 @@ def _existing(text: str) -> Path:
     if not path.is_file():
         raise RecipeError(f"{path} does not exist or is not a file; correct the path")
     return path
-
-
-def _load_torchscript(path: Path) -> torch.jit.ScriptModule:
-    try:
-        return torchscript.load(path)
-    except (RuntimeError, ValueError, OSError) as error:
-        raise RecipeError(
-            f"{path} is not a TorchScript file that torch {torch.__version__} can load: {_last_line(error)}; "
-            "give a state dict as --checkpoint, with the --module or --torchvision that it belongs to"
-        ) from error
 
 
 def _load_module(text: str, arguments: Mapping[str, Any]) -> nn.Module:
@@ -118,7 +115,7 @@ def _instantiate(member: Any, name: str, arguments: Mapping[str, Any]) -> nn.Mod
 
 
 def _run_file(path: Path) -> ModuleType:
-    # The folder from which it is imported, and its dotted name there.
+    # As Python would: with its folder on the path, or as part of its package if it is in one.
     top, name = path.resolve().parent, path.stem
     while (top / "__init__.py").is_file():
         top, name = top.parent, f"{top.name}.{name}"
@@ -152,11 +149,11 @@ def _load_weights(network: nn.Module, path: Path) -> None:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
         raise RecipeError(
-            f"{path} is not a checkpoint that torch loads without running code from it: {_last_line(error)}; "
+            f"{path} is not a checkpoint that torch loads without running code from it: {last_line(error)}; "
             "save one with torch.save(network.state_dict(), PATH)"
         ) from error
-    state = _without_prefix(_state_dict(content, path), network)
     own = network.state_dict()
+    state = _without_prefix(_state_dict(content, path), set(own))
     differences = [f"{name} is missing" for name in own if name not in state]
     differences += [f"{name} is not in the network" for name in state if name not in own]
     for name, tensor in own.items():
@@ -182,15 +179,10 @@ def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
     raise RecipeError(f"{path} holds no state dict, itself or under {', '.join(_STATE_DICTS)}; it holds {kind}")
 
 
-def _without_prefix(state: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+def _without_prefix(state: dict[str, Tensor], own: set[str]) -> dict[str, Tensor]:
     # Wrappers (DataParallel, compile, Lightning) put a prefix before every name.
-    own, first = set(network.state_dict()), next(iter(state))
+    first = next(iter(state))
     for prefix in (first[: at + 1] for at, letter in enumerate(first) if letter == "."):
         if {name.removeprefix(prefix) for name in state if name.startswith(prefix)} == own and len(state) == len(own):
             return {name.removeprefix(prefix): tensor for name, tensor in state.items()}
     return state
-
-
-def _last_line(error: BaseException) -> str:
-    # Where torch says what happened.
-    return (str(error).strip().splitlines() or [type(error).__name__])[-1]

@@ -92,14 +92,17 @@ def outdated(repository: Path = REPOSITORY) -> list[str]:
 def compose(model: str, repository: Path = REPOSITORY, alone: Callable[[str, Path], Run] | None = None) -> Run:
     """Return a model with its members as a function, called as the server would: arrays by name, batch first.
 
-    Args:
-        model: an ensemble or any other model.
-        repository: where it is.
-        alone: makes the function of a model that is not an ensemble (default: from its newest version).
+    `alone` makes the function of a model that is not an ensemble (default: from its newest version).
     """
     config = read_config(model, repository=repository)
+    if not config.ensemble_scheduling.step and alone:
+        return alone(model, repository)
     if not config.ensemble_scheduling.step:
-        return (alone or _single)(model, repository)
+        folder = version_path(model, newest(model, repository), repository)
+        if not (folder / MODEL_FILE).is_file():
+            return python_step(folder).run  # type: ignore[no-any-return]
+        module = torchscript.load(folder / MODEL_FILE)
+        return array_function(module, module, model, repository)
     steps = [
         (compose(step.model_name, repository, alone), dict(step.input_map), dict(step.output_map))
         for step in config.ensemble_scheduling.step
@@ -112,15 +115,6 @@ def compose(model: str, repository: Path = REPOSITORY, alone: Callable[[str, Pat
             tensors |= {tensor: outputs[name] for name, tensor in gives.items()}
         return {output.name: tensors[output.name] for output in config.output}
 
-    return run
-
-
-def _single(model: str, repository: Path) -> Run:
-    folder = version_path(model, newest(model, repository), repository)
-    if (folder / MODEL_FILE).is_file():
-        module = torchscript.load(folder / MODEL_FILE)
-        return array_function(module, module, model, repository)
-    run: Run = python_step(folder).run
     return run
 
 

@@ -7,7 +7,7 @@ the files, proves them and raises ProofError if they must not be served; `public
 import copy
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -27,16 +27,8 @@ from tools.train.settings import TrainOptions
 from tools.train.training import Trained
 
 
-@dataclass(frozen=True)
-class Preparation:
-    """How a version's folder is filled, and the data that the model is tested on, if it is tested."""
-
-    fill: Fill
-    data: ImageData | None = None
-
-
-def prepare(model: str, options: TrainOptions, repository: Path) -> Preparation:
-    """Do what a version of a model needs first: train it, or load the data of its classifier.
+def prepare(model: str, options: TrainOptions, repository: Path) -> tuple[Fill, ImageData | None]:
+    """Train a model, or load its classifier's data; return how to fill a version, and the data for its test, if any.
 
     Raises:
         RecipeError, RepositoryError, DataError: the recipe, the model's config or its data cannot be used.
@@ -44,15 +36,15 @@ def prepare(model: str, options: TrainOptions, repository: Path) -> Preparation:
     recipe = recipes.load(model)
     if isinstance(recipe, Recipe):
         trained = training.train_model(model, options, repository)
-        return Preparation(partial(_fill_trained, trained, repository), trained.data)
+        return partial(_fill_trained, trained, repository), trained.data
     if isinstance(recipe, Pipeline):
         data = pipelines.data_of(model, repository)
-        return Preparation(partial(_fill_pipeline, model, recipe, data, repository), data)
+        return partial(_fill_pipeline, model, recipe, data, repository), data
     if isinstance(recipe, Imported):
-        return Preparation(partial(fill_imported, model, recipe, repository))
+        return partial(fill_imported, model, recipe, repository), None
     if isinstance(recipe, Step):
-        return Preparation(partial(_fill_step, model, recipe, repository))
-    return Preparation(partial(_fill_python_step, model, recipe, repository))
+        return partial(_fill_step, model, recipe, repository), None
+    return partial(_fill_python_step, model, recipe, repository), None
 
 
 def final_network(trained: Trained, repository: Path) -> nn.Module:
@@ -87,7 +79,10 @@ def _fill_trained(trained: Trained, repository: Path, folder: Path) -> Evidence:
     file, network = folder / MODEL_FILE, final_network(trained, repository)
     difference = _write_network(network, file, model, repository, recipe.tolerance)
     accuracy = training.accuracy(torchscript.load(file), data.test_images, data.test_labels, spec)
-    proof.prove_accuracy(model, data.name, accuracy, dict(recipe.floors or {}))
+    if accuracy < (floor := (recipe.floors or {}).get(data.name, 0.0)):
+        raise proof.ProofError(
+            f"{model}: test accuracy {accuracy:.2%} on {data.name} is below the recipe's floor of {floor:.2%}"
+        )
     if recipe.parent and recipe.budget is not None and trained.parent_accuracy is not None:
         proof.prove_budget(model, recipe.parent, accuracy, trained.parent_accuracy, recipe.budget)
     return Evidence(

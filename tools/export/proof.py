@@ -27,6 +27,7 @@ from tools.export.agreement import (
     check_output,
     check_rows_independent,
     describe,
+    last_line,
 )
 from tools.export.agreement import ProofError as ProofError
 from tools.repository import REPOSITORY, as_triton_json, config_path, read_config
@@ -126,9 +127,8 @@ def call(
     try:
         outputs = torchscript.outputs(network, *arguments)
     except Exception as error:  # Whatever a network's Python raises.
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
         shapes = ", ".join(map(describe, arguments))
-        message = f"{contract.model} fails on config.pbtxt's input {shapes} (batch {batch}): {reason}"
+        message = f"{contract.model} fails on config.pbtxt's input {shapes} (batch {batch}): {last_line(error)}"
         raise ProofError(message) from error
     if len(outputs) <= max(places):
         wanted = ", ".join(f"{spec.name} at {place}" for spec, place in zip(contract.outputs, places, strict=True))
@@ -148,13 +148,6 @@ def prove_labels(model: str, classifier: str, repository: Path = REPOSITORY) -> 
     own, original = (repository / name / "labels.txt" for name in (model, classifier))
     if own.is_file() and own.read_text() != original.read_text():
         raise ProofError(f"{own} differs from {original}; copy that file")
-
-
-def prove_accuracy(model: str, data: str, accuracy: float, floors: dict[str, float]) -> None:
-    """Raise ProofError unless the test accuracy reaches the recipe's floor for this data set."""
-    floor = floors.get(data, 0.0)
-    if accuracy < floor:
-        raise ProofError(f"{model}: test accuracy {accuracy:.2%} on {data} is below the recipe's floor of {floor:.2%}")
 
 
 def prove_budget(model: str, parent: str, accuracy: float, parent_accuracy: float, budget: float) -> None:

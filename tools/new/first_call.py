@@ -19,19 +19,10 @@ from tools.serve.tritonserver import Options, Server
 
 
 def serve_and_call(plan: Plan, repository: Path, hardware: str = "auto", timeout: float = 120.0) -> float:
-    """Serve a staged repository and call the planned model in it.
+    """Serve a staged repository that holds a version of the planned model, and call it.
 
-    Args:
-        plan: the model; the repository holds a version of it.
-        repository: what to serve.
-        hardware: one of `tools.serve.hardware.HARDWARE`.
-        timeout: seconds for loading, and again for the call.
-
-    Returns:
-        The largest absolute difference between the answer and the network's own.
-
-    Raises:
-        ProofError: the server does not load it, refuses the call, or answers differently.
+    The timeout is in seconds, for loading and again for the call. Returns the largest absolute difference between the
+    answer and the network's own; raises ProofError if the server does not load it, refuses the call or differs.
     """
     try:
         with Server(Options(repository, hardware=hardware, ready_timeout=timeout)) as server:

@@ -49,7 +49,11 @@ def make_plan(options: Options, recipe: Imported) -> Plan:
     preset = torchvision_models.preset(recipe.torchvision, recipe.weights) if recipe.torchvision else Preset(None)
     network, wanted = imported_network.load(recipe), options.max_batch_size
     with cpu_threads(1):
-        specs = _inputs(options, network, preset)
+        if options.example_inputs or preset.dims:
+            image = f"FP32[{','.join(map(str, preset.dims or ()))}]"
+            specs = example_inputs.parse(options.example_inputs or image, network)
+        else:
+            specs = example_inputs.infer(network)
         batched = None if wanted is None else wanted > 0
         observed = observe(network, specs, batched, max(recipe.tolerance, BATCH_TOLERANCE))
     labels = _labels(options, preset)
@@ -72,14 +76,6 @@ def make_plan(options: Options, recipe: Imported) -> Plan:
     )
     final = replace(recipe, squeezed=observed.squeezed, dims=observed.dims)
     return Plan(network, final, design, labels, (*_assumptions(options, recipe, design, preset), *observed.notes))
-
-
-def _inputs(options: Options, network: nn.Module, preset: Preset) -> tuple[TensorSpec, ...]:
-    if options.example_inputs:
-        return example_inputs.parse(options.example_inputs, network)
-    if preset.dims:
-        return example_inputs.parse(f"FP32[{','.join(map(str, preset.dims))}]", network)
-    return example_inputs.infer(network)
 
 
 def _default_batch_size(observed: Observed) -> int:

@@ -10,13 +10,10 @@ class Planes(nn.Module):
     """Convert pictures [N, H, W, C], uint8 or floats of 0 to 255, to float32 planes [N, C, H, W] of 0 to 255.
 
     Floats may hold anything: NaN becomes black, values out of range are clipped.
-
-    Args:
-        channels: the numbers of channels to accept.
-        least, most: limits of both sides, in pixels. Below 8 there is nothing to recognise; at 1024 a batch of 64
-            takes 200 MB, and no classifier here uses more.
     """
 
+    # Limits of both sides, in pixels: below 8 there is nothing to recognise; at 1024 a batch of 64 takes 200 MB, and no
+    # classifier here uses more.
     def __init__(self, channels: list[int], least: int = 8, most: int = 1024) -> None:
         super().__init__()
         self.channels, self.least, self.most = channels, least, most

@@ -90,14 +90,9 @@ def train_model(model: str, options: TrainOptions, repository: Path = REPOSITORY
 def train(
     settings: Settings, data: ImageData, fresh: bool = False, repository: Path = REPOSITORY, rebuild: bool = False
 ) -> Trained:
-    """Follow the recipe to the end, from the last checkpoint if there is one; parent and teacher come first.
+    """Follow the recipe to the end, from the last checkpoint unless `fresh`; parent and teacher come first.
 
-    Args:
-        settings: what decides the weights, besides the recipe and the data.
-        data: what it is trained and tested on.
-        fresh: ignore an earlier checkpoint.
-        repository: where the model's config is.
-        rebuild: only load the weights of finished trainings; accuracies are not measured (NaN).
+    With `rebuild`, only load the weights of finished trainings; accuracies are not measured (NaN).
 
     Raises:
         RecipeError, RepositoryError: the recipe or the model's config cannot be used.
@@ -133,11 +128,7 @@ def _initial_network(recipe: Recipe, settings: Settings, parent: Trained | None,
 
 
 def pretrained_network(recipe: Recipe, settings: Settings) -> nn.Module:
-    """Build the network with the weights that `settings.weights` names.
-
-    Raises:
-        RecipeError: the recipe has no `pretrained`, or the weights cannot be read, downloaded or loaded.
-    """
+    """Build the network with the weights that `settings.weights` names; RecipeError if it has none or they fail."""
     if recipe.pretrained is None:
         raise RecipeError(f"{settings.model} has no `pretrained` in its recipe, so --weights does not apply; omit it")
     try:
@@ -170,30 +161,24 @@ class _Course:
 
 
 def _run_epochs(course: _Course, path: Path, fresh: bool, rebuild: bool) -> None:
-    settings = course.settings
-    optimizer = course.recipe.optimizer(course.network.parameters(), settings.lr)
-    done = 0 if fresh or not settings.epochs else resume(path, course.network, optimizer, settings)
+    settings, network, sizes = course.settings, course.network, course.recipe.sizes
+    optimizer = course.recipe.optimizer(network.parameters(), settings.lr)
+    done = 0 if fresh or not settings.epochs else resume(path, network, optimizer, settings)
     if rebuild and done < settings.epochs:
         raise UnfinishedError(f"{settings.model}: expected {settings.epochs} epochs in {path}, found {done}")
     for epoch in range(done, settings.epochs):
-        _run_epoch(course, optimizer, epoch)
-        save(path, course.network, optimizer, epoch + 1)
-
-
-def _run_epoch(course: _Course, optimizer: torch.optim.Optimizer, epoch: int) -> None:
-    settings = course.settings
-    course.network.train()
-    # Seeded per epoch: a resumed training sees the order, and draws the dropout, of an uninterrupted one.
-    torch.manual_seed(settings.seed * 100_003 + epoch)
-    batches = list(torch.randperm(len(course.data.train_labels)).split(settings.batch_size))
-    title = f"{settings.model} epoch {epoch + 1}/{settings.epochs}"
-    size = course.recipe.sizes[epoch] if epoch < len(course.recipe.sizes) else None
-    for indices in progress(batches, title):
-        loss = _loss(course, indices, size)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    say(f"{title}: loss {loss.item():.4f}")
+        network.train()
+        # Seeded per epoch: a resumed training sees the order, and draws the dropout, of an uninterrupted one.
+        torch.manual_seed(settings.seed * 100_003 + epoch)
+        batches = list(torch.randperm(len(course.data.train_labels)).split(settings.batch_size))
+        title = f"{settings.model} epoch {epoch + 1}/{settings.epochs}"
+        for indices in progress(batches, title):
+            loss = _loss(course, indices, sizes[epoch] if epoch < len(sizes) else None)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        say(f"{title}: loss {loss.item():.4f}")
+        save(path, network, optimizer, epoch + 1)
 
 
 def _loss(course: _Course, indices: Tensor, size: int | None) -> Tensor:
