@@ -27,11 +27,10 @@ from tools.tune.candidates import (
 from tools.tune.fitting import Observation, fit, simulate
 from tools.tune.goal import parse_goal
 from tools.tune.joint import JointSearch
-from tools.tune.peak import search_around
 from tools.tune.prediction import arrivals, peak, rank, shortlist
 from tools.tune.race import best_contender
 from tools.tune.record import Calibration, Contender, Record, resume
-from tools.tune.trials import ServerSide, Trial, join_trials
+from tools.tune.trials import ServerSide, Trial, join_trials, search_around
 from tools.tune.twin import Array, Host, closed_loop, open_loop
 
 ONE = Deployment(1, 1)

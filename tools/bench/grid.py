@@ -15,9 +15,8 @@ from pathlib import Path
 from clients.command import say
 from clients.output import write_atomically
 from tools.tune.candidates import Candidate, Deployment, candidate_from
-from tools.tune.peak import search_around
 from tools.tune.serving import ServedModel
-from tools.tune.trials import Document, Trial, trial_from
+from tools.tune.trials import Document, Trial, search_around, trial_from
 
 DELAYS_US = (0, 500, 2000, 5000)
 _CALLERS, _CLOSED_S = 64, 2.0

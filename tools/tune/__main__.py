@@ -51,12 +51,10 @@ def _shares(texts: list[str]) -> dict[str, float]:
 def main() -> int:
     """Tune, report, and tell by the exit code whether the objectives were met."""
     arguments = _parser().parse_args()
-    # Compiles the twin.
-    from tools.tune.outcome import table
-    from tools.tune.tuning import tune
+    from tools.tune.tuning import tune  # Compiles the twin.
 
     outcome = tune(_shares(arguments.models), tune_options(arguments, TuneOptions))
-    print(text_table(table(outcome)))
+    print(text_table(outcome.table()))
     print(outcome.summary)
     say("\n".join([f"Page: {outcome.page}", *(f"Config: {path}" for path in outcome.configs)]))
     print_json(outcome.document())

@@ -8,20 +8,12 @@ import time
 from collections.abc import Mapping
 
 from clients.command import say
-from tools.tune.candidates import (
-    Candidate,
-    Deployment,
-    TuningError,
-    calibration_candidate,
-    deployments,
-    search_space,
-)
+from tools.tune.candidates import Candidate, Deployment, TuningError, calibration_candidate, deployments, search_space
 from tools.tune.fitting import fit, observe
 from tools.tune.goal import Goal
 from tools.tune.prediction import Prediction, rank
 from tools.tune.record import Calibration, Record
 from tools.tune.serving import ServedModel
-from tools.tune.trials import Trial
 from tools.tune.twin import Host
 
 _CALLERS = 64
@@ -41,21 +33,18 @@ def propose(
 ) -> tuple[list[Prediction], int]:
     """Rank the candidates that should meet the objectives, the best first; also returns how many were simulated.
 
-    Args:
-        model: to be tuned.
-        goal: what is wanted.
-        keep_max_batch_size: consider only candidates that accept as large requests as the committed config.
-        record: holds the calibrations so far, and receives new ones.
-        until: time.monotonic() after which no calibration should end.
+    With `keep_max_batch_size`, all candidates accept as large requests as the committed config. The record receives
+    new calibrations, none of which should end after `until` of time.monotonic().
     """
     calibrate_all(model, goal, record, until)
     hosts = fit_hosts(record, goal.limit_ms)
-    base = model.committed
-    least_batch = base.max_batch_size if keep_max_batch_size else model.setting.options.client_batch
-    candidates = search_space(base, list(hosts), goal.limit_ms, min(least_batch, base.max_batch_size))
-    start = time.monotonic()
+    base, least_batch = model.committed, model.setting.options.client_batch
+    if keep_max_batch_size or least_batch > base.max_batch_size:
+        least_batch = base.max_batch_size
+    candidates = search_space(base, list(hosts), goal.limit_ms, least_batch)
+    began = time.monotonic()
     ranked = rank(hosts, candidates, goal)
-    seconds = time.monotonic() - start
+    seconds = time.monotonic() - began
     say(f"{len(candidates):,} candidates simulated in {seconds:.1f} s; {len(ranked):,} should meet the objectives")
     return ranked, len(candidates)
 
@@ -80,29 +69,24 @@ def calibrate_all(model: ServedModel, goal: Goal, record: Record, until: float =
 def _calibrate(model: ServedModel, candidate: Candidate, limit_ms: float) -> Calibration:
     model.load(candidate)
     model.warm_up()
-    runs = _closed_runs(model, limit_ms)
-    seconds, rate = min(_RUN_S, model.trial_s), _SHARE * max(run.server_rps or 0.0 for run in runs)
-    opened: list[Trial] = []
-    for number in range(_OPEN_RUNS):
-        opened.append(model.open_trial(rate, number, max(seconds, _OPEN_REQUESTS / rate)))
-        sustained = any(run.is_sustained for run in opened)
-        if number and sustained:
-            break
-        rate *= _UP if sustained else _DOWN
-    return Calibration(candidate, (*runs, *opened))
-
-
-def _closed_runs(model: ServedModel, limit_ms: float) -> list[Trial]:
     seconds = min(_RUN_S, model.trial_s)
     single = model.closed_trial(1, seconds)
     alone_ms = single.latency_ms["p50"]
     if alone_ms is None:
         failed = f"{single.errors} of {single.requests} requests failed"
         raise TuningError(f"{model.name}: a single caller got too few answers in {seconds:g} s ({failed}); see --trial")
+    closed, opened = [single], []
     callers = min(_CALLERS, int(_PATIENCE * limit_ms / alone_ms))
-    if callers < 2:
-        return [single]
-    return [single, model.closed_trial(callers, max(seconds, _ANSWERS * callers * alone_ms / 1000))]
+    if callers > 1:
+        closed.append(model.closed_trial(callers, max(seconds, _ANSWERS * callers * alone_ms / 1000)))
+    rate = _SHARE * max(run.server_rps or 0.0 for run in closed)
+    for number in range(_OPEN_RUNS):
+        opened.append(model.open_trial(rate, number, max(seconds, _OPEN_REQUESTS / rate)))
+        sustained = any(run.is_sustained for run in opened)
+        if number and sustained:
+            break
+        rate *= _UP if sustained else _DOWN
+    return Calibration(candidate, (*closed, *opened))
 
 
 def fit_hosts(record: Record, limit_ms: float) -> Mapping[Deployment, Host]:

@@ -3,7 +3,6 @@
 Nothing that callers see changes, except `max_batch_size`: with a smaller one, larger requests are refused.
 """
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import product
 from typing import Any
@@ -32,19 +31,12 @@ class Deployment:
 
 @dataclass(frozen=True, order=True)
 class Candidate:
-    """One combination of settings.
-
-    Attributes:
-        deployment: instances and threads.
-        max_batch_size: the most inferences in one execution.
-        delay_us: maximum queue delay in microseconds.
-        preferred: preferred batch sizes in ascending order; if empty, a free instance takes all queued requests.
-    """
+    """One combination of settings; without preferred sizes, a free instance takes all queued requests."""
 
     deployment: Deployment
     max_batch_size: int
     delay_us: int
-    preferred: tuple[int, ...] = ()
+    preferred: tuple[int, ...] = ()  # batch sizes, ascending
 
     def label(self) -> str:
         """Describe the settings in a few words."""
@@ -84,19 +76,13 @@ def candidate_of(config: ModelConfig) -> Candidate:
             "tune the members of an ensemble instead"
         )
     batching = config.dynamic_batching
+    instances = sum(group.count or 1 for group in config.instance_group) or 1
+    threads = config.parameters[_THREADS].string_value if _THREADS in config.parameters else ""
     preferred = tuple(sorted(batching.preferred_batch_size))
-    return Candidate(
-        Deployment(sum(group.count or 1 for group in config.instance_group) or 1, _threads_of(config)),
-        config.max_batch_size,
-        batching.max_queue_delay_microseconds,
-        # Triton's default where the config names none.
-        () if preferred == (config.max_batch_size,) else preferred,
-    )
-
-
-def _threads_of(config: ModelConfig) -> int:
-    text = config.parameters[_THREADS].string_value if _THREADS in config.parameters else ""
-    return int(text) if text.isdigit() else 0
+    if preferred == (config.max_batch_size,):  # Triton's default where the config names none.
+        preferred = ()
+    deployment = Deployment(instances, int(threads) if threads.isdigit() else 0)
+    return Candidate(deployment, config.max_batch_size, batching.max_queue_delay_microseconds, preferred)
 
 
 def apply_candidate(candidate: Candidate, config: ModelConfig) -> ModelConfig:
@@ -107,19 +93,15 @@ def apply_candidate(candidate: Candidate, config: ModelConfig) -> ModelConfig:
     changed.dynamic_batching.max_queue_delay_microseconds = candidate.delay_us
     del changed.dynamic_batching.preferred_batch_size[:]
     changed.dynamic_batching.preferred_batch_size.extend(candidate.preferred)
-    _set_instances(changed, candidate.deployment.instances)
+    del changed.instance_group[1:]
+    if not changed.instance_group:
+        changed.instance_group.add(kind=ModelInstanceGroup.KIND_AUTO)
+    changed.instance_group[0].count = candidate.deployment.instances
     if candidate.deployment.threads:
         changed.parameters[_THREADS].string_value = str(candidate.deployment.threads)
     for warmup in changed.model_warmup:
         warmup.batch_size = min(warmup.batch_size, candidate.max_batch_size)
     return changed
-
-
-def _set_instances(config: ModelConfig, count: int) -> None:
-    del config.instance_group[1:]
-    if not config.instance_group:
-        config.instance_group.add(kind=ModelInstanceGroup.KIND_AUTO)
-    config.instance_group[0].count = count
 
 
 def deployments(cores: int, gpu: bool) -> list[Deployment]:
@@ -136,27 +118,18 @@ def deployments(cores: int, gpu: bool) -> list[Deployment]:
     return sorted(fitting, key=lambda deployment: (-deployment.instances * deployment.threads, deployment.threads))
 
 
-def _batch_sizes(least: int, most: int) -> list[int]:
-    return sorted({*(2**power for power in range(20) if least <= 2**power < most), most})
-
-
 def search_space(base: Candidate, among: list[Deployment], limit_ms: float, least_batch: int) -> list[Candidate]:
     """All candidates: max_batch_size, delay and preferred size with each deployment, and the committed settings.
 
-    Args:
-        base: the committed settings; the model was proven up to their max_batch_size.
-        among: deployments to consider.
-        limit_ms: latency limit; half of it is the longest delay.
-        least_batch: the smallest max_batch_size to consider.
+    The model was proven up to the committed max_batch_size, and half of the latency limit is the longest delay.
     """
     delays = [delay for delay in _DELAYS_US if delay <= 1000 * _MAX_DELAY_SHARE * limit_ms]
     candidates = {base}
     for deployment, size, delay in product(among, _batch_sizes(least_batch, base.max_batch_size), delays):
-        candidates |= {Candidate(deployment, size, delay, preferred) for preferred in _preferences(size)}
+        candidates.add(Candidate(deployment, size, delay))
+        candidates |= {Candidate(deployment, size, delay, (preferred,)) for preferred in _batch_sizes(2, size)[:-1]}
     return sorted(candidates)
 
 
-def _preferences(size: int) -> Iterator[tuple[int, ...]]:
-    yield ()
-    for preferred in _batch_sizes(2, size)[:-1]:
-        yield (preferred,)
+def _batch_sizes(least: int, most: int) -> list[int]:
+    return sorted({*(2**power for power in range(20) if least <= 2**power < most), most})

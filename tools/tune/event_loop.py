@@ -64,10 +64,9 @@ def loop(arrivals, callers, host, batching, preferred, factors, away, lengths): 
     now = clock = work = 0.0
     machines = batches = stall = done = arrived = 0
     timer = NEVER
-    if callers > 0:
-        for caller in range(min(callers, count)):
-            back[back_tail] = caller * 1e-6
-            back_tail += 1
+    for caller in range(min(callers, count)):
+        back[back_tail] = caller * 1e-6
+        back_tail += 1
     while done < count:
         # Find the next event.
         wanted = machines * threads
@@ -133,12 +132,8 @@ def loop(arrivals, callers, host, batching, preferred, factors, away, lengths): 
                         back_tail += 1
             for index in range(instances):
                 if machine_done[index] <= clock:
-                    if machine_size[index] == _RESTING:
-                        machine_done[index] = NEVER
-                        machines -= 1
-                        continue
-                    if machine_size[index] == _WAKING and head == tail:
-                        # An instance that woke earlier has taken everything.
+                    if machine_size[index] == _RESTING or (machine_size[index] == _WAKING and head == tail):
+                        # Where it woke for nothing, an instance that woke earlier has taken everything.
                         machine_done[index] = NEVER
                         machines -= 1
                         continue

@@ -16,42 +16,33 @@ from tools.tune.twin import Array, Host, closed_loop, open_loop
 
 # A simulated open loop is as long as a measured one, because stalls show only over time.
 _REQUESTS, _MAX_REQUESTS, _SECONDS = 3000, 20_000, 1.5
-# Starting points of the search, as shares of a single caller's latency: front, turn, start, each, rest, wake.
+# Starting points of the search, as shares of a single caller's latency: front, turn, start, each, rest, wake, way.
 _POINTS = (
-    (0.15, 0.1, 0.3, 0.05, 0.05, 0.2),
-    (0.1, 0.1, 0.1, 0.6, 0.02, 0.02),
-    (0.1, 0.2, 0.2, 0.02, 0.2, 0.2),
+    (0.15, 0.1, 0.3, 0.05, 0.05, 0.2, 0.15),
+    (0.1, 0.1, 0.1, 0.6, 0.02, 0.02, 0.15),
+    (0.1, 0.2, 0.2, 0.02, 0.2, 0.2, 0.15),
 )
 _MIN_TIME_S = 1e-7
-_STALL_S = 0.005  # at the starting points, once a second
+_SPREAD, _STALLS, _STALL_S = 0.15, 1.0, 0.005  # at all starting points
 _MAX_STALL_SHARE = 0.2  # of the time
 # Weights of the figures. The rate of an open loop is given; its tail is what the tuner relies on.
 _CLOSED = {"rps": 1.0, "p50": 0.5, "p90": 0.3, "p99": 0.15, "mean_batch": 0.2}
 _OPEN = {"p50": 0.7, "p90": 0.7, "p99": 0.7, "mean_batch": 0.3}
-_OVER = 1.0
 
 
 @dataclass(frozen=True)
 class Observation:
-    """One run, measured or simulated; latencies in seconds, NaN where they are not known.
+    """One run, measured or simulated; latencies in seconds, NaN where they are not known."""
 
-    Attributes:
-        callers: of a closed loop; 0 for an open one.
-        rate: of an open loop's arrivals; 0 for a closed one.
-        rps: answered requests per second.
-        over: a lower bound of the latency, and all that is known, where the server did not keep up; else 0.
-        sender: processor seconds per request of the load generator: more for scheduled arrivals.
-    """
-
-    callers: int
-    rate: float
-    rps: float
+    callers: int  # of a closed loop; 0 for an open one
+    rate: float  # of an open loop's arrivals; 0 for a closed one
+    rps: float  # answered requests per second
     p50: float
     p90: float
     p99: float
     mean_batch: float
-    sender: float
-    over: float = 0.0
+    sender: float  # processor seconds per request of the load generator: more for scheduled arrivals
+    over: float = 0.0  # a lower bound of the latency, and all that is known, where the server did not keep up
 
 
 @dataclass(frozen=True)
@@ -67,8 +58,7 @@ def observe(trial: Trial, limit_s: float) -> Observation:
     """Read a measured run; `limit_s` bounds the latency where the server did not keep up."""
     # Of too few requests, a percentile is unknown.
     p50, p90, p99 = ((trial.latency_ms[name] or np.nan) / 1000 for name in ("p50", "p90", "p99"))
-    batch = trial.server.mean_batch or 1.0
-    sender = (trial.sender_us or 0.0) / 1e6
+    batch, sender = trial.server.mean_batch or 1.0, (trial.sender_us or 0.0) / 1e6
     if trial.concurrency:
         return Observation(trial.concurrency, 0.0, trial.server_rps or 0.0, p50, p90, p99, batch, sender)
     over = 0.0 if trial.steady else limit_s
@@ -76,13 +66,9 @@ def observe(trial: Trial, limit_s: float) -> Observation:
 
 
 def simulate(host: Host, candidate: Candidate, like: Observation, unit: Array) -> Observation:
-    """Simulate a run.
+    """Simulate a run like another, which says what the generator cost.
 
-    Args:
-        host: of the deployment, without the generator.
-        candidate: settings.
-        like: the run, which says what the generator cost.
-        unit: [requests] arrival times at one request per second, in seconds.
+    `unit` holds [requests] arrival times at one request per second, in seconds.
     """
     host = replace(host, sender=like.sender)
     if like.callers:
@@ -91,9 +77,8 @@ def simulate(host: Host, candidate: Candidate, like: Observation, unit: Array) -
         length = int(np.clip(_SECONDS * like.rate, _REQUESTS, _MAX_REQUESTS))
         run = open_loop(host, candidate, like.rate, unit[:length])
     requests = len(run.latency)
-    p50, p90, p99 = np.percentile(run.latency[requests // 10 :], [50, 90, 99])
-    rps = requests / run.seconds
-    return Observation(like.callers, like.rate, rps, float(p50), float(p90), float(p99), run.mean_batch, like.sender)
+    p50, p90, p99 = map(float, np.percentile(run.latency[requests // 10 :], [50, 90, 99]))
+    return Observation(like.callers, like.rate, requests / run.seconds, p50, p90, p99, run.mean_batch, like.sender)
 
 
 def fit(measured: Sequence[Observation], candidate: Candidate, cores: float) -> Fit:
@@ -118,19 +103,17 @@ def fit(measured: Sequence[Observation], candidate: Candidate, cores: float) -> 
         return least_squares(differences, x, diff_step=0.02, loss="soft_l1", max_nfev=evaluations, args=(unit,))
 
     # With short runs from each starting point, then with long ones from the best result.
-    results = [search(_starting_point(single.p50, shares), unit[:_REQUESTS], 20) for shares in _POINTS]
+    times = [[max(_MIN_TIME_S, share * single.p50) for share in shares] for shares in _POINTS]
+    results = [search(np.log([*own, _SPREAD, _STALLS, _STALL_S]), unit[:_REQUESTS], 20) for own in times]
     best = search(min(results, key=lambda result: float(result.cost)).x, unit, 10)
     host = _host_at(best.x, cores)
     pairs = [(simulate(host, candidate, run, unit), run) for run in measured if not run.over]
+    rps_error = float(np.median([abs(simulated.rps / run.rps - 1) for simulated, run in pairs]))
+    p50_error = float(np.median([abs(simulated.p50 / run.p50 - 1) for simulated, run in pairs]))
     # The twin predicts open loops near the limit, like the fastest of the measured ones.
     opened = [run for run in measured if not run.callers]
     fastest = max(opened, key=lambda run: (not run.over, run.rate), default=single)
-    return Fit(replace(host, sender=fastest.sender), _error(pairs, "rps"), _error(pairs, "p50"))
-
-
-def _starting_point(latency: float, shares: Sequence[float]) -> Array:
-    times = [max(_MIN_TIME_S, share * latency) for share in (*shares, 0.15)]
-    return np.asarray(np.log([*times, 0.15, 1.0, _STALL_S]), np.float64)
+    return Fit(replace(host, sender=fastest.sender), rps_error, p50_error)
 
 
 def _host_at(x: Array, cores: float) -> Host:
@@ -145,12 +128,8 @@ def _residuals(simulated: Observation, measured: Observation) -> Array:
     """Weighted logarithms of ratios; zero for a figure that was not measured."""
     if measured.over:
         # Beyond the limit, latency depends on how long the run was.
-        return np.array([_OVER * max(0.0, np.log(measured.over / simulated.p99))])
+        return np.array([max(0.0, np.log(measured.over / simulated.p99))])
     weights = _CLOSED if measured.callers else _OPEN
     return np.nan_to_num(
         [weight * np.log(getattr(simulated, name) / getattr(measured, name)) for name, weight in weights.items()]
     )
-
-
-def _error(pairs: Sequence[tuple[Observation, Observation]], name: str) -> float:
-    return float(np.median([abs(getattr(run, name) / getattr(measured, name) - 1) for run, measured in pairs]))

@@ -11,21 +11,13 @@ _UNITS = {"throughput": "/s", "latency": "ms", "cost": "processor µs per reques
 
 @dataclass(frozen=True)
 class Goal:
-    """What to optimize under which objectives.
+    """What to optimize under which objectives."""
 
-    Attributes:
-        objectives: what every trial must meet.
-        name: what to optimize, one of OBJECTIVES.
-        percentile: of the strictest latency objective, "p99" say.
-        limit_ms: its limit.
-        rate: requests per second at which latency and cost are compared; None for throughput.
-    """
-
-    objectives: tuple[slo.Objective, ...]
-    name: str
-    percentile: str
-    limit_ms: float
-    rate: float | None
+    objectives: list[slo.Objective]  # that every trial must meet
+    name: str  # of what to optimize, one of OBJECTIVES
+    percentile: str  # of the strictest latency objective, "p99" say
+    limit_ms: float  # its limit
+    rate: float | None  # requests per second at which latency and cost are compared; None for throughput
 
     @property
     def share(self) -> float:
@@ -47,12 +39,7 @@ class Goal:
 
 
 def parse_goal(text: str, name: str = "throughput", rate: float | None = None) -> Goal:
-    """Parse what is wanted.
-
-    Args:
-        text: service level objectives.
-        name: what to optimize, one of OBJECTIVES.
-        rate: requests per second; required for latency and cost.
+    """Parse service level objectives, one of OBJECTIVES, and the rate that latency and cost require.
 
     Raises:
         SloError: an objective cannot be parsed.
@@ -70,4 +57,4 @@ def parse_goal(text: str, name: str = "throughput", rate: float | None = None) -
         raise TuningError(f"--objective {name} compares choices at one rate; set --rate N")
     elif not 0 < rate < float("inf"):
         raise TuningError(f"expected --rate of more than 0, got {rate}")
-    return Goal(tuple(objectives), name, named[-1], limits[named[-1]], rate)
+    return Goal(objectives, name, named[-1], limits[named[-1]], rate)

@@ -13,11 +13,10 @@ from clients.client import Client
 from clients.command import say
 from tools.tune.candidates import Candidate, Plan
 from tools.tune.goal import Goal
-from tools.tune.peak import search_around
 from tools.tune.race import FACTOR, PERSISTENCE
 from tools.tune.record import Contender, Record
 from tools.tune.serving import ServedModel
-from tools.tune.trials import Trial, join_trials
+from tools.tune.trials import Trial, join_trials, search_around
 
 _TRIALS = 2
 _GUESS_FACTOR = 2.0  # within which the sum of the models' own peaks is right two times in three
@@ -26,31 +25,23 @@ _GAIN = 1.03  # how much better a plan must be to replace the best
 
 @dataclass(frozen=True)
 class Member:
-    """One of the models.
-
-    Attributes:
-        share: of all requests.
-        candidates: settings that are worth trying besides the committed ones, the most promising first.
-        simulated: how many candidates there were to choose from.
-        alone: its expected peak by itself, in requests per second.
-    """
+    """One of the models."""
 
     model: ServedModel
-    share: float
-    candidates: tuple[Candidate, ...]
-    simulated: int
-    alone: float
+    share: float  # of all requests
+    candidates: list[Candidate]  # worth trying besides the committed settings, the most promising first
+    alone: float  # its expected peak by itself, in requests per second
 
 
 @dataclass
 class JointSearch:
-    """A search; no further trial begins once `budget_s` is spent, and `loaded` is the plan that the server has now."""
+    """A search for the best plan."""
 
     members: tuple[Member, ...]
     goal: Goal
     record: Record
-    budget_s: float
-    loaded: list[Candidate | None] = field(default_factory=list)
+    budget_s: float  # once it is spent, no further trial begins
+    loaded: dict[str, Candidate] = field(default_factory=dict)  # the settings that the server has now, by model
 
     def is_over(self) -> bool:
         """Whether the time is spent."""
@@ -60,36 +51,27 @@ class JointSearch:
 def run_search(search: JointSearch) -> Contender:
     """Search until nothing improves or the time is spent; returns the best plan, which may be the committed one."""
     committed = tuple(member.model.committed for member in search.members)
-    best = _measure(search, Contender(committed, search_around(_guess(search.members), _GUESS_FACTOR)))
+    # The total rate at which the models together need all that each of them could have by itself.
+    guess = 1 / sum(member.share / member.alone for member in search.members)
+    best = _measure(search, Contender(committed, search_around(guess, _GUESS_FACTOR)))
     for contender in search.record.contenders:
-        best = contender if _is_better(contender, best, search.goal) else best
+        best = _better(contender, best, search.goal)
     improved = True
     while improved and not search.is_over():
         before = best
         for place, member in enumerate(search.members):
             for candidate in member.candidates:
-                best = _vary(search, best, place, candidate)
+                plan = (*best.plan[:place], candidate, *best.plan[place + 1 :])
+                if not (search.is_over() or search.record.find(plan)):
+                    challenger = Contender(plan, search_around(best.search.peak(), FACTOR))
+                    best = _better(_measure(search, challenger, best), best, search.goal)
         improved = best is not before
     return best
 
 
-def _vary(search: JointSearch, best: Contender, place: int, candidate: Candidate) -> Contender:
-    """Try the best plan with other settings of one model; returns the better plan."""
-    plan = (*best.plan[:place], candidate, *best.plan[place + 1 :])
-    if search.is_over() or search.record.find(plan):
-        return best
-    challenger = _measure(search, Contender(plan, search_around(best.search.peak(), FACTOR)), best)
-    return challenger if _is_better(challenger, best, search.goal) else best
-
-
-def _guess(members: tuple[Member, ...]) -> float:
-    """The total rate at which the models together need all that each of them could have by itself."""
-    return 1 / sum(member.share / member.alone for member in members)
-
-
-def _is_better(contender: Contender, other: Contender, goal: Goal) -> bool:
-    peak, its = contender.figure(goal), other.figure(goal)
-    return peak is not None and (its is None or peak > _GAIN * its)
+def _better(contender: Contender, best: Contender, goal: Goal) -> Contender:
+    peak, its = contender.figure(goal), best.figure(goal)
+    return contender if peak is not None and (its is None or peak > _GAIN * its) else best
 
 
 def _measure(search: JointSearch, new: Contender, best: Contender | None = None) -> Contender:
@@ -99,39 +81,35 @@ def _measure(search: JointSearch, new: Contender, best: Contender | None = None)
         contender = new
         search.record.contenders.append(new)
     for number in range(_TRIALS + PERSISTENCE):
-        if _is_enough(search, contender, number, best):
+        is_able = contender.figure(search.goal) is not None
+        # Whatever the time, the first plan goes on until a trial is sustained, or there would be no result.
+        is_late = search.is_over() and (best is not None or is_able)
+        is_behind = best is not None and _is_behind(contender, best, search.goal)
+        if contender.search.trials and (is_late or is_behind or (is_able and number >= _TRIALS)):
             break
         began = time.monotonic()
         _load(search, contender.plan)
         trial = contender.search.step(lambda total, count: _joint_trial(search.members, total, count))
         search.record.seconds += time.monotonic() - began
         search.record.save()
-        say(_progress(search, contender, trial))
+        peaks = [peak for known in search.record.contenders if (peak := known.figure(search.goal)) is not None]
+        so_far = f"best so far {max(peaks):,.0f}/s in total" if peaks else "nothing meets the objectives yet"
+        label = contender.label([member.model.name for member in search.members])
+        say(f"{label} at {trial.rate:,.0f}/s in total: {trial.verdict}; {so_far}")
     return contender
 
 
-def _is_enough(search: JointSearch, contender: Contender, number: int, best: Contender | None) -> bool:
-    is_able = contender.figure(search.goal) is not None
-    # Whatever the time, the first plan goes on until a trial is sustained, or there would be no result.
-    is_late = search.is_over() and (best is not None or is_able)
-    is_done = (number >= _TRIALS and is_able) or is_late
-    return bool(contender.search.trials) and (is_done or (best is not None and _is_behind(search, contender, best)))
-
-
-def _is_behind(search: JointSearch, contender: Contender, best: Contender) -> bool:
-    leads = best.figure(search.goal) is not None
-    return leads and contender.search.interval()[1] < best.search.interval()[0]
+def _is_behind(contender: Contender, best: Contender, goal: Goal) -> bool:
+    return best.figure(goal) is not None and contender.search.interval()[1] < best.search.interval()[0]
 
 
 def _load(search: JointSearch, plan: Plan) -> None:
     """Serve a plan; models whose settings stay are left alone."""
-    loaded = search.loaded or [None] * len(plan)
-    for place, (member, candidate) in enumerate(zip(search.members, plan, strict=True)):
-        if loaded[place] != candidate:
+    for member, candidate in zip(search.members, plan, strict=True):
+        if search.loaded.get(member.model.name) != candidate:
             member.model.load(candidate)
             member.model.warm_up()
-            loaded[place] = candidate
-    search.loaded = loaded
+            search.loaded[member.model.name] = candidate
 
 
 def _joint_trial(members: tuple[Member, ...], total: float, number: int) -> Trial:
@@ -145,10 +123,3 @@ def _joint_trial(members: tuple[Member, ...], total: float, number: int) -> Tria
 
     with ThreadPoolExecutor(len(members)) as pool:
         return join_trials(total, list(pool.map(measure, members)))
-
-
-def _progress(search: JointSearch, contender: Contender, trial: Trial) -> str:
-    peaks = [peak for known in search.record.contenders if (peak := known.figure(search.goal)) is not None]
-    so_far = f"best so far {max(peaks):,.0f}/s in total" if peaks else "nothing meets the objectives yet"
-    label = contender.label([member.model.name for member in search.members])
-    return f"{label} at {trial.rate:,.0f}/s in total: {trial.verdict}; {so_far}"

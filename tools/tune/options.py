@@ -18,28 +18,21 @@ Options = TypeVar("Options", bound="TuneOptions")
 
 @dataclass(frozen=True, kw_only=True)
 class TuneOptions:
-    """What a tuning is to achieve, and with what means; the options' help says more.
-
-    Attributes:
-        url: HOST:PORT of a running server in explicit mode; None to start an embedded one.
-        connection: to the running server; its protocol and timeout apply to an embedded one too.
-        trial_s: length of the shortest trial.
-        name: of the config to write; None for "cpu" or "gpu".
-    """
+    """What a tuning is to achieve, and with what means; the options' help says more."""
 
     slo: str
-    url: str | None
-    connection: Connection
+    url: str | None  # HOST:PORT of a running server in explicit mode; None to start an embedded one
+    connection: Connection  # to the running server; its protocol and timeout apply to an embedded one too
     hardware: str
     repository: Path
     generator: GeneratorOptions
-    trial_s: float
+    trial_s: float  # of the shortest trial
     output: Path
     objective: str = "throughput"
     rate: float | None = None
     budget_s: float = 300.0
     keep_max_batch_size: bool = False
-    name: str | None = None
+    name: str | None = None  # of the config to write; None for "cpu" or "gpu"
     dry_run: bool = False
     fresh: bool = False
 

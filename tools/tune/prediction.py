@@ -22,27 +22,17 @@ _DRIFT = 4 / 3
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the twin expects of a candidate.
-
-    Attributes:
-        figure: what the goal optimizes; None where the objectives cannot be met.
-        rate: the highest rate within the objectives, or the goal's.
-        latency_ms: the goal's percentile at that rate.
-        mean_batch: inferences per execution at that rate.
-        work_us: processor microseconds per request at that rate.
-    """
+    """What the twin expects of a candidate that meets the objectives."""
 
     candidate: Candidate
-    figure: float | None
-    rate: float
-    latency_ms: float
-    mean_batch: float
-    work_us: float
+    figure: float  # what the goal optimizes
+    rate: float  # the highest rate within the objectives, or the goal's
+    latency_ms: float  # the goal's percentile at that rate
 
 
-def arrivals(seed: int = 1) -> Array:
+def arrivals() -> Array:
     """Poisson arrivals at one per second, the same for all candidates, so that chance favors none of them."""
-    return np.cumsum(np.random.default_rng(seed).exponential(size=_MAX_REQUESTS))
+    return np.cumsum(np.random.default_rng(1).exponential(size=_MAX_REQUESTS))
 
 
 def run(host: Host, candidate: Candidate, rate: float, unit: Array) -> Simulated:
@@ -64,7 +54,12 @@ def _is_sustained(simulated: Simulated, goal: Goal) -> bool:
 
 def peak(host: Host, candidate: Candidate, goal: Goal, unit: Array) -> float | None:
     """The highest rate within the goal's limit; None where there is none."""
-    low, high = 0.02 * _ceiling(host, candidate), _ceiling(host, candidate)
+    size, deployment = candidate.max_batch_size, candidate.deployment
+    batch = (host.start + host.rest + host.wake) / size + host.each
+    threads = max(1, deployment.threads)
+    # The rate of full batches without any waste.
+    high = 1.05 * min(deployment.instances / batch, host.cores / (host.front + threads * batch))
+    low = 0.02 * high
     if not _is_sustained(run(host, candidate, low, unit), goal):
         return None
     for _ in range(_HALVINGS):
@@ -73,48 +68,36 @@ def peak(host: Host, candidate: Candidate, goal: Goal, unit: Array) -> float | N
     return low
 
 
-def _ceiling(host: Host, candidate: Candidate) -> float:
-    """The rate of full batches without any waste."""
-    size, deployment = candidate.max_batch_size, candidate.deployment
-    batch = (host.start + host.rest + host.wake) / size + host.each
-    threads = max(1, deployment.threads)
-    return 1.05 * min(deployment.instances / batch, host.cores / (host.front + threads * batch))
-
-
-def _predict(host: Host, candidate: Candidate, goal: Goal, unit: Array) -> Prediction:
+def _predict(host: Host, candidate: Candidate, goal: Goal, unit: Array) -> Prediction | None:
     rate = goal.rate or peak(host, candidate, goal, unit)
     if rate is None:
-        return Prediction(candidate, None, 0.0, float("inf"), 0.0, 0.0)
+        return None
     simulated = run(host, candidate, rate, unit)
+    if goal.rate is not None and not _is_sustained(simulated, goal):
+        return None
     latency = percentile_ms(simulated, goal.share)
-    work = 1e6 * simulated.work / len(simulated.latency)
-    figures = {"throughput": rate, "latency": latency, "cost": work}
-    figure = figures[goal.name] if goal.rate is None or _is_sustained(simulated, goal) else None
-    return Prediction(candidate, figure, rate, latency, simulated.mean_batch, work)
+    figures = {"throughput": rate, "latency": latency, "cost": 1e6 * simulated.work / len(simulated.latency)}
+    return Prediction(candidate, figures[goal.name], rate, latency)
 
 
 def rank(hosts: Mapping[Deployment, Host], candidates: list[Candidate], goal: Goal) -> list[Prediction]:
     """Predict all candidates that can be simulated; the best first, without those that miss the objectives."""
 
+    def order(prediction: Prediction) -> tuple[float, int, int, int]:
+        # By the figure in steps, then simpler, quicker and more permissive settings first.
+        step = round(np.log(max(prediction.figure, 1e-9)) / _STEP)
+        own = prediction.candidate
+        return (step if goal.is_lower_better else -step, len(own.preferred), own.delay_us, -own.max_batch_size)
+
     def predictions(among: list[Candidate], unit: Array) -> list[Prediction]:
         figures = [_predict(hosts[candidate.deployment], candidate, goal, unit) for candidate in among]
-        able = [prediction for prediction in figures if prediction.figure is not None]
-        return sorted(able, key=lambda prediction: _order(prediction, goal))
+        return sorted((prediction for prediction in figures if prediction), key=order)
 
     unit = arrivals()
     # Short simulations of all, then of the promising ones as long as a trial.
     quick = predictions([candidate for candidate in candidates if candidate.deployment in hosts], unit[:_MIN_REQUESTS])
     promising = [prediction.candidate for prediction in quick[: len(hosts) * _CLOSER]]
     return predictions(promising, unit) + quick[len(promising) :]
-
-
-def _order(prediction: Prediction, goal: Goal) -> tuple[float, int, int, int]:
-    """Sort by the figure in steps, then simpler, quicker and more permissive settings first."""
-    assert prediction.figure is not None
-    step = round(np.log(max(prediction.figure, 1e-9)) / _STEP)
-    candidate = prediction.candidate
-    order = (len(candidate.preferred), candidate.delay_us, -candidate.max_batch_size)
-    return (step if goal.is_lower_better else -step, *order)
 
 
 def shortlist(ranked: list[Prediction], base: Candidate, count: int) -> list[Candidate]:
@@ -127,11 +110,11 @@ def shortlist(ranked: list[Prediction], base: Candidate, count: int) -> list[Can
     best: dict[Deployment, Prediction] = {}
     for prediction in ranked:
         best.setdefault(prediction.candidate.deployment, prediction)
-    possible = [deployment for deployment in best if _is_near(best[deployment], ranked[0], _HOPELESS)]
-    calibrated = [calibration_candidate(base, deployment) for deployment in possible]
+    possible = [own for own in best.values() if _is_near(own, ranked[0], _HOPELESS)]
+    calibrated = [calibration_candidate(base, own.candidate.deployment) for own in possible]
     able = {prediction.candidate for prediction in ranked}
     chosen = [base, *(candidate for candidate in calibrated if candidate in able)]
-    chosen += [best[each].candidate for each in possible if _is_near(best[each], ranked[0], _DOUBTFUL)]
+    chosen += [own.candidate for own in possible if _is_near(own, ranked[0], _DOUBTFUL)]
     for prediction in ranked:
         if not any(_are_alike(prediction.candidate, other) for other in chosen):
             chosen.append(prediction.candidate)
@@ -139,7 +122,6 @@ def shortlist(ranked: list[Prediction], base: Candidate, count: int) -> list[Can
 
 
 def _is_near(prediction: Prediction, best: Prediction, factor: float) -> bool:
-    assert prediction.figure is not None and best.figure is not None
     return max(prediction.figure, best.figure) < factor * min(prediction.figure, best.figure)
 
 

@@ -11,11 +11,10 @@ from statistics import median
 from clients.command import say
 from tools.tune.candidates import Candidate
 from tools.tune.goal import Goal
-from tools.tune.peak import search_around
 from tools.tune.prediction import Prediction
 from tools.tune.record import Contender, Record
 from tools.tune.serving import ServedModel
-from tools.tune.trials import Trial
+from tools.tune.trials import search_around
 
 FACTOR = 1.3  # within which a prediction is right two times in three
 PERSISTENCE = 4  # further trials where the generator was the bottleneck, or nothing has met the objectives yet
@@ -29,12 +28,12 @@ _CAUTION = 0.25  # peaks are compared at this quantile
 
 @dataclass(frozen=True)
 class Race:
-    """What stays the same while candidates are measured; no trial begins after `deadline` of time.monotonic()."""
+    """What stays the same while candidates are measured."""
 
     model: ServedModel
     goal: Goal
     record: Record
-    deadline: float
+    deadline: float  # of time.monotonic(), after which no trial begins
 
     def is_over(self) -> bool:
         """Whether the time is spent."""
@@ -62,8 +61,11 @@ def _enter(race: Race, candidate: Candidate, prediction: Prediction | None) -> N
     predicted = prediction.figure if prediction else None
     rate = race.goal.rate or _expected_peak(race.record, candidate, predicted)
     contender = Contender((candidate,), search_around(rate, FACTOR), predicted)
-    for trial in race.record.open_runs(candidate) if race.goal.rate is None else ():
-        contender.search.note(trial)
+    if race.goal.rate is None:
+        # The open loops with which it was calibrated count as its trials too.
+        for run in (run for known in race.record.calibrations if known.candidate == candidate for run in known.runs):
+            if not run.concurrency:
+                contender.search.note(run)
     race.record.contenders.append(contender)
     _measure(race, contender, max(1, _TRIALS - len(contender.search.trials)))
 
@@ -95,7 +97,10 @@ def _measure(race: Race, contender: Contender, trials: int) -> None:
         valid += trial.valid
         race.record.seconds += time.monotonic() - began
         race.record.save()
-        say(_progress(race, contender, trial))
+        best, so_far = race.leader(), "nothing meets the objectives yet"
+        if best and (figure := best.figure(race.goal)):
+            so_far = f"best so far: {best.candidate.label()}, {race.goal.format(figure)}"
+        say(f"{contender.candidate.label()} at {trial.rate:,.0f}/s: {trial.verdict}; {so_far}")
 
 
 def _is_behind(contender: Contender, race: Race) -> bool:
@@ -115,7 +120,7 @@ def best_contender(record: Record, goal: Goal) -> Contender | None:
     """
     able = [contender for contender in record.contenders if contender.figure(goal) is not None]
     if goal.rate is None:
-        return max(able, key=lambda contender: contender.search.quantile(_CAUTION), default=None)
+        return max(able, key=lambda contender: contender.search.state.belief.quantile(_CAUTION), default=None)
     return min(able, key=lambda contender: contender.figure(goal) or 0.0, default=None)
 
 
@@ -126,17 +131,6 @@ def _undecided(race: Race) -> list[Contender]:
         return []
     rivals = [other for other in race.record.contenders if other is not best and not _is_behind(other, race)]
     rivals = sorted(rivals, key=lambda contender: -contender.search.peak())[:_RUNNERS_UP]
-    return [contender for contender in (best, *rivals) if not _is_settled(contender, race.goal)]
-
-
-def _is_settled(contender: Contender, goal: Goal) -> bool:
-    return len(contender.search.trials) >= _ENOUGH_TRIALS if goal.rate else contender.search.state.is_narrow(_PRECISION)
-
-
-def _progress(race: Race, contender: Contender, trial: Trial) -> str:
-    best = race.leader()
-    figure = best.figure(race.goal) if best else None
-    so_far = "nothing meets the objectives yet"
-    if best and figure:
-        so_far = f"best so far: {best.candidate.label()}, {race.goal.format(figure)}"
-    return f"{contender.candidate.label()} at {trial.rate:,.0f}/s: {trial.verdict}; {so_far}"
+    if race.goal.rate:
+        return [contender for contender in (best, *rivals) if len(contender.search.trials) < _ENOUGH_TRIALS]
+    return [contender for contender in (best, *rivals) if not contender.search.state.is_narrow(_PRECISION)]

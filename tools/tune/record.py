@@ -7,12 +7,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median_high
 
 from clients.output import write_atomically
 from tools.tune.candidates import Candidate, Plan, candidate_from
 from tools.tune.goal import Goal
-from tools.tune.peak import PeakSearch, search_from
-from tools.tune.trials import Document, Trial, trial_from
+from tools.tune.trials import Document, PeakSearch, Trial, search_from, trial_from
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,9 @@ class Contender:
 
     def label(self, models: Sequence[str]) -> str:
         """Describe the plan in a few words."""
-        labels = [candidate.label() for candidate in self.plan]
-        if len(labels) == 1:
-            return labels[0]
-        return " | ".join(f"{model}: {label}" for model, label in zip(models, labels, strict=True))
+        if len(self.plan) == 1:
+            return self.candidate.label()
+        return " | ".join(f"{model}: {own.label()}" for model, own in zip(models, self.plan, strict=True))
 
     def figure(self, goal: Goal) -> float | None:
         """What was achieved: the peak, or the median over trials; None where the objectives were not met.
@@ -55,38 +54,29 @@ class Contender:
             return self.search.peak() if sustained else None
         if 2 * len(sustained) <= len(valid):
             return None
-        values = sorted(value for trial in sustained if (value := _figure(trial, goal)) is not None)
-        return values[len(values) // 2] if values else None
+        if goal.name == "latency":
+            figures = [figure for trial in sustained if (figure := trial.latency_ms[goal.percentile]) is not None]
+        else:
+            used = [trial.server for trial in sustained]
+            figures = [1e6 * server.cpu_s / max(1, server.requests) for server in used if server.cpu_s is not None]
+        return median_high(figures) if figures else None
 
-
-def _figure(trial: Trial, goal: Goal) -> float | None:
-    if goal.name == "latency":
-        return trial.latency_ms[goal.percentile]
-    cpu_s, requests = trial.server.cpu_s, trial.server.requests
-    return None if cpu_s is None else 1e6 * cpu_s / max(1, requests)
+    def document(self) -> Document:
+        """Return the contender as JSON."""
+        plan = [candidate.document() for candidate in self.plan]
+        choice = {"candidate": plan[0]} if len(plan) == 1 else {"plan": plan}
+        return {**choice, "predicted": self.predicted, **self.search.document()}
 
 
 @dataclass
 class Record:
-    """All measurements of a tuning.
-
-    Attributes:
-        conditions: under which they were made, as JSON; a file with other conditions is not resumed.
-        seconds: spent so far.
-        calibrations: of deployments; none where several models are tuned together.
-        contenders: in the order in which they were first measured.
-    """
+    """All measurements of a tuning."""
 
     path: Path
-    conditions: Document
-    seconds: float = 0.0
-    calibrations: list[Calibration] = field(default_factory=list)
-    contenders: list[Contender] = field(default_factory=list)
-
-    def open_runs(self, candidate: Candidate) -> list[Trial]:
-        """The open loops with which a candidate was calibrated; they count as its trials too."""
-        runs = [run for known in self.calibrations if known.candidate == candidate for run in known.runs]
-        return [run for run in runs if not run.concurrency]
+    conditions: Document  # under which they were made; a file with other conditions is not resumed
+    seconds: float = 0.0  # spent so far
+    calibrations: list[Calibration] = field(default_factory=list)  # none where several models are tuned together
+    contenders: list[Contender] = field(default_factory=list)  # in the order in which they were first measured
 
     def find(self, plan: Plan) -> Contender | None:
         """The contender with these settings."""
@@ -94,46 +84,38 @@ class Record:
 
     def save(self) -> None:
         """Write the file."""
-        contenders = [_document(contender) for contender in self.contenders]
         calibrations = [
             {"choice": known.candidate.document(), "runs": [run.document() for run in known.runs]}
             for known in self.calibrations
         ]
-        measured = {"tried": contenders} if "shares" in self.conditions else {"measured": contenders}
-        about = {"about": self.conditions, "seconds": round(self.seconds, 1)}
+        measured = "tried" if "shares" in self.conditions else "measured"
+        document = {
+            "about": self.conditions,
+            "seconds": round(self.seconds, 1),
+            "calibrations": calibrations,
+            measured: [contender.document() for contender in self.contenders],
+        }
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.path, json.dumps({**about, "calibrations": calibrations, **measured}))
-
-
-def _document(contender: Contender) -> Document:
-    plan = [candidate.document() for candidate in contender.plan]
-    chosen = {"candidate": plan[0]} if len(plan) == 1 else {"plan": plan}
-    return {**chosen, "predicted": contender.predicted, **contender.search.document()}
+        write_atomically(self.path, json.dumps(document))
 
 
 def resume(path: Path, conditions: Document, fresh: bool = False) -> Record:
     """Read the record of an earlier run under the same conditions, or begin a new one."""
     conditions = json.loads(json.dumps(conditions))  # As in the file: lists for tuples.
-    document: Document = json.loads(path.read_text()) if path.is_file() and not fresh else {}
-    return _record_from(path, document) if document.get("about") == conditions else Record(path, conditions)
+    if path.is_file() and not fresh and json.loads(path.read_text()).get("about") == conditions:
+        return read_record(path)
+    return Record(path, conditions)
 
 
 def read_record(path: Path) -> Record:
     """Read a record, whatever its conditions."""
-    return _record_from(path, json.loads(path.read_text()))
-
-
-def _record_from(path: Path, document: Document) -> Record:
+    document = json.loads(path.read_text())
     calibrations = [
         Calibration(candidate_from(known["choice"]), tuple(map(trial_from, known["runs"])))
         for known in document.get("calibrations", [])
     ]
-    contenders = [_contender_from(known) for known in document["tried" if "tried" in document else "measured"]]
+    contenders = []
+    for known in document["tried" if "tried" in document else "measured"]:
+        plan = known["plan"] if "plan" in known else [known["candidate"]]
+        contenders.append(Contender(tuple(map(candidate_from, plan)), search_from(known), known.get("predicted")))
     return Record(path, document["about"], document["seconds"], calibrations, contenders)
-
-
-def _contender_from(document: Document) -> Contender:
-    plan = document["plan"] if "plan" in document else [document["candidate"]]
-    return Contender(
-        tuple(candidate_from(candidate) for candidate in plan), search_from(document), document.get("predicted")
-    )

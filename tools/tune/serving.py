@@ -5,7 +5,7 @@ end. Nothing is written into its repository: a config is sent with the load requ
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -35,23 +35,15 @@ _SHORTEST_TIMEOUT_S, _PATIENCE = 1.0, 5.0
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A model that is being tuned.
-
-    Attributes:
-        config: the committed config, for the kind of instances that there are.
-        server: the embedded server; None for a running one.
-        setting: payload and generator of its trials.
-        objectives: what a trial must meet.
-        trial_s: shortest trial in seconds.
-    """
+    """A model that is being tuned."""
 
     name: str
     client: Client
-    config: ModelConfig
-    server: Server | None
-    setting: Setting
-    objectives: list[slo.Objective]
-    trial_s: float
+    config: ModelConfig  # the committed one, for the kind of instances that there are
+    server: Server | None  # the embedded one; None for a running one
+    setting: Setting  # payload and generator of its trials
+    objectives: list[slo.Objective]  # that a trial must meet
+    trial_s: float  # of the shortest trial
 
     @property
     def committed(self) -> Candidate:
@@ -115,57 +107,37 @@ def serve_models(models: list[str], options: TuneOptions, goal: Goal) -> Iterato
         ServerError: the embedded server does not start.
         ClientError: the running server does not answer, or has no such model.
     """
-    serve = _running_server if options.url else _embedded_server
-    with serve(models, options) as (client, configs, server):
-        objectives = list(goal.objectives)
-        yield [
-            ServedModel(
-                name, client, config, server, _setting(client, name, options, goal), objectives, options.trial_s
-            )
-            for name, config in configs.items()
-        ]
-
-
-_Running = tuple[Client, dict[str, ModelConfig], Server | None]
-
-
-@contextmanager
-def _embedded_server(models: list[str], options: TuneOptions) -> Iterator[_Running]:
-    repository, gpu = options.repository.resolve(), use_gpu(options.hardware)
-    configs = {model: base_config(model, repository, gpu) for model in models}
-    for model, config in configs.items():
-        candidate_of(config)
-        if not versions(model, repository):
-            raise RepositoryError(f"{model} has no version; run `python -m tools.export {model}`")
-    flags = (_EXPLICIT, *(f"--load-model={model}" for model in models))
-    with Server(Options(repository, hardware="gpu" if gpu else "cpu", flags=flags)) as server:
-        protocol = options.connection.protocol
-        connection = Connection(protocol, server.address(protocol), options.connection.timeout_s, retries=0)
-        with Client(connection) as client:
-            yield client, configs, server
+    with ExitStack() as running:
+        if options.url:
+            server, client = None, running.enter_context(Client(options.connection))
+            configs = [ParseDict(client.config(name), ModelConfig(), ignore_unknown_fields=True) for name in models]
+            for config in configs:
+                candidate_of(config)
+            for name in reversed(models):
+                running.callback(client.load, name)
+        else:
+            repository, gpu = options.repository.resolve(), use_gpu(options.hardware)
+            configs = [base_config(name, repository, gpu) for name in models]
+            for name, config in zip(models, configs, strict=True):
+                candidate_of(config)
+                if not versions(name, repository):
+                    raise RepositoryError(f"{name} has no version; run `python -m tools.export {name}`")
+            flags = (_EXPLICIT, *(f"--load-model={name}" for name in models))
+            embedded = Server(Options(repository, hardware="gpu" if gpu else "cpu", flags=flags))
+            server, protocol = running.enter_context(embedded), options.connection.protocol
+            connection = Connection(protocol, server.address(protocol), options.connection.timeout_s, retries=0)
+            client = running.enter_context(Client(connection))
+        limit_s = (slo.goodput_limit_ms(goal.objectives) or 0.0) / 1000
+        timeout_s = min(client.connection.timeout_s, max(_SHORTEST_TIMEOUT_S, _PATIENCE * limit_s))
+        served = []
+        for name, config in zip(models, configs, strict=True):
+            setting = setting_of(client, name, options.generator)
+            setting = replace(setting, connection=replace(setting.connection, timeout_s=timeout_s))
+            served.append(ServedModel(name, client, config, server, setting, goal.objectives, options.trial_s))
+        yield served
 
 
 def base_config(model: str, repository: Path, gpu: bool) -> ModelConfig:
     """The committed config for the kind of instances that there are, without any earlier tuning."""
     config = read_config(model, repository=repository)
     return config if gpu else derive_cpu_config(config)
-
-
-@contextmanager
-def _running_server(models: list[str], options: TuneOptions) -> Iterator[_Running]:
-    with Client(options.connection) as client:
-        configs = {name: ParseDict(client.config(name), ModelConfig(), ignore_unknown_fields=True) for name in models}
-        for config in configs.values():
-            candidate_of(config)
-        try:
-            yield client, configs, None
-        finally:
-            for name in models:
-                client.load(name)
-
-
-def _setting(client: Client, model: str, options: TuneOptions, goal: Goal) -> Setting:
-    limit_s = (slo.goodput_limit_ms(list(goal.objectives)) or 0.0) / 1000
-    timeout_s = min(client.connection.timeout_s, max(_SHORTEST_TIMEOUT_S, _PATIENCE * limit_s))
-    setting = setting_of(client, model, options.generator)
-    return replace(setting, connection=replace(setting.connection, timeout_s=timeout_s))

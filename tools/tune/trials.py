@@ -1,12 +1,16 @@
-"""A trial: one load on the server, what the client and the server saw of it, and how a file keeps it."""
+"""A trial, one load on the server, and the search for the highest rate that one choice of settings sustains."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+import numpy as np
+
 from loadtest import slo
+from loadtest.analysis.peak_search import Belief, Search
 
 Document = dict[str, Any]  # JSON
+_BACK_OFF = 0.9  # after a trial in which the generator was the bottleneck
 
 
 @dataclass(frozen=True)
@@ -23,33 +27,23 @@ class ServerSide:
 
 @dataclass(frozen=True)
 class Trial:
-    """The outcome of one load.
+    """The outcome of one load: what the client saw, and what the server counted."""
 
-    Attributes:
-        rate: arrivals per second of an open loop.
-        valid: whether the generator kept up; if not, the trial says nothing about the server.
-        steady: whether the server kept up with the arrivals.
-        latency_ms: by percentile, "p99" say; None where too few requests were answered.
-        concurrency: callers of a closed loop.
-        sender_us: processor time of the generator per request.
-        parts: the trial of each model, where several shared the server.
-    """
-
-    rate: float | None
-    valid: bool
+    rate: float | None  # arrivals per second of an open loop
+    valid: bool  # whether the generator kept up; if not, the trial says nothing about the server
     passed: bool
-    steady: bool
-    latency_ms: Mapping[str, float | None]
+    steady: bool  # whether the server kept up with the arrivals
+    latency_ms: Mapping[str, float | None]  # by percentile, "p99" say; None where too few requests were answered
     server: ServerSide = ServerSide()
-    concurrency: int | None = None
+    concurrency: int | None = None  # callers of a closed loop
     requests: int = 0
     errors: int = 0
     mean_ms: float | None = None
     rps: float | None = None
     duration_s: float = 0.0
-    sender_us: float | None = None
+    sender_us: float | None = None  # processor time of the generator per request
     server_rps: float | None = None
-    parts: tuple["Trial", ...] = ()
+    parts: tuple["Trial", ...] = ()  # the trial of each model, where several shared the server
 
     @property
     def is_sustained(self) -> bool:
@@ -73,13 +67,13 @@ def trial_from(document: Document) -> Trial:
     """Read a trial from the JSON of a record or of a load test."""
     if "parts" in document:
         return join_trials(document["rate"], [trial_from(part) for part in document["parts"]])
+
+    def pick(kind: type[Trial] | type[ServerSide], source: Document) -> Document:
+        return {field.name: source[field.name] for field in fields(kind) if field.name in source}
+
     latencies = {name: document.get(f"{name}_ms") for name in slo.PERCENTILES}
-    server = ServerSide(**_pick(document["server"], ServerSide))
-    return Trial(**_pick(document, Trial) | {"latency_ms": latencies, "server": server})
-
-
-def _pick(document: Document, kind: type[Trial] | type[ServerSide]) -> Document:
-    return {field.name: document[field.name] for field in fields(kind) if field.name in document}
+    server = ServerSide(**pick(ServerSide, document["server"]))
+    return Trial(**pick(Trial, document) | {"latency_ms": latencies, "server": server})
 
 
 def join_trials(rate: float, parts: Sequence[Trial]) -> Trial:
@@ -97,3 +91,55 @@ def join_trials(rate: float, parts: Sequence[Trial]) -> Trial:
         latency_ms={name: worst(name) for name in slo.PERCENTILES},
         parts=tuple(parts),
     )
+
+
+@dataclass
+class PeakSearch:
+    """A search and all its trials, including those in which the generator was the bottleneck."""
+
+    start: tuple[float, float]  # first estimate in requests per second, right within a factor two times in three
+    state: Search
+    trials: list[Trial] = field(default_factory=list)
+
+    def peak(self) -> float:
+        """The most likely peak, in requests per second."""
+        return self.state.belief.quantile(0.5)
+
+    def interval(self) -> tuple[float, float]:
+        """The 90 % interval of the peak."""
+        return self.state.belief.interval()
+
+    def step(self, measure: Callable[[float, int], Trial]) -> Trial:
+        """Run the next trial at the most likely peak, or lower while the generator is the bottleneck.
+
+        `measure` takes a rate and the number of the trial.
+        """
+        trial = measure(self.peak() * _BACK_OFF**self.state.invalid, len(self.trials))
+        self.note(trial)
+        return trial
+
+    def note(self, trial: Trial) -> None:
+        """Learn from a trial."""
+        self.trials.append(trial)
+        self.state.note(trial.rate or 0.0, trial.is_sustained if trial.valid else None)
+
+    def document(self) -> Document:
+        """Return the search as JSON."""
+        low, high = self.interval()
+        peaks = {"peak_rps": round(self.peak(), 1), "low_rps": round(low, 1), "high_rps": round(high, 1)}
+        return {"start": self.start, **peaks, "trials": [trial.document() for trial in self.trials]}
+
+
+def search_around(rate: float, factor: float) -> PeakSearch:
+    """Begin a search at a rate that is right within a factor with a probability of two thirds."""
+    rates = np.geomspace(rate / factor**4, rate * factor**4, 2000)
+    weights = np.exp(-0.5 * (np.log(rates / rate) / np.log(factor)) ** 2)
+    return PeakSearch((rate, factor), Search(Belief(rates, weights / weights.sum())))
+
+
+def search_from(document: Document) -> PeakSearch:
+    """Read a search from JSON; the belief is computed from its trials."""
+    search = search_around(*document["start"])
+    for trial in document["trials"]:
+        search.note(trial_from(trial))
+    return search

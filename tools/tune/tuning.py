@@ -3,20 +3,19 @@
 import os
 import platform
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 
 from tools.repository import versions
 from tools.tune.calibration import propose
 from tools.tune.candidates import TuningError
-from tools.tune.evidence import write_config
+from tools.tune.evidence import write_config, write_page
 from tools.tune.goal import Goal, parse_goal
 from tools.tune.joint import JointSearch, Member, run_search
 from tools.tune.options import TuneOptions
-from tools.tune.outcome import Conditions, Outcome, summarize, write_page
-from tools.tune.prediction import Prediction, shortlist
+from tools.tune.outcome import Conditions, Outcome, summarize
+from tools.tune.prediction import shortlist
 from tools.tune.race import Race, best_contender, run_race
-from tools.tune.record import Record, resume
+from tools.tune.record import resume
 from tools.tune.serving import ServedModel, serve_models
 
 _CALIBRATION_SHARE = 0.6  # of the budget, at most
@@ -25,11 +24,7 @@ _CHOICES = 4  # of each model that are tried in a joint tuning, besides the comm
 
 
 def tune(shares: dict[str, float], options: TuneOptions) -> Outcome:
-    """Tune a model, or several together; writes the record, the page and the configs.
-
-    Args:
-        shares: each model's share of the requests.
-        options: what to achieve, and with what means.
+    """Tune a model, or several together by their shares of the requests; writes the record, the page and the configs.
 
     Raises:
         ToolError: the models cannot be tuned.
@@ -39,7 +34,15 @@ def tune(shares: dict[str, float], options: TuneOptions) -> Outcome:
     goal = parse_goal(options.slo, options.objective, options.rate)
     with serve_models(list(shares), options, goal) as models:
         outcome = _tune_together(models, shares, options, goal) if len(models) > 1 else _tune(models[0], options, goal)
-        return replace(outcome, configs=_write_configs(outcome, models, options))
+        if outcome.best is None or options.dry_run:
+            return outcome
+        gpu = models[0].gpu
+        hardware = options.name or ("gpu" if gpu else "cpu")
+        configs = [
+            write_config(outcome, outcome.best, place, hardware, gpu, options.repository)
+            for place in range(len(models))
+        ]
+        return replace(outcome, configs=tuple(configs))
 
 
 def _tune(model: ServedModel, options: TuneOptions, goal: Goal) -> Outcome:
@@ -54,35 +57,30 @@ def _tune(model: ServedModel, options: TuneOptions, goal: Goal) -> Outcome:
     run_race(race, shortlist(ranked, model.committed, _SHORTLIST), predictions)
     record.seconds = spent + time.monotonic() - began
     record.save()
-    outcome = summarize(record, goal, best_contender(record, goal), [conditions], {model.name: 1.0})
-    return _with_page(replace(outcome, simulated=simulated), record, goal, options, ranked)
+    outcome = summarize(record, goal, best_contender(record, goal), [conditions], {model.name: 1.0}, simulated)
+    return replace(outcome, page=write_page(outcome, record, goal, options.output, ranked))
 
 
 def _tune_together(models: list[ServedModel], shares: dict[str, float], options: TuneOptions, goal: Goal) -> Outcome:
-    began, members = time.monotonic(), []
-    for number, model in enumerate(models, 1):
-        # Each model gets what the earlier ones have left of the time for calibrations.
-        until = began + _CALIBRATION_SHARE * options.budget_s * number / len(models)
-        members.append(_member(model, shares[model.name], options, goal, until))
+    began, members, simulated = time.monotonic(), [], 0
     conditions = [_conditions(model, options) for model in models]
+    for number, (model, own) in enumerate(zip(models, conditions, strict=True), 1):
+        # An earlier tuning of the model by itself lends its calibrations.
+        record = resume(options.output / f"{model.name}.json", asdict(own), options.fresh)
+        # Each model gets what the earlier ones have left of the time for calibrations.
+        until = began + _CALIBRATION_SHARE * options.budget_s * number / len(models) - record.seconds
+        ranked, count = propose(model, goal, options.keep_max_batch_size, record, until)
+        simulated += count
+        peaks = {prediction.candidate: prediction.rate for prediction in ranked}
+        alone = peaks.get(model.committed) or max(peaks.values(), default=100.0)
+        candidates = shortlist(ranked, model.committed, _CHOICES + 1)[1:]
+        members.append(Member(model, shares[model.name], candidates, alone))
     described = {"shares": shares, "models": [asdict(own) for own in conditions]}
     record = resume(options.output / f"{'-'.join(shares)}.json", described, options.fresh)
     record.seconds += time.monotonic() - began
     best = run_search(JointSearch(tuple(members), goal, record, options.budget_s))
-    outcome = summarize(record, goal, best, conditions, shares)
-    simulated = sum(member.simulated for member in members)
-    return _with_page(replace(outcome, simulated=simulated), record, goal, options)
-
-
-def _member(model: ServedModel, share: float, options: TuneOptions, goal: Goal, until: float) -> Member:
-    # An earlier tuning of the model by itself lends its calibrations.
-    path = options.output / f"{model.name}.json"
-    record = resume(path, asdict(_conditions(model, options)), options.fresh)
-    ranked, simulated = propose(model, goal, options.keep_max_batch_size, record, until - record.seconds)
-    candidates = shortlist(ranked, model.committed, _CHOICES + 1)[1:]
-    peaks = {prediction.candidate: prediction.rate for prediction in ranked}
-    alone = peaks.get(model.committed) or max(peaks.values(), default=100.0)
-    return Member(model, share, tuple(candidates), simulated, alone)
+    outcome = summarize(record, goal, best, conditions, shares, simulated)
+    return replace(outcome, page=write_page(outcome, record, goal, options.output, ()))
 
 
 def _conditions(model: ServedModel, options: TuneOptions) -> Conditions:
@@ -101,18 +99,3 @@ def _conditions(model: ServedModel, options: TuneOptions) -> Conditions:
         machine=f"{os.cpu_count()} cores, {platform.machine()}{', GPU' if model.gpu else ''}",
         base=model.committed,
     )
-
-
-def _with_page(
-    outcome: Outcome, record: Record, goal: Goal, options: TuneOptions, predictions: Sequence[Prediction] = ()
-) -> Outcome:
-    return replace(outcome, page=write_page(outcome, record, goal, options.output, predictions))
-
-
-def _write_configs(outcome: Outcome, models: list[ServedModel], options: TuneOptions) -> tuple[str, ...]:
-    if outcome.best is None or options.dry_run:
-        return ()
-    gpu = models[0].gpu
-    hardware = options.name or ("gpu" if gpu else "cpu")
-    places = range(len(models))
-    return tuple(str(write_config(outcome, place, hardware, gpu, options.repository)) for place in places)

@@ -22,87 +22,53 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Host:
-    """The parameters of a deployment; all times in seconds.
+    """The parameters of a deployment; all times in seconds."""
 
-    Attributes:
-        cores: processors that server and generator share; infinite where they do not limit.
-        sender: work of the load generator per request, serial: half on the way out, half on the way back.
-        front: work of the server around the batcher per request, likewise.
-        turn: additional work of the server when it was idle before.
-        start, each: a batch of size b takes start + each * b until its responses are sent, on an idle processor.
-        rest: what the instance needs after that before it takes the next batch.
-        wake: from the decision to execute to the execution; requests that arrive meanwhile join the batch.
-        spread: standard deviation of the logarithm of a batch's time.
-        way: the part of each latency that is neither work nor queueing.
-        stalls: stalls of the host per second.
-        stall: mean length of a stall.
-    """
-
-    cores: float
-    sender: float
-    front: float
-    turn: float
-    start: float
+    cores: float  # processors that server and generator share; infinite where they do not limit
+    sender: float  # work of the load generator per request, serial: half on the way out, half on the way back
+    front: float  # work of the server around the batcher per request, likewise
+    turn: float  # additional work of the server when it was idle before
+    start: float  # a batch of size b takes start + each * b until its responses are sent, on an idle processor
     each: float
-    rest: float
-    wake: float
-    spread: float
-    way: float
-    stalls: float
-    stall: float
+    rest: float  # what the instance needs after that before it takes the next batch
+    wake: float  # from the decision to execute to the execution; requests that arrive meanwhile join the batch
+    spread: float  # standard deviation of the logarithm of a batch's time
+    way: float  # the part of each latency that is neither work nor queueing
+    stalls: float  # of the host per second
+    stall: float  # mean length of a stall
 
 
 @dataclass(frozen=True)
 class Simulated:
-    """The outcome of a simulated run.
+    """The outcome of a simulated run."""
 
-    Attributes:
-        latency: [requests] in seconds, in the order of arrival.
-        mean_batch: inferences per execution.
-        seconds: from the first arrival to the last response.
-        work: processor seconds.
+    latency: Array  # [requests] in seconds, in the order of arrival
+    mean_batch: float  # inferences per execution
+    seconds: float  # from the first arrival to the last response
+    work: float  # processor seconds
+
+
+def open_loop(host: Host, candidate: Candidate, rate: float, unit: Array) -> Simulated:
+    """Simulate `rate` arrivals per second that do not depend on the server.
+
+    `unit` holds [requests] arrival times at one request per second, ascending.
     """
-
-    latency: Array
-    mean_batch: float
-    seconds: float
-    work: float
+    return _simulate(host, candidate, unit / rate, 0)
 
 
-def open_loop(host: Host, candidate: Candidate, rate: float, unit: Array, seed: int = 0) -> Simulated:
-    """Simulate arrivals that do not depend on the server.
-
-    Args:
-        host: of the candidate's deployment.
-        candidate: settings.
-        rate: requests per second.
-        unit: [requests] arrival times at one request per second, ascending.
-        seed: of the random numbers.
-    """
-    return _simulate(host, candidate, unit / rate, 0, seed)
-
-
-def closed_loop(host: Host, candidate: Candidate, callers: int, requests: int, seed: int = 0) -> Simulated:
+def closed_loop(host: Host, candidate: Candidate, callers: int, requests: int) -> Simulated:
     """Simulate callers who each wait for the response before they send the next request."""
-    return _simulate(host, candidate, np.zeros(requests), callers, seed)
+    return _simulate(host, candidate, np.zeros(requests), callers)
 
 
-def _simulate(host: Host, candidate: Candidate, arrivals: Array, callers: int, seed: int) -> Simulated:
-    deployment = candidate.deployment
-    random = np.random.default_rng(seed)
+def _simulate(host: Host, candidate: Candidate, arrivals: Array, callers: int) -> Simulated:
+    random, deployment = np.random.default_rng(0), candidate.deployment
     factors = np.exp(host.spread * random.standard_normal(len(arrivals)) - host.spread**2 / 2)
     gaps = random.exponential(size=4096)
     lengths = random.exponential(host.stall, size=4096) if host.stall else np.zeros(4096)
     away = np.cumsum(gaps) / host.stalls if host.stalls > 0 else np.full(4096, NEVER)
     preferred = np.array(candidate.preferred or (candidate.max_batch_size,), np.int64)
-    latency, batches, seconds, work = loop(
-        arrivals,
-        callers,
-        (host.cores, host.sender, host.front, host.turn, host.start, host.each, host.rest, host.wake, host.way),
-        (candidate.max_batch_size, candidate.delay_us / 1e6, deployment.instances, max(1, deployment.threads)),
-        preferred,
-        factors,
-        away,
-        lengths,
-    )
+    times = (host.cores, host.sender, host.front, host.turn, host.start, host.each, host.rest, host.wake, host.way)
+    batching = (candidate.max_batch_size, candidate.delay_us / 1e6, deployment.instances, max(1, deployment.threads))
+    latency, batches, seconds, work = loop(arrivals, callers, times, batching, preferred, factors, away, lengths)
     return Simulated(latency, len(arrivals) / max(1, batches), seconds, work)
