@@ -85,6 +85,20 @@ class Strings(nn.Module):
         return [text + "!" for text in texts], torch.tensor([len(text) for text in texts])
 
 
+class Shouted(nn.Module):
+    """One string per row in, one out."""
+
+    def forward(self, texts: list[str]) -> list[str]:
+        return [text + "!" for text in texts]
+
+
+class Imaginary(nn.Module):
+    """The imaginary part of a conjugate, whose change of sign torch leaves to whoever reads the memory."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.complex(x, x).conj().imag
+
+
 class Twins(nn.Module):
     """Every dtype in and out, in reverse order, so that none is mistaken for another."""
 
@@ -197,6 +211,14 @@ GOOD = {
         Strings(),
         ALONE + inputs("TEXT:STRING", dims="-1") + outputs("LENGTH__1:INT64", "TEXT__0:STRING", dims="-1"),
     ),
+    "string_rows": Model(
+        Shouted(),
+        BATCHES
+        + 'input { name: "TEXT" data_type: TYPE_STRING dims: [ 1 ] reshape { shape: [ ] } }\n'
+        + 'output { name: "SHOUTED" data_type: TYPE_STRING dims: [ 1 ] reshape { shape: [ ] } }\n'
+        + "dynamic_batching { max_queue_delay_microseconds: 300000 preferred_batch_size: 8 }\n",
+    ),
+    "imaginary": Model(Imaginary(), BATCHES + inputs("x", dims="1") + outputs("y", dims="1")),
     "dtypes": Model(
         Twins(),
         BATCHES

@@ -100,6 +100,16 @@ def test_invalid_utf8_fails_only_its_own_request(connected: grpc.InferenceServer
     assert infer(connected, "strings", {}, TEXT=np.array([b"fine"], np.object_))["TEXT__0"] == [b"fine!"]
 
 
+def test_strings_of_queued_requests_are_rows_of_one_batch(connected: grpc.InferenceServerClient) -> None:
+    sent = [[b"a", b"long text", b""], [b"", b"\xc3\x9f"], [b"x" * 1000, b"y"]]
+    before = statistics(connected, "string_rows")
+    with ThreadPoolExecutor(len(sent)) as pool:
+        columns = [np.array(texts, np.object_).reshape(-1, 1) for texts in sent]
+        answers = list(pool.map(lambda column: infer(connected, "string_rows", {}, TEXT=column)["SHOUTED"], columns))
+    assert [answer[:, 0].tolist() for answer in answers] == [[text + b"!" for text in texts] for texts in sent]
+    assert wait_for_inferences(connected, "string_rows", before[1] + 7) - before[0] < len(sent)
+
+
 def test_every_dtype_survives_the_round_trip(connected: grpc.InferenceServerClient) -> None:
     arrays = [rows([0, 1], [1, 0], dtype=dtype) for dtype in NUMPY]
     answer = infer(connected, "dtypes", {}, **{f"IN__{index}": array for index, array in enumerate(arrays)})
@@ -159,6 +169,14 @@ def test_a_model_that_fails_returns_the_reason_and_keeps_serving(
     assert np.array_equal(infer(connected, "moody", {}, INPUT__0=mood(0))["OUTPUT__0"], mood(0))
 
 
+def test_a_failed_execution_is_not_counted_as_an_inference(connected: grpc.InferenceServerClient) -> None:
+    before = statistics(connected, "moody")
+    with pytest.raises(InferenceServerException):
+        infer(connected, "moody", {}, INPUT__0=mood(1))
+    infer(connected, "moody", {}, INPUT__0=mood(0))
+    assert wait_for_inferences(connected, "moody", before[1] + 1) == before[0] + 1
+
+
 def test_a_failed_batch_answers_every_client(connected: grpc.InferenceServerClient) -> None:
     def ask(_: int) -> str:
         with pytest.raises(InferenceServerException) as caught:
@@ -190,6 +208,10 @@ def test_a_request_gets_only_the_outputs_that_it_names(connected: grpc.Inference
 def test_an_output_that_is_a_view_with_strides_is_sent_in_order(connected: grpc.InferenceServerClient) -> None:
     sent = rows([5, 1], [5, 2], [5, 3])
     assert np.array_equal(infer(connected, "moody", {}, INPUT__0=sent)["OUTPUT__0"], sent)
+
+
+def test_an_output_whose_sign_torch_left_to_the_reader_is_sent_with_it(connected: grpc.InferenceServerClient) -> None:
+    assert infer(connected, "imaginary", {}, x=rows([3]))["y"].tolist() == [[-3]]
 
 
 def test_an_output_that_carries_gradients_is_sent_without_them(connected: grpc.InferenceServerClient) -> None:

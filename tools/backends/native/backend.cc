@@ -4,16 +4,13 @@
 
 #define EXPORTED extern "C" __attribute__((visibility("default")))
 
-namespace {
-
-template <class State, class Handle>
-State* state_of(Handle* handle, Error* (*get)(Handle*, void**)) {
+// Triton's functions are template arguments here and not pointers: they must be bound when they are called.
+template <class State, auto get, class Handle>
+static State* state_of(Handle* handle) {
   void* state = nullptr;
-  ignore(get(handle, &state));
+  check(get(handle, &state));
   return static_cast<State*>(state);
 }
-
-}  // namespace
 
 EXPORTED Error* TRITONBACKEND_Initialize(TRITONBACKEND_Backend*) {
   return guarded([] {
@@ -39,27 +36,26 @@ EXPORTED Error* TRITONBACKEND_ModelInitialize(TRITONBACKEND_Model* model) {
 }
 
 EXPORTED Error* TRITONBACKEND_ModelFinalize(TRITONBACKEND_Model* model) {
-  delete state_of<Model>(model, TRITONBACKEND_ModelState);
-  return nullptr;
+  return guarded([&] { delete state_of<Model, TRITONBACKEND_ModelState>(model); });
 }
 
 EXPORTED Error* TRITONBACKEND_ModelInstanceInitialize(TRITONBACKEND_ModelInstance* instance) {
   return guarded([&] {
     TRITONBACKEND_Model* model;
     check(TRITONBACKEND_ModelInstanceModel(instance, &model));
-    auto state = std::make_unique<Instance>(instance, *state_of<Model>(model, TRITONBACKEND_ModelState));
+    auto state = std::make_unique<Instance>(instance, *state_of<Model, TRITONBACKEND_ModelState>(model));
     check(TRITONBACKEND_ModelInstanceSetState(instance, state.get()));
     state.release();
   });
 }
 
 EXPORTED Error* TRITONBACKEND_ModelInstanceFinalize(TRITONBACKEND_ModelInstance* instance) {
-  delete state_of<Instance>(instance, TRITONBACKEND_ModelInstanceState);
-  return nullptr;
+  return guarded([&] { delete state_of<Instance, TRITONBACKEND_ModelInstanceState>(instance); });
 }
 
 EXPORTED Error* TRITONBACKEND_ModelInstanceExecute(
     TRITONBACKEND_ModelInstance* instance, TRITONBACKEND_Request** requests, const uint32_t count) {
-  state_of<Instance>(instance, TRITONBACKEND_ModelInstanceState)->execute(requests, count);
-  return nullptr;
+  return guarded([&] {
+    state_of<Instance, TRITONBACKEND_ModelInstanceState>(instance)->execute({requests, count});
+  });
 }

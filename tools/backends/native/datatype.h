@@ -3,6 +3,7 @@
 
 #include <c10/core/ScalarType.h>
 
+#include <functional>
 #include <string>
 
 #include "failure.h"
@@ -12,6 +13,8 @@ struct DataType {
   const char* torch_name;
   TRITONSERVER_DataType triton;
   c10::ScalarType scalar;
+
+  bool is_string() const { return triton == TYPE_BYTES; }
 };
 
 // BF16 and unsigned types above 8 bits are not supported by NVIDIA's backend either.
@@ -28,20 +31,23 @@ inline constexpr DataType DATA_TYPES[] = {
     {"TYPE_STRING", "str", TYPE_BYTES, c10::ScalarType::Undefined},
 };
 
-inline const DataType* find_type(const std::string& config_name) {
+// The first data type whose member has a value: `find_type(&DataType::triton, TYPE_FP32)`; nullptr for an unknown one.
+template <class Member, class Value>
+const DataType* find_type(Member member, const Value& value) {
   for (const DataType& type : DATA_TYPES)
-    if (config_name == type.config_name) return &type;
+    if (value == type.*member) return &type;
   return nullptr;
 }
 
-inline std::string supported_types() {
-  std::string names;
-  for (const DataType& type : DATA_TYPES) names += (names.empty() ? "" : ", ") + std::string(type.config_name);
-  return names;
+inline std::string torch_name(c10::ScalarType scalar) {
+  const DataType* type = find_type(&DataType::scalar, scalar);
+  return type ? type->torch_name : c10::toString(scalar);
 }
 
-inline std::string torch_name(c10::ScalarType scalar) {
-  for (const DataType& type : DATA_TYPES)
-    if (type.scalar == scalar) return type.torch_name;
-  return c10::toString(scalar);
+// The names of items, separated by commas; `name` is a member, or a method without arguments.
+template <class Items, class Name>
+std::string joined(const Items& items, Name name) {
+  std::string text;
+  for (const auto& item : items) text += (text.empty() ? "" : ", ") + std::string(std::invoke(name, item));
+  return text;
 }

@@ -15,29 +15,30 @@ struct Failure : std::runtime_error {
 
 inline Failure invalid(const std::string& message) { return Failure(INVALID_ARG, message); }
 
-// Turns an error of Triton's API into an exception.
-inline void check(Error* error) {
-  if (!error) return;
-  std::string message = TRITONSERVER_ErrorMessage(error);
-  TRITONSERVER_ErrorDelete(error);
-  throw Failure(INTERNAL, message);
-}
-
 // For calls whose failure leaves nothing to be done.
 inline void ignore(Error* error) {
   if (error) TRITONSERVER_ErrorDelete(error);
 }
 
-// Runs the body of a C entry point; an exception becomes its error value.
+// Turns an error of Triton's API into an exception.
+inline void check(Error* error) {
+  if (!error) return;
+  std::string message = TRITONSERVER_ErrorMessage(error);
+  ignore(error);
+  throw Failure(INTERNAL, message);
+}
+
+// Runs a body that may throw; an exception becomes an error value, which the caller owns. The prefix goes before
+// messages that are not our own.
 template <class Body>
-Error* guarded(Body body) noexcept {
+Error* guarded(Body body, const char* prefix = "") noexcept {
   try {
     body();
     return nullptr;
   } catch (const Failure& failure) {
     return TRITONSERVER_ErrorNew(failure.code, failure.what());
   } catch (const std::exception& error) {
-    return TRITONSERVER_ErrorNew(INTERNAL, error.what());
+    return TRITONSERVER_ErrorNew(INTERNAL, (prefix + std::string(error.what())).c_str());
   } catch (...) {
     return TRITONSERVER_ErrorNew(INTERNAL, "unknown exception");
   }

@@ -6,16 +6,18 @@
 #include <ATen/core/ivalue.h>
 
 #include <cstring>
+#include <span>
 #include <string_view>
 #include <vector>
 
 #include "binding.h"
 
-// A request that is being executed, its response, and how many rows of the batch are its own.
+// A request that is being executed, its response (nullptr if Triton has none for it), and which rows of the batch are
+// its own.
 struct Call {
   TRITONBACKEND_Request* request;
-  TRITONBACKEND_Response* response;
-  int64_t rows = 1;
+  TRITONBACKEND_Response* response = nullptr;
+  int64_t first = 0, rows = 1;
 };
 
 // One input of one request, as Triton holds it.
@@ -53,34 +55,22 @@ class RequestInput {
 
  private:
   static void copy(char* target, const void* source, uint64_t size, TRITONSERVER_MemoryType memory, int64_t device) {
-    if (memory != MEMORY_GPU) {
-      std::memcpy(target, source, size);
-      return;
+    at::Tensor copied;
+    if (memory == MEMORY_GPU) {
+      auto options = at::TensorOptions().dtype(at::kByte).device(c10::Device(c10::kCUDA, device));
+      copied = at::from_blob(const_cast<void*>(source), {int64_t(size)}, options).cpu();
+      source = copied.const_data_ptr();
     }
-    auto options = at::TensorOptions().dtype(at::kByte).device(c10::Device(c10::kCUDA, device));
-    at::Tensor on_device = at::from_blob(const_cast<void*>(source), {int64_t(size)}, options);
-    std::memcpy(target, on_device.cpu().const_data_ptr(), size);
+    std::copy_n(static_cast<const char*>(source), size, target);
   }
 
-  const std::string& name_;
+  const std::string& name_;  // of the binding, which lives longer than any request
   TRITONBACKEND_Input* input_;
   uint32_t buffers_;
 };
 
-inline bool is_utf8(std::string_view text) {
-  for (size_t at = 0; at < text.size();) {
-    unsigned char lead = text[at];
-    size_t length = lead < 0x80 ? 1 : lead >> 5 == 6 ? 2 : lead >> 4 == 14 ? 3 : lead >> 3 == 30 ? 4 : 0;
-    if (!length || at + length > text.size() || lead == 0xC0 || lead == 0xC1 || lead > 0xF4) return false;
-    for (size_t i = 1; i < length; ++i)
-      if ((static_cast<unsigned char>(text[at + i]) & 0xC0) != 0x80) return false;
-    at += length;
-  }
-  return true;
-}
-
 // A tensor on the CPU with the rows of all calls; sets the rows of each call where the model takes batches.
-inline at::Tensor gathered(std::vector<Call>& calls, const TensorConfig& config, bool batched, bool pinned) {
+inline at::Tensor gathered(std::span<Call> calls, const TensorConfig& config, bool batched, bool pinned) {
   std::vector<RequestInput> parts;
   parts.reserve(calls.size());
   uint64_t bytes = 0;
@@ -94,11 +84,8 @@ inline at::Tensor gathered(std::vector<Call>& calls, const TensorConfig& config,
   }
   std::vector<int64_t> shape = parts.front().shape.vec();
   if (batched) shape[0] = rows;
-  const DataType* type = config.type;
-  if (!type)
-    for (const DataType& known : DATA_TYPES)
-      if (known.triton == parts.front().type) type = &known;
-  if (!type) throw invalid("input '" + config.name + "' has a data type that torch does not know");
+  const DataType* type = config.type ? config.type : find_type(&DataType::triton, parts.front().type);
+  if (!type || type->is_string()) throw invalid("input '" + config.name + "' has a data type that torch does not know");
   // A fresh tensor for each batch, because a model may keep or overwrite its input.
   at::Tensor tensor = at::empty(shape, at::TensorOptions().dtype(type->scalar).pinned_memory(pinned));
   if (tensor.nbytes() != bytes) throw invalid("input '" + config.name + "' does not have the size of its shape");
@@ -110,24 +97,38 @@ inline at::Tensor gathered(std::vector<Call>& calls, const TensorConfig& config,
   return tensor;
 }
 
-// The strings of an input, each with a length of four bytes before it on the wire.
-inline c10::List<std::string> gathered_strings(const std::vector<Call>& calls, const TensorConfig& config) {
+inline bool is_utf8(std::string_view text) {
+  for (size_t at = 0; at < text.size();) {
+    unsigned char lead = text[at];
+    size_t length = lead < 0x80 ? 1 : lead >> 5 == 6 ? 2 : lead >> 4 == 14 ? 3 : lead >> 3 == 30 ? 4 : 0;
+    if (!length || at + length > text.size() || lead == 0xC0 || lead == 0xC1 || lead > 0xF4) return false;
+    for (size_t i = 1; i < length; ++i)
+      if ((static_cast<unsigned char>(text[at + i]) & 0xC0) != 0x80) return false;
+    at += length;
+  }
+  return true;
+}
+
+// The strings of all calls, each with a length of four bytes before it on the wire. A batch has one string in each row.
+inline c10::List<std::string> gathered_strings(std::span<Call> calls, const TensorConfig& config, bool batched) {
   c10::List<std::string> texts;
-  for (const Call& call : calls) {
+  for (Call& call : calls) {
     RequestInput part(call.request, config.name);
     std::string content(part.byte_size, '\0');
     part.copy_to(content.data());
+    size_t before = texts.size();
     for (size_t at = 0; at < content.size();) {
-      uint32_t length;
-      if (content.size() - at < sizeof length) throw invalid("input '" + config.name + "' ends within a string");
-      std::memcpy(&length, content.data() + at, sizeof length);
-      at += sizeof length;
-      if (content.size() - at < length) throw invalid("input '" + config.name + "' ends within a string");
-      std::string text = content.substr(at, length);
+      uint32_t length = 0;
+      size_t left = content.size() - at;
+      if (left >= sizeof length) std::memcpy(&length, content.data() + at, sizeof length);
+      if (left < sizeof length || left - sizeof length < length)
+        throw invalid("input '" + config.name + "' ends within a string");
+      std::string text = content.substr(at + sizeof length, length);
       if (!is_utf8(text)) throw Failure(INTERNAL, "PyTorch execute failure: input '" + config.name + "' is not utf-8");
       texts.push_back(std::move(text));
-      at += length;
+      at += sizeof length + length;
     }
+    if (batched) call.rows = texts.size() - before;
   }
   return texts;
 }

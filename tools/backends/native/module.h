@@ -18,14 +18,6 @@ using Module = torch::jit::Module;
 class Model {
  public:
   explicit Model(TRITONBACKEND_Model* model) : config(read_config(model)), path_(path_of(model, config.filename)) {
-    inference_mode = config.flag("INFERENCE_MODE").value_or(true);
-    share_ = config.flag("ENABLE_WEIGHT_SHARING").value_or(false);
-    threads = config.count("INTRA_OP_THREAD_COUNT");
-    optimize = !config.flag("DISABLE_OPTIMIZED_EXECUTION").value_or(false);
-    clean_cache = config.flag("ENABLE_CACHE_CLEANING").value_or(false);
-    profiling = config.flag("ENABLE_JIT_PROFILING");
-    executor = config.flag("ENABLE_JIT_EXECUTOR");
-    fuser = config.flag("ENABLE_TENSOR_FUSER");
     if (config.flag("DISABLE_CUDNN").value_or(false)) at::globalContext().setUserEnabledCuDNN(false);
     if (auto count = config.count("INTER_OP_THREAD_COUNT")) set_interop_threads(*count);
   }
@@ -34,16 +26,20 @@ class Model {
   // with ENABLE_WEIGHT_SHARING.
   std::shared_ptr<Module> load(std::optional<c10::Device> device) {
     if (!share_) return read(device);
-    std::lock_guard<std::mutex> lock(mutex_);
+    std::lock_guard lock(mutex_);
     auto& module = shared_[device ? device->str() : ""];
     if (!module) module = read(device);
     return module;
   }
 
   const Config config;
-  bool inference_mode, optimize, clean_cache;
-  std::optional<int> threads;
-  std::optional<bool> profiling, executor, fuser;
+  const bool inference_mode = config.flag("INFERENCE_MODE").value_or(true);
+  const bool optimize = !config.flag("DISABLE_OPTIMIZED_EXECUTION").value_or(false);
+  const bool clean_cache = config.flag("ENABLE_CACHE_CLEANING").value_or(false);
+  const std::optional<int> threads = config.count("INTRA_OP_THREAD_COUNT");
+  const std::optional<bool> profiling = config.flag("ENABLE_JIT_PROFILING");
+  const std::optional<bool> executor = config.flag("ENABLE_JIT_EXECUTOR");
+  const std::optional<bool> fuser = config.flag("ENABLE_TENSOR_FUSER");
 
  private:
   static Config read_config(TRITONBACKEND_Model* model) {
@@ -51,8 +47,8 @@ class Model {
     const char* base;
     size_t size;
     check(TRITONBACKEND_ModelConfig(model, 1, &message));
-    std::unique_ptr<TRITONSERVER_Message, void (*)(TRITONSERVER_Message*)> owner(
-        message, [](TRITONSERVER_Message* owned) { ignore(TRITONSERVER_MessageDelete(owned)); });
+    auto free = [](TRITONSERVER_Message* owned) { ignore(TRITONSERVER_MessageDelete(owned)); };
+    std::unique_ptr<TRITONSERVER_Message, decltype(free)> owner(message);
     check(TRITONSERVER_MessageSerializeToJson(message, &base, &size));
     return Config(Json::parse({base, size}));
   }
@@ -85,8 +81,8 @@ class Model {
     }
   }
 
-  std::filesystem::path path_;
-  bool share_;
+  const std::filesystem::path path_;
+  const bool share_ = config.flag("ENABLE_WEIGHT_SHARING").value_or(false);
   std::mutex mutex_;
   std::map<std::string, std::shared_ptr<Module>> shared_;
 };

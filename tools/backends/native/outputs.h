@@ -3,7 +3,6 @@
 
 #include <ATen/core/ivalue.h>
 
-#include <cstring>
 #include <vector>
 
 #include "inputs.h"
@@ -11,37 +10,39 @@
 // One output of a whole batch, checked against the configuration, contiguous and on the CPU.
 class BatchOutput {
  public:
-  BatchOutput(const c10::IValue& returned, const OutputBinding& binding) : binding_(binding) {
-    bool is_tuple = returned.isTuple();
-    size_t count = is_tuple ? returned.toTupleRef().elements().size() : 1;
+  // `rows` is what the batch has; nothing for a model that takes no batches.
+  BatchOutput(const c10::IValue& returned, const OutputBinding& binding, std::optional<int64_t> rows)
+      : binding_(binding), batched_(rows) {
+    size_t count = returned.isTuple() ? returned.toTupleRef().elements().size() : 1;
     if (binding.index >= count)
       throw invalid("The output " + binding.name + " in the model configuration refers to an output index which doesn't "
                     "exist. This model has " + std::to_string(count) + " outputs");
-    const c10::IValue& value = is_tuple ? returned.toTupleRef().elements()[binding.index] : returned;
-    binding.type->triton == TYPE_BYTES ? read_strings(value) : read_tensor(value);
+    const c10::IValue& value = returned.isTuple() ? returned.toTupleRef().elements()[binding.index] : returned;
+    if (binding.type->is_string())
+      read_strings(value);
+    else
+      read_tensor(value);
+    if (rows && shape_[0] != *rows)
+      throw invalid("output '" + binding.name + "' has " + std::to_string(shape_[0]) + " rows for a batch of " +
+                    std::to_string(*rows) + "; the model must keep the batch dimension, or set max_batch_size to 0");
   }
 
-  void check_rows(int64_t total) const {
-    if (shape_.at(0) != total)
-      throw invalid("output '" + binding_.name + "' has " + std::to_string(shape_[0]) + " rows for a batch of " +
-                    std::to_string(total) + "; the model must keep the batch dimension, or set max_batch_size to 0");
+  void add_to_response(const Call& call) const {
+    TRITONBACKEND_Output* output;
+    auto shape = shape_of(call);
+    check(TRITONBACKEND_ResponseOutput(
+        call.response, &output, binding_.name.c_str(), binding_.type->triton, shape.data(), shape.size()));
+    fill<TRITONBACKEND_OutputBuffer>(output, call);
   }
 
-  // Shape and bytes of some rows; all of them for a model that takes no batches.
-  std::vector<int64_t> shape(int64_t rows, bool batched) const {
-    std::vector<int64_t> part = shape_;
-    if (batched) part[0] = rows;
-    return part;
+  void update_state(const Call& call) const {
+    TRITONBACKEND_State* state;
+    auto shape = shape_of(call);
+    check(TRITONBACKEND_StateNew(
+        &state, call.request, binding_.name.c_str(), binding_.type->triton, shape.data(), shape.size()));
+    fill<TRITONBACKEND_StateBuffer>(state, call);
+    check(TRITONBACKEND_StateUpdate(state));
   }
-  std::string_view bytes(int64_t first, int64_t rows, bool batched) const {
-    std::string_view all = binding_.type->triton == TYPE_BYTES
-        ? std::string_view(strings_)
-        : std::string_view(static_cast<const char*>(tensor_.const_data_ptr()), tensor_.nbytes());
-    if (!batched) return all;
-    size_t row = shape_[0] ? all.size() / shape_[0] : 0;
-    return all.substr(first * row, rows * row);
-  }
-  const OutputBinding& binding() const { return binding_; }
 
  private:
   void read_tensor(const c10::IValue& value) {
@@ -51,18 +52,24 @@ class BatchOutput {
       throw invalid("configuration expects datatype " + std::string(binding_.type->torch_name) + " for output '" +
                     binding_.name + "', model provides " + torch_name(tensor.scalar_type()));
     if (!tensor.dim()) throw invalid("output '" + binding_.name + "' is a scalar; a tensor needs a dimension");
-    tensor_ = tensor.cpu().contiguous();
+    // Torch may have left a change of sign, as of an imaginary part, to whoever reads the memory.
+    tensor_ = tensor.cpu().contiguous().resolve_neg();
     shape_ = tensor_.sizes().vec();
+    bytes_ = {static_cast<const char*>(tensor_.const_data_ptr()), tensor_.nbytes()};
   }
 
   void read_strings(const c10::IValue& value) {
-    if (!value.isList() || !value.toListRef().empty() && !value.toListRef()[0].isString()) refuse(value);
+    if (!value.isList() || (!value.toListRef().empty() && !value.toListRef()[0].isString())) refuse(value);
     for (const c10::IValue& text : value.toListRef()) {
       const std::string& content = text.toStringRef();
       uint32_t length = content.size();
+      if (length != content.size()) throw invalid("output '" + binding_.name + "' has a string of 4 GiB or more");
+      string_starts_.push_back(strings_.size());
       strings_.append(reinterpret_cast<const char*>(&length), sizeof length).append(content);
     }
+    string_starts_.push_back(strings_.size());
     shape_ = {int64_t(value.toListRef().size())};
+    bytes_ = strings_;
   }
 
   [[noreturn]] void refuse(const c10::IValue& value) const {
@@ -70,10 +77,41 @@ class BatchOutput {
                   "two types, as configured; received " + value.tagKind());
   }
 
+  // The rows of one call; everything for a model that takes no batches.
+  std::vector<int64_t> shape_of(const Call& call) const {
+    std::vector<int64_t> shape = shape_;
+    if (batched_) shape[0] = call.rows;
+    return shape;
+  }
+
+  std::string_view bytes_of(const Call& call) const {
+    if (!batched_) return bytes_;
+    auto start_of = [&](int64_t row) {
+      return binding_.type->is_string() ? string_starts_.at(row) : shape_[0] ? bytes_.size() / shape_[0] * row : 0;
+    };
+    size_t start = start_of(call.first);
+    return bytes_.substr(start, start_of(call.first + call.rows) - start);
+  }
+
+  // Buffers are asked for in CPU memory; Triton copies them on to wherever the client wants them.
+  template <auto get_buffer, class Target>
+  void fill(Target* target, const Call& call) const {
+    void* buffer;
+    TRITONSERVER_MemoryType memory = MEMORY_CPU;
+    int64_t device = 0;
+    auto bytes = bytes_of(call);
+    check(get_buffer(target, &buffer, bytes.size(), &memory, &device));
+    if (memory == MEMORY_GPU) throw Failure(UNSUPPORTED, "'" + binding_.name + "' was given a buffer on a GPU");
+    std::copy(bytes.begin(), bytes.end(), static_cast<char*>(buffer));
+  }
+
   const OutputBinding& binding_;
+  const bool batched_;
+  std::vector<int64_t> shape_;
+  std::string_view bytes_;  // of tensor_ or strings_
   at::Tensor tensor_;
   std::string strings_;
-  std::vector<int64_t> shape_;
+  std::vector<size_t> string_starts_;  // and the end of the last
 };
 
 inline bool asks_for(TRITONBACKEND_Request* request, const std::string& output) {
@@ -85,36 +123,4 @@ inline bool asks_for(TRITONBACKEND_Request* request, const std::string& output) 
     if (output == name) return true;
   }
   return false;
-}
-
-// Buffers are asked for in CPU memory; Triton copies them on to wherever the client wants them.
-inline void add_to_response(const Call& call, const BatchOutput& output, int64_t first, bool batched) {
-  TRITONBACKEND_Output* added;
-  void* buffer;
-  TRITONSERVER_MemoryType memory = MEMORY_CPU;
-  int64_t device = 0;
-  auto shape = output.shape(call.rows, batched);
-  auto bytes = output.bytes(first, call.rows, batched);
-  const OutputBinding& binding = output.binding();
-  check(TRITONBACKEND_ResponseOutput(
-      call.response, &added, binding.name.c_str(), binding.type->triton, shape.data(), shape.size()));
-  check(TRITONBACKEND_OutputBuffer(added, &buffer, bytes.size(), &memory, &device));
-  if (memory == MEMORY_GPU) throw Failure(UNSUPPORTED, "output '" + binding.name + "' was given a buffer on a GPU");
-  std::memcpy(buffer, bytes.data(), bytes.size());
-}
-
-inline void update_state(const Call& call, const BatchOutput& output, int64_t first, bool batched) {
-  TRITONBACKEND_State* state;
-  void* buffer;
-  TRITONSERVER_MemoryType memory = MEMORY_CPU;
-  int64_t device = 0;
-  auto shape = output.shape(call.rows, batched);
-  auto bytes = output.bytes(first, call.rows, batched);
-  const OutputBinding& binding = output.binding();
-  check(TRITONBACKEND_StateNew(
-      &state, call.request, binding.name.c_str(), binding.type->triton, shape.data(), shape.size()));
-  check(TRITONBACKEND_StateBuffer(state, &buffer, bytes.size(), &memory, &device));
-  if (memory == MEMORY_GPU) throw Failure(UNSUPPORTED, "state '" + binding.name + "' was given a buffer on a GPU");
-  std::memcpy(buffer, bytes.data(), bytes.size());
-  check(TRITONBACKEND_StateUpdate(state));
 }
