@@ -26,7 +26,7 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype, tri
 
 from clients.command import command, command_parser, positive, print_json, progress_counter, say
 from tests.e2e.backend_models import DTYPES, GOOD, STATEFUL, write
-from tools.serve import native
+from tools.serve import launch, native
 from tools.serve.tritonserver import Options, Server
 from tools.serve.usage import memory_bytes
 
@@ -163,7 +163,8 @@ def with_sanitizer(name: str, folder: Path) -> None:
     native.CACHE = folder / "native"
     native._try_loading = lambda library: None  # Its process would lack the runtime.
     path = subprocess.run(["g++", f"-print-file-name={runtime}"], capture_output=True, text=True, check=True).stdout
-    os.environ["LD_PRELOAD"] = path.strip()
+    # For tritonserver alone: a shell crashes with the runtime for threads.
+    launch.WITH_DEEP_STACKS = (*launch.WITH_DEEP_STACKS, "env", f"LD_PRELOAD={path.strip()}")
     # torch and tritonserver are not instrumented: what they hold on to is not our leak.
     os.environ["ASAN_OPTIONS"] = "detect_leaks=0:halt_on_error=1"
     os.environ["TSAN_OPTIONS"] = "halt_on_error=0:report_signal_unsafe=0:ignore_noninstrumented_modules=1"
