@@ -2,6 +2,7 @@
 
     python -m tools.bench backend     # what serving costs: throughput beside the in-process TorchScript limit
     python -m tools.bench parallel    # what dynamic batching, queue delay, instances and threads gain on this host
+    python -m tools.bench peers       # the same file behind mosec, and behind FastAPI with uvicorn
     python -m tools.bench pipelines   # decode and scale images on the client, or on the server?
     python -m tools.bench tune mnist_mlp --slo 'p99<20ms'   # the tuner's choice beside the best of an exhaustive grid
 
@@ -13,9 +14,9 @@ import argparse
 import sys
 
 from clients.command import command, command_parser, print_json
-from tools.bench import backend, parallel, pipelines, tune
+from tools.bench import backend, parallel, peers, pipelines, tune
 
-_BENCHES = {"backend": backend, "parallel": parallel, "pipelines": pipelines, "tune": tune}
+_BENCHES = {"backend": backend, "parallel": parallel, "peers": peers, "pipelines": pipelines, "tune": tune}
 
 
 def _parser() -> argparse.ArgumentParser:
