@@ -1,4 +1,4 @@
-"""The benchmark of the backends: both serve, their figures stand side by side, and a server's costs are those of one."""
+"""The benchmark of the backends: both serve, their figures stand side by side, with the costs of each server."""
 
 import json
 from collections.abc import Callable
