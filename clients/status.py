@@ -37,17 +37,23 @@ def _status(client: Client, wanted: list[str]) -> dict[str, Any]:
     }
 
 
-def _text(document: dict[str, Any]) -> str:
+def _text(document: dict[str, Any], wanted: list[str]) -> str:
     server = document["server"]
     heading = f"{server['name']} {server['version']}, {'ready' if server['ready'] else 'NOT READY'}"
-    rows, reasons = [["model", "state", *_COLUMNS]], []
+    rows, notes = [["model", "state", *_COLUMNS]], []
+    # What the repository holds and nobody has loaded has no state and no counters.
+    unloaded = [model["name"] for model in document["models"] if "state" not in model and model["name"] not in wanted]
     for model in document["models"]:
+        if model["name"] in unloaded:
+            continue
         title = f"{model['name']} {model.get('version', '')}".strip()
         cells = ("-" if model.get(column) is None else str(model[column]) for column in _COLUMNS)
         rows.append([title, model.get("state", "UNLOADED"), *cells])
         if model.get("reason"):
-            reasons.append(f"{title}: {model['reason']}")
-    return "\n".join([heading, text_table(rows), *reasons])
+            notes.append(f"{title}: {model['reason']}")
+    if unloaded:
+        notes.append(f"not loaded: {', '.join(unloaded)}")
+    return "\n".join([heading, text_table(rows), *notes])
 
 
 @command()
@@ -63,7 +69,7 @@ def main() -> int:
     if arguments.json:
         print_json(document)
     else:
-        print(_text(document))
+        print(_text(document, arguments.models))
     return 0 if document["server"]["ready"] else 1
 
 

@@ -192,12 +192,24 @@ def test_status_shows_server_models_and_counters(
 ) -> None:
     done = command("clients.status", "--protocol", protocol, server=server)
     assert (done.returncode, done.stderr) == (0, "")
-    first, header, *rows = done.stdout.splitlines()
+    first, header, *rows, last = done.stdout.splitlines()
     assert first.startswith("triton 2.") and first.endswith(", ready")
     assert {"requests", "mean_batch", "queue_us", "compute_infer_us"} < set(header.split())
-    states = {row.split()[0]: "READY" in row.split() for row in rows}
-    # A model that nobody has built yet is listed, and that is all.
-    assert states == {model: bool(versions(model, repository)) for model in model_names(repository)}
+    built = [model for model in model_names(repository) if versions(model, repository)]
+    assert [row.split()[0] for row in rows] == built and all("READY" in row.split() for row in rows)
+    # A model that nobody has built yet is named, and that is all.
+    unbuilt = [model for model in model_names(repository) if model not in built]
+    assert unbuilt and last == f"not loaded: {', '.join(unbuilt)}"
+
+
+def test_status_shows_a_model_that_is_not_loaded_when_it_is_named(
+    command: Command, server: Server, protocol: Protocol, repository: Path
+) -> None:
+    model = next(model for model in model_names(repository) if not versions(model, repository))
+    done = command("clients.status", model, "--protocol", protocol, server=server)
+    assert (done.returncode, done.stderr) == (0, "")
+    (row,) = done.stdout.splitlines()[2:]
+    assert row.split()[:2] == [model, "UNLOADED"]
 
 
 def test_status_as_json_counts_the_requests_that_were_made(
