@@ -158,7 +158,7 @@ class Trial:
         """Why the decision was taken; empty without one."""
         bad = [test for test in self.tests.values() if test.verdict == "bad"]
         if bad:
-            return "; ".join(f"{test.name} in {test.failures} of {test.observations} requests" for test in bad)
+            return "; ".join(map(_explain, bad))
         if self.decision == "roll back":
             return f"undecided after {self.pairs} requests"
         return f"errors, disagreement and slowness are well after {self.pairs} requests" if self.decision else ""
@@ -174,3 +174,8 @@ class Trial:
             "reason": self.reason,
             "tests": {name: test.document() for name, test in self.tests.items()},
         }
+
+
+def _explain(test: SequentialTest) -> str:
+    seen = f"{test.failures} of {test.observations} requests ({test.failures / test.observations:.1%})"
+    return f"{test.name} in {seen}: a rate of {test.bad:.1%}, the limit, is likelier than an acceptable {test.well:.1%}"

@@ -11,13 +11,15 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from clients.contract import TensorSpec
 from tools import datasets, recipes, torchscript
 from tools.cpu_config import write_cpu_config
 from tools.export import __main__ as export
+from tools.export.conversion import ImportedModel
 from tools.export.proof import ProofError, check_close
+from tools.recipes import Imported
 from tools.recipes.mnist_mlp import SimpleNN
 from tools.repository import config_path, read_config, version_path, versions
 from tools.train import training
@@ -276,3 +278,20 @@ def test_an_unknown_model_and_an_unknown_repository_are_named(
     assert f"error: {tmp_path}/mnist_mlp/config.pbtxt does not exist; models in {tmp_path}: none" in (
         capsys.readouterr().err
     )
+
+
+def test_indices_that_an_imported_network_cannot_have_are_refused_with_the_config(tmp_path: Path) -> None:
+    config = tmp_path / "sum" / "config.pbtxt"
+    config.parent.mkdir()
+    tensors = 'input { name: "A__0" data_type: TYPE_FP32 dims: 2 } input { name: "B__2" data_type: TYPE_FP32 dims: 2 }'
+    config.write_text(f'name: "sum" backend: "pytorch" {tensors} output {{ name: "Y" data_type: TYPE_FP32 dims: 2 }}')
+    model = ImportedModel(Sum(), "sum", Imported(module="unused.py:Sum"), tmp_path)
+    with pytest.raises(ProofError, match=f"^{config}: inputs A__0, B__2: expected the indices 0 to 1 after '__'"):
+        _ = model.input_names
+
+
+class Sum(nn.Module):
+    """Two inputs."""
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        return a + b

@@ -93,6 +93,7 @@ def test_a_candidate_is_rolled_back_as_soon_as_one_test_is_bad(candidate: Reply,
     while running.decision is None:
         running.compare(reply(1, 2), candidate)
     assert running.decision == "roll back" and running.reason.startswith(reason) and running.pairs < 30
+    assert "the limit, is likelier than an acceptable" in running.reason
 
 
 def test_a_request_that_the_model_itself_refuses_is_not_counted() -> None:

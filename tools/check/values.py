@@ -15,6 +15,12 @@ _INTEGERS = {
     FieldDescriptor.CPPTYPE_UINT64: (0, 2**64 - 1),
 }
 FLOATS = (FieldDescriptor.CPPTYPE_FLOAT, FieldDescriptor.CPPTYPE_DOUBLE)
+# What other frameworks call Triton's data types.
+_OTHER_NAMES = {
+    **{"FLOAT": "FP32", "FLOAT32": "FP32", "HALF": "FP16", "FLOAT16": "FP16", "DOUBLE": "FP64", "FLOAT64": "FP64"},
+    **{"BFLOAT16": "BF16", "BYTE": "UINT8", "SHORT": "INT16", "INT": "INT32", "LONG": "INT64"},
+    **{"BYTES": "STRING", "STR": "STRING", "BOOLEAN": "BOOL"},
+}
 _BOOLEANS = {"true": True, "True": True, "t": True, "false": False, "False": False, "f": False}
 
 
@@ -89,6 +95,9 @@ def enum_value(descriptor: FieldDescriptor, minus: str, token: Token) -> int:
 
 
 def _closest(word: str, known: list[str]) -> str:
+    other = f"TYPE_{_OTHER_NAMES.get(word.upper().removeprefix('TYPE_'))}"
+    if other in known:
+        return other
     upper = {name.upper(): name for name in known}
     close = get_close_matches(word.upper(), list(upper), 1, 0.6) or get_close_matches(word.upper(), list(upper), 1, 0.4)
     return upper[close[0]] if close else ""

@@ -47,13 +47,15 @@ class ImportedModel:
     def input_names(self) -> tuple[str, ...]:
         """The inputs in config.pbtxt, in the order of the served file's arguments."""
         names = [spec.name for spec in read_contract(self.model, self.repository).inputs]
-        return binding.order(names, self.adapter.call.names)
+        with proof.binding_proof(self.model, self.repository):
+            return binding.order(names, self.adapter.call.names)
 
     @cached_property
     def output_places(self) -> dict[str, int]:
         """The outputs in config.pbtxt, and the place of each in the tuple that `forward` returns."""
         config = as_triton_json(read_config(self.model, repository=self.repository))
-        return {output.name: output.index for output in binding.bind_outputs(config)}
+        with proof.binding_proof(self.model, self.repository):
+            return {output.name: output.index for output in binding.bind_outputs(config)}
 
     @cached_property
     def example(self) -> list[Value]:

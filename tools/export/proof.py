@@ -4,7 +4,8 @@ Each raises ProofError with what was expected and what came; none writes into th
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -55,8 +56,15 @@ def prove_signature(
         for argument in forward.schema.arguments
         if argument.type.kind() != "ClassType"
     ]
-    try:
+    with binding_proof(model, repository):
         return binding.bind_inputs(config, arguments), binding.bind_outputs(config)
+
+
+@contextmanager
+def binding_proof(model: str, repository: Path) -> Iterator[None]:
+    """Raise ProofError, with the config's path, where names in config.pbtxt and `forward` do not fit together."""
+    try:
+        yield
     except binding.BindingError as error:
         raise ProofError(f"{config_path(model, repository=repository)}: {error}") from error
 
