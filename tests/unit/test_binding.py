@@ -176,5 +176,7 @@ def test_a_control_tensor_without_an_index_is_refused() -> None:
 
 def test_implicit_state_is_refused_because_the_embedded_server_cannot_keep_it() -> None:
     stateful = config("INPUT__0", **sequence("START__1", state=[{"input_name": "S__2", "output_name": "S__1"}]))
-    with pytest.raises(BindingError, match="model 'model' asks for implicit state.*serve this model with NVIDIA's"):
+    with pytest.raises(
+        BindingError, match="model 'model' asks for implicit state.*serve it with the native backend or NVIDIA's"
+    ):
         bind_inputs(stateful, tensors("x", "start", "state"))

@@ -20,9 +20,7 @@ NO_OUTPUT = Rule("pytorch-no-output", "A model of the pytorch backend has no out
 INDEX = Rule("pytorch-index", "The indices of inputs named <name>__<index> are not 0, 1, 2, …, each once", "backend")
 OUTPUT_INDEX = Rule("pytorch-output-index", "Two outputs have the same index")
 CONTROL = Rule("pytorch-control-name", "A control or state tensor that does not follow <name>__<index>", "backend")
-STATE = Rule(
-    "pytorch-state", "Implicit state, which NVIDIA's container keeps for a pytorch model and the embedded server cannot"
-)
+STATE = Rule("pytorch-state", "Implicit state, which the embedded server keeps only with its native pytorch backend")
 FLAG = Rule("pytorch-flag", "A boolean parameter of the pytorch backend is neither true nor false", "backend")
 NUMBER = Rule("pytorch-threads", "A thread count of the pytorch backend is not a positive integer", "backend")
 SPELLING = Rule("pytorch-parameter", "A parameter spelled almost like one of the pytorch backend, which ignores it")
@@ -102,8 +100,8 @@ def _check_sequences(model: Model) -> Iterator[Finding]:
         yield STATE.at(
             model.place("sequence_batching", 0, "state"),
             found="implicit state",
-            expected="none on the embedded server",
-            remedy="serve this model with NVIDIA's container",
+            expected="none for a server with the Python-based backend",
+            remedy="serve this model with the native backend, which needs a C++20 compiler, or NVIDIA's container",
         )
 
 

@@ -156,8 +156,8 @@ def _control_names(config: dict[str, Any]) -> list[str]:
     # Triton keeps no state for Python-based backends: the model would get the initial state forever.
     if batching.get("state"):
         raise BindingError(
-            f"model '{config['name']}' asks for implicit state (sequence_batching.state), which the embedded "
-            "server cannot keep; serve this model with NVIDIA's container"
+            f"model '{config['name']}' asks for implicit state (sequence_batching.state), which Python-based "
+            "backends cannot keep; serve it with the native backend or NVIDIA's container"
         )
     names = [control["name"] for control in batching.get("control_input", [])]
     for name in names:
