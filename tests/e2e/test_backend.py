@@ -240,7 +240,8 @@ def test_the_config_sets_the_number_of_threads(backend: str, tmp_path: Path) -> 
             infer(client, model, {}, INPUT__0=A)
             started[model] = thread_count(server) - before
     # Two workers beside the calling thread; torch may start a second set of them.
-    assert started["one_thread"] == 0 and started["process"] >= 2
+    # Triton itself may start one at the first request.
+    assert started["one_thread"] < 2 <= started["process"]
 
 
 def test_the_native_backend_keeps_the_state_of_each_sequence(tmp_path: Path) -> None:
