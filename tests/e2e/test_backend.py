@@ -16,6 +16,7 @@ import pytest
 import tritonclient.grpc as grpc
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
+from tests.compiler import BACKENDS, NEEDS_NATIVE
 from tests.e2e.backend_models import DTYPES, GOOD, STATEFUL, write
 from tools.serve.tritonserver import Options, Server
 
@@ -23,7 +24,7 @@ Array = npt.NDArray[Any]
 NUMPY = (np.bool_, np.uint8, np.int8, np.int16, np.int32, np.int64, np.float16, np.float32, np.float64)
 
 
-@pytest.fixture(scope="module", params=["native", "python"])
+@pytest.fixture(scope="module", params=BACKENDS)
 def triton(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with every model of GOOD, by either backend."""
     # So many processes with torch take longer to unload than is worth waiting for.
@@ -227,7 +228,7 @@ def test_the_config_sets_file_name_and_inference_mode(connected: grpc.InferenceS
     assert infer(connected, "one_thread", {}, INPUT__0=A)["OUTPUT__0"].all()
 
 
-@pytest.mark.parametrize("backend", ["native", "python"])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_the_config_sets_the_number_of_threads(backend: str, tmp_path: Path) -> None:
     models = {name: GOOD[name] for name in ("one_thread", "process")}
     started = {}
@@ -244,6 +245,7 @@ def test_the_config_sets_the_number_of_threads(backend: str, tmp_path: Path) -> 
     assert started["one_thread"] < 2 <= started["process"]
 
 
+@NEEDS_NATIVE
 def test_the_native_backend_keeps_the_state_of_each_sequence(tmp_path: Path) -> None:
     with (
         Server(Options(write(tmp_path, STATEFUL), backend="native")) as server,

@@ -8,6 +8,7 @@ import pytest
 import tritonclient.grpc as grpc
 from tritonclient.utils import InferenceServerException
 
+from tests.compiler import BACKENDS
 from tests.e2e.backend_models import BATCHES, GOOD, Model, OneOutput, Weighted, inputs, outputs, parameter, save, write
 from tools.serve.server_error import ServerError
 from tools.serve.tritonserver import Options, Server
@@ -41,7 +42,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return repository
 
 
-@pytest.fixture(scope="module", params=["native", "python"])
+@pytest.fixture(scope="module", params=BACKENDS)
 def triton(request: pytest.FixtureRequest, models: Path) -> Iterator[Server]:
     """A server that loads on request, with the good model."""
     # After a failed reload Triton 2.51 always spends its whole exit timeout: keep that short.

@@ -5,9 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
 
+from tests.compiler import NEEDS_NATIVE
+
 MODEL = "mnist_mlp"
 
 
+@NEEDS_NATIVE
 def test_both_backends_are_measured_in_one_run(repository: Path, command: Callable[..., CompletedProcess[str]]) -> None:
     options = ("--concurrency", "2", "--seconds", "0.5", "--protocols", "http", "--repository", repository)
     result = command("tools.bench", "backend", MODEL, *options, timeout=240)

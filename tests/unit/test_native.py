@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.compiler import NEEDS_NATIVE
 from tools.serve import native
 from tools.serve.native import choose_backend
 from tools.serve.server_error import ServerError
@@ -32,6 +33,7 @@ def test_without_a_compiler_the_python_based_backend_serves_and_the_remedy_is_na
         choose_backend("native")
 
 
+@NEEDS_NATIVE
 @pytest.mark.usefixtures("no_compiler")
 def test_what_was_compiled_before_needs_no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as compiling:
@@ -40,6 +42,7 @@ def test_what_was_compiled_before_needs_no_compiler(monkeypatch: pytest.MonkeyPa
     assert compiled and choose_backend("native").library == compiled
 
 
+@NEEDS_NATIVE
 def test_sources_that_do_not_compile_are_refused_with_the_compilers_words(
     empty_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -53,6 +56,7 @@ def test_sources_that_do_not_compile_are_refused_with_the_compilers_words(
     assert not list(empty_cache.rglob("*.so"))
 
 
+@NEEDS_NATIVE
 def test_a_library_that_cannot_be_loaded_is_not_kept(
     empty_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
