@@ -33,7 +33,8 @@ def sleeper(tmp_path: Path) -> Path:
 def test_it_prints_its_addresses_and_stops_on_a_signal_without_a_trace(
     number: int, sleeper: Path, tmp_path: Path
 ) -> None:
-    with serving(tmp_path / "run", "--repository", sleeper, *FREE_PORTS) as server:
+    # Chosen, so that a host without a compiler has nothing to say about the choice.
+    with serving(tmp_path / "run", "--repository", sleeper, "--backend", "python", *FREE_PORTS) as server:
         _, _, http, _, grpc_address, _, metrics, *_ = server.line().split()
         assert urllib.request.urlopen(f"{http}/v2/health/ready").status == 200
         assert sleep_on(grpc_address, 0) == 0
@@ -60,7 +61,8 @@ def test_requests_in_flight_are_answered_before_it_stops(sleeper: Path, tmp_path
 
 
 def test_a_second_ctrl_c_stops_it_at_once(sleeper: Path, tmp_path: Path) -> None:
-    with serving(tmp_path / "run", "--repository", sleeper, *FREE_PORTS) as server, ThreadPoolExecutor() as pool:
+    arguments = ("--repository", sleeper, "--backend", "python", *FREE_PORTS)
+    with serving(tmp_path / "run", *arguments) as server, ThreadPoolExecutor() as pool:
         answer = pool.submit(sleep_on, server.grpc(), 9)
         time.sleep(0.5)
         server.process.send_signal(signal.SIGINT)

@@ -154,7 +154,7 @@ def test_a_gpu_that_is_asked_for_and_not_there_is_an_error(sleeper: Path, comman
 def test_a_flag_that_tritonserver_refuses_is_said_without_pages_of_usage(
     flag: str, message: str, sleeper: Path, command: Command
 ) -> None:
-    answer = command("tools.serve", "--repository", sleeper, *FREE_PORTS, flag)
+    answer = command("tools.serve", "--repository", sleeper, "--backend", "python", *FREE_PORTS, flag)
     assert answer.returncode == 2
     assert message in answer.stderr.partition("error: tritonserver ended with exit code 1; its log ends:")[2]
     assert len(answer.stderr.splitlines()) < 8

@@ -88,8 +88,8 @@ class Server:
         self.http, self.grpc, self.metrics = (f"{host}:{port}" for port in ports)
         self._backends = Path(self._exit.enter_context(tempfile.TemporaryDirectory(prefix="triton-")))
         self.backend = choose_backend(options.backend, options.on_log)
-        if options.on_log and options.backend == "auto" and not self.backend.library:
-            options.on_log(f"TorchScript is served by the slower Python-based backend: {self.backend.reason}")
+        if options.backend == "auto" and not self.backend.library:
+            self._show(f"TorchScript is served by the slower Python-based backend: {self.backend.reason}")
         assemble_backends(self._backends, self.backend.library)
         caretaker = self._exit.enter_context(Caretaker(self._backends, shm_prefix(self._backends), STOP_SECONDS))
         self._process = subprocess.Popen(
@@ -113,10 +113,14 @@ class Server:
         for line in without_usage(line.rstrip() for line in self._process.stdout):
             self.log.append(line)
             shown = self.options.verbose or not any(noise in line for noise in self._noise)
-            if self.options.on_log and line and shown:
-                # A closed terminal must not end this thread: the server would block on a full pipe.
-                with suppress(OSError, ValueError):
-                    self.options.on_log(line)
+            if line and shown:
+                self._show(line)
+
+    def _show(self, line: str) -> None:
+        # A closed terminal must not end the thread that reads the log: the server would block on a full pipe.
+        if self.options.on_log:
+            with suppress(OSError, ValueError):
+                self.options.on_log(line)
 
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + self.options.ready_timeout
