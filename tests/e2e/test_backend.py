@@ -6,6 +6,7 @@ One server holds a small model for each rule (tests/e2e/backend_models.py).
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 from tests.compiler import BACKENDS, NEEDS_NATIVE
 from tests.e2e.backend_models import DTYPES, GOOD, STATEFUL, write
 from tools.serve.tritonserver import Options, Server
+from tools.serve.usage import memory_bytes
 
 Array = npt.NDArray[Any]
 NUMPY = (np.bool_, np.uint8, np.int8, np.int16, np.int32, np.int64, np.float16, np.float32, np.float64)
@@ -267,3 +269,31 @@ def test_control_tensors_of_a_sequence_reach_their_argument(connected: grpc.Infe
         options = {"sequence_id": 9, "sequence_start": number == 1, "sequence_end": number == 2}
         answer = infer(connected, "controlled", options, INPUT__1=rows([number]))
         assert answer["OUTPUT__0"].tolist() == [[number, int(number == 1)]]
+
+
+@NEEDS_NATIVE
+@pytest.mark.parametrize(
+    ("model", "name", "sent"),
+    [
+        ("moody", "INPUT__0", mood(0)),
+        ("moody", "INPUT__0", mood(1)),
+        ("moody", "INPUT__0", mood(2)),
+        ("strings", "TEXT", np.array([b"text"], np.object_)),
+        ("strings", "TEXT", np.array([b"\xff"], np.object_)),
+    ],
+)
+def test_a_request_leaves_no_memory_behind_whether_it_succeeds_or_fails(
+    model: str, name: str, sent: Array, tmp_path: Path
+) -> None:
+    options = Options(write(tmp_path, {model: GOOD[model]}), backend="native")
+    with Server(options) as server, grpc.InferenceServerClient(server.grpc) as client:
+
+        def send(count: int) -> int:
+            for _ in range(count):
+                with suppress(InferenceServerException):
+                    infer(client, model, {}, **{name: sent})
+            return memory_bytes(server.pid)
+
+        settled = send(500)
+        # A leak of one small tensor or error per request would be more.
+        assert send(1000) - settled < 500e3
