@@ -42,6 +42,8 @@ OWN = {
     "FromDict": "right:FP32[2],left:FP32[2]",
     "Texts": "STRING[-1]",
     "Recurrent": "FP32[4,3]",
+    "FromOne": "INT64[2]=1..4",
+    "Optionals": "input_ids:INT64[-1]=0..8,attention_mask:INT64[-1]",
     "Convolution": "FP32[3,-1,-1]",
 }
 

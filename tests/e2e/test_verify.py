@@ -22,7 +22,7 @@ from tools.verify.verifier import Verifier, connections
 
 
 class RowsMix(nn.Module):
-    """Answers each row a little differently in company."""
+    """Answers all rows differently where one of them is huge, as no row of normal numbers is."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -30,7 +30,9 @@ class RowsMix(nn.Module):
 
     def forward(self, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         probabilities, index, best = self.network(logits)
-        return 0.9 * probabilities + 0.1 * probabilities.mean(0), index, best
+        if bool(logits.max() > 1e3):
+            probabilities = probabilities / 2
+        return probabilities, index, best
 
 
 def replace_file(repository: Path, model: str, network: nn.Module) -> None:

@@ -1,10 +1,13 @@
 """Networks as users bring them to `tools.new`: in their own file, imported by path."""
 
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+from tools import torchscript
 
 
 class Towers(nn.Module):
@@ -181,6 +184,114 @@ class Constant(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.zeros_like(x)
+
+
+class Kinds(nn.Module):
+    """As wide as the largest kind in the batch."""
+
+    def forward(self, kind: Tensor) -> Tensor:
+        return nn.functional.one_hot(kind)
+
+
+class FromOne(nn.Module):
+    """Ids that start at 1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(4, 3)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.table(ids - 1)
+
+
+class Bags(nn.Module):
+    """Words of several texts in one row, and where each text starts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.EmbeddingBag(50, 3)
+
+    def forward(self, words: Tensor, offsets: Tensor) -> Tensor:
+        return self.table(words, offsets)
+
+
+class Sound(nn.Module):
+    """Needs 250 samples."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv1d(1, 4, 250, stride=80)
+
+    def forward(self, sound: Tensor) -> Tensor:
+        return self.layer(sound.unsqueeze(1)).amax(2)
+
+
+class Hourglass(nn.Module):
+    """Takes multiples of 32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(1, 2, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        wide = self.layer(image)
+        return wide + nn.functional.interpolate(nn.functional.max_pool2d(wide, 32), scale_factor=32.0)
+
+
+class Exactly(nn.Module):
+    """Takes one size, and names it when it refuses others."""
+
+    def forward(self, sound: Tensor) -> Tensor:
+        if sound.shape[1] != 3000:
+            raise ValueError(f"expected a length of 3000, got {sound.shape[1]}")
+        return sound[:, ::1000]
+
+
+class Answer(OrderedDict[str, Tensor]):
+    """As transformers' ModelOutput: a dict of what is not None."""
+
+
+class Optionals(nn.Module):
+    """Hugging Face's form: every argument defaults to None, and there may be others."""
+
+    main_input_name = "input_ids"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(9, 3)
+        self.config = Settings()
+
+    def forward(
+        self, input_ids: Tensor | None = None, attention_mask: Tensor | None = None, **others: object
+    ) -> Answer:
+        found = self.table(input_ids)
+        if attention_mask is not None:
+            found = found * attention_mask.unsqueeze(2)
+        answer = Answer(last=found, pooled=found.mean(1))
+        return Answer(**answer, cache=object()) if self.config.use_cache else answer
+
+
+class Settings:
+    """As transformers' config."""
+
+    def __init__(self) -> None:
+        self.use_cache, self.vocab_size = True, 9
+
+    def get_text_config(self) -> "Settings":
+        return self
+
+
+def compiled() -> nn.Module:
+    """As torch.compile returns it, with a part that is wrapped once more."""
+    with torchscript.quiet():  # What torch imports for it is deprecated.
+        parts = torch.compile(nn.Linear(5, 4)), nn.DataParallel(nn.Linear(4, 2))
+        network: nn.Module = torch.compile(nn.Sequential(*parts))
+    return network
+
+
+def parallel() -> nn.Module:
+    """For several GPUs."""
+    return nn.DataParallel(Sized(2))
 
 
 def pooled(classes: int) -> nn.Module:

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from tests.unit import networks
 from tools import recipes, torchscript
@@ -104,7 +106,23 @@ def module(name: str, inputs: str | None = None, **arguments: int) -> list[str]:
         ("Filter", "FP32[9]", "x:FP32[9] -> OUTPUT__0:FP32[-1] x0", "without batches"),
         ("Convolution", "FP32[3,-1,-1]", "image:FP32[3, -1, -1] -> OUTPUT__0:FP32[2, -1, -1] x64", "batches of up to"),
         ("Convolution", "FP32[3,99,99]", "image:FP32[3, 99, 99] -> OUTPUT__0:FP32[2, 49, 49] x8", "batches of up to 8"),
-        ("INSTANCE", None, "x:FP32[5] -> OUTPUT__0:FP32[2] x64", "input x FP32 [5], as the first layer takes it"),
+        ("INSTANCE", None, "x:FP32[5] -> OUTPUT__0:FP32[2] x64", "input x FP32 [5], as the network takes it"),
+        ("Kinds", "INT64[3]", "kind:INT64[3] -> OUTPUT__0:INT64[3, -1] x0", "a row's answer depends on its batch"),
+        ("FromOne", "INT64[2]=1..4", "ids:INT64[2] -> OUTPUT__0:FP32[2, 3] x64", "values from 1 to 4; other values"),
+        ("Sound", "FP32[-1]", "sound:FP32[-1] -> OUTPUT__0:FP32[4] x64", "dims [250], [375], [251]: the smallest step"),
+        (
+            "Hourglass", "FP32[1,-1,-1]", "image:FP32[1, -1, -1] -> OUTPUT__0:FP32[2, -1, -1] x64",
+            "dims [1, 32, 32], [1, 64, 64], [1, 32, 64]: the smallest step that works from the first is 32",
+        ),
+        ("Exactly", "FP32[-1]", "sound:FP32[-1] -> OUTPUT__0:FP32[3] x64", "dims [3000]: no size close to the first"),
+        (
+            "Optionals", None,
+            "input_ids:INT64[-1] attention_mask:INT64[-1] -> last__0:FP32[-1, 3] pooled__1:FP32[3] x64",
+            "input_ids was tried with values from 0 to 8",
+        ),
+        ("Optionals", "input_ids:INT64[4]", "input_ids:INT64[4] -> last__0:FP32[4, 3] pooled__1:FP32[3] x64", "Answer"),
+        ("compiled", "FP32[5]", "input:FP32[5] -> OUTPUT__0:FP32[2] x64", "no weights"),
+        ("parallel", None, "x:FP32[5] -> OUTPUT__0:FP32[2] x64", "no weights"),
         ("Constant", "FP32[5]", "x:FP32[5] -> OUTPUT__0:FP32[5] x64", "OUTPUT__0 is the same for every input"),
     ],
 )  # fmt: skip
@@ -127,6 +145,70 @@ def test_the_served_file_returns_the_network_s_outputs_as_a_tuple(name: str, inp
     expected = network(users, items) if name == "Towers" else network(users.squeeze(1), items)
     wanted = expected if name == "Towers" else (expected["embedding"], expected["known"], expected["score"][:, None])
     assert all(torch.allclose(one, other) for one, other in zip(found, wanted, strict=True))
+
+
+def example_file(path: Path, **inputs: Any) -> Path:
+    """Write examples of inputs to a file of the path's kind."""
+    if path.suffix == ".npz":
+        np.savez(path, **inputs)
+    elif path.suffix == ".json":
+        path.write_text(json.dumps(inputs))
+    else:
+        Image.fromarray(inputs["pixels"]).save(path)
+    return path
+
+
+def test_examples_from_files_take_the_place_of_random_inputs(make: Make, tmp_path: Path) -> None:
+    one = example_file(tmp_path / "one.json", words=[1, 2, 4, 7, 5], offsets=[0, 2])
+    two = example_file(tmp_path / "two.npz", words=np.array([3, 49]), offsets=np.array([0, 1]))
+    made = make(*module("Bags"), "--examples", one, two)
+    assert made.contract == "words:INT64[-1] offsets:INT64[2] -> OUTPUT__0:FP32[2, 3] x0"
+    assert made.has_note("words was tried with values from 1 to 49 of 2 examples; other values were not")
+    assert made.plan.recipe.examples == (str(one), str(two))
+    text = (made.repository / "model" / "config.pbtxt").read_text()
+    assert "# Proven with values from 1 to 49 of 2 examples; dims [5], [2]: other sizes were not tried." in text
+    # Triton must not warm it up with zeros, which are no offsets.
+    assert (
+        text.count("input_data_file") == 2 and (made.repository / "model" / "warmup" / "offsets").stat().st_size == 16
+    )
+
+
+def test_an_array_with_one_more_dimension_holds_several_examples(make: Make, tmp_path: Path) -> None:
+    rows = example_file(tmp_path / "rows.npz", kind=np.array([[0, 2, 1], [5, 0, 0]]))
+    made = make(*module("Kinds", "kind:INT64[3]"), "--examples", rows, "--max-batch-size", "0")
+    assert made.contract == "kind:INT64[3] -> OUTPUT__0:INT64[3, -1] x0"
+    assert made.has_note("values from 0 to 5 of 2 examples")
+
+
+def test_an_image_is_an_example(make: Make, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    picture = example_file(tmp_path / "picture.png", pixels=pixels)
+    assert make(*module("Convolution"), "--examples", picture).contract.startswith("image:FP32[3, 20, 30] -> ")
+
+
+@pytest.mark.parametrize(
+    ("content", "inputs", "message"),
+    [
+        ({"words": [1]}, "INT64[1],INT64[1]", "has words; expected the inputs words, offsets"),
+        ({"words": [1.5], "offsets": [0]}, "INT64[1],INT64[1]", "words is of type float32; expected INT64"),
+        ({"words": [1, 2, 3], "offsets": [0]}, "INT64[2],INT64[1]", "words has shape [3]; expected [2], or rows of"),
+        ({"words": [1]}, None, "--example-inputs lacks (offsets)"),
+    ],
+)
+def test_an_example_that_does_not_fit_is_refused(
+    content: dict[str, Any], inputs: str | None, message: str, make: Make, tmp_path: Path
+) -> None:
+    with pytest.raises((RecipeError, OptionError)) as refusal:
+        make(*module("Bags", inputs), "--examples", example_file(tmp_path / "one.json", **content))
+    assert message in str(refusal.value)
+
+
+def test_sizes_can_be_named(make: Make) -> None:
+    made = make(*module("Hourglass", "FP32[1,-1,-1]"), "--sizes", "96", "32x128")
+    assert made.has_note("image: tried with dims [1, 96, 96], [1, 32, 128]: other sizes were not tried")
+    assert made.plan.recipe.dims == ({"image": (1, 96, 96)}, {"image": (1, 32, 128)})
+    with pytest.raises(ProofError, match="forward fails on"):
+        make(*module("Hourglass", "FP32[1,-1,-1]"), "--sizes", "40", name="other")
 
 
 def test_a_network_that_cannot_be_scripted_is_traced_with_a_note(make: Make) -> None:
@@ -154,6 +236,11 @@ def test_a_note_names_each_line_at_which_tracing_fixed_a_decision(make: Make) ->
         (module("Texts", "STRING[2]") + ["--max-batch-size=4"], "texts (List[str]) are served without batches"),
         (module("Ranks", "FP32[6]") + ["--max-batch-size=4"], "a row's answer depends on its batch"),
         (module("Convolution"), "--example-inputs 'image:FP32[3,224,224]'"),
+        (module("Towers", "user:INT64[1]=9..0,item:FP32[6]"), "user: expected LEAST..LARGEST within INT64, got 9..0"),
+        (module("Towers", "user:INT64[1]=0..x,item:FP32[6]"), "user: expected values such as 0..9, got 0..x"),
+        (module("Gate", "FP32[3],BOOL[3]=0..1"), "keep: BOOL has no range; omit =0..1"),
+        (module("Recurrent", "FP32[-1,4]"), "no size for the dims of -1 works (forward fails on"),
+        (module("Bags") + ["--examples", __file__], "test_new.py: expected .npz, .json, or an image"),
         (module("Towers"), "give them, in the form --example-inputs 'user:FP32[6],item:FP32[6]'"),
         (module("Towers", "user:INT64[1]"), "forward takes (user, item); --example-inputs lacks (item)"),
         (module("Towers", "who:INT64[1],item:FP32[6]"), "forward has no parameter (who); it takes (user, item)"),

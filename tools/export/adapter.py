@@ -13,9 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from clients.contract import TensorSpec
 from tools.backends.pytorch import binding
-from tools.contract import Value, example_value
+from tools.contract import Value
 from tools.export.agreement import ProofError, UnservableError, describe, last_line
 
 
@@ -48,14 +47,13 @@ class Output:
 
 
 def parameters(network: nn.Module) -> list[Parameter]:
-    """List the parameters of `forward`; raise ProofError if it is variadic."""
+    """List the parameters of `forward` but `**kwargs`, which stay empty; raise ProofError if it takes `*args`."""
     if isinstance(network, torch.jit.ScriptModule):
         forward: Any = network.forward
         arguments = [argument for argument in forward.schema.arguments if argument.type.kind() != "ClassType"]
         return [Parameter(a.name, not a.has_default_value(), a.type.kind() == "DictType") for a in arguments]
     signature = inspect.signature(network.forward)
-    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    if any(parameter.kind in variadic for parameter in signature.parameters.values()):
+    if any(known.kind is known.VAR_POSITIONAL for known in signature.parameters.values()):
         raise ProofError(
             f"forward{signature} takes any number of arguments, which TorchScript cannot express; give it one "
             "parameter for each input"
@@ -64,6 +62,7 @@ def parameters(network: nn.Module) -> list[Parameter]:
     return [
         Parameter(known.name, known.default is known.empty, bool(is_dict.match(str(known.annotation))))
         for known in signature.parameters.values()
+        if known.kind is not known.VAR_KEYWORD
     ]
 
 
@@ -121,12 +120,6 @@ class Adapter(nn.Module):
             raise
         except Exception as error:  # Whatever a user's network raises.
             raise ProofError(f"forward fails on {', '.join(map(describe, values))}: {last_line(error)}") from error
-
-
-def examples(specs: Sequence[TensorSpec], batch: int, seed: int = 0) -> list[Value]:
-    """Draw random inputs that the specs admit; batch 0 for no batch dimension."""
-    generator = torch.Generator().manual_seed(seed)
-    return [example_value(spec, batch, generator) for spec in specs]
 
 
 def _with_dimension(value: Value, batched: bool) -> Value:

@@ -27,6 +27,20 @@ class UnservableError(ProofError):
     """The network cannot be served, with or without batches, so that there is no point in trying the other way."""
 
 
+class DependentRowsError(ProofError):
+    """A row's answer depends on what it shares a batch with, which may be another caller's."""
+
+    def __init__(self, output: str, where: str, alone: Value, together: Value, tolerance: float):
+        shapes = describe(alone), describe(together)
+        differs = f"it is {shapes[0]} alone and {shapes[1]} together"
+        if shapes[0] == shapes[1]:
+            differs = f"it differs by {distance(alone, together):g} (limit {tolerance:g})"
+        super().__init__(
+            f"{output}: a row's answer depends on its batch: {differs} {where}; set max_batch_size to 0, or make rows "
+            "independent"
+        )
+
+
 def describe(value: Value) -> str:
     """Format shape and dtype for a message."""
     return f"[{len(value)}] of str" if isinstance(value, list) else f"{list(value.shape)} {value.dtype}"
@@ -45,7 +59,9 @@ def distance(expected: Value, actual: Value) -> float:
 
 
 def is_close(expected: Value, actual: Value, tolerance: float) -> bool:
-    """Whether two values of one shape are equal up to a relative and absolute tolerance; NaN equals NaN."""
+    """Whether two values are equal up to a relative and absolute tolerance, and in shape; NaN equals NaN."""
+    if describe(expected) != describe(actual):
+        return False
     if isinstance(expected, list) or isinstance(actual, list):
         return expected == actual
     return torch.allclose(expected.double(), actual.double(), rtol=tolerance, atol=tolerance, equal_nan=True)
@@ -84,8 +100,4 @@ def check_rows_independent(
     """Raise ProofError unless a row gets the same answer alone as in a batch, where it may meet another's requests."""
     for spec, expected, row in zip(outputs, alone, together, strict=True):
         if not is_close(expected, row, tolerance):
-            raise ProofError(
-                f"{spec.name}: a row's answer depends on its batch: it differs by {distance(expected, row):g} between "
-                f"a batch of 1 and one of {batch} (limit {tolerance:g}); set max_batch_size to 0, or make rows "
-                "independent"
-            )
+            raise DependentRowsError(spec.name, f"between a batch of 1 and one of {batch}", expected, row, tolerance)

@@ -17,9 +17,11 @@ from tools import torchscript
 from tools.backends.pytorch import binding
 from tools.contract import Value, read_contract
 from tools.export import imported_network, proof
-from tools.export.adapter import Adapter, call_for, examples, forward_source, is_servable
+from tools.export.adapter import Adapter, call_for, forward_source, is_servable
 from tools.export.agreement import ProofError
+from tools.export.example_files import samples_of
 from tools.export.publication import Evidence
+from tools.export.samples import Samples
 from tools.recipes import Imported
 from tools.repository import MODEL_FILE, as_triton_json, read_config
 
@@ -35,6 +37,11 @@ class ImportedModel:
     model: str
     recipe: Imported
     repository: Path
+
+    @cached_property
+    def samples(self) -> Samples:
+        """What it is tried with."""
+        return samples_of(self.recipe, read_contract(self.model, self.repository).inputs)
 
     @cached_property
     def adapter(self) -> Adapter:
@@ -60,9 +67,9 @@ class ImportedModel:
     @cached_property
     def example(self) -> list[Value]:
         """A random input that config.pbtxt admits, in the order of the served file's arguments."""
-        specs = proof.with_shapes(read_contract(self.model, self.repository).inputs, self.recipe.dims)[0]
+        specs = self.samples.shaped(read_contract(self.model, self.repository).inputs)[0]
         # Two rows: with one, what tracing fixes by accident looks right more often.
-        return examples([specs[name] for name in self.input_names], 2 if self.adapter.batched else 0)
+        return self.samples.draw([specs[name] for name in self.input_names], 2 if self.adapter.batched else 0)
 
 
 def fill_imported(model: str, recipe: Imported, repository: Path, folder: Path) -> Evidence:
@@ -149,4 +156,4 @@ def _prove(module: nn.Module, fold: bool, imported: ImportedModel, file: Path) -
     # In TorchScript, None and nested tuples may appear that eager mode leaves out.
     if not is_servable(returned, imported.adapter.batched):
         raise ProofError(f"{model} returns more as TorchScript than in Python (None, or nested tuples)")
-    return proof.prove_same(imported.adapter, file, model, repository, recipe.tolerance, recipe.dims)
+    return proof.prove_same(imported.adapter, file, model, repository, recipe.tolerance, imported.samples)

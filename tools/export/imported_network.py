@@ -12,7 +12,7 @@ import pickle
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
+from types import MethodType, ModuleType
 from typing import Any
 
 import torch
@@ -47,7 +47,8 @@ def load(recipe: Imported) -> nn.Module:
     elif recipe.torchvision:
         network = torchvision_models.build(recipe)
     else:
-        network = _load_module(recipe.module or "", recipe.arguments)
+        network = unwrapped(_load_module(recipe.module or "", recipe.arguments))
+        _switch_caches_off(network)
     if recipe.checkpoint:
         _load_weights(network, _existing(recipe.checkpoint))
     if recipe.torchvision:
@@ -112,6 +113,26 @@ def _instantiate(member: Any, name: str, arguments: Mapping[str, Any]) -> nn.Mod
     if not isinstance(network, nn.Module):
         raise RecipeError(f"{name} returned {type(network).__name__}; expected a torch.nn.Module")
     return network
+
+
+def unwrapped(network: nn.Module) -> nn.Module:
+    """Take a network, and those in it, out of what compiles or distributes them: torch.compile, DataParallel, DDP."""
+    while isinstance(network, nn.DataParallel | nn.parallel.DistributedDataParallel) or hasattr(network, "_orig_mod"):
+        inner: Any = network
+        network = inner._orig_mod if hasattr(network, "_orig_mod") else inner.module
+    for name, child in network.named_children():
+        setattr(network, name, unwrapped(child))
+    vars(network).pop("_compiled_call_impl", None)  # Of network.compile().
+    if original := getattr(network.forward, "_torchdynamo_orig_callable", None):
+        network.forward = original if inspect.ismethod(original) else MethodType(original, network)
+    return network
+
+
+def _switch_caches_off(network: nn.Module) -> None:
+    # transformers' decoders return a cache of what they have read, which no server can pass on.
+    for module in network.modules():
+        if getattr(config := getattr(module, "config", None), "use_cache", False):
+            vars(config)["use_cache"] = False
 
 
 def _run_file(path: Path) -> ModuleType:

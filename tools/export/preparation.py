@@ -6,13 +6,13 @@ the files, proves them and raises ProofError if they must not be served; `public
 
 import copy
 import shutil
-from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
 from torch import nn
 
+from clients.images import ImageSpec, scale_and_offset
 from tools import recipes, torchscript
 from tools.contract import read_contract
 from tools.datasets import ImageData
@@ -20,6 +20,7 @@ from tools.export import pipelines, proof
 from tools.export.agreement import TOLERANCE
 from tools.export.conversion import fill_imported
 from tools.export.publication import DataReference, Evidence, Fill
+from tools.export.samples import Samples
 from tools.recipes import Imported, Pipeline, PythonStep, Recipe, RecipeError, Step
 from tools.repository import MODEL_FILE, ROOT, version_path
 from tools.train import training
@@ -65,19 +66,21 @@ def _write_network(
     model: str,
     repository: Path,
     tolerance: float,
-    dims: Sequence[proof.Shapes] = (),
+    samples: Samples | None = None,
 ) -> float:
     # Returns the largest difference from eager.
     proof.prove_scriptable(network, file, model)
     proof.prove_device(torchscript.load(file), model, repository)
-    return proof.prove_same(network, file, model, repository, tolerance, dims)
+    return proof.prove_same(network, file, model, repository, tolerance, samples)
 
 
 def _fill_trained(trained: Trained, repository: Path, folder: Path) -> Evidence:
     model, data = trained.settings.model, trained.data
     recipe, spec = recipes.trained(model), training.input_spec(model, repository)
     file, network = folder / MODEL_FILE, final_network(trained, repository)
-    difference = _write_network(network, file, model, repository, recipe.tolerance)
+    # Whatever clients send is a picture, prepared as the config says.
+    samples = Samples(ranges={read_contract(model, repository).inputs[0].name: _pixels(spec)})
+    difference = _write_network(network, file, model, repository, recipe.tolerance, samples)
     accuracy = training.accuracy(torchscript.load(file), data.test_images, data.test_labels, spec)
     if accuracy < (floor := (recipe.floors or {}).get(data.name, 0.0)):
         raise proof.ProofError(
@@ -99,10 +102,17 @@ def _fill_trained(trained: Trained, repository: Path, folder: Path) -> Evidence:
     )
 
 
+def _pixels(spec: ImageSpec) -> tuple[float, float]:
+    # The least and the largest value of a prepared pixel.
+    scale, offset = scale_and_offset(spec)
+    return float(offset.min()), float((255 * scale + offset).max())
+
+
 def _fill_step(model: str, step: Step, repository: Path, folder: Path) -> Evidence:
     input_name = read_contract(model, repository).inputs[0].name
-    dims = [{input_name: shape} for shape in step.dims]
-    difference = _write_network(step_network(step, repository), folder / MODEL_FILE, model, repository, TOLERANCE, dims)
+    samples = Samples([{input_name: shape} for shape in step.dims])
+    file = folder / MODEL_FILE
+    difference = _write_network(step_network(step, repository), file, model, repository, TOLERANCE, samples)
     return Evidence(prepares=step.prepares, max_abs_difference=difference)
 
 

@@ -4,9 +4,8 @@ Each raises ProofError with what was expected and what came; none writes into th
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,10 @@ from torch import nn
 from torch.jit.frontend import FrontendError
 from tritonclient.grpc.model_config_pb2 import ModelInstanceGroup
 
-from clients.contract import Contract, TensorSpec
+from clients.contract import Contract
 from tools import torchscript
 from tools.backends.pytorch import binding
 from tools.contract import Value, read_contract
-from tools.export.adapter import examples
 from tools.export.agreement import (
     BATCH_TOLERANCE,
     TOLERANCE,
@@ -31,9 +29,10 @@ from tools.export.agreement import (
     last_line,
 )
 from tools.export.agreement import ProofError as ProofError
+from tools.export.company import prove_rows_independent
+from tools.export.samples import Row, Samples
 from tools.repository import REPOSITORY, as_triton_json, config_path, read_config
 
-Shapes = Mapping[str, tuple[int, ...]]  # Dims by input.
 _BATCH_SIZES = (1, 2, 3, 7)
 
 
@@ -87,7 +86,7 @@ def prove_same(
     model: str,
     repository: Path = REPOSITORY,
     tolerance: float = TOLERANCE,
-    dims: Sequence[Shapes] = (),
+    samples: Samples | None = None,
 ) -> float:
     """Prove that a file answers as the eager network does, at several batch sizes, with the shapes of config.pbtxt.
 
@@ -97,19 +96,23 @@ def prove_same(
         model: its name.
         repository: where its config.pbtxt is.
         tolerance: how far the two may differ, relative and absolute.
-        dims: sets of shapes by input to try where config.pbtxt leaves dims variable.
+        samples: which inputs to try; None for random ones.
 
-    Returns the largest absolute difference; raises ProofError if values, shapes or dtypes differ.
+    Returns the largest absolute difference; raises ProofError if values, shapes or dtypes differ, or if a row's answer
+    depends on its batch.
     """
-    module = torchscript.load(path)
+    module, samples = torchscript.load(path), samples or Samples()
     contract = read_contract(model, repository)
     inputs, outputs = prove_signature(module, model, repository)
     places = [output.index for output in outputs]
     # Batch sizes and seeds: one input for each size, or several for a model without batching.
     trials = [(size, size) for size in batch_sizes(contract)] if contract.batched else [(0, n) for n in _BATCH_SIZES]
     worst = 0.0
-    for specs, (batch, seed) in product(with_shapes(contract.inputs, dims), trials):
-        values = examples([specs[name] for name in inputs.names], batch, seed)
+    shaped = [[specs[name] for name in inputs.names] for specs in samples.shaped(contract.inputs)]
+    rows = samples.unlike(shaped[0], contract.batched)
+    drawn = [(batch, samples.draw(specs, batch, seed)) for specs, (batch, seed) in product(shaped, trials)]
+    drawn += [(int(contract.batched), row.values) for row in _answered(network, rows, contract, places)]
+    for batch, values in drawn:
         expected, actual = (call(side, values, batch, contract, places) for side in (network, module))
         for spec, eager, scripted in zip(contract.outputs, expected, actual, strict=True):
             check_output(spec, scripted, batch)
@@ -118,14 +121,24 @@ def prove_same(
             alone = call(module, [value[-1:] for value in values], 1, contract, places)
             last = [value[-1:] for value in actual]
             check_rows_independent(contract.outputs, alone, last, batch, max(tolerance, BATCH_TOLERANCE))
+    if contract.batched:
+        prove_rows_independent(
+            lambda values: call(module, values, len(values[0]), contract, places),
+            rows,
+            [spec.name for spec in contract.outputs],
+            max(tolerance, BATCH_TOLERANCE),
+            contract.max_batch_size,
+        )
     return worst
 
 
-def with_shapes(inputs: Sequence[TensorSpec], dims: Sequence[Shapes]) -> list[dict[str, TensorSpec]]:
-    """Return the inputs by name with each of the sets of shapes, or once unchanged if there are none."""
-    return [
-        {spec.name: replace(spec, dims=shapes.get(spec.name, spec.dims)) for spec in inputs} for shapes in dims or [{}]
-    ]
+def _answered(network: nn.Module, rows: Sequence[Row], contract: Contract, places: Sequence[int]) -> Iterator[Row]:
+    # Rows of ordinary numbers that the network does not refuse.
+    for row in rows:
+        with suppress(ProofError):
+            if row.is_plain:
+                call(network, row.values, int(contract.batched), contract, places)
+                yield row
 
 
 def call(

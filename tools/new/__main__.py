@@ -11,6 +11,7 @@ repository.
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
@@ -44,7 +45,17 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--example-inputs",
         metavar="INPUTS",
-        help="types and dims without the batch, e.g. 'user:INT64[1],item:FP32[6]'; -1 for a variable dim, [] for none",
+        help="types and dims without the batch, e.g. 'user:INT64[1]=0..999,item:FP32[6]'; -1 for a variable dim, [] "
+        "for none; =LEAST..LARGEST for the values that callers send (default: normal floats, integers of 0 and 1)",
+    )
+    add("--examples", nargs="+", default=[], metavar="FILE", help="examples of its inputs: .npz, .json or images")
+    add(
+        "--sizes",
+        nargs="+",
+        type=_sizes,
+        default=[],
+        metavar="N",
+        help="sizes to prove it with where a dim is -1, e.g. 64 96, or 64x96 for two dims (default: what works)",
     )
     add(
         "--max-batch-size",
@@ -89,6 +100,12 @@ def _batch_size(text: str) -> int:
     return int(text)
 
 
+def _sizes(text: str) -> tuple[int, ...]:
+    if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", text):
+        raise argparse.ArgumentTypeError(f"expected a size such as 64, or 64x96 for two dims of -1, got '{text}'")
+    return tuple(map(int, text.split("x")))
+
+
 def _options(arguments: argparse.Namespace) -> Options:
     return Options(**{field.name: getattr(arguments, field.name) for field in fields(Options)})
 
@@ -100,6 +117,7 @@ def _recipe(arguments: argparse.Namespace) -> Imported:
         raise OptionError("a --torchscript file has its weights and arguments in it; omit --checkpoint, --arguments")
     file, separator, name = (arguments.module or "").rpartition(":")
     module, torchscript, checkpoint = map(_portable, (file, arguments.torchscript, arguments.checkpoint))
+    examples = tuple(filter(None, map(_portable, arguments.examples)))
     return Imported(
         module=f"{module}:{name}" if separator else arguments.module,
         torchscript=torchscript,
@@ -107,9 +125,10 @@ def _recipe(arguments: argparse.Namespace) -> Imported:
         arguments=arguments.arguments,
         checkpoint=checkpoint,
         weights=arguments.weights,
+        examples=examples,
         tolerance=arguments.tolerance,
         # Only tools/ is in the container image that builds models, and in every checkout.
-        default=all(path.startswith("tools/") for path in (module, torchscript, checkpoint) if path),
+        default=all(path.startswith("tools/") for path in (module, torchscript, checkpoint, *examples) if path),
     )
 
 

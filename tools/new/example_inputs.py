@@ -1,22 +1,29 @@
 """What a network takes: as `--example-inputs 'user:INT64[1],item:FP32[6]'` says, or inferred where that is possible.
 
-Dims are those of one request without the batch, as in config.pbtxt; -1 for a variable dimension.
+Dims are those of one request without the batch, as in config.pbtxt; -1 for a variable dimension. `=0..9` behind an
+input says which values callers send.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
 from clients.contract import TensorSpec
 from tools.backends.pytorch.binding import TORCH_DTYPES
+from tools.contract import torch_dtype
 from tools.export.adapter import Parameter, in_brackets, parameters, takes_one_dict
 from tools.export.agreement import ProofError
+from tools.export.samples import Range
 from tools.new.options import OptionError
 
 _DATATYPES = tuple(name.removeprefix("TYPE_") for name in TORCH_DTYPES) + ("STRING",)
-_INPUT = re.compile(r"\s*(?:(?P<name>\w+):)?(?P<datatype>[A-Z0-9]+)\[(?P<dims>[-\d,\s]*)\]\s*(?:,|$)")
+_INPUT = re.compile(
+    r"\s*(?:(?P<name>\w+):)?(?P<datatype>[A-Z0-9]+)\[(?P<dims>[-\d,\s]*)\]"
+    r"(?:\s*=\s*(?P<low>[^,\s]+?)\.\.(?P<high>[^,\s]+))?\s*(?:,|$)"
+)
 
 # What to suggest for the input of a layer, given its size: no more than a first try.
 _SUGGESTIONS = (
@@ -29,7 +36,15 @@ _SUGGESTIONS = (
 )
 
 
-def parse(text: str, network: nn.Module) -> tuple[TensorSpec, ...]:
+@dataclass(frozen=True)
+class Wanted:
+    """Inputs, and the least and the largest value of those of which only some are allowed."""
+
+    specs: tuple[TensorSpec, ...]
+    ranges: Mapping[str, Range] = field(default_factory=dict)
+
+
+def parse(text: str, network: nn.Module) -> Wanted:
     """Parse a list of inputs, named or in `forward`'s order; OptionError if malformed or if `forward` takes others."""
     matches, end = [], 0
     while match := _INPUT.match(text, end):
@@ -38,14 +53,40 @@ def parse(text: str, network: nn.Module) -> tuple[TensorSpec, ...]:
     if not matches or text[end:].strip() or text.rstrip().endswith(","):
         raise OptionError(
             f"cannot read '{text[end:]}' in --example-inputs '{text}'; expected 'user:INT64[1],item:FP32[6]' (names "
-            "are optional; -1 for a variable dimension; [] for none)"
+            "are optional; -1 for a variable dimension; [] for none; =0..9 for the values that it takes)"
         )
-    known = _parameters(network)
+    known = parameters_of(network)
     if len(matches) > len(known) and not (len(known) == 1 and known[0].is_dict):
         raise OptionError(f"--example-inputs '{text}' has {len(matches)}; forward takes {_names(known)}")
     specs = tuple(_spec(match["name"] or _name_at(known, at), match) for at, match in enumerate(matches))
     _check_names(specs, known)
-    return specs
+    return Wanted(
+        specs, {spec.name: _range(spec, match) for spec, match in zip(specs, matches, strict=True) if match["low"]}
+    )
+
+
+def named(specs: Sequence[TensorSpec], network: nn.Module) -> Wanted:
+    """Name the inputs that were found in a file after `forward`'s parameters; OptionError if `forward` takes others."""
+    known = parameters_of(network)
+    specs = [replace(spec, name=spec.name or known[at].name) for at, spec in enumerate(specs)]
+    _check_names(specs, known)
+    return Wanted(tuple(specs))
+
+
+def _range(spec: TensorSpec, match: re.Match[str]) -> Range:
+    text, is_float = f"{match['low']}..{match['high']}", spec.datatype.startswith("FP")
+    try:
+        low, high = (float(match[side]) if is_float else int(match[side]) for side in ("low", "high"))
+    except ValueError as error:
+        raise OptionError(
+            f"{spec.name}: expected values such as {'-1.5..1.5' if is_float else '0..9'}, got {text}"
+        ) from error
+    if spec.datatype in ("STRING", "BOOL"):
+        raise OptionError(f"{spec.name}: {spec.datatype} has no range; omit ={text}")
+    limits = (torch.finfo if is_float else torch.iinfo)(torch_dtype(spec))
+    if not limits.min <= low <= high <= limits.max:
+        raise OptionError(f"{spec.name}: expected LEAST..LARGEST within {spec.datatype}, got {text}")
+    return low, high
 
 
 def _spec(name: str, match: re.Match[str]) -> TensorSpec:
@@ -60,7 +101,8 @@ def _spec(name: str, match: re.Match[str]) -> TensorSpec:
     return TensorSpec(name, datatype, dims)
 
 
-def _parameters(network: nn.Module) -> list[Parameter]:
+def parameters_of(network: nn.Module) -> list[Parameter]:
+    """List the parameters of `forward`; OptionError if it cannot be served."""
     try:
         return parameters(network)
     except ProofError as error:
@@ -89,9 +131,9 @@ def _names(known: Sequence[Parameter]) -> str:
     return in_brackets([parameter.name for parameter in known])
 
 
-def infer(network: nn.Module) -> tuple[TensorSpec, ...]:
+def infer(network: nn.Module) -> Wanted:
     """Infer the input of a network that passes its only argument straight to a linear layer, else raise OptionError."""
-    known = _parameters(network)
+    known = parameters_of(network)
     required = [parameter for parameter in known if parameter.required]
     if len(required) != 1 or required[0].is_dict:
         example = ",".join(f"{parameter.name}:FP32[6]" for parameter in required) or "x:FP32[6]"
@@ -102,7 +144,7 @@ def infer(network: nn.Module) -> tuple[TensorSpec, ...]:
     leaves = (module for module in network.modules() if not list(module.children()))
     name, first = required[0].name, next((leaf for leaf in leaves if list(leaf.parameters(recurse=False))), None)
     if isinstance(first, nn.Linear) and _gets_the_input(network, first):
-        return (TensorSpec(name, "FP32", (first.in_features,)),)
+        return Wanted((TensorSpec(name, "FP32", (first.in_features,)),))
     forms = (form.format(getattr(first, size)) for kind, size, form in _SUGGESTIONS if isinstance(first, kind))
     raise OptionError(
         f"the shape of forward's argument '{name}' cannot be inferred; give it, for example "

@@ -1,5 +1,6 @@
 """What the command line of `tools.new` says about a model, besides where its network comes from."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ class Options:
     repository: Path = REPOSITORY
     recipes: Path | None = None  # Folder for its recipe; None for tools/recipes, if the repository is this one's.
     example_inputs: str | None = None  # Types and dims, as `tools.new.example_inputs` reads them; None to infer them.
+    sizes: Sequence[tuple[int, ...]] = ()  # To prove it with where dims are -1; empty to search for some.
     max_batch_size: int | None = None  # 0 for no batching; None to find out.
     labels: Path | None = None  # File with the names of the classes.
     hardware: str = "auto"  # Where the first call runs: one of `tools.serve.hardware.HARDWARE`.

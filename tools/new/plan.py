@@ -1,24 +1,27 @@
 """The plan of a new model: its network tried out, and from that its contract, its files and its first version."""
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from clients.contract import TensorSpec
 from tools.check import rules
 from tools.contract import torch_dtype
-from tools.export import conversion, imported_network, publication, torchvision_models
+from tools.export import conversion, example_files, imported_network, publication, torchvision_models
 from tools.export.agreement import BATCH_TOLERANCE, ProofError
+from tools.export.example_files import samples_of
 from tools.export.publication import Evidence, Manifest
+from tools.export.samples import Samples
 from tools.export.torchvision_models import Preset
-from tools.new import example_inputs, scaffold
+from tools.new import coverage, example_inputs, scaffold, transformers_inputs
+from tools.new.example_inputs import Wanted
 from tools.new.options import OptionError, Options
 from tools.new.scaffold import LABELS, Design
-from tools.new.trial import Observed, observe
+from tools.new.trial import Effort, Observed, observe
 from tools.recipes import Imported
 from tools.repository import config_path
 from tools.train.training import cpu_threads
@@ -33,6 +36,7 @@ class Plan:
     design: Design
     labels: tuple[str, ...]  # Names of the classes; empty for none.
     notes: tuple[str, ...]  # What the model's owner should know.
+    warmup: Mapping[str, bytes] = field(default_factory=dict)  # A row of each input that must not be zeros.
 
     @property
     def recipe_text(self) -> str:
@@ -49,24 +53,23 @@ def make_plan(options: Options, recipe: Imported) -> Plan:
     preset = torchvision_models.preset(recipe.torchvision, recipe.weights) if recipe.torchvision else Preset(None)
     network, wanted = imported_network.load(recipe), options.max_batch_size
     with cpu_threads(1):
-        if options.example_inputs or preset.dims:
-            image = f"FP32[{','.join(map(str, preset.dims or ()))}]"
-            specs = example_inputs.parse(options.example_inputs or image, network)
-        else:
-            specs = example_inputs.infer(network)
-        batched = None if wanted is None else wanted > 0
-        observed = observe(network, specs, batched, max(recipe.tolerance, BATCH_TOLERANCE))
+        inputs = _inputs(options, recipe, preset, network)
+        samples = samples_of(replace(recipe, ranges=inputs.ranges), inputs.specs)
+        effort = Effort(samples, tuple(options.sizes), max(recipe.tolerance, BATCH_TOLERANCE))
+        observed = observe(network, inputs.specs, None if wanted is None else wanted > 0, effort)
     labels = _labels(options, preset)
     # One input of channels, height and width, all fixed: clients can prepare a picture for it.
-    inputs = observed.inputs
-    is_image = len(inputs) == 1 and len(inputs[0].dims) == 3 and -1 not in inputs[0].dims
+    specs, warmup = observed.inputs, _warmup(samples, observed)
+    is_image = len(specs) == 1 and len(specs[0].dims) == 3 and -1 not in specs[0].dims
     design = Design(
         model=options.name,
         title=_title(recipe),
         max_batch_size=_default_batch_size(observed) if wanted is None else wanted,
-        inputs=inputs,
+        inputs=specs,
         outputs=observed.outputs,
-        warmup={spec.name: spec.dims for spec in inputs} | dict(observed.dims[0] if observed.dims else {}),
+        warmup={spec.name: spec.dims for spec in specs} | dict(observed.dims[0] if observed.dims else {}),
+        warmup_files=tuple(warmup),
+        proven=coverage.proven(specs, samples, observed),
         why_unbatched=observed.why_unbatched,
         squeezed=observed.squeezed,
         labelled=_labelled_output(observed.outputs, labels, options),
@@ -74,8 +77,32 @@ def make_plan(options: Options, recipe: Imported) -> Plan:
         std=preset.std if is_image else (),
         cpu_only=conversion.is_quantized(network),
     )
-    final = replace(recipe, squeezed=observed.squeezed, dims=observed.dims)
-    return Plan(network, final, design, labels, (*_assumptions(options, recipe, design, preset), *observed.notes))
+    final = replace(recipe, squeezed=observed.squeezed, dims=observed.dims, ranges=inputs.ranges)
+    notes = (*_assumptions(options, recipe, design, preset), *coverage.notes(specs, samples, observed), *observed.notes)
+    return Plan(network, final, design, labels, notes, warmup)
+
+
+def _warmup(samples: Samples, observed: Observed) -> dict[str, bytes]:
+    # A row of the inputs that zeros may not be: those with examples, or whose range has no zero.
+    shapes = dict(observed.dims[0]) if observed.dims else {}
+    specs = [replace(spec, dims=shapes.get(spec.name, spec.dims)) for spec in observed.inputs]
+    rows = zip(specs, samples.draw(specs, 0), strict=True)
+    return {
+        spec.name: row.numpy().tobytes()
+        for spec, row in rows
+        if isinstance(row, Tensor) and not samples.takes_zeros(spec.name)
+    }
+
+
+def _inputs(options: Options, recipe: Imported, preset: Preset, network: nn.Module) -> Wanted:
+    if options.example_inputs:
+        return example_inputs.parse(options.example_inputs, network)
+    if recipe.examples:
+        return example_inputs.named(example_files.infer(recipe.examples), network)
+    if preset.dims:
+        return example_inputs.parse(f"FP32[{','.join(map(str, preset.dims))}]", network)
+    names = [parameter.name for parameter in example_inputs.parameters_of(network)]
+    return transformers_inputs.infer(network, names) or example_inputs.infer(network)
 
 
 def _default_batch_size(observed: Observed) -> int:
@@ -127,8 +154,10 @@ def _assumptions(options: Options, recipe: Imported, design: Design, preset: Pre
     if not (recipe.torchscript or recipe.checkpoint or recipe.weights):
         flags = "--checkpoint FILE or --weights DEFAULT" if recipe.torchvision else "--checkpoint FILE"
         yield f"no weights were given: it has its constructor's, random with a fixed seed; give {flags}"
-    if not options.example_inputs:
-        source = "as torchvision's weights take it" if preset.dims else "as the first layer takes it"
+    if not (options.example_inputs or recipe.examples):
+        source = "as the network takes it"
+        if preset.dims:
+            source = "as torchvision's weights take it"
         inputs = ", ".join(f"{spec.name} {spec.datatype} {list(spec.dims)}" for spec in design.inputs)
         yield f"input {inputs}, {source}; change it with --example-inputs"
     if not design.max_batch_size:
@@ -153,6 +182,9 @@ def write_files(plan: Plan, repository: Path) -> None:
     folder = repository / plan.design.model
     folder.mkdir()
     config_path(plan.design.model, repository=repository).write_text(scaffold.config(plan.design))
+    for name, row in plan.warmup.items():
+        (folder / "warmup").mkdir(exist_ok=True)
+        (folder / "warmup" / name).write_bytes(row)
     if plan.design.labelled:
         (folder / LABELS).write_text("".join(f"{name}\n" for name in plan.labels))
 

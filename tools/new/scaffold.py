@@ -6,7 +6,7 @@
 import json
 import textwrap
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from clients.contract import TensorSpec
@@ -45,6 +45,8 @@ class Design:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     warmup: Mapping[str, tuple[int, ...]]  # Dims of a warm-up request by input, without -1.
+    warmup_files: tuple[str, ...] = ()  # Inputs that the network does not take as zeros.
+    proven: Mapping[str, str] = field(default_factory=dict)  # By input: what it was proven with, as a sentence.
     why_unbatched: str = ""
     squeezed: tuple[str, ...] = ()  # Inputs with a dimension of 1 that `forward` does not take.
     labelled: str | None = None  # The output whose classes labels.txt names.
@@ -83,6 +85,8 @@ def _tensors(design: Design) -> str:
         lines = [f"name: {_quote(spec.name)}", f"data_type: TYPE_{spec.datatype}"]
         if -1 in spec.dims:
             lines.append("# -1 may differ between requests; only requests of one shape share a batch.")
+        if spec.name in design.proven:
+            lines += [f"# {line}" for line in textwrap.wrap(design.proven[spec.name], 112)]
         if spec.name in design.squeezed:
             lines.append("# The network takes no such dimension, but Triton needs one.")
         lines.append(f"dims: {_dims(spec.dims)}")
@@ -103,15 +107,18 @@ def _instances(design: Design) -> str:
 
 
 def _warmup(design: Design) -> str:
+    data = {name: f"input_data_file: {_quote(name)}" for name in design.warmup_files}
     inputs = [
         f"inputs {{ key: {_quote(spec.name)} value {{ data_type: TYPE_{spec.datatype} "
-        f"dims: {_dims(design.warmup[spec.name])} zero_data: true }} }}"
+        f"dims: {_dims(design.warmup[spec.name])} {data.get(spec.name, 'zero_data: true')} }} }}"
         for spec in design.inputs
     ]
     requests = [['name: "single"', *(["batch_size: 1"] if design.max_batch_size else []), *inputs]]
     if design.max_batch_size > 1:
         requests.append(['name: "full_batch"', f"batch_size: {design.max_batch_size}", *inputs])
     why = "# The first requests compile and allocate: let Triton do that before it reports ready.\n"
+    if data:
+        why += "# Zeros are no input of this network: the files in warmup/ hold a row as it takes it.\n"
     return why + _repeated("model_warmup", requests)
 
 

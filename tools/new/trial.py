@@ -5,16 +5,19 @@ gives each row the answer that the row gets alone.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from torch import nn
 
 from clients.contract import TensorSpec
 from tools.backends.pytorch.binding import TORCH_DTYPES
 from tools.contract import Value
-from tools.export.adapter import Adapter, call_for, examples, flatten
+from tools.export.adapter import Adapter, call_for, flatten
 from tools.export.agreement import (
     BATCH_TOLERANCE,
+    DependentRowsError,
     ProofError,
     UnservableError,
     check_rows_independent,
@@ -22,9 +25,11 @@ from tools.export.agreement import (
     distance,
     is_close,
 )
+from tools.export.company import prove_rows_independent
+from tools.export.samples import Row, Samples
+from tools.new import sizes
+from tools.new.sizes import Sizes
 
-# Sizes to try for variable dimensions: the first that the network takes, and that plus a half.
-_SIZES = (8, 32, 64, 224)
 _DATATYPES = {torch_name: name.removeprefix("TYPE_") for name, torch_name in TORCH_DTYPES.items()}
 
 
@@ -36,13 +41,23 @@ class Observed:
     inputs: tuple[TensorSpec, ...]  # Names, types and dims for config.pbtxt; -1 for a variable dim.
     outputs: tuple[TensorSpec, ...]
     dims: tuple[Mapping[str, tuple[int, ...]], ...]  # The shapes that were tried, by input, if dims vary.
+    remark: str  # What is known of other shapes, if dims vary.
     squeezed: tuple[str, ...]  # Arguments that `forward` takes without their dimension of 1 in config.pbtxt.
     why_unbatched: str  # Why it takes no batches, if that was found out.
     notes: tuple[str, ...]  # What the model's owner should know.
 
 
+@dataclass(frozen=True)
+class Effort:
+    """With what a network is tried."""
+
+    samples: Samples = field(default_factory=Samples)
+    sizes: tuple[Sizes, ...] = ()  # For dims of -1; empty to search for some.
+    tolerance: float = BATCH_TOLERANCE  # How far a row's answer may be from the one that it gets alone.
+
+
 def observe(
-    network: nn.Module, inputs: Sequence[TensorSpec], batched: bool | None = None, tolerance: float = BATCH_TOLERANCE
+    network: nn.Module, inputs: Sequence[TensorSpec], batched: bool | None = None, effort: Effort | None = None
 ) -> Observed:
     """Try a network with inputs of these names and types.
 
@@ -50,7 +65,7 @@ def observe(
         network: in eval mode.
         inputs: names of `forward`'s parameters, types, and dims without the batch; -1 for a variable dim.
         batched: whether it takes batches; None to find out.
-        tolerance: how far a row's answer may be from the one that it gets alone, relative and absolute.
+        effort: with what to try it.
 
     Raises:
         ProofError: it cannot be called this way, or its outputs cannot be served.
@@ -58,76 +73,96 @@ def observe(
     squeezed = tuple(spec.name for spec in inputs if not spec.dims)
     specs = tuple(replace(spec, dims=spec.dims or (1,)) for spec in inputs)
     call = call_for(network, [spec.name for spec in specs], squeezed)
-    has_texts = any(spec.datatype == "STRING" for spec in specs)
-    reasons: dict[bool, str] = {}
+    effort, failures = effort or Effort(), dict[bool, ProofError]()
     for choice in (True, False) if batched is None else (batched,):
-        if choice and has_texts:
-            reasons[choice] = "texts (List[str]) are served without batches"
+        if choice and any(spec.datatype == "STRING" for spec in specs):
+            failures[choice] = ProofError("texts (List[str]) are served without batches")
             continue
         try:
-            return _attempt(Adapter(network, call, choice), specs, tolerance, reasons.get(True, ""))
+            return _attempt(Adapter(network, call, choice), specs, effort, str(failures.get(True, "")))
         except UnservableError:
             raise
         except ProofError as error:
-            reasons[choice] = str(error)
-    listed = "; ".join(f"{'with' if batched else 'without'} batches: {reason}" for batched, reason in reasons.items())
+            failures[choice] = error
+    if isinstance(failures.get(True), DependentRowsError) and batched is None and not effort.samples.given:
+        # It needs the dimension of the batch: then each request is a batch of one.
+        rows = tuple(replace(spec, dims=(1, *spec.dims)) for spec in specs)
+        with suppress(ProofError):
+            return _attempt(Adapter(network, call, False), rows, effort, str(failures[True]))
+    raise _refusal(failures, specs)
+
+
+def _refusal(failures: Mapping[bool, ProofError], specs: Sequence[TensorSpec]) -> ProofError:
+    listed = "; ".join(f"{'with' if batched else 'without'} batches: {error}" for batched, error in failures.items())
     fixed = ",".join(f"{spec.name}:{spec.datatype}[{','.join(map(str, (4, *spec.dims)))}]" for spec in specs)
-    raise ProofError(
+    return ProofError(
         f"{listed}. Correct --example-inputs; if the network takes one fixed batch size, give it as a dimension and "
         f"serve without batches: --max-batch-size 0 --example-inputs '{fixed}'"
     )
 
 
-def _attempt(adapter: Adapter, specs: tuple[TensorSpec, ...], tolerance: float, why_unbatched: str) -> Observed:
+def _attempt(adapter: Adapter, specs: tuple[TensorSpec, ...], effort: Effort, why_unbatched: str) -> Observed:
     ordered = sorted(specs, key=lambda spec: adapter.call.names.index(spec.name))
-    shapes = list(_concrete_shapes(adapter, ordered))
-    answers = [answer for shape in shapes for answer in _answers(adapter, shape, tolerance)]
-    outputs = _outputs(adapter, shapes[0], answers)
+    shapes, remark = _concrete_shapes(adapter, ordered, effort)
+    rows = effort.samples.unlike(shapes[0], adapter.batched)
+    answers = [answer for shape in shapes for answer in _answers(adapter, shape, effort)]
+    returned = adapter.call_network(*effort.samples.draw(shapes[0], int(adapter.batched)))
+    outputs = _outputs(adapter, returned, [*answers, *_alone(adapter, rows)])
+    constant = _constant_outputs(adapter, effort.samples, shapes[0])
+    refused: list[str] = []
+    if adapter.batched:
+        names = [spec.name for spec in outputs]
+        refused = prove_rows_independent(adapter.answer, rows, names, effort.tolerance)
     variable = {spec.name for spec in specs if -1 in spec.dims}
     return Observed(
         batched=adapter.batched,
         inputs=specs,
         outputs=outputs,
         dims=tuple({spec.name: spec.dims for spec in shape if spec.name in variable} for shape in shapes if variable),
+        remark=remark,
         squeezed=tuple(sorted(adapter.call.squeezed)),
         why_unbatched=why_unbatched,
-        notes=tuple(_notes(adapter, shapes[0], outputs)),
+        notes=(*_notes(adapter, returned, constant, outputs), *_refusals(refused)),
     )
 
 
-def _concrete_shapes(adapter: Adapter, specs: Sequence[TensorSpec]) -> Iterator[list[TensorSpec]]:
-    # Two sizes for variable dims; or the inputs once as they are.
-    def with_size(size: int) -> list[TensorSpec]:
-        return [replace(spec, dims=tuple(size if dim < 0 else dim for dim in spec.dims)) for spec in specs]
-
+def _concrete_shapes(
+    adapter: Adapter, specs: Sequence[TensorSpec], effort: Effort
+) -> tuple[list[Sequence[TensorSpec]], str]:
+    # Several shapes if dims vary, with a remark about others; or the inputs once as they are.
     if not any(-1 in spec.dims for spec in specs):
-        yield list(specs)
-        return
-    for size in _SIZES:
-        try:
-            adapter.answer(examples(with_size(size), int(adapter.batched)))
-        except ProofError:
-            if size == _SIZES[-1]:
-                raise
-            continue
-        yield with_size(size)
-        yield with_size(size + size // 2)
-        return
+        return [list(specs)], ""
+    if given := effort.samples.shapes(specs):
+        return given, "other sizes were not tried"
+
+    def attempt(sized: Sequence[TensorSpec]) -> None:
+        adapter.answer(effort.samples.draw(sized, int(adapter.batched)))
+
+    found = sizes.find(specs, attempt, effort.sizes)
+    return found.shapes, found.remark
 
 
-def _answers(adapter: Adapter, specs: Sequence[TensorSpec], tolerance: float) -> Iterator[tuple[Value, ...]]:
+def _answers(adapter: Adapter, specs: Sequence[TensorSpec], effort: Effort) -> Iterator[tuple[Value, ...]]:
     # At several batch sizes, or for several inputs without a batch.
     for size in (2, 3):
-        values = examples(specs, size if adapter.batched else 0, size)
+        values = effort.samples.draw(specs, size if adapter.batched else 0, size)
         answer, again = adapter.answer(values), adapter.answer(values)
         for first, second in zip(answer, again, strict=True):
-            if describe(first) != describe(second) or not is_close(first, second, tolerance):
+            if describe(first) != describe(second) or not is_close(first, second, effort.tolerance):
                 raise UnservableError(
                     "forward gives the same input different answers; it must not draw random numbers in eval mode"
                 )
         if adapter.batched:
-            _check_batch(adapter, values, answer, size, tolerance)
+            _check_batch(adapter, values, answer, size, effort.tolerance)
         yield answer
+
+
+def _alone(adapter: Adapter, rows: Sequence[Row]) -> Iterator[tuple[Value, ...]]:
+    # The answers to rows of ordinary numbers, as far as the network gives any.
+    for row in rows:
+        if row.is_plain:
+            with suppress(ProofError):
+                yield adapter.answer(row.values)
 
 
 def _check_batch(
@@ -142,10 +177,8 @@ def _check_batch(
         check_rows_independent(specs, alone, [value[row] for value in together], size, tolerance)
 
 
-def _outputs(
-    adapter: Adapter, specs: Sequence[TensorSpec], answers: Sequence[tuple[Value, ...]]
-) -> tuple[TensorSpec, ...]:
-    labels = [output.label for output in flatten(adapter.call_network(*examples(specs, int(adapter.batched))))]
+def _outputs(adapter: Adapter, returned: Any, answers: Sequence[tuple[Value, ...]]) -> tuple[TensorSpec, ...]:
+    labels = [output.label for output in flatten(returned)]
     if not labels:
         raise UnservableError("forward returns nothing; there must be at least one output")
     if len({len(answer) for answer in answers}) > 1:
@@ -178,29 +211,34 @@ def _dims(column: Sequence[Value], batched: bool) -> tuple[int, ...]:
     return tuple(sizes[0] if len(set(sizes)) == 1 and sizes[0] else -1 for sizes in zip(*shapes, strict=True))
 
 
-def _notes(adapter: Adapter, specs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> Iterator[str]:
+def _notes(adapter: Adapter, returned: Any, constant: Sequence[int], outputs: Sequence[TensorSpec]) -> Iterator[str]:
     # How the served file's outputs differ from the network's, and outputs that never change.
-    returned = adapter.call_network(*examples(specs, int(adapter.batched)))
     names = ", ".join(spec.name for spec in outputs)
     if isinstance(returned, Mapping):
-        yield f"forward returns a dict; the served file returns a tuple of its values, sorted by key: {names}"
+        kind = type(returned).__name__
+        yield f"forward returns a {kind}; the served file returns a tuple of its values, sorted by key: {names}"
     elif hasattr(returned, "_fields"):
         yield f"forward returns a {type(returned).__name__}; the served file returns a tuple of its fields: {names}"
-    for place in _constant_outputs(adapter, specs):
+    for place in constant:
         yield f"{outputs[place].name} is the same for every input; with such weights the proofs show little about it"
     for output, spec in zip(flatten(returned), outputs, strict=True):
         if not isinstance(output.value, list) and output.value.ndim <= adapter.batched:
             yield f"{spec.name} has no dimension besides the batch; Triton needs one, so it is served as [1]"
 
 
-def _constant_outputs(adapter: Adapter, specs: Sequence[TensorSpec]) -> list[int]:
-    first = adapter.answer(examples(specs, int(adapter.batched)))
+def _refusals(refused: Sequence[str]) -> Iterator[str]:
+    if refused:
+        yield f"one such request fails its whole batch: {'; '.join(refused)}"
+
+
+def _constant_outputs(adapter: Adapter, samples: Samples, specs: Sequence[TensorSpec]) -> list[int]:
+    first = adapter.answer(samples.draw(specs, int(adapter.batched)))
     constant = list(range(len(first)))
-    # Integers are drawn from 0 and 1 only, so that two draws are often the same.
+    # Integers may be drawn from 0 and 1 only, so that two draws are often the same.
     for seed in range(1, 12):
         if not constant:
             break
-        row = adapter.answer(examples(specs, int(adapter.batched), seed))
+        row = adapter.answer(samples.draw(specs, int(adapter.batched), seed))
         constant = [at for at in constant if describe(row[at]) == describe(first[at])]
         constant = [at for at in constant if distance(row[at], first[at]) == 0]
     return constant

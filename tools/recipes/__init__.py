@@ -134,6 +134,8 @@ class Imported:
     weights: str | None = None  # A name of torchvision's weights; downloaded unless there is a checkpoint.
     squeezed: tuple[str, ...] = ()  # Inputs that `forward` takes without their dimension of 1 in config.pbtxt.
     dims: tuple[Mapping[str, tuple[int, ...]], ...] = ()  # Sets of shapes to test it with, where config.pbtxt has -1.
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # Least and largest value to test it with.
+    examples: tuple[str, ...] = ()  # Files of inputs to test it with: .npz, .json, images.
     tolerance: float = 1e-4  # How far TorchScript may be from eager, relative and absolute.
     default: bool = True  # Whether `make build` builds it: if all of its files are in tools/, as in every checkout.
 

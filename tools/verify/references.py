@@ -11,18 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
 from clients.contract import Array, TensorSpec
 from clients.errors import ToolError
 from tools import datasets, recipes, torchscript
-from tools.contract import example, read_contract
+from tools.contract import read_contract
 from tools.datasets import ImageData, Labels
 from tools.export import imported_network, pipelines, preparation
 from tools.export.conversion import ImportedModel
+from tools.export.example_files import samples_of
 from tools.export.pipelines import Arrays, Run, compose
-from tools.export.proof import ProofError, with_shapes
+from tools.export.proof import ProofError
+from tools.export.samples import Row, Samples
 from tools.recipes import Imported, Pipeline, PythonStep, Recipe, RecipeError, Step
 from tools.repository import MODEL_FILE, REPOSITORY, read_manifest, version_path
 from tools.train import training
@@ -31,8 +34,8 @@ from tools.train.training import UnfinishedError
 from tools.verify.verification import ChangedFileError, check_files
 
 EAGER, FILE, STEP = "eager network", "TorchScript file", "step in this process"
-# How many random inputs of each shape a step gets, and the height and width of a random picture file.
-_EXAMPLES, _FILE_SIDE = 64, 24
+# How many inputs of each shape a step gets (all of them in every way), and the side of a random picture file.
+_EXAMPLES, _FILE_SIDE = 32, 24
 _SEED = 7
 # Many models share a data set, and reading it takes longer than many a verification.
 _data_set = functools.cache(datasets.load)
@@ -55,12 +58,14 @@ class HeldOut:
         labels: the true class of each row, int64 [rows]; None for a model that names no classes.
         classes: names of the classes, by label.
         title: what the rows are, for people.
+        company: rows of huge numbers or NaN, which others must not be changed by; how they round is not judged.
     """
 
     inputs: Mapping[str, Array]
     labels: Labels | None
     classes: tuple[str, ...]
     title: str
+    company: tuple[int, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -71,9 +76,18 @@ class HeldOut:
         """The same set with at most `limit` rows, spread evenly over it."""
         if limit is None or limit >= self.rows:
             return self
-        chosen = np.linspace(0, self.rows - 1, limit).astype(np.int64)
-        inputs = {name: array[chosen] for name, array in self.inputs.items()}
-        return replace(self, inputs=inputs, labels=None if self.labels is None else self.labels[chosen])
+        return self.at(np.linspace(0, self.rows - 1, limit).astype(np.int64))
+
+    def at(self, rows: npt.NDArray[np.int64]) -> "HeldOut":
+        """The same set with only some rows."""
+        inputs = {name: array[rows] for name, array in self.inputs.items()}
+        company = tuple(np.flatnonzero(np.isin(rows, self.company)).tolist())
+        labels = None if self.labels is None else self.labels[rows]
+        return replace(self, inputs=inputs, labels=labels, company=company)
+
+    def answered(self, run: Run, is_batched: bool) -> "HeldOut":
+        """The same set without the rows that the network refuses."""
+        return self.at(np.flatnonzero([_answers(run, self.inputs, row, is_batched) for row in range(self.rows)]))
 
 
 def held_out(model: str, version: int, repository: Path = REPOSITORY) -> list[HeldOut]:
@@ -84,12 +98,12 @@ def held_out(model: str, version: int, repository: Path = REPOSITORY) -> list[He
     recipe, contract = recipes.load(model), read_contract(model, repository)
     spec = contract.inputs[0]
     if not isinstance(recipe, Recipe | Pipeline):
-        dims: Sequence[Mapping[str, tuple[int, ...]]] = ()  # where the config leaves them open
+        samples = Samples()
         if isinstance(recipe, Imported):
-            dims = recipe.dims
+            samples = samples_of(recipe, contract.inputs)
         elif isinstance(recipe, Step):
-            dims = [{spec.name: shape} for shape in recipe.dims]
-        return [_examples(list(specs.values())) for specs in with_shapes(contract.inputs, dims)]
+            samples = Samples([{spec.name: shape} for shape in recipe.dims])
+        return [_examples(list(specs.values()), samples) for specs in samples.shaped(contract.inputs)]
     data = _test_data(read_manifest(model, version, repository))
     if isinstance(recipe, Recipe):
         array = training.inputs(data.test_images, training.input_spec(model, repository)).numpy()
@@ -116,17 +130,27 @@ def _as_files(images: Array) -> Array:
     return np.array([[pipelines.png(pixels)] for pixels in images], np.object_)
 
 
-def _examples(inputs: Sequence[TensorSpec]) -> HeldOut:
-    generator = torch.Generator().manual_seed(_SEED)
+def _examples(inputs: Sequence[TensorSpec], samples: Samples) -> HeldOut:
+    shapes = ", ".join(f"{list(spec.dims)}" for spec in inputs)
     size = (_EXAMPLES, _FILE_SIDE, _FILE_SIDE, 3)
+    rows = samples.unlike(inputs)
+    rows += [Row("random", True, samples.draw(inputs, 1, _SEED + at)) for at in range(_EXAMPLES - len(rows))]
     arrays: dict[str, Array] = {}
-    for spec in inputs:
-        if spec.datatype == "STRING":  # A picture file, the only kind of text that steps here read.
+    for at, spec in enumerate(inputs):
+        if spec.datatype == "STRING":  # Picture files, the only kind of text that steps here read.
             arrays[spec.name] = _as_files(np.random.default_rng(_SEED).integers(0, 256, size, np.uint8))
         else:
-            arrays[spec.name] = example(spec, _EXAMPLES, generator).numpy()
-    shapes = ", ".join(f"{list(spec.dims)}" for spec in inputs)
-    return HeldOut(arrays, None, (), f"{_EXAMPLES} random inputs {shapes}")
+            arrays[spec.name] = np.concatenate([np.asarray(row.values[at]) for row in rows])
+    company = tuple(at for at, row in enumerate(rows) if not row.is_plain)
+    return HeldOut(arrays, None, (), f"{len(rows)} random and unusual inputs {shapes}", company)
+
+
+def _answers(run: Run, inputs: Arrays, row: int, is_batched: bool) -> bool:
+    try:
+        run({name: array[row : row + 1] if is_batched else array[row] for name, array in inputs.items()})
+    except Exception:  # Whatever a network's Python raises.
+        return False
+    return True
 
 
 @dataclass

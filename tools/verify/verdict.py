@@ -68,13 +68,15 @@ def judge(
     order, each with nothing else in flight.
     """
     for sent in (alone, *passes):
-        apart = difference(_at(expected, sent.rows), sent.outputs, tolerance)
+        judged = np.flatnonzero(~np.isin(sent.rows, held.company))
+        rows = sent.rows[judged]
+        apart = difference(_at(expected, rows), _at(sent.outputs, judged), tolerance)
         findings.sent += len(sent.rows)
         findings.max_abs = max(findings.max_abs, float(apart.absolute.max()))
         findings.max_rel = max(findings.max_rel, float(apart.relative.max()))
-        _note_worst(findings, held, sent.way, sent.rows, apart, "eager")
+        _note_worst(findings, held, sent.way, rows, apart, "eager")
     for sent in passes:
-        common = np.flatnonzero(np.isin(sent.rows, alone.rows))
+        common = np.flatnonzero(np.isin(sent.rows, alone.rows) & ~np.isin(sent.rows, held.company))
         rows = sent.rows[common]
         before = _at(alone.outputs, np.searchsorted(alone.rows, rows))
         apart = difference(before, _at(sent.outputs, common), tolerance)

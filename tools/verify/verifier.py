@@ -64,6 +64,8 @@ class Verifier:
         findings, planned = Findings(), ways(self.effort, contract.max_batch_size)
         with training.cpu_threads(1):
             for held in sets:
+                if held.labels is None:
+                    held = held.answered(references.run(model), contract.batched)
                 expected = answers(references.run(model), held.inputs, contract.max_batch_size)
                 alone, *others = self._send(model, held, planned, contract.batched)
                 judge(findings, held, expected, alone, others, tolerance)
