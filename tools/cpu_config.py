@@ -11,7 +11,12 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 from clients.output import write_atomically
 from tools.repository import CPU_CONFIG, REPOSITORY, RepositoryError, config_path, read_config
 
-DERIVED = "# Derived from ../config.pbtxt"  # A file that begins with this may be overwritten.
+DERIVED = "# Derived from ../config.pbtxt"
+
+
+def is_derived(path: Path) -> bool:
+    """Whether a file was derived, and may be overwritten; another one was tuned by hand or by a tool."""
+    return path.read_bytes().startswith(DERIVED.encode())
 
 
 def derive_cpu_config(config: ModelConfig) -> ModelConfig:
@@ -44,13 +49,13 @@ def cpu_config_text(model: str, repository: Path = REPOSITORY) -> str:
 def write_cpu_config(model: str, repository: Path = REPOSITORY) -> Path:
     """Bring configs/cpu.pbtxt up to date with config.pbtxt; write it only when its content changes.
 
-    A file that does not begin with `DERIVED` was tuned by hand or by a tool, and is left alone.
+    A file that is not derived is left alone.
 
     Raises:
         RepositoryError: the file is stale and the repository is read-only.
     """
     path, text = config_path(model, CPU_CONFIG, repository), cpu_config_text(model, repository)
-    if path.is_file() and (not path.read_text().startswith(DERIVED) or path.read_text() == text):
+    if path.is_file() and (not is_derived(path) or path.read_text() == text):
         return path
     try:
         path.parent.mkdir(exist_ok=True)

@@ -53,8 +53,9 @@ def read_config(model: str, name: str | None = None, repository: Path = REPOSITO
         known = ", ".join(model_names(repository)) or "none"
         raise RepositoryError(f"{path} does not exist; models in {repository}: {known}")
     try:
-        return text_format.Parse(path.read_text(), ModelConfig())
-    except (text_format.ParseError, UnicodeDecodeError) as error:
+        # Triton takes bytes that are not UTF-8, for example in comments.
+        return text_format.Parse(path.read_text("utf-8", "replace"), ModelConfig())
+    except text_format.ParseError as error:
         raise RepositoryError(f"{path}:{error}") from error
 
 

@@ -59,6 +59,6 @@ def _write(repository: Path, mutant: Mutant) -> None:
 
 def errors(repository: Path, target: str) -> tuple[Finding, ...]:
     """The checker's findings that Triton's core refuses a model."""
-    findings = check_served(served.load(repository), _SCOPE)
+    findings = check_served(served.load(repository, auto_complete=False), _SCOPE)
     core = {name for name, rule in RULES.items() if rule.refused_by == "core"}
     return tuple(finding for finding in findings if finding.model == target and finding.rule in core)

@@ -58,6 +58,34 @@ def test_a_folder_is_a_version_for_both_or_for_neither(name: str, empty: Oracle)
     assert (empty.verdict("model") is None) == (errors(empty.repository, "model") == ())
 
 
+BYTES = {
+    "a comment in GBK": b'# \xc4\xe3\xba\xc3\nbackend: "alpha"',
+    "a comment in Latin-1 at the end": b'backend: "alpha" # caf\xe9',
+    "a control character in a comment": b'# \x01\nbackend: "alpha"',
+    "a NUL in a comment": b'# \x00\nbackend: "alpha"',
+    "a NUL in a string": b'backend: "al\x00pha"',
+    "a byte order mark": b'\xef\xbb\xbfbackend: "alpha"',
+    "UTF-16": 'backend: "alpha"'.encode("utf-16"),
+    "other bytes in a string": b'backend: "alpha" metric_tags { key: "a" value: "\xff" }',
+    "an escape for another byte": b'backend: "alpha" metric_tags { key: "a" value: "\\xff" }',
+    "an octal escape beyond a byte": b'backend: "alpha" metric_tags { key: "a" value: "\\777" }',
+    "an escape for an emoji": b'backend: "alpha" metric_tags { key: "a" value: "\\U0001F600" }',
+    "an escape beyond Unicode": b'backend: "alpha" metric_tags { key: "a" value: "\\U00FFFFFF" }',
+    "a surrogate": b'backend: "alpha" metric_tags { key: "a" value: "\\ud800" }',
+    "a backslash of GBK in a string": b'backend: "alpha" metric_tags { key: "a" value: "\x8f\x5c" }',
+    "other bytes outside": b'backend: "alpha" \xff',
+    "lines that end with a carriage return": b'name: "model"\rbackend: "alpha"\r',
+    "a comment that ends with a carriage return": b'# one\rbackend: "alpha"\r',
+}
+
+
+@pytest.mark.parametrize("content", BYTES.values(), ids=BYTES)
+def test_bytes_are_read_by_both_or_by_neither(content: bytes, empty: Oracle) -> None:
+    (empty.repository / "model" / "1").mkdir(parents=True)
+    (empty.repository / "model" / "config.pbtxt").write_bytes(content)
+    assert (empty.verdict("model") is None) == (errors(empty.repository, "model") == ())
+
+
 INSIDE = """platform: "ensemble"
 input { name: "A" data_type: TYPE_FP32 dims: [ 4 ] }
 output { name: "B" data_type: TYPE_FP32 dims: [ 4 ] }

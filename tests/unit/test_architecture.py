@@ -39,8 +39,9 @@ ROOMS = (
     "tools/bench",
     "tools/compare",
 )
-# Commands that lie beside the ground of their package and stand on all its rooms.
+# Commands that stand on all rooms of their package.
 ABOVE_THEIR_ROOMS = {"loadtest.run", "loadtest.peak", "loadtest.diff", "loadtest.locustfile", "tools.demo"}
+ABOVE_THEIR_ROOMS |= {"tools.export.__main__"}
 # Only tools may import these.
 HEAVY = {"torch", "torchvision", "sklearn"}
 WITHOUT_TORCH = (
@@ -84,7 +85,7 @@ def floor(module: str) -> int:
     """The place in the list of the innermost room that a module lies in."""
     folder = sources()[module].parent.relative_to(ROOT)
     if module in ABOVE_THEIR_ROOMS:
-        return max(place for place, room in enumerate(ROOMS) if Path(room).is_relative_to(folder))
+        return max(place for place, room in enumerate(ROOMS) if Path(room).is_relative_to(folder.parts[0]))
     return next(ROOMS.index(str(place)) for place in (folder, *folder.parents) if str(place) in ROOMS)
 
 

@@ -1,13 +1,15 @@
 """Check a Triton model repository without a server: `python -m tools.check`.
 
-Reads every config.pbtxt (and every variant in configs/) as Triton 2.51 does, and reports what Triton or its pytorch
-backend would refuse to load, and what loads but causes trouble later: where it is, what was expected, what was found,
-and what to do.
+Reads every config.pbtxt (and every variant in configs/) as Triton does, and reports what Triton or its pytorch backend
+would refuse to load, and what loads but causes trouble later: where it is, what was expected, what was found, and what
+to do. Unless --triton says otherwise, that is for the embedded server (2.51) and the release in docker-compose.yml.
 
     python -m tools.check                                  # this repository
     python -m tools.check /srv/models --hardware cpu       # another one, for a server without a GPU
     python -m tools.check --fix --deep                     # fix typos, and call TorchScript at several batch sizes
     python -m tools.check --public-key keys/public.pem     # also verify the signature of every version
+    python -m tools.check --triton 26.09                   # for one release alone; a server's version will do (2.73)
+    python -m tools.check --upgrade 24.10 26.09            # what another release changes for this repository
     python -m tools.check --sarif > findings.sarif         # for code review
     python -m tools.check --rules                          # all rules, as the page docs/check-rules.md
 
@@ -18,15 +20,18 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from clients.command import command, command_parser, print_json, say
+from clients.command import command, command_parser, print_json, say, text_table
 from tools.check import fixes, report, signatures
-from tools.check.finding import Finding
+from tools.check.finding import Finding, Fix
 from tools.check.page import page
+from tools.check.rehearsal import rehearse
+from tools.check.releases import EMBEDDED, NEWEST, parse_release, pinned
 from tools.check.rules import RULES, SUBJECTS, Scope, check, check_deep, check_traffic
+from tools.check.upgrade import differences
 from tools.repository import REPOSITORY, ROOT, RepositoryError
 from tools.serve.hardware import HARDWARE
 
@@ -61,7 +66,16 @@ def _parser() -> argparse.ArgumentParser:
         default="auto",
         help="cpu: also report what a server without a GPU refuses; auto: what any server does (default: %(default)s)",
     )
+    parser.add_argument(
+        "--triton", metavar="RELEASE", help="24.10 or later, or a server's version (default: 2.51 and docker-compose's)"
+    )
     parser.add_argument("--backends", nargs="+", metavar="NAME", help="the server's backends; any other is an error")
+    parser.add_argument(
+        "--disable-auto-complete-config",
+        dest="auto_complete",
+        action="store_false",
+        help="as a server with this flag: backends do not complete configs",
+    )
     parser.add_argument("--deep", action="store_true", help="also call TorchScript with torch, at several batch sizes")
     parser.add_argument("--url", metavar="HOST:PORT", help="also check the counters of a running server (HTTP)")
     parser.add_argument(
@@ -72,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print one JSON document instead of text")
     form.add_argument("--sarif", action="store_true", help="print a SARIF 2.1.0 log instead of text")
+    form.add_argument("--upgrade", nargs=2, metavar=("FROM", "TO"), help="print what differs between two releases")
     form.add_argument("--rules", action="store_true", help="print the page of all rules and check nothing")
     return parser
 
@@ -79,8 +94,18 @@ def _parser() -> argparse.ArgumentParser:
 def _options(arguments: argparse.Namespace) -> _Options:
     repository = arguments.repository.resolve()
     backends = frozenset(arguments.backends) if arguments.backends else None
-    scope = Scope(arguments.hardware, backends, _unbuilt(repository))
+    releases = (_release(arguments.triton),) if arguments.triton else (EMBEDDED, pinned())
+    scope = Scope(
+        arguments.hardware, backends, _unbuilt(repository), auto_complete=arguments.auto_complete, releases=releases
+    )
     return _Options(repository, tuple(arguments.model), scope, arguments.deep, arguments.url, arguments.public_key)
+
+
+def _release(text: str) -> str:
+    release = parse_release(text)
+    if release > NEWEST:
+        say(f"{release} is later than {NEWEST}, the newest release that is known here, and judged by what that has")
+    return release
 
 
 def _unbuilt(repository: Path) -> frozenset[str]:
@@ -115,16 +140,40 @@ def _find(options: _Options) -> list[Finding]:
         findings += check_traffic(options.repository, options.url)
     if options.public_key:
         findings += signatures.check(options.repository, options.public_key)
+    return _chosen(findings, options)
+
+
+def _chosen(findings: list[Finding], options: _Options) -> list[Finding]:
     return [finding for finding in findings if not options.models or finding.model in options.models]
 
 
 def _fix_and_find(options: _Options) -> list[Finding]:
+    """Apply all fixes, unless a model that loads would not load with them."""
+    rehearse(options.repository, lambda place: list(_fixes(place, options)))
+    for fix in _fixes(options.repository, options):
+        place = f"{report.shown(fix.place.file, Path.cwd())}:{fix.place.line}"
+        say(f"fixed {place}: {fix.old} → {fix.new}")
+    return _find(options)
+
+
+def _fixes(repository: Path, options: _Options) -> Iterator[Fix]:
     """Apply fixes until there are none left; one may reveal another."""
-    while applied := fixes.apply(findings := _find(options)):
-        for fix in applied:
-            place = f"{report.shown(fix.place.file, Path.cwd())}:{fix.place.line}"
-            say(f"fixed {place}: {fix.old} → {fix.new}")
-    return findings
+    while applied := fixes.apply(_chosen(check(repository, options.scope), options)):
+        yield from applied
+
+
+def _show_upgrade(options: _Options, old: str, new: str) -> int:
+    """Print what differs between two releases; 1 if the new one refuses something."""
+    found = differences(options.repository, _release(old), _release(new), options.scope)
+    found = [difference for difference in found if not options.models or difference.model in options.models]
+    models: dict[tuple[str, str, str], list[str]] = {}
+    for difference in found:
+        models.setdefault((difference.since, difference.kind, difference.what), []).append(difference.model)
+    if models:
+        rows = [[since, kind, ", ".join(names), what] for (since, kind, what), names in models.items()]
+        print(text_table([["since", "what", "models", "change"], *rows]))
+    print_json({"from": old, "to": new, "differences": [asdict(difference) for difference in found]})
+    return int(any(difference.kind == "refused" for difference in found))
 
 
 @command()
@@ -136,6 +185,8 @@ def main() -> int:
         return 0
     began, base, options = time.perf_counter(), Path.cwd(), _options(arguments)
     folders = _model_folders(options.repository, options.models)
+    if arguments.upgrade:
+        return _show_upgrade(options, *arguments.upgrade)
     findings = _fix_and_find(options) if arguments.fix else _find(options)
     summary = report.summary(findings, len(folders), time.perf_counter() - began)
     if arguments.sarif:

@@ -35,6 +35,7 @@ class Finding:
 
     Attributes:
         fix: applied by `--fix`; None if the remedy is not mechanical.
+        since: the release of Triton that is the first to be different; empty where all are the same.
     """
 
     rule: str
@@ -45,6 +46,7 @@ class Finding:
     remedy: str
     model: str = ""
     fix: Fix | None = None
+    since: str = ""
 
     @property
     def message(self) -> str:
@@ -61,12 +63,14 @@ class Rule:
         summary: the problem in one line.
         refused_by: who refuses to load such a model. A refusal by the core or a backend is an error.
         level: the severity, if it does not follow from `refused_by`.
+        until: the release in which it is mended; empty for none.
     """
 
     id: str
     summary: str
     refused_by: Refuser = "nobody"
     level: Severity | None = None
+    until: str = ""
 
     @property
     def severity(self) -> Severity:
@@ -81,4 +85,6 @@ class Rule:
 
     def at(self, place: Place, *, found: str, expected: str, remedy: str, fix: Fix | None = None) -> Finding:
         """Make a finding of this rule."""
-        return Finding(self.id, self.severity, place, expected, found, remedy, fix=fix)
+        # What is found may contain bytes of a file that are not UTF-8, and no terminal would print them.
+        printable = found.encode(errors="replace").decode()
+        return Finding(self.id, self.severity, place, expected, printable, remedy, fix=fix)

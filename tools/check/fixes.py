@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-from clients.output import write_atomically
+from clients.output import staged
 from tools.check.finding import Finding, Fix
 
 
@@ -20,14 +20,14 @@ def apply(findings: Iterable[Finding]) -> list[Fix]:
             by_file[finding.fix.place.file].add(finding.fix)
     applied = []
     for file, fixes in by_file.items():
-        with file.open(newline="") as stream:
-            lines = stream.read().split("\n")
+        lines = file.read_bytes().decode(errors="surrogateescape").split("\n")
         # From the end of the file to its beginning, so that no fix moves the place of another.
         for fix in sorted(fixes, key=lambda fix: fix.place, reverse=True):
             if _matches(fix, lines):
                 _replace(lines, fix)
                 applied.append(fix)
-        write_atomically(file, "\n".join(lines))
+        with staged(file) as place:
+            place.write_bytes("\n".join(lines).encode(errors="surrogateescape"))
     return sorted(applied, key=lambda fix: fix.place)
 
 

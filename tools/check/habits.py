@@ -1,12 +1,13 @@
 """What loads but causes trouble later: batching that never happens, slow first requests, oversubscribed cores."""
 
+import re
 from collections.abc import Iterator
 from math import prod
 
 from tritonclient.grpc.model_config_pb2 import ModelInstanceGroup
 
 from tools.backends.pytorch.parameters import COUNTS
-from tools.check.finding import Finding, Rule
+from tools.check.finding import Finding, Place, Rule
 from tools.check.served import Model
 
 NEVER = Rule("batching-never", "dynamic_batching in a model whose batches cannot grow (max_batch_size 0 or 1)")
@@ -21,14 +22,18 @@ STALLS = Rule(
 COLD = Rule("warmup-missing", "No model_warmup for a backend that compiles or allocates on the first request")
 LABELS = Rule("labels-count", "A label file does not have one line per value of its output")
 THREADS = Rule("threads-oversubscribed", "Several CPU instances of a pytorch model, each with one thread per core")
-RULES = (NEVER, UNUSED, STALLS, COLD, LABELS, THREADS)
+ENCODING = Rule("config-encoding", "A config is not UTF-8: Triton reads it, but other tools or clients may not")
+RULES = (NEVER, UNUSED, STALLS, COLD, LABELS, THREADS, ENCODING)
 
+# A byte as it is read that is not UTF-8.
+_NOT_UTF8 = re.compile("[\udc80-\udcff]")
 _WARMING = ("pytorch", "onnxruntime", "tensorrt", "tensorflow", "openvino")
 
 
 def check(model: Model) -> Iterator[Finding]:
     """Yield all findings about a model that loads."""
     yield from _check_labels(model)
+    yield from _check_encoding(model)
     if model.ensemble:
         return
     yield from _check_batching(model)
@@ -88,6 +93,18 @@ def _check_labels(model: Model) -> Iterator[Finding]:
                 expected=f"{prod(output.dims)}, one per value of '{output.name}'",
                 remedy="correct the file or the output's dims",
             )
+
+
+def _check_encoding(model: Model) -> Iterator[Finding]:
+    for number, line in enumerate(model.source.text.split("\n"), 1):
+        if wrong := _NOT_UTF8.search(line):
+            yield ENCODING.at(
+                Place(model.source.file, number, wrong.start() + 1),
+                found=f"the byte 0x{ord(wrong[0]) - 0xDC00:x}",
+                expected="UTF-8 text",
+                remedy="save the file as UTF-8, for example with iconv",
+            )
+            return
 
 
 def _check_threads(model: Model) -> Iterator[Finding]:

@@ -19,7 +19,10 @@ NO_VERSIONS_KEPT = Rule("policy-keeps-none", "version_policy loads no version at
 NO_FILE = Rule("model-file-missing", "A version that would be loaded lacks its backend's file", "backend")
 NO_LABELS = Rule("labels-missing", "A label file does not exist, or is a folder (which crashes the server)", "core")
 LABELS_TWICE = Rule("labels-twice", "Two outputs of the same name have label files", "core")
+COMPLETED = Rule("config-completed", "The backend completes the config when it loads the model", level="info")
+NOT_COMPLETED = Rule("config-not-completed", "The backend cannot complete the config from the model's file", "backend")
 RULES = (
+    *(COMPLETED, NOT_COMPLETED),
     *(NO_VERSION, NO_SUCH_VERSION, PASSED_OVER, ODD_VERSION, NEGATIVE_VERSION, HUGE_VERSION, NO_VERSIONS_KEPT),
     *(NO_FILE, NO_LABELS, LABELS_TWICE),
 )
@@ -27,11 +30,30 @@ RULES = (
 
 def check(model: Model) -> Iterator[Finding]:
     """Yield all findings about a model's files."""
+    yield from _check_completion(model)
     yield from _check_folders(model)
     yield from _check_policy(model)
     if not model.ensemble:
         yield from _check_files(model)
     yield from _check_labels(model)
+
+
+def _check_completion(model: Model) -> Iterator[Finding]:
+    completion = model.completion
+    if completion and completion.problem:
+        yield NOT_COMPLETED.at(
+            model.place(),
+            found=completion.problem,
+            expected="a config that the model's file completes",
+            remedy="write inputs and outputs into config.pbtxt, or correct max_batch_size",
+        )
+    elif completion:
+        yield COMPLETED.at(
+            model.place(),
+            found=f"the {model.config.backend} backend adds {completion.added}",
+            expected="this, unless the server has --disable-auto-complete-config",
+            remedy="write it into config.pbtxt if it shall not follow from the file",
+        )
 
 
 def _check_folders(model: Model) -> Iterator[Finding]:

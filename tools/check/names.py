@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 
 from tools.check.finding import Finding, Fix, Rule
-from tools.check.served import ENSEMBLE, FILES, TENSORFLOW, Model
+from tools.check.served import AOTI, ENSEMBLE, FILES, TENSORFLOW, Model
 
 FOLDER = Rule("name-folder", "name differs from the folder name", "core")
 NO_BACKEND = Rule("backend-missing", "Neither the config nor the files say which backend runs the model", "core")
@@ -21,8 +21,9 @@ NOT_INSTALLED = Rule("backend-not-installed", "A backend that the server lacks (
 RULES = (FOLDER, NO_BACKEND, PLATFORM, PAIR, BACKEND_OF_ENSEMBLE, UNFAMILIAR, NOT_INSTALLED)
 
 # Backends whose platform Triton's core checks.
-_PAIRED = {backend: (FILES[backend][1],) for backend in ("tensorrt", "onnxruntime", "pytorch")} | {
-    "tensorflow": tuple(TENSORFLOW.values())
+_PAIRED = {backend: (FILES[backend][1],) for backend in ("tensorrt", "onnxruntime")} | {
+    "pytorch": (FILES["pytorch"][1], AOTI[1]),
+    "tensorflow": tuple(TENSORFLOW.values()),
 }
 _PLATFORMS = sorted({ENSEMBLE, *(platform for platforms in _PAIRED.values() for platform in platforms)})
 _SHIPPED = sorted({*FILES, "tensorflow", "dali", "fil", "identity", "repeat", "square", "tensorrtllm", "vllm"})
@@ -54,7 +55,7 @@ def check(model: Model) -> Iterator[Finding]:
 def _name_fix(model: Model) -> Fix | None:
     """Replace the name by the folder's, if it is written on one line as one string."""
     place = model.place("name")
-    line = model.source.text.splitlines()[place.line - 1][place.column - 1 :]
+    line = model.source.text.split("\n")[place.line - 1][place.column - 1 :]
     match = re.match(r"name\s*:\s*(\"[^\"\\]*\"|'[^'\\]*')", line)
     return Fix(place, match[0], f'name: "{model.name}"') if match else None
 

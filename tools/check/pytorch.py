@@ -11,7 +11,7 @@ from tools.backends.pytorch import binding
 from tools.backends.pytorch.binding import BindingError
 from tools.backends.pytorch.parameters import COUNTS, FALSE, FLAGS, TRUE
 from tools.check.finding import Finding, Rule
-from tools.check.served import Model
+from tools.check.served import AOTI, Model
 from tools.check.torchscript import arguments_of
 from tools.repository import as_triton_json
 
@@ -29,7 +29,7 @@ RULES = (TYPE, NO_OUTPUT, INDEX, OUTPUT_INDEX, CONTROL, STATE, FLAG, NUMBER, SPE
 
 def check(model: Model) -> Iterator[Finding]:
     """Yield what the pytorch backend has against a model whose config Triton's core accepts."""
-    if model.config.backend != "pytorch":
+    if model.config.backend != "pytorch" or model.config.platform == AOTI[1]:
         return
     config = as_triton_json(model.config)
     types = list(_check_types(model, config))

@@ -13,12 +13,10 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message_factory import GetMessageClass
 
 from tools.check.finding import Finding, Fix, Place, Rule
-from tools.check.syntax import NEW_FIELD, ONE_OF, REPEATED, UNKNOWN_FIELD, WRONG_TYPE
+from tools.check.syntax import ONE_OF, REPEATED, UNKNOWN_FIELD, WRONG_TYPE
 from tools.check.tokens import TextSyntaxError, Token, tokens, unquote
 from tools.check.values import FLOATS, FieldValueError, boolean, enum_value, floating, integer, replacement, suggestion
 
-# Fields that tritonclient's protocol has and Triton 2.51 does not.
-_TOO_NEW = {("ModelConfig", "model_metrics"), ("ModelEnsembling", "max_inflight_requests")}
 _CLOSING = {"{": "}", "<": ">", "[": "]"}
 
 
@@ -80,8 +78,8 @@ class Reader:
         """Parse one field with its value or values."""
         name = self.next()
         descriptor = message.DESCRIPTOR.fields_by_name.get(name.text)
-        if descriptor is None or (message.DESCRIPTOR.name, name.text) in _TOO_NEW:
-            self.unknown(name, message.DESCRIPTOR, descriptor)
+        if descriptor is None:
+            self.unknown(name, message.DESCRIPTOR)
             return self.skip()
         self.once(name, descriptor, message)
         if descriptor.message_type:
@@ -203,11 +201,8 @@ class Reader:
         elif other or _is_set(message, descriptor):
             self.note(name, REPEATED, f"{descriptor.name} again", "it once", "remove one of them")
 
-    def unknown(self, name: Token, message: Descriptor, descriptor: FieldDescriptor | None) -> None:
-        """Record a finding about a field that does not exist, or not in this release."""
-        if descriptor is not None:
-            found, expected = f"field '{name.text}'", "a field of Triton 2.51"
-            return self.note(name, NEW_FIELD, found, expected, "remove it, or use a newer release")
+    def unknown(self, name: Token, message: Descriptor) -> None:
+        """Record a finding about a field that does not exist."""
         known = [other.name for other in message.fields]
         where = "a config" if message.name == "ModelConfig" else message.name
         found = f"field '{name.text}'"

@@ -8,6 +8,7 @@ from pathlib import Path
 from tools.check import (
     batch_tensors,
     batching,
+    bugs,
     conflicts,
     deep,
     ensembles,
@@ -17,6 +18,7 @@ from tools.check import (
     layout,
     names,
     pytorch,
+    releases,
     sequences,
     served,
     signatures,
@@ -30,7 +32,6 @@ from tools.check import (
 )
 from tools.check.finding import Finding, Rule
 from tools.check.served import Model, Served
-from tools.cpu_config import DERIVED
 
 # By subject, in the order of docs/check-rules.md.
 SUBJECTS = {
@@ -46,6 +47,8 @@ SUBJECTS = {
     "Ensembles": ensembles.RULES,
     "Steps of ensembles": steps.RULES,
     "The pytorch backend": (*pytorch.RULES, *torchscript.RULES, *deep.RULES),
+    "Releases of Triton": releases.RULES,
+    "Known bugs of Triton": bugs.RULES,
     "Habits": (*habits.RULES, *traffic.RULES),
     "Between models": conflicts.RULES,
     "Signatures": signatures.RULES,
@@ -71,12 +74,16 @@ class Scope:
         unbuilt: models that are built only on request; their missing versions, and the CPU configs that are written
             with a version, are not reported.
         core_only: report only what Triton's core refuses.
+        auto_complete: the server lets backends complete configs, which is Triton's default.
+        releases: those of Triton that are to serve the repository, by their containers.
     """
 
     hardware: str = "auto"
     installed: frozenset[str] | None = None
     unbuilt: frozenset[str] = frozenset()
     core_only: bool = False
+    auto_complete: bool = True
+    releases: tuple[str, ...] = (releases.EMBEDDED,)
 
 
 _ANY_SERVER = Scope()
@@ -86,7 +93,7 @@ def check(repository: Path, scope: Scope = _ANY_SERVER) -> list[Finding]:
     """All findings about a repository, under config.pbtxt and under each name of a variant, sorted by place."""
     findings: dict[Finding, None] = {}
     for name in ("", *served.config_names(repository)):
-        findings |= dict.fromkeys(check_served(served.load(repository, name), scope))
+        findings |= dict.fromkeys(check_served(served.load(repository, name, scope.auto_complete), scope))
     return sorted(findings, key=lambda finding: (finding.place, finding.rule))
 
 
@@ -112,25 +119,29 @@ def _unsuppressed(repository: Served, findings: Iterable[Finding]) -> Iterator[F
     """The findings to report, each with its model, and those about the comments that suppress others."""
     texts = {model.source.file: model.source.text for model in repository.models.values()}
     owners = {model.source.file: model.name for model in repository.models.values()}
-    # A derived config repeats its original without the comments, and is rewritten when it is served.
-    derived = {file for file, text in texts.items() if text.startswith(DERIVED)}
-    original = [finding for finding in findings if finding.place.file not in derived]
-    for finding in (*suppressions.unsuppressed(original, texts), *suppressions.check(texts, RULES)):
+    for finding in (*suppressions.unsuppressed(findings, texts), *suppressions.check(texts, RULES)):
         yield replace(finding, model=finding.model or owners[finding.place.file])
 
 
 def _check_model(model: Model, scope: Scope) -> list[Finding]:
     findings = [finding for check in _CHECKS for finding in check(model)]
+    findings += releases.check(model, scope.releases)
     if scope.hardware == "cpu":
         findings += instances.check_without_gpu(model)
     if scope.installed is not None:
         findings += names.check_installed(model, scope.installed)
     if scope.core_only:
         findings = [finding for finding in findings if RULES[finding.rule].refused_by == "core"]
-    for check in () if scope.core_only else (pytorch.check, torchscript.check, habits.check):
+    for check in () if scope.core_only else (pytorch.check, torchscript.check, bugs.check, habits.check):
         findings += () if _has_error(findings) else check(model)
     ignored = _TO_BE_MADE if model.name in scope.unbuilt else ()
-    return [replace(finding, model=model.name) for finding in findings if finding.rule not in ignored]
+    kept = [finding for finding in findings if finding.rule not in ignored and not _is_mended(finding, scope)]
+    return [replace(finding, model=model.name) for finding in kept]
+
+
+def _is_mended(finding: Finding, scope: Scope) -> bool:
+    until = RULES[finding.rule].until
+    return bool(until) and min(scope.releases) >= until
 
 
 def check_traffic(repository: Path, url: str) -> Iterator[Finding]:

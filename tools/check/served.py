@@ -11,8 +11,11 @@ from typing import Any
 
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
+from tools.check.completion import Completion, complete
 from tools.check.finding import Finding, Place, Rule
+from tools.check.reader import Node
 from tools.check.source import Source, read
+from tools.cpu_config import derive_cpu_config, is_derived
 from tools.repository import selected_versions
 
 ENSEMBLE = "ensemble"
@@ -24,13 +27,15 @@ FILES = {
     "pytorch": ("model.pt", "pytorch_libtorch"),
     "python": ("model.py", ""),
 }
+# The file and the platform of models compiled by AOTInductor, which the pytorch backend runs too.
+AOTI = ("model.pt2", "torch_aoti")
 TENSORFLOW = {"model.savedmodel": "tensorflow_savedmodel", "model.graphdef": "tensorflow_graphdef"}
 # Folders beside the versions with another meaning.
 _RESERVED = ("configs", "warmup", "initial_state")
 # Triton parses the names of version folders with std::stoll, which throws beyond this.
 LARGEST = 2**63 - 1
 
-UNREADABLE = Rule("config-unreadable", "A config is unreadable, or not UTF-8", "core")
+UNREADABLE = Rule("config-unreadable", "A config is unreadable", "core")
 MISSING = Rule("config-missing", "A folder in the repository has no config.pbtxt", "core")
 RULES = (MISSING, UNREADABLE)
 
@@ -44,6 +49,7 @@ class Model:
         folders: the names of its subfolders.
         versions: the version numbers that Triton sees, oldest first.
         wanted: the versions that the version policy loads.
+        completion: what the backend adds to the config; None for nothing.
     """
 
     name: str
@@ -53,6 +59,7 @@ class Model:
     folders: tuple[str, ...]
     versions: tuple[int, ...]
     wanted: tuple[int, ...]
+    completion: Completion | None = None
 
     def place(self, *path: str | int) -> Place:
         """The position of a field of the config."""
@@ -78,43 +85,70 @@ def config_names(repository: Path) -> list[str]:
     return sorted({path.stem for path in repository.glob("*/configs/*.pbtxt")})
 
 
-def load(repository: Path, config_name: str = "") -> Served:
-    """Read all models of a repository, each from `configs/<config_name>.pbtxt` where it has one."""
+def load(repository: Path, config_name: str = "", auto_complete: bool = True) -> Served:
+    """Read all models of a repository, each from `configs/<config_name>.pbtxt` where it has one.
+
+    With `auto_complete`, a config that is incomplete or missing gets what its backend would add.
+    """
     models, findings = {}, []
     for folder in sorted(path for path in repository.iterdir() if path.is_dir()):
-        variant = folder / "configs" / f"{config_name}.pbtxt"
-        file = variant if config_name and variant.is_file() else folder / "config.pbtxt"
-        source = _read_file(file)
-        if isinstance(source, Source) and not source.findings:
-            models[folder.name] = _model(folder, source)
+        model = _read_model(folder, config_name, auto_complete)
+        if isinstance(model, Model):
+            models[folder.name] = model
         else:
-            problems = source.findings if isinstance(source, Source) else (source,)
-            findings += [replace(finding, model=folder.name) for finding in problems]
+            findings += [replace(finding, model=folder.name) for finding in model]
     return Served(repository, models, tuple(findings))
+
+
+def _read_model(folder: Path, config_name: str, auto_complete: bool) -> Model | tuple[Finding, ...]:
+    source = _read_variant(folder, config_name)
+    if isinstance(source, Source):
+        return source.findings or _model(folder, source, auto_complete)
+    if source.rule != MISSING.id or not auto_complete:
+        return (source,)
+    model = _model(folder, Source(folder / "config.pbtxt", "", ModelConfig(), Node(), ()), auto_complete)
+    if model.completion:
+        return model
+    backend = model.config.backend
+    reason = f"one, because the {backend} backend adds nothing to it" if backend else source.expected
+    return (replace(source, expected=reason),)
+
+
+def _read_variant(folder: Path, config_name: str) -> Source | Finding:
+    """Read a model's config; one that tools derive is derived anew, as before it is served, and keeps its positions."""
+    variant = folder / "configs" / f"{config_name}.pbtxt"
+    is_variant = bool(config_name) and variant.is_file()
+    if is_variant and not is_derived(variant):
+        return _read_file(variant)
+    source = _read_file(folder / "config.pbtxt")
+    if is_variant and isinstance(source, Source):
+        return replace(source, config=derive_cpu_config(source.config))
+    return source
 
 
 def _read_file(file: Path) -> Source | Finding:
     try:
-        return read(file, file.read_text())
+        return read(file, file.read_bytes().decode("utf-8", "surrogateescape"))
     except FileNotFoundError:
         remedy = "create one, or move the folder out of the repository"
         return MISSING.at(
             Place(file), found=f"{file.parent.name} has no config.pbtxt", expected="one per model", remedy=remedy
         )
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         remedy = "fix the file or its permissions"
-        return UNREADABLE.at(Place(file), found=str(error), expected="UTF-8 text", remedy=remedy)
+        return UNREADABLE.at(Place(file), found=str(error), expected="a readable file", remedy=remedy)
 
 
-def _model(folder: Path, source: Source) -> Model:
+def _model(folder: Path, source: Source, auto_complete: bool) -> Model:
     folders = tuple(sorted(path.name for path in folder.iterdir() if path.is_dir()))
     versions = sorted({number for name in folders if (number := version_number(name)) is not None})
     config = ModelConfig()
     config.CopyFrom(source.config)
     _complete(config, folder, folders)
-    return Model(
-        folder.name, folder, source, config, folders, tuple(versions), tuple(selected_versions(config, versions))
-    )
+    wanted = tuple(selected_versions(config, versions))
+    file = folder / (str(wanted[-1]) if wanted else "") / config.default_model_filename
+    completion = complete(config, file) if auto_complete else None
+    return Model(folder.name, folder, source, config, folders, tuple(versions), wanted, completion)
 
 
 def version_number(name: str) -> int | None:
@@ -139,6 +173,7 @@ def _complete(config: Any, folder: Path, folders: tuple[str, ...]) -> None:
     if config.platform in TENSORFLOW.values():
         config.backend = config.backend or "tensorflow"
         return
+    _complete_aoti(config, first)
     for backend, (file, platform) in FILES.items():
         if not config.backend and _implies_backend(config, file, platform, first):
             config.backend = backend
@@ -151,6 +186,18 @@ def _complete(config: Any, folder: Path, folders: tuple[str, ...]) -> None:
         config.default_model_filename = f"model.{config.backend}"
 
 
+def _complete_aoti(config: Any, first: Path | None) -> None:
+    """Platform and file of an AOTInductor model; beside a TorchScript file only a platform chooses it."""
+    is_bare = not (config.backend or config.platform or config.default_model_filename)
+    if is_bare and first is not None and _is_model_file(first / AOTI[0]) and not (first / "model.pt").is_file():
+        config.platform = AOTI[1]
+    if config.platform == AOTI[1] and config.backend in ("", "pytorch"):
+        config.backend = "pytorch"
+        config.default_model_filename = config.default_model_filename or AOTI[0]
+    elif config.default_model_filename == AOTI[0] and not config.platform:
+        config.backend = config.backend or "pytorch"
+
+
 def _implies_backend(config: Any, file: str, platform: str, first: Path | None) -> bool:
     """Whether platform, file name or, without both, a file in the first version imply the backend."""
     if (platform and config.platform == platform) or config.default_model_filename == file:
@@ -161,7 +208,7 @@ def _implies_backend(config: Any, file: str, platform: str, first: Path | None) 
 
 def _is_model_file(path: Path) -> bool:
     """Plans and TorchScript must be files; others may be folders."""
-    return path.is_file() if path.name in ("model.plan", "model.pt") else path.exists()
+    return path.is_file() if path.name in ("model.plan", "model.pt", AOTI[0]) else path.exists()
 
 
 def _complete_tensorflow(config: Any, first: Path | None) -> None:

@@ -1,4 +1,4 @@
-"""A config.pbtxt parsed as Triton 2.51 parses it, with the position of each field."""
+"""A config.pbtxt parsed as Triton parses it, with the position of each field."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tools.check.finding import Finding, Fix, Place, Rule
-from tools.check.served import Model, Served
+from tools.check.served import Model, Served, config_names, load
 from tools.check.tensors import type_name
 
 MISSING = Rule("step-model-missing", "A step's model is not in the repository", "core")
@@ -96,6 +97,13 @@ def _check_models(model: Model, served: Served, broken: set[str]) -> Iterator[Fi
             )
 
 
+def promised_batch_size(model: str, repository: Path) -> int:
+    """The largest batch that an ensemble passes on to one of its models, under any config name; 0 for none."""
+    ensembles = (other for name in ("", *config_names(repository)) for other in load(repository, name).models.values())
+    users = [other for other in ensembles if model in {step.model_name for step in steps_of(other)}]
+    return max((user.config.max_batch_size for user in users), default=0)
+
+
 def _find_cycle(model: Model, served: Served) -> list[str]:
     """The names of models on the way from an ensemble back to itself; empty if there is none."""
 
@@ -118,6 +126,8 @@ def _check_fit(model: Model, served: Served) -> Iterator[Finding]:
         tensors.setdefault(tensor.name, _Tensor(model.name, tensor.data_type, tuple(dims), batched))
     for number, step in enumerate(steps_of(model)):
         member = served.models[step.model_name]
+        if member.completion and not member.completion.known:
+            continue
         yield from _check_batch(model, number, member)
         for role in ("input", "output"):
             yield from _check_maps(model, number, member, role, tensors)
@@ -129,10 +139,16 @@ def _check_batch(model: Model, number: int, member: Model) -> Iterator[Finding]:
     if largest and largest < own:  # Triton accepts a member without a batch dimension.
         yield BATCH.at(
             model.place("max_batch_size"),
-            found=f"max_batch_size {own}, while '{member.name}' takes {largest}",
+            found=f"max_batch_size {own}, while '{member.name}' takes {largest}" + _variant(member),
             expected=f"at most {largest}",
             remedy=f"set max_batch_size: {largest}, or raise it in {member.name}",
         )
+
+
+def _variant(member: Model) -> str:
+    """Where a member's config is, if that is not config.pbtxt."""
+    file = member.source.file
+    return f" in configs/{file.name}" if file.parent != member.folder else ""
 
 
 def _check_maps(model: Model, number: int, member: Model, role: str, tensors: dict[str, _Tensor]) -> Iterator[Finding]:

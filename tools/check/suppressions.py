@@ -14,7 +14,7 @@ RULES = (UNKNOWN,)
 def _suppressed_rules(text: str) -> dict[int, tuple[int, tuple[str, ...]]]:
     """Map each line that has suppressed rules, from 1, to the line of the comment and the rules."""
     suppressed = {}
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if match := _PATTERN.search(line):
             is_alone = not line[: match.start()].strip()
             suppressed[number + is_alone] = (

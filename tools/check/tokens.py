@@ -1,7 +1,8 @@
 """A tokenizer for config.pbtxt that behaves as protobuf's C++ tokenizer, which Triton uses.
 
 Python's parser differs from it (octal numbers, single quotes across lines, control characters) and reports no
-positions. The grammar is https://protobuf.dev/reference/protobuf/textformat-spec/.
+positions. The grammar is https://protobuf.dev/reference/protobuf/textformat-spec/. Bytes that are not UTF-8 are lone
+surrogates here, as Python's error handler "surrogateescape" makes them.
 """
 
 import re
@@ -9,18 +10,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 _PATTERN = re.compile(
-    r"""(?P<space>[ \t\r\f\v]+|\#[^\n]*)
+    r"""(?P<space>[ \t\r\f\v]+|\#[^\n\0]*)
       | (?P<line>\n)
       | (?P<word>[A-Za-z_][A-Za-z0-9_]*)
       | (?P<float>(?:\d+\.\d*|\.\d+)(?:[eE][+-]?\d+)?[fF]?|\d+[eE][+-]?\d+[fF]?|\d+[fF])
       | (?P<int>0[xX][0-9a-fA-F]+|\d+)
-      | (?P<text>"(?:[^"\\\n]|\\[^\n])*"|'(?:[^'\\\n]|\\[^\n])*')
+      | (?P<text>"(?:[^"\\\n\0]|\\[^\n\0])*"|'(?:[^'\\\n\0]|\\[^\n\0])*')
       | (?P<symbol>[\x21-\x7e])
     """,
-    re.VERBOSE,
+    re.VERBOSE | re.ASCII,
 )
 _SIMPLE = {"a": 7, "b": 8, "f": 12, "n": 10, "r": 13, "t": 9, "v": 11, "\\": 92, "'": 39, '"': 34, "?": 63}
-_ESCAPE = re.compile(r"\\(?:x(?P<hex>[0-9a-fA-F]{1,2})|(?P<octal>[0-7]{1,3})|u(?P<u>[0-9a-fA-F]{4})|(?P<simple>.))")
+_ESCAPE = re.compile(
+    r"\\(?:x(?P<hex>[0-9a-fA-F]{1,2})|(?P<octal>[0-7]{1,3})|u(?P<u>[0-9a-fA-F]{4})|U00(?P<long>[0-9a-fA-F]{6})"
+    r"|(?P<simple>.))"
+)
 
 
 class TextSyntaxError(ValueError):
@@ -78,31 +82,31 @@ def _refuse_adjacent(previous: Token, token: Token) -> None:
 
 
 def unquote(token: Token) -> str:
-    """Decode a string token.
+    """Decode a string token; bytes that are not UTF-8 are replaced, as a message of Python's cannot hold them.
 
     Raises:
-        TextSyntaxError: an unknown escape sequence, or bytes that are not UTF-8.
+        TextSyntaxError: an unknown escape sequence.
     """
     inner = token.text[1:-1]
-    if "\\" not in inner:
+    if inner.isascii() and "\\" not in inner:
         return inner
     try:
-        return b"".join(_unescape(inner)).decode()
+        return b"".join(_unescape(inner)).decode(errors="replace")
     except ValueError as error:
-        raise TextSyntaxError(token.line, token.column, f"the string {token.text}", "UTF-8 text") from error
+        raise TextSyntaxError(token.line, token.column, f"the string {token.text}", "known escape sequences") from error
 
 
 def _unescape(text: str) -> Iterator[bytes]:
     position = 0
     for match in _ESCAPE.finditer(text):
-        yield text[position : match.start()].encode()
+        yield text[position : match.start()].encode(errors="surrogateescape")
         position = match.end()
         if match["hex"] or match["octal"]:
-            yield bytes([int(match["hex"], 16) if match["hex"] else int(match["octal"], 8)])
-        elif match["u"]:
-            yield chr(int(match["u"], 16)).encode()
+            yield bytes([int(match["hex"], 16) if match["hex"] else int(match["octal"], 8) & 0xFF])
+        elif match["u"] or match["long"]:
+            yield chr(int(match["u"] or match["long"], 16)).encode(errors="surrogatepass")
         elif match["simple"] in _SIMPLE:
             yield bytes([_SIMPLE[match["simple"]]])
         else:
             raise ValueError(f"unknown escape {match[0]}")
-    yield text[position:].encode()
+    yield text[position:].encode(errors="surrogateescape")

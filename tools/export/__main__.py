@@ -28,6 +28,7 @@ SAMPLES = ROOT / "build" / "samples"
 
 
 def _export(arguments: argparse.Namespace, model: str) -> Manifest:
+    from tools.check.rehearsal import rehearse
     from tools.export.preparation import prepare
 
     repository = arguments.repository
@@ -37,10 +38,11 @@ def _export(arguments: argparse.Namespace, model: str) -> Manifest:
     if arguments.version:
         refuse_existing(model, arguments.version, repository)
     fill, data = prepare(model, settings.options_from(arguments), repository)
-    manifest = publish(model, fill, repository, arguments.version, arguments.hold, arguments.sign)
+    manifest = publish(model, fill, repository, arguments.version, arguments.hold, arguments.sign, rehearse)
     if data:
         _write_samples(model, data, arguments.samples)
-    removed = keep_versions(model, arguments.keep, repository) if arguments.keep else []
+    rehearse(repository, lambda place: keep_versions(model, arguments.keep or 0, place))
+    removed = keep_versions(model, arguments.keep or 0, repository)
     print(_summary(manifest) + (f"; removed {', '.join(map(str, removed))}" if removed else ""))
     return manifest
 

@@ -91,6 +91,7 @@ class Manifest:
 
 
 Fill = Callable[[Path], Evidence]  # Writes a version's files into an empty folder and proves them.
+Rehearse = Callable[[Path, Callable[[Path], object]], None]  # Refuses a change of a repository: tools.check.rehearsal.
 
 
 def publish(
@@ -100,6 +101,7 @@ def publish(
     version: int | None = None,
     held: bool = False,
     private_key: Path | None = None,
+    rehearse: Rehearse = lambda repository, change: None,
 ) -> Manifest:
     """Publish a version of a model with its manifest; the next one, unless a number is given.
 
@@ -108,7 +110,7 @@ def publish(
 
     Raises:
         ProofError: a proof failed; the repository is unchanged.
-        RepositoryError: the version exists already, or the config cannot be read.
+        RepositoryError: the version exists already, the config cannot be read, or `rehearse` refuses the version.
     """
     version = version or max(versions(model, repository) + held_versions(model, repository), default=0) + 1
     with staged_version(model, version, repository, held) as folder:
@@ -122,4 +124,6 @@ def publish(
         write_cpu_config(model, repository)
         if private_key:
             sign(model, version, private_key, repository, folder)
+        if not held:
+            rehearse(repository, lambda place: (place / model / str(version)).symlink_to(folder))
     return manifest

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from clients.command import say
 from clients.contract import TensorSpec
 from clients.output import write_atomically
+from tools.check.rehearsal import rehearse
 from tools.new.options import OptionError, Options
 from tools.recipes import Imported
 from tools.repository import RepositoryError
@@ -86,6 +87,7 @@ def create(options: Options, recipe: Imported) -> NewModel:
             _say_notes((*conversion_notes(evidence), *check(staged)))
             say(f"{name}: loading it into the embedded server and calling it")
             difference = first_call.serve_and_call(plan, staged, options.hardware, options.ready_timeout)
+            rehearse(options.repository, lambda place: (place / name).symlink_to(staged / name))
             _move_into_place(staged / name, options, plan.recipe_text)
     except (ProofError, OptionError) as error:
         raise type(error)(f"{name}: {error}") from error

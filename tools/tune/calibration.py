@@ -29,19 +29,16 @@ _PATIENCE = 2.0
 
 
 def propose(
-    model: ServedModel, goal: Goal, keep_max_batch_size: bool, record: Record, until: float
+    model: ServedModel, goal: Goal, least_batch: int, record: Record, until: float
 ) -> tuple[list[Prediction], int]:
     """Rank the candidates that should meet the objectives, the best first; also returns how many were simulated.
 
-    With `keep_max_batch_size`, all candidates accept as large requests as the committed config. The record receives
-    new calibrations, none of which should end after `until` of time.monotonic().
+    All candidates accept requests of `least_batch`. The record receives new calibrations, none of which should end
+    after `until` of time.monotonic().
     """
     calibrate_all(model, goal, record, until)
     hosts = fit_hosts(record, goal.limit_ms)
-    base, least_batch = model.committed, model.setting.options.client_batch
-    if keep_max_batch_size or least_batch > base.max_batch_size:
-        least_batch = base.max_batch_size
-    candidates = search_space(base, list(hosts), goal.limit_ms, least_batch)
+    candidates = search_space(model.committed, list(hosts), goal.limit_ms, least_batch)
     began = time.monotonic()
     ranked = rank(hosts, candidates, goal)
     seconds = time.monotonic() - began

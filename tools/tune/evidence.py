@@ -32,20 +32,22 @@ _ALONE = (
 _TOGETHER = "The rate is the total of all models, the latency that of the slowest one."
 
 
-def write_config(outcome: Outcome, best: Row, place: int, hardware: str, gpu: bool, repository: Path) -> str:
-    """Write one model's best settings beside its committed config, which stays as it is; returns the path.
+def write_configs(outcome: Outcome, best: Row, hardware: str, gpu: bool, repository: Path) -> tuple[str, ...]:
+    """Write each model's best settings beside its committed config, which stays as it is; returns the paths.
 
-    `place` is the model's in the plan, `hardware` the name of the config, `gpu` where its instances are.
+    `hardware` is the name of the configs, `gpu` where the instances are.
 
     Raises:
         OSError: the repository cannot be written.
     """
-    model = outcome.conditions[place].model
-    path = config_path(model, hardware, repository)
-    path.parent.mkdir(exist_ok=True)
-    config = apply_candidate(best.plan[place], base_config(model, repository, gpu))
-    write_atomically(path, f"{_comment(outcome, best, place)}\n{text_format.MessageToString(config)}")
-    return str(path)
+    paths = []
+    for place, conditions in enumerate(outcome.conditions):
+        path = config_path(conditions.model, hardware, repository)
+        path.parent.mkdir(exist_ok=True)
+        config = apply_candidate(best.plan[place], base_config(conditions.model, repository, gpu))
+        write_atomically(path, f"{_comment(outcome, best, place)}\n{text_format.MessageToString(config)}")
+        paths.append(str(path))
+    return tuple(paths)
 
 
 def _comment(outcome: Outcome, best: Row, place: int) -> str:

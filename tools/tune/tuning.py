@@ -4,11 +4,14 @@ import os
 import platform
 import time
 from dataclasses import asdict, replace
+from functools import partial
 
+from tools.check.rehearsal import rehearse
+from tools.check.steps import promised_batch_size
 from tools.repository import versions
 from tools.tune.calibration import propose
 from tools.tune.candidates import TuningError
-from tools.tune.evidence import write_config, write_page
+from tools.tune.evidence import write_configs, write_page
 from tools.tune.goal import Goal, parse_goal
 from tools.tune.joint import JointSearch, Member, run_search
 from tools.tune.options import TuneOptions
@@ -38,11 +41,9 @@ def tune(shares: dict[str, float], options: TuneOptions) -> Outcome:
             return outcome
         gpu = models[0].gpu
         hardware = options.name or ("gpu" if gpu else "cpu")
-        configs = [
-            write_config(outcome, outcome.best, place, hardware, gpu, options.repository)
-            for place in range(len(models))
-        ]
-        return replace(outcome, configs=tuple(configs))
+        write = partial(write_configs, outcome, outcome.best, hardware, gpu)
+        rehearse(options.repository, write)
+        return replace(outcome, configs=write(options.repository))
 
 
 def _tune(model: ServedModel, options: TuneOptions, goal: Goal) -> Outcome:
@@ -51,7 +52,7 @@ def _tune(model: ServedModel, options: TuneOptions, goal: Goal) -> Outcome:
     record = resume(options.output / f"{model.name}.json", asdict(conditions), options.fresh)
     spent = record.seconds
     until = began + _CALIBRATION_SHARE * options.budget_s - spent
-    ranked, simulated = propose(model, goal, options.keep_max_batch_size, record, until)
+    ranked, simulated = propose(model, goal, _least_batch(model, options), record, until)
     race = Race(model, goal, record, began + options.budget_s - spent)
     predictions = {prediction.candidate: prediction for prediction in ranked}
     run_race(race, shortlist(ranked, model.committed, _SHORTLIST), predictions)
@@ -69,7 +70,7 @@ def _tune_together(models: list[ServedModel], shares: dict[str, float], options:
         record = resume(options.output / f"{model.name}.json", asdict(own), options.fresh)
         # Each model gets what the earlier ones have left of the time for calibrations.
         until = began + _CALIBRATION_SHARE * options.budget_s * number / len(models) - record.seconds
-        ranked, count = propose(model, goal, options.keep_max_batch_size, record, until)
+        ranked, count = propose(model, goal, _least_batch(model, options), record, until)
         simulated += count
         peaks = {prediction.candidate: prediction.rate for prediction in ranked}
         alone = peaks.get(model.committed) or max(peaks.values(), default=100.0)
@@ -81,6 +82,13 @@ def _tune_together(models: list[ServedModel], shares: dict[str, float], options:
     best = run_search(JointSearch(tuple(members), goal, record, options.budget_s))
     outcome = summarize(record, goal, best, conditions, shares, simulated)
     return replace(outcome, page=write_page(outcome, record, goal, options.output, ()))
+
+
+def _least_batch(model: ServedModel, options: TuneOptions) -> int:
+    """The smallest max_batch_size to consider: the load's requests fit, and those that ensembles pass on."""
+    most = model.committed.max_batch_size
+    promised = promised_batch_size(model.name, options.repository)
+    return most if options.keep_max_batch_size else min(most, max(options.generator.client_batch, promised))
 
 
 def _conditions(model: ServedModel, options: TuneOptions) -> Conditions:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from clients.client import Client
 from clients.errors import ClientError, ServerFailed
 from loadtest.analysis.intervals import paired_p_value
+from tools.check.rehearsal import rehearse
 from tools.repository import REPOSITORY, RepositoryError, held_versions, hold, release, remove_version, versions
 from tools.sign.signatures import refuse_breached
 from tools.verify.verification import Verification
@@ -106,16 +107,22 @@ def examine(verifier: "Verifier", candidate: Candidate, allow_worse: bool = Fals
 def switch(client: Client | None, model: str, version: int, repository: Path) -> None:
     """Make a version the newest that Triton sees, and have the server load it; without a server it finds it later.
 
-    If it fails to load, everything is as it was, and RefusedError is raised.
+    If it fails to load, everything is as it was, and RefusedError is raised; RepositoryError if another model would
+    fail for its sake.
     """
     visible = versions(model, repository)
     newer = [number for number in visible if number > version]
     was_held, before = version in held_versions(model, repository), max(visible, default=None)
-    # In this order a server that starts in between finds the old version or the new one, and no third.
-    if was_held:
-        release(model, version, repository)
-    for number in newer:
-        hold(model, number, repository)
+
+    def choose(place: Path) -> None:
+        # In this order a server that starts in between finds the old version or the new one, and no third.
+        if was_held:
+            release(model, version, place)
+        for number in newer:
+            hold(model, number, place)
+
+    rehearse(repository, choose)
+    choose(repository)
     if client is None:
         return
     try:
@@ -162,6 +169,11 @@ def prune(model: str, keep: int, repository: Path = REPOSITORY) -> list[int]:
     everything = every_version(model, repository)
     spared = {*everything[-keep:], *versions(model, repository)[-2:]}
     removed = [version for version in everything if version not in spared]
-    for version in removed:
-        remove_version(model, version, repository)
+
+    def remove(place: Path) -> None:
+        for version in removed:
+            remove_version(model, version, place)
+
+    rehearse(repository, remove)
+    remove(repository)
     return removed

@@ -1,0 +1,122 @@
+"""The rules about known bugs are right about the real server: it loads such models, and answers wrongly."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+from urllib.request import urlopen
+
+import pytest
+from torch import Tensor, nn
+
+from tools import torchscript
+from tools.check.releases import EMBEDDED, SERVERS
+from tools.check.rules import check
+from tools.serve.native import choose_backend
+from tools.serve.tritonserver import Options, Server
+
+TENSOR = '{ name: "NAME" data_type: TYPE_FP32 dims: [ -1 ] }'
+X, Y, Z = (TENSOR.replace("NAME", name) for name in "XYZ")
+SEQUENCE = (
+    """control_input { name: "START__CONTROL" control { kind: CONTROL_SEQUENCE_START fp32_false_true: [ 0, 1 ] } }"""
+)
+CONFIGS = {
+    "cached": f'backend: "python" max_batch_size: 8 input {X} output [ {Y}, {Z} ] response_cache {{ enable: true }}',
+    "state": f"""backend: "python" input {X} output {Y}
+        sequence_batching {{ {SEQUENCE.replace("CONTROL", "0", 1)}
+          state {{ input_name: "IN" output_name: "OUT" data_type: TYPE_FP32 dims: [ 1 ]
+            initial_state {{ name: "zero" data_type: TYPE_FP32 dims: [ 1 ] zero_data: true }} }} }}""",
+    "swapped": f"""backend: "pytorch" input {X.replace('"X"', '"X__0"').replace("-1", "1")}
+        output {Y.replace('"Y"', '"Y__0"').replace("-1", "1")}
+        sequence_batching {{ {SEQUENCE.replace("CONTROL", "3", 1)}
+          state {{ input_name: "cache__1" output_name: "cache_next__1" data_type: TYPE_FP32 dims: [ 1 ]
+            initial_state {{ name: "zero" data_type: TYPE_FP32 dims: [ 1 ] zero_data: true }} }}
+          state {{ input_name: "cache_len__2" output_name: "cache_len_next__2" data_type: TYPE_FP32 dims: [ 1 ]
+            initial_state {{ name: "zero" data_type: TYPE_FP32 dims: [ 1 ] zero_data: true }} }} }}""",
+}
+RULES = {
+    "cached": {"cache-shapes", "cache-outputs", "cache-leak"},
+    "state": {"state-not-kept"},
+    "swapped": {"states-swapped"},
+}
+MODELS = {
+    "cached": """
+        x = pb_utils.get_input_tensor_by_name(request, "X").as_numpy()
+        outputs = [pb_utils.Tensor("Y", x), pb_utils.Tensor("Z", -x)]""",
+    "state": """
+        state = pb_utils.get_input_tensor_by_name(request, "IN").as_numpy()
+        outputs = [pb_utils.Tensor("Y", state), pb_utils.Tensor("OUT", state + 1)]""",
+}
+PYTHON = """
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        return [pb_utils.InferenceResponse(self.answer(request)) for request in requests]
+
+    def answer(self, request):BODY
+        return [output for output in outputs if output.name() in request.requested_output_names()]
+"""
+
+
+class Counters(nn.Module):
+    """Returns the first state and counts both, one by ones and one by hundreds."""
+
+    def forward(
+        self, X__0: Tensor, cache__1: Tensor, cache_len__2: Tensor, start__3: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        return cache__1, cache__1 + 1, cache_len__2 + 100
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("bugs") / "models"
+    for name, config in CONFIGS.items():
+        (folder / name / "1").mkdir(parents=True)
+        (folder / name / "config.pbtxt").write_text(config)
+        if name in MODELS:
+            (folder / name / "1" / "model.py").write_text(PYTHON.replace("BODY", MODELS[name]))
+        else:
+            torchscript.save(Counters(), folder / name / "1" / "model.pt")
+    with Server(Options(folder, hardware="cpu", flags=("--cache-config=local,size=1048576",))) as running:
+        yield running
+
+
+def ask(server: Server, model: str, x: list[list[float]] | list[float], output: str, **sequence: Any) -> dict[str, Any]:
+    shape = [len(x), len(x[0])] if isinstance(x[0], list) else [len(x)]
+    name = "X__0" if model == "swapped" else "X"
+    tensor = {"name": name, "shape": shape, "datatype": "FP32", "data": x}
+    body = {"inputs": [tensor], "outputs": [{"name": output}], "parameters": sequence}
+    with urlopen(f"http://{server.http}/v2/models/{model}/infer", json.dumps(body).encode()) as response:
+        (answer,) = json.load(response)["outputs"]
+    return dict(answer)
+
+
+def test_the_embedded_server_is_of_the_release_that_the_checker_takes_it_for(server: Server) -> None:
+    with urlopen(f"http://{server.http}/v2") as response:
+        assert json.load(response)["version"] == f"2.{SERVERS[EMBEDDED]}.0"
+
+
+def test_the_rules_name_these_models(server: Server) -> None:
+    named: dict[str, set[str]] = {}
+    for finding in check(server.options.repository):
+        named.setdefault(finding.model, set()).add(finding.rule)
+    assert {model: named[model] & RULES[model] for model in RULES} == RULES
+
+
+def test_a_cached_answer_belongs_to_other_shapes_and_other_outputs(server: Server) -> None:
+    assert ask(server, "cached", [[1, 2], [3, 4]], "Y")["shape"] == [2, 2]
+    assert ask(server, "cached", [[1, 2, 3, 4]], "Y")["shape"] == [2, 2]
+    assert ask(server, "cached", [[1, 2], [3, 4]], "Z")["name"] == "Y"
+
+
+def test_the_python_backend_keeps_no_state(server: Server) -> None:
+    answers = [ask(server, "state", [0.0], "Y", sequence_id=7, sequence_start=not turn) for turn in range(3)]
+    assert [answer["data"] for answer in answers] == [[0.0], [0.0], [0.0]]
+
+
+def test_states_whose_names_sort_differently_are_swapped(server: Server) -> None:
+    if not choose_backend("auto", None).library:
+        pytest.skip("the Python-based backend keeps no implicit state")
+    answers = [ask(server, "swapped", [0.0], "Y__0", sequence_id=7, sequence_start=not turn) for turn in range(2)]
+    # As the config says, the second request would get 1.
+    assert [answer["data"] for answer in answers] == [[0.0], [100.0]]
