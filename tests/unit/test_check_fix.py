@@ -66,6 +66,26 @@ class Wide(nn.Module):
         return torch.cat([rows, rows], 1)
 
 
+class Lengths(nn.Module):
+    """Takes no zeros, as lengths of packed sequences, and no negative numbers."""
+
+    def forward(self, rows: Tensor) -> Tensor:
+        if bool((rows <= 0).any()):
+            raise ValueError("a length of 0")
+        return rows
+
+
+class Periods(nn.Module):
+    """Takes a multiple of `period` values, and no fewer than twice as many."""
+
+    def __init__(self, period: int) -> None:
+        super().__init__()
+        self.period = period
+
+    def forward(self, wave: Tensor) -> Tensor:
+        return wave.reshape(wave.size(0), -1, self.period)[:, 1]
+
+
 def write(folder: Path, config: str) -> Path:
     """Write a model and return its config file."""
     (folder / "model" / "1").mkdir(parents=True)
@@ -122,10 +142,11 @@ def test_what_is_in_doubt_is_left_to_people(doubtful: str, tmp_path: Path) -> No
     ("network", "rules", "found"),
     [
         (Scaled(), [], ""),
-        (Baked(), ["torchscript-batch"], "model fails on config.pbtxt's input [2, 3] torch.float32 (batch 2)"),
-        (Wide(), ["torchscript-fails"], "OUTPUT__0: config.pbtxt says [1, 3] at batch 1, the model returns [1, 6]"),
+        (Baked(), ["torchscript-batch"], "forward fails on FP32 [2, 3]: "),
+        (Wide(), ["torchscript-fails"], "OUTPUT__0: config.pbtxt says [1, 3] at batch 1, forward returns [1, 6]"),
+        (Lengths(), [], ""),
     ],
-    ids=["scaled", "baked", "wide"],
+    ids=["scaled", "baked", "wide", "lengths"],
 )
 def test_a_model_is_called_at_several_batch_sizes(
     network: nn.Module, rules: list[str], found: str, tmp_path: Path
@@ -136,3 +157,27 @@ def test_a_model_is_called_at_several_batch_sizes(
     findings = list(check_deep(tmp_path, ()))
     assert [finding.rule for finding in findings] == rules
     assert all(finding.found.startswith(found) and finding.severity == "error" for finding in findings)
+
+
+WARM = CONFIG.replace("dims: [ 3 ]", "dims: [ -1 ]").replace("dims: 3 ", "dims: 26 ")
+OPEN = WARM.partition("model_warmup")[0]
+
+
+@pytest.mark.parametrize(
+    ("period", "config", "found"),
+    [
+        (16, OPEN, ""),
+        (13, OPEN, "not called, because forward fails on FP32 [1, 8]: "),
+        (13, WARM, ""),
+    ],
+)
+def test_a_model_of_variable_dims_is_called_or_it_is_said_that_it_was_not(
+    period: int, config: str, found: str, tmp_path: Path
+) -> None:
+    file = write(tmp_path, config)
+    writer.save(Periods(period), file.parent / "1" / "model.pt")
+    findings = list(check_deep(tmp_path, ()))
+    assert [(finding.rule, finding.severity) for finding in findings] == [("torchscript-not-called", "info")] * bool(
+        found
+    )
+    assert all(finding.found.startswith(found) for finding in findings)

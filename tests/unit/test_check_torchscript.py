@@ -2,7 +2,7 @@
 
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -54,6 +54,25 @@ class Texts(nn.Module):
         return texts * times
 
 
+class Named(NamedTuple):
+    score: Tensor
+    names: list[str]
+
+
+class Fields(nn.Module):
+    """A NamedTuple out."""
+
+    def forward(self, x: Tensor) -> Named:
+        return Named(x, ["a"])
+
+
+class Nothing(nn.Module):
+    """Nothing out."""
+
+    def forward(self, x: Tensor) -> None:
+        return None
+
+
 def model(folder: Path, content: bytes, config: str) -> Path:
     """Write a repository of one model."""
     version = folder / "model" / "1"
@@ -68,8 +87,18 @@ def broken_rules(folder: Path) -> list[tuple[str, str]]:
     return [(finding.rule, finding.severity) for finding in check(folder) if finding.rule != "warmup-missing"]
 
 
-@pytest.mark.parametrize(("module", "results"), [(Several(), 2), (ByName(), None), (Texts(), 1), (nn.Linear(4, 2), 1)])
-def test_forward_is_read_as_torch_reads_it(module: nn.Module, results: int | None, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("module", "results"),
+    [
+        (Several(), ("Tensor", "Tensor")),
+        (ByName(), ("Dict[str, Tensor]",)),
+        (Texts(), ("List[str]",)),
+        (Fields(), ("Tensor", "List[str]")),
+        (Nothing(), ("NoneType",)),
+        (nn.Linear(4, 2), ("Tensor",)),
+    ],
+)
+def test_forward_is_read_as_torch_reads_it(module: nn.Module, results: tuple[str, ...], tmp_path: Path) -> None:
     writer.save(module, tmp_path / "model.pt")
     forward: Any = writer.load(tmp_path / "model.pt").forward
     declared = [(argument.name, argument.type.kind()) for argument in forward.schema.arguments]
@@ -152,3 +181,30 @@ def test_the_backends_own_code_refuses_what_the_rules_say_that_it_refuses(rule: 
     with pytest.raises(BindingError):
         bind_outputs(config)
         bind_inputs(config, [Argument("INPUT__0", "TensorType")])
+
+
+STATEFUL = """input { name: "x__0" data_type: TYPE_FP32 dims: [ 1 ] }
+output { name: "y__0" data_type: TYPE_FP32 dims: [ 1 ] }
+instance_group { kind: KIND_CPU }
+sequence_batching { state { input_name: "sum__1" output_name: "sum__1" data_type: TYPE_FP32 dims: [ 1 ] } }
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "rules"),
+    [
+        ("", "", []),
+        ('input_name: "sum__1"', 'input_name: "sum"', ["pytorch-control-name"]),
+        ('output_name: "sum__1"', 'output_name: "sum"', ["pytorch-control-name"]),
+        ('input_name: "sum__1"', 'input_name: "sum__2"', ["torchscript-inputs"]),
+        ('output_name: "sum__1"', 'output_name: "sum__2"', ["torchscript-outputs"]),
+        ("TYPE_FP32 dims: [ 1 ] } }", "TYPE_UINT64 dims: [ 1 ] } }", ["pytorch-type"]),
+        ("sequence_batching", "# sequence_batching", ["torchscript-inputs"]),
+    ],
+)
+def test_states_of_sequences_are_arguments_and_results_too(
+    old: str, new: str, rules: list[str], tmp_path: Path
+) -> None:
+    code = FORWARD.replace("INPUT__0: Tensor) -> Tensor", "x: Tensor,\n    sum: Tensor) -> Tuple[Tensor, Tensor]")
+    found = broken_rules(model(tmp_path, torchscript(code), STATEFUL.replace(old, new)))
+    assert [rule for rule, severity in found if severity == "error"] == rules

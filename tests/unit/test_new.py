@@ -21,7 +21,7 @@ from tools.export.publication import Manifest
 from tools.new import __main__ as new
 from tools.new import creation, first_call
 from tools.new.options import OptionError, Options
-from tools.new.plan import Plan, conversion_notes, make_plan, publish, write_files
+from tools.new.plan import Plan, check, conversion_notes, make_plan, publish, write_files
 from tools.recipes import Imported, RecipeError
 from tools.repository import ROOT, read_config, read_manifest, versions
 
@@ -65,7 +65,9 @@ def make(tmp_path: Path) -> Make:
         arguments = new._parser().parse_args([name, *map(str, flags), "--repository", str(tmp_path)])
         plan = make_plan(new._options(arguments), new._recipe(arguments))
         write_files(plan, tmp_path)
-        return Made(tmp_path, plan, publish(plan, tmp_path))
+        manifest = publish(plan, tmp_path)
+        assert check(tmp_path) == []
+        return Made(tmp_path, plan, manifest)
 
     return run
 
@@ -381,6 +383,43 @@ def test_a_file_in_a_package_can_import_from_it(make: Make, tmp_path: Path) -> N
     assert "OUTPUT__0:FP32[7]" in make("--module", f"{package}/whole.py:net").contract
 
 
+DETECTOR = """
+import torch
+from torch import Tensor, nn
+from torchvision.models import squeezenet1_1
+from torchvision.ops import batched_nms, nms
+
+
+class Boxes(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        boxes = torch.cat([x[:, :2], x[:, :2] + x[:, 2:4].abs()], 1)
+        return torch.zeros_like(x[:, 4]).index_fill(0, self.keep(boxes, x[:, 4]), 1.0)
+
+    def keep(self, boxes: Tensor, scores: Tensor) -> Tensor:
+        return nms(boxes, scores, 0.3)
+
+
+class ByClass(Boxes):
+    def keep(self, boxes: Tensor, scores: Tensor) -> Tensor:
+        cut = lambda threshold: batched_nms(boxes, scores, (scores > 0).long(), threshold)  # Cannot be scripted.
+        return cut(0.3)
+"""
+
+
+@pytest.mark.parametrize(("name", "method"), [("Boxes", "scripted"), ("ByClass", "traced")])
+def test_code_that_imports_torchvision_works_whichever_build_it_is_and_its_nms_is_served(
+    name: str, method: str, make: Make, tmp_path: Path
+) -> None:
+    (tmp_path / "detector.py").write_text(DETECTOR)
+    source = ["--module", f"{tmp_path}/detector.py:{name}", "--example-inputs", "FP32[20,5]", "--max-batch-size", "0"]
+    made = make(*source)
+    assert made.manifest.evidence.method == method
+    file = torchscript.load(made.repository / "model" / "1" / "model.pt")
+    twins = torch.tensor([[0.0, 0, 9, 9, 0.1], [50, 50, 9, 9, 0.5], [0, 0, 9, 9, 0.9], *[[200.0, 0, 1, 1, 0]] * 17])
+    (found,) = torchscript.outputs(file, twins)
+    assert found[:3].tolist() == [0, 1, 1] and found.sum() == 3
+
+
 def test_the_config_explains_each_number_in_a_comment(make: Make) -> None:
     text = (make(*module("Named", "INT64[],FP32[6]")).repository / "model" / "config.pbtxt").read_text()
     assert text.startswith("# model: Named of ")
@@ -456,8 +495,8 @@ def test_a_written_recipe_is_formatted_and_lint_free(command: Callable[..., int]
     assert command("second", *module("Named", "INT64[],FP32[6]")) == 0
     files = sorted((tmp_path / "recipes").glob("*.py"))
     assert len(files) == 2
-    for check in (["format", "--check"], ["check"]):
-        line = [sys.executable, "-m", "ruff", *check, "--config", ROOT / "pyproject.toml", *files]
+    for action in (["format", "--check"], ["check"]):
+        line = [sys.executable, "-m", "ruff", *action, "--config", ROOT / "pyproject.toml", *files]
         assert subprocess.run(line, capture_output=True).returncode == 0
 
 

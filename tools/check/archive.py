@@ -37,13 +37,15 @@ class Archive:
     Attributes:
         version: of the file format.
         arguments: of `forward`, without self.
-        results: the number of tensors that `forward` returns; None if its type does not say.
+        types: of the arguments, as the code spells them ("Tensor", "List[str]").
+        results: the types of what `forward` returns, one per index of an output; None if its type does not say.
         operators: names such as "conv2d" and "quantized.linear".
     """
 
     version: int
     arguments: tuple[Argument, ...]
-    results: int | None
+    types: tuple[str, ...]
+    results: tuple[str, ...] | None
     operators: frozenset[str]
 
 
@@ -66,10 +68,12 @@ def _read_unchanged(file: Path, changed: int) -> Archive:
         code = {name: archive.read(full).decode() for name, full in names.items() if name.endswith(".py")}
         if "data.pkl" not in names or not any(name.startswith("code/") for name in code):
             raise ArchiveError("an archive without code: bare weights, or a module pickled with torch.save")
-        arguments, returned = _forward_of(_saved_class(archive.read(names["data.pkl"])), code)
+        arguments, results = _forward_of(_saved_class(archive.read(names["data.pkl"])), code)
         version = archive.read(names["version"]).decode().strip() if "version" in names else "0"
     operators = {".".join(filter(None, parts)) for text in code.values() for parts in _OPERATOR.findall(text)}
-    return Archive(int(version), arguments, _count_results(returned), frozenset(operators))
+    parsed = [_parse_argument(text) for text in arguments]
+    types = tuple(kind for _, kind in parsed)
+    return Archive(int(version), tuple(argument for argument, _ in parsed), types, results, frozenset(operators))
 
 
 def _saved_class(pickle: bytes) -> str:
@@ -79,21 +83,29 @@ def _saved_class(pickle: bytes) -> str:
     raise ArchiveError("an archive without a module")
 
 
-def _forward_of(name: str, code: dict[str, str]) -> tuple[tuple[Argument, ...], str]:
-    module, _, short = name.rpartition(".")
-    text = code.get(f"code/{module.replace('.', '/')}.py", "")
-    match = re.search(rf"^class {re.escape(short)}\(Module\):(.*?)(?=^class |\Z)", text, re.DOTALL | re.MULTILINE)
-    head = re.search(r"  def forward\((.*?)\) -> ([^\n]+):\n", match[1], re.DOTALL) if match else None
+def _forward_of(name: str, code: dict[str, str]) -> tuple[list[str], tuple[str, ...] | None]:
+    """The arguments of `forward`, with their types, and the types of its results."""
+    short, body = name.rpartition(".")[2], _class_of(name, "Module", code)
+    head = re.search(r"  def forward\((.*?)\) -> ([^\n]+):\n", body, re.DOTALL)
     if head is None:
         raise ArchiveError(f"a module ({short}) without a forward method")
     _, *arguments = _split_items(head[1])
-    return tuple(_parse_argument(text) for text in arguments), head[2]
+    return arguments, _results_of(head[2], code)
 
 
-def _parse_argument(text: str) -> Argument:
-    """Parse an argument such as `x: Optional[Tensor]=None`."""
-    name, _, kind = text.partition(":")
-    return Argument(name.strip(), _KINDS.get(re.split(r"[\[=]", kind.strip())[0].strip(), kind.strip()))
+def _class_of(name: str, base: str, code: dict[str, str]) -> str:
+    """The body of a class; empty if there is none."""
+    module, _, short = name.rpartition(".")
+    text = code.get(f"code/{module.replace('.', '/')}.py", "")
+    match = re.search(rf"^class {re.escape(short)}\({base}\):(.*?)(?=^class |\Z)", text, re.DOTALL | re.MULTILINE)
+    return match[1] if match else ""
+
+
+def _parse_argument(text: str) -> tuple[Argument, str]:
+    """Parse an argument such as `x: Optional[Tensor]=None`; also return its type."""
+    name, _, rest = text.partition(":")
+    kind = rest.partition("=")[0].strip()
+    return Argument(name.strip(), _KINDS.get(kind.partition("[")[0], kind)), kind
 
 
 def _split_items(text: str) -> list[str]:
@@ -108,7 +120,12 @@ def _split_items(text: str) -> list[str]:
     return [item.strip() for item in items if item.strip()]
 
 
-def _count_results(returned: str) -> int | None:
+def _results_of(returned: str, code: dict[str, str]) -> tuple[str, ...] | None:
+    if returned.startswith(("Optional[Tuple[", "Union[", "Any")):
+        return None
+    if returned == "Tuple[()]":
+        return ()
     if returned.startswith("Tuple["):
-        return len(_split_items(returned.removeprefix("Tuple[").removesuffix("]")))
-    return 1 if returned.startswith(("Tensor", "List[str]")) else None
+        return tuple(_split_items(returned.removeprefix("Tuple[").removesuffix("]")))
+    fields = re.findall(r"^  \w+ : (.+)$", _class_of(returned, "NamedTuple", code), re.MULTILINE)
+    return tuple(fields) or (returned,)

@@ -1,26 +1,34 @@
 """`--deep`: load TorchScript files with torch and call them on the CPU at several batch sizes.
 
 A traced graph can hard-code the batch size that it was traced with. Nothing in the file says so, and Triton notices
-only when the first real batch arrives.
+only when the first real batch arrives. A file that could not be called gets a finding too: unknown is not the same as
+fine.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from clients.contract import Contract, TensorSpec
+from tools.backends.pytorch.binding import BindingError
 from tools.check.finding import Finding, Place, Rule
 from tools.check.layout import file_name
 from tools.check.served import FILES, Model
 
-FAILS = Rule("torchscript-fails", "The output of a TorchScript file does not match its config (--deep)", level="error")
+if TYPE_CHECKING:
+    from tools.check.calls import Callable, CallError
+
+FAILS = Rule(
+    "torchscript-fails", "A TorchScript file fails, or its output does not match its config (--deep)", level="error"
+)
 BATCH = Rule(
     "torchscript-batch",
     "A TorchScript file works for one row and fails on batches: its graph hard-codes a size (--deep)",
     level="error",
 )
-RULES = (FAILS, BATCH)
+NOT_CALLED = Rule(
+    "torchscript-not-called", "A TorchScript file was not called, so nothing is known about it (--deep)", level="info"
+)
+RULES = (FAILS, BATCH, NOT_CALLED)
 
 
 def check(model: Model) -> Iterator[Finding]:
@@ -29,54 +37,64 @@ def check(model: Model) -> Iterator[Finding]:
         return
     file = model.folder / str(model.wanted[-1]) / file_name(model)
     if file.is_file():
-        yield from _check_calls(model, file)
+        yield from _check_file(model, file)
 
 
-def _check_calls(model: Model, file: Path) -> Iterator[Finding]:
+def _check_file(model: Model, file: Path) -> Iterator[Finding]:
     from tools import torchscript
-    from tools.contract import read_contract
-    from tools.export import proof
+    from tools.check.calls import Callable
 
-    contract = read_contract(model.name, model.folder.parent)
-    module = torchscript.load(file)
     try:
-        inputs, outputs = proof.prove_signature(module, model.name, model.folder.parent)
-    except proof.ProofError:
+        called = Callable(model.config, torchscript.load(file))
+        yield from _check_calls(called, model.config.max_batch_size, file)
+    except BindingError:
         return  # Reported without --deep.
-    specs = _sized_inputs(model, contract.inputs)
-    if inputs.as_dict or inputs.strings or set(inputs.names) - set(specs):
-        return  # No random dictionaries, strings, control tensors or unknown sizes.
-    ordered, places = [specs[name] for name in inputs.names], [output.index for output in outputs]
-    for batch in proof.batch_sizes(contract):
+    except RuntimeError as error:
+        reason = f"torch cannot load it: {str(error).strip().splitlines()[-1]}"
+        remedy = "save it with the server's release of torch, without operators of other libraries"
+        yield NOT_CALLED.at(
+            Place(file), found=f"not called, because {reason}", expected="a file to call", remedy=remedy
+        )
+
+
+def _check_calls(called: "Callable", largest: int, file: Path) -> Iterator[Finding]:
+    from tools.check.calls import CallError
+
+    batch = min(largest, 1)
+    try:
+        size, returned = called.first_answer(batch)
+    except CallError as error:
+        yield _unanswered(called, error, file)
+        return
+    for problem in called.problems(returned, batch):
+        yield FAILS.at(
+            Place(file), found=problem, expected="an output as configured", remedy="correct the config or the model"
+        )
+        return
+    for batch in sorted({rows for rows in (2, 3, 7, largest) if 1 < rows <= largest}):
         try:
-            _call(module, contract, ordered, places, batch)
-        except proof.ProofError as error:
-            rule, remedy = FAILS, "correct the config or the model"
-            if batch > 1:
-                rule, remedy = BATCH, "trace it with a variable batch dimension, or script it"
-            yield rule.at(Place(file), found=str(error), expected="outputs that match the config", remedy=remedy)
+            problems = list(called.problems(called.first_answer(batch, [size])[1], batch))
+        except CallError as error:
+            problems = [str(error)]
+        if problems:
+            remedy = "trace it with a variable batch dimension, or script it"
+            yield BATCH.at(Place(file), found=problems[0], expected="outputs that match the config", remedy=remedy)
             return
 
 
-def _sized_inputs(model: Model, inputs: Sequence[TensorSpec]) -> dict[str, TensorSpec]:
-    """Inputs of known size by name; a warm-up sample gives the sizes that the config leaves variable."""
-    known = {spec.name: spec for spec in inputs if -1 not in spec.dims}
-    for sample in model.config.model_warmup:
-        for spec in inputs:
-            if spec.name in sample.inputs:
-                known.setdefault(spec.name, replace(spec, dims=tuple(sample.inputs[spec.name].dims)))
-    return known
+def _unanswered(called: "Callable", error: "CallError", file: Path) -> Finding:
+    from tools.check.calls import SIZES
 
-
-def _call(module: Any, contract: Contract, inputs: Sequence[TensorSpec], places: Sequence[int], batch: int) -> None:
-    """Call a module with random inputs; raise ProofError if it fails or its outputs do not match the config."""
-    from torch import Generator
-
-    from tools.contract import example
-    from tools.export import proof
-    from tools.export.agreement import check_output
-
-    arguments = [example(spec, batch, Generator().manual_seed(batch)) for spec in inputs]
-    outputs = proof.call(module, arguments, batch, contract, places)
-    for spec, tensor in zip(contract.outputs, outputs, strict=True):
-        check_output(spec, tensor, batch)
+    if not called.is_open:
+        return FAILS.at(
+            Place(file),
+            found=str(error),
+            expected="an answer to made-up input",
+            remedy="correct the config or the model",
+        )
+    return NOT_CALLED.at(
+        Place(file),
+        found=f"not called, because {error}",
+        expected=f"an answer with {', '.join(map(str, SIZES))} for -1, one of them",
+        remedy="add model_warmup with dims that work, and --deep takes them",
+    )

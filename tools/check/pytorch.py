@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import Any
 
+from tritonclient.grpc.model_config_pb2 import DataType
+
 from tools.backends.pytorch import binding
 from tools.backends.pytorch.binding import BindingError
 from tools.backends.pytorch.parameters import COUNTS, FALSE, FLAGS, TRUE
@@ -20,11 +22,14 @@ NO_OUTPUT = Rule("pytorch-no-output", "A model of the pytorch backend has no out
 INDEX = Rule("pytorch-index", "The indices of inputs named <name>__<index> are not 0, 1, 2, …, each once", "backend")
 OUTPUT_INDEX = Rule("pytorch-output-index", "Two outputs have the same index")
 CONTROL = Rule("pytorch-control-name", "A control or state tensor that does not follow <name>__<index>", "backend")
+CONTROL_TYPE = Rule(
+    "pytorch-control-type", "A correlation ID of a type that libtorch lacks: every request fails", level="error"
+)
 STATE = Rule("pytorch-state", "Implicit state, which the embedded server keeps only with its native pytorch backend")
 FLAG = Rule("pytorch-flag", "A boolean parameter of the pytorch backend is neither true nor false", "backend")
 NUMBER = Rule("pytorch-threads", "A thread count of the pytorch backend is not a positive integer", "backend")
 SPELLING = Rule("pytorch-parameter", "A parameter spelled almost like one of the pytorch backend, which ignores it")
-RULES = (TYPE, NO_OUTPUT, INDEX, OUTPUT_INDEX, CONTROL, STATE, FLAG, NUMBER, SPELLING)
+RULES = (TYPE, NO_OUTPUT, INDEX, OUTPUT_INDEX, CONTROL, CONTROL_TYPE, STATE, FLAG, NUMBER, SPELLING)
 
 
 def check(model: Model) -> Iterator[Finding]:
@@ -87,14 +92,29 @@ def _check_names(model: Model, config: dict[str, Any]) -> Iterator[Finding]:
 
 def _check_sequences(model: Model) -> Iterator[Finding]:
     """Control tensors are arguments of forward too, and only their index says which."""
-    batching = model.config.sequence_batching
+    batching, count = model.config.sequence_batching, len(model.config.input)
     for number, control in enumerate(batching.control_input):
-        if not binding.INDEXED.fullmatch(control.name):
-            yield CONTROL.at(
-                model.place("sequence_batching", 0, "control_input", number, "name"),
-                found=f"control tensor '{control.name}'",
-                expected=f"<name>__<index>, such as {control.name}__{len(model.config.input) + number}",
-                remedy="append the position of its argument in forward",
+        path = ("sequence_batching", 0, "control_input", number)
+        yield from _check_index(model, "control tensor", control.name, count + number, (*path, "name"))
+        for at, kind in enumerate(control.control):
+            if kind.data_type and DataType.Name(kind.data_type) not in binding.TORCH_DTYPES:
+                yield CONTROL_TYPE.at(
+                    model.place(*path, "control", at, "data_type"),
+                    found=f"control tensor '{control.name}' is {DataType.Name(kind.data_type)}",
+                    expected="TYPE_INT64 or TYPE_INT32",
+                    remedy="set data_type: TYPE_INT64",
+                )
+    for number, state in enumerate(batching.state):
+        path = ("sequence_batching", 0, "state", number)
+        index = count + len(batching.control_input) + number
+        yield from _check_index(model, "state", state.input_name, index, (*path, "input_name"))
+        yield from _check_index(model, "state", state.output_name, len(model.config.output), (*path, "output_name"))
+        if (name := DataType.Name(state.data_type)) not in binding.TORCH_DTYPES:
+            yield TYPE.at(
+                model.place(*path, "data_type"),
+                found=f"state '{state.input_name}' is {name}",
+                expected=f"one of {', '.join(binding.TORCH_DTYPES)}",
+                remedy="use another data type",
             )
     if batching.state:
         yield STATE.at(
@@ -102,6 +122,16 @@ def _check_sequences(model: Model) -> Iterator[Finding]:
             found="implicit state",
             expected="none for a server with the Python-based backend",
             remedy="serve this model with the native backend, which needs a C++20 compiler, or NVIDIA's container",
+        )
+
+
+def _check_index(model: Model, role: str, name: str, index: int, path: tuple[str | int, ...]) -> Iterator[Finding]:
+    if not binding.INDEXED.fullmatch(name):
+        yield CONTROL.at(
+            model.place(*path),
+            found=f"{role} '{name}'",
+            expected=f"<name>__<index>, such as {name}__{index}",
+            remedy="append its position among forward's arguments, or among what it returns",
         )
 
 

@@ -23,6 +23,7 @@ from tools.export import torchvision_models
 from tools.export.agreement import last_line
 from tools.recipes import Imported, RecipeError
 from tools.repository import ROOT
+from tools.torchvision_import import make_importable, use_plain_nms
 
 # Keys under which training scripts store the state dict.
 _STATE_DICTS = ("state_dict", "model_state_dict", "model", "network", "net")
@@ -47,7 +48,9 @@ def load(recipe: Imported) -> nn.Module:
     elif recipe.torchvision:
         network = torchvision_models.build(recipe)
     else:
+        make_importable()
         network = unwrapped(_load_module(recipe.module or "", recipe.arguments))
+        use_plain_nms()
         _switch_caches_off(network)
     if recipe.checkpoint:
         _load_weights(network, _existing(recipe.checkpoint))

@@ -17,7 +17,7 @@ from torch._jit_internal import is_scripting
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tools.recipes import Imported, RecipeError
-from tools.torchvision_import import load_torchvision
+from tools.torchvision_import import load_torchvision, use_plain_nms
 
 
 class Detections(NamedTuple):
@@ -43,22 +43,6 @@ class SingleImageDetector(nn.Module):
         # As TorchScript, a detector also returns its losses, which are empty here.
         results = self.detector([image])[1][0] if is_scripting() else self.detector([image])[0]
         return Detections(results["boxes"], results["labels"], results["scores"])
-
-
-def _nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
-    # As torchvision.ops.nms: indices of the remaining boxes, best score first.
-    order = scores.argsort(descending=True)
-    ordered = boxes[order]
-    area = (ordered[:, 2] - ordered[:, 0]) * (ordered[:, 3] - ordered[:, 1])
-    keep = torch.ones(ordered.size(0), dtype=torch.bool, device=boxes.device)
-    for at in range(ordered.size(0)):
-        if bool(keep[at]):
-            rest = ordered[at + 1 :]
-            sides = torch.minimum(ordered[at, 2:], rest[:, 2:]) - torch.maximum(ordered[at, :2], rest[:, :2])
-            overlap = sides.clamp(min=0).prod(1)
-            # Not `&=`, which TorchScript applies to a copy of the slice.
-            keep[at + 1 :].logical_and_(overlap / (area[at] + area[at + 1 :] - overlap) <= iou_threshold)
-    return order[keep]
 
 
 @dataclass(frozen=True)
@@ -100,8 +84,7 @@ def build(recipe: Imported) -> nn.Module:
             "can name but not contain; choose a detector without it: ssd300_vgg16, ssdlite320_mobilenet_v3_large, "
             "fcos_resnet50_fpn or retinanet_resnet50_fpn"
         )
-    # torchvision's own functions call the operator by this name, in Python and when they are scripted.
-    load_torchvision().models.detection.ssd.box_ops.nms = _nms
+    use_plain_nms()
     if not (recipe.checkpoint or recipe.weights):
         _make_random_weights_useful(network, name)
     return network

@@ -113,7 +113,7 @@ def _warmup(design: Design) -> str:
         f"dims: {_dims(design.warmup[spec.name])} {data.get(spec.name, 'zero_data: true')} }} }}"
         for spec in design.inputs
     ]
-    requests = [['name: "single"', *(["batch_size: 1"] if design.max_batch_size else []), *inputs]]
+    requests = [['name: "single"', "batch_size: 1", *inputs]]
     if design.max_batch_size > 1:
         requests.append(['name: "full_batch"', f"batch_size: {design.max_batch_size}", *inputs])
     why = "# The first requests compile and allocate: let Triton do that before it reports ready.\n"
