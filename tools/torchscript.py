@@ -14,6 +14,8 @@ import torch
 from torch import nn
 from torch.jit._trace import TracerWarning
 
+from tools.placement import follow_input
+
 
 @contextmanager
 def quiet() -> Iterator[None]:
@@ -27,12 +29,14 @@ def quiet() -> Iterator[None]:
 def save(network: nn.Module, path: Path, fold: bool = True) -> None:
     """Script a network in eval mode, freeze and save it, or raise as `script` does.
 
+    Tensors that it would create on the CPU, wherever it is served, follow its input's device instead.
     `fold` folds normalizations into convolutions, which is faster and changes the last digits.
     """
     scripted = script(network)
     with quiet():
         # An imported file may be frozen already.
         frozen = torch.jit.freeze(scripted, optimize_numerics=fold) if hasattr(scripted, "training") else scripted
+        follow_input(frozen)
         torch.jit.save(frozen, str(path))
 
 

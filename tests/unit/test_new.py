@@ -374,9 +374,9 @@ def test_int8_networks_are_served_on_cpus_only(make: Make, tmp_path: Path) -> No
     assert made.has_note("KIND_CPU") and "kind: KIND_CPU" in (made.repository / "model" / "config.pbtxt").read_text()
 
 
-def test_a_file_in_a_package_can_import_from_it(make: Make, tmp_path: Path) -> None:
-    package = tmp_path / "source" / "brought"
-    package.mkdir(parents=True)
+def test_a_file_in_a_package_can_import_from_it(make: Make, tmp_path_factory: pytest.TempPathFactory) -> None:
+    package = tmp_path_factory.mktemp("source") / "brought"
+    package.mkdir()
     (package / "__init__.py").touch()
     shutil.copy(NETWORKS, package / "parts.py")
     (package / "whole.py").write_text("from .parts import Sized\n\n\ndef net():\n    return Sized(7)\n")

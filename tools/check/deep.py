@@ -28,7 +28,12 @@ BATCH = Rule(
 NOT_CALLED = Rule(
     "torchscript-not-called", "A TorchScript file was not called, so nothing is known about it (--deep)", level="info"
 )
-RULES = (FAILS, BATCH, NOT_CALLED)
+DEVICE = Rule(
+    "torchscript-device",
+    "A TorchScript file puts tensors on another device than that of its instances: every request fails (--deep)",
+    level="error",
+)
+RULES = (FAILS, BATCH, NOT_CALLED, DEVICE)
 
 
 def check(model: Model) -> Iterator[Finding]:
@@ -41,11 +46,14 @@ def check(model: Model) -> Iterator[Finding]:
 
 
 def _check_file(model: Model, file: Path) -> Iterator[Finding]:
-    from tools import torchscript
+    from tools import placement, torchscript
     from tools.check.calls import Callable
 
     try:
         called = Callable(model.config, torchscript.load(file))
+        for found in placement.misplaced(called.module, *placement.kinds(model.config)):
+            expected = "tensors on the device of the instance"
+            yield DEVICE.at(Place(file), found=found.what, expected=expected, remedy=found.REMEDY)
         yield from _check_calls(called, model.config.max_batch_size, file)
     except BindingError:
         return  # Reported without --deep.

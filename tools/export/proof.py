@@ -13,10 +13,9 @@ from typing import Any
 import torch
 from torch import nn
 from torch.jit.frontend import FrontendError
-from tritonclient.grpc.model_config_pb2 import ModelInstanceGroup
 
 from clients.contract import Contract
-from tools import torchscript
+from tools import placement, torchscript
 from tools.backends.pytorch import binding
 from tools.contract import Value, read_contract
 from tools.export.agreement import (
@@ -69,15 +68,18 @@ def binding_proof(model: str, repository: Path) -> Iterator[None]:
 
 
 def prove_device(module: torch.jit.ScriptModule, model: str, repository: Path = REPOSITORY) -> None:
-    """Raise ProofError if an instance might run on a GPU, where the file's quantized operators do not exist."""
-    quantized = sorted(set(re.findall(r"quantized::\w+", str(module.inlined_graph))))
+    """Raise ProofError if the file cannot compute where an instance might run, which its graph tells without a GPU."""
     config = read_config(model, repository=repository)
-    on_gpu = [group for group in config.instance_group if group.kind != ModelInstanceGroup.KIND_CPU]
-    if quantized and (on_gpu or not config.instance_group):
+    on_gpu, on_cpu = placement.kinds(config)
+    place = config_path(model, repository=repository)
+    quantized = sorted(set(re.findall(r"quantized::\w+", str(module.inlined_graph))))
+    if quantized and on_gpu:
         raise ProofError(
-            f"{config_path(model, repository=repository)}: instance groups may run on a GPU, but {quantized[0]} exists "
-            "only for the CPU; set `kind: KIND_CPU`"
+            f"{place}: instance groups may run on a GPU, but {quantized[0]} exists only for the CPU; set "
+            "`kind: KIND_CPU`"
         )
+    if found := placement.misplaced(module, on_gpu, on_cpu):
+        raise ProofError(f"{place}: instances may run on a {'GPU' if on_gpu else 'CPU'}, but {found[0]}")
 
 
 def prove_same(
