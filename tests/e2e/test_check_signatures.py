@@ -52,6 +52,7 @@ def case(arguments: str, returned: str, rule: str = "", config: str = BATCHES + 
 
 
 TEXT_OUT = ALONE + inputs("x") + outputs("y:STRING", dims="-1")
+VARIABLE = outputs("y", dims="-1")
 TEXT_IN = ALONE + inputs("x:STRING", dims="-1")
 RESULT, ARGUMENT, INPUTS = "torchscript-result", "torchscript-argument", "torchscript-inputs"
 FAILS, INDEX = "torchscript-fails", "torchscript-outputs"
@@ -79,7 +80,7 @@ CASES = {
     "texts": case("x: List[str]", "x", config=TEXT_IN + outputs("y:STRING", dims="-1")),
     "tensors": case("x: List[Tensor]", "x[0]", ARGUMENT),
     "texts_from_tensor": case("x: List[str]", "torch.ones(len(x), 2)", ARGUMENT),
-    "tensor_from_texts": case("x: Tensor", "x", ARGUMENT, TEXT_IN + outputs("y", dims="-1")),
+    "tensor_from_texts": case("x: Tensor", "x", ARGUMENT, TEXT_IN + VARIABLE),
     "tuple_in": case("x: Tuple[Tensor, Tensor]", "x[0]", INPUTS),
     "optional_in": case("x: Optional[Tensor]", "torch.ones(1, 2)", INPUTS),
     "int_in": case("x: Tensor, n: int", "x + n", INPUTS),
@@ -87,7 +88,7 @@ CASES = {
     "too_few": case("x: Tensor, z: Tensor", "x + z", INPUTS),
     "named": case("named: Dict[str, Tensor]", 'named["x"]'),
     "named_numbers": case("named: Dict[str, int]", 'torch.ones(1, named["x"])', ARGUMENT),
-    "named_texts": case("named: Dict[str, Tensor]", "torch.ones(len(named))", ARGUMENT, TEXT_IN + outputs("y", dims="-1")),
+    "named_texts": case("named: Dict[str, Tensor]", "torch.ones(len(named))", ARGUMENT, TEXT_IN + VARIABLE),
     "double": case("x: Tensor", "x.double()", FAILS),
     "reshaped": case("x: Tensor", "x + 1", config=RESHAPED),
     "id": case("x: Tensor, id: Tensor", "x + id", config=WITH_ID),
