@@ -120,9 +120,9 @@ def test_operators_are_found_wherever_they_are_called(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("what", "message"),
     [
-        (nn.Linear(4, 2).state_dict(), "an archive without code: bare weights"),
-        (nn.Linear(4, 2), "an archive without code: bare weights, or a module pickled with"),
-        (None, "not a zip archive"),
+        (nn.Linear(4, 2).state_dict(), "a state dict"),
+        (nn.Linear(4, 2), "a pickled object with torch.nn.modules.linear.Linear"),
+        (None, "a Git LFS pointer"),
     ],
 )
 def test_a_file_that_is_not_torchscript_is_told_what_it_appears_to_be(what: Any, message: str, tmp_path: Path) -> None:

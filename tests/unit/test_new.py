@@ -1,5 +1,6 @@
 """`tools.new` before anything is served: what it finds out by trials, what it writes, and what it refuses."""
 
+import argparse
 import json
 import shutil
 import sys
@@ -271,7 +272,7 @@ def test_a_note_names_each_line_at_which_tracing_fixed_a_decision(make: Make) ->
         (["--torchvision", "resnet18", "--arguments", '{"class": 3}'], "refuses --arguments {'class': 3}"),
         (["--torchvision", "fasterrcnn_resnet50_fpn"], "needs torchvision::roi_align"),
         (["--torchvision", "r3d_18"], "--example-inputs 'x:FP32[3,16,112,112]'"),
-        (["--torchscript", __file__], "is not a TorchScript file that torch"),
+        (["--torchscript", __file__], "test_new.py is a file of an unknown kind"),
         (module("INSTANCE") + ["--weights", "DEFAULT"], "--weights are torchvision's"),
         (["--torchscript", __file__, "--checkpoint", __file__], "a --torchscript file has its weights"),
         (module("INSTANCE") + ["--labels", "no_such.txt"], "--labels no_such.txt cannot be read"),
@@ -279,7 +280,10 @@ def test_a_note_names_each_line_at_which_tracing_fixed_a_decision(make: Make) ->
             module("INSTANCE") + ["--labels", __file__],
             "but no floating-point output has as many scores; outputs: OUTPUT__0 [2]",
         ),
-        (module("INSTANCE") + ["--checkpoint", __file__], "is not a checkpoint that torch loads without running code"),
+        (
+            module("INSTANCE") + ["--checkpoint", __file__],
+            "is a file of an unknown kind, not a checkpoint",
+        ),
     ],
 )
 def test_unusable_networks_and_options_are_refused_with_the_remedy(
@@ -291,43 +295,125 @@ def test_unusable_networks_and_options_are_refused_with_the_remedy(
     assert not list(tmp_path.glob("model/1"))
 
 
-@pytest.mark.parametrize("content", ["bare", "state_dict", "module."])
-def test_a_state_dict_is_found_wherever_training_scripts_store_it(content: str, make: Make, tmp_path: Path) -> None:
-    trained = networks.Sized(3, width=4).state_dict()
-    stored: dict[str, Any] = {
-        "bare": dict(trained),
-        "state_dict": {"epoch": 3, "state_dict": dict(trained)},
-    }.get(content, {f"module.{name}": tensor for name, tensor in trained.items()})
-    torch.save(stored, tmp_path / "trained.pt")
-    made = make(*module("Sized", classes=3, width=4), "--checkpoint", tmp_path / "trained.pt")
-    file = torchscript.load(made.repository / "model" / "1" / "model.pt")
-    (found,) = torchscript.outputs(file, torch.ones(1, 4))
-    assert torch.allclose(found, trained["layer.weight"].sum(1) + trained["layer.bias"], atol=1e-6)
-    assert not made.has_note("no weights were given")
-    assert made.manifest.document()["imported"]["checkpoint"] == str(tmp_path / "trained.pt")
+def in_safetensors(state: dict[str, torch.Tensor], path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file(state, path)
+
+
+def trained() -> dict[str, torch.Tensor]:
+    """A state dict, the same each time."""
+    torch.manual_seed(3)
+    return dict(networks.Sized(3, width=4).state_dict())
+
+
+OLDER = {name: tensor + 1 for name, tensor in trained().items()}
+SETTINGS = argparse.Namespace(lr=0.1, output=Path("runs"))
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "key"),
     [
+        (trained(), ""),
+        ({"epoch": 3, "state_dict": trained(), "optimizer": {"state": {0: {"step": torch.ones(1)}}}}, ""),
+        ({f"module.{name}": tensor for name, tensor in trained().items()}, ""),
+        ({"generator": trained(), "discriminator": {"weight": torch.ones(3)}}, ""),
+        ({"params": OLDER, "params_ema": trained()}, "#params_ema"),
+        ({"net": {"student": OLDER, "teacher": trained()}}, "#net.teacher"),
+        ({"model": trained(), "args": SETTINGS, "best": np.float64(0.9), "curve": np.ones(3)}, ""),
+        (None, ""),
+    ],
+    ids=["bare", "state_dict", "module.", "generator", "params_ema", "nested", "settings", "safetensors"],
+)
+def test_a_state_dict_is_found_wherever_training_scripts_store_it(
+    content: Any, key: str, make: Make, tmp_path: Path
+) -> None:
+    file = tmp_path / "trained.pt"
+    torch.save(content, file) if content else in_safetensors(trained(), file)
+    made = make(*module("Sized", classes=3, width=4), "--checkpoint", f"{file}{key}")
+    network = torchscript.load(made.repository / "model" / "1" / "model.pt")
+    (found,) = torchscript.outputs(network, torch.ones(1, 4))
+    weights = trained()
+    assert torch.allclose(found, weights["layer.weight"].sum(1) + weights["layer.bias"], atol=1e-6)
+    assert not made.has_note("no weights were given")
+    imported = made.manifest.document()["imported"]
+    assert imported["checkpoint"] == f"{file}{key}" and str(file) in imported["sha256"]
+
+
+@pytest.mark.parametrize(
+    ("content", "key", "message"),
+    [
+        (trained(), "", "layer.weight is [3, 4], the network has [2, 5]; layer.bias is [3], the"),
+        ({"weight": torch.ones(2)}, "", "layer.weight is missing; layer.bias is missing; weight is not in the network"),
+        ({"epoch": 3}, "", "holds no state dict, itself or under a key; save one"),
+        (torch.ones(2), "", "holds no state dict"),
         (
-            networks.Sized(3, width=4).state_dict(),
-            "layer.weight is [3, 4], the network has [2, 5]; layer.bias is [3], the",
+            networks.INSTANCE,
+            "",
+            "is a pickled object with tests.unit.networks.Sized; loading it would run code",
         ),
-        ({"weight": torch.ones(2)}, "layer.weight is missing; layer.bias is missing; weight is not in the network"),
+        ({"model": networks.INSTANCE}, "", "save the weights alone: torch.save(NETWORK.state_dict(), FILE)"),
+        ({"a": {"b": trained()}, "c": {"w": torch.ones(1)}}, "#b", "no state dict under 'b'; it has them under a.b, c"),
         (
-            {"epoch": 3},
-            "holds no state dict, itself or under state_dict, model_state_dict, model, network, net; it holds",
+            {"params": networks.INSTANCE.state_dict(), "params_ema": networks.INSTANCE.state_dict()},
+            "",
+            "holds several sets of weights that fit: params, params_ema; choose one: --checkpoint '",
         ),
-        (torch.ones(2), "it holds a Tensor"),
-        (networks.INSTANCE, "save one with torch.save(network.state_dict(), PATH)"),
     ],
 )
-def test_a_checkpoint_of_another_network_is_refused(content: Any, message: str, make: Make, tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_network_is_refused(
+    content: Any, key: str, message: str, make: Make, tmp_path: Path
+) -> None:
     torch.save(content, tmp_path / "other.pt")
     with pytest.raises(RecipeError) as refusal:
-        make(*module("INSTANCE"), "--checkpoint", tmp_path / "other.pt")
+        make(*module("INSTANCE"), "--checkpoint", f"{tmp_path}/other.pt{key}")
     assert message in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("flag", "kind", "message"),
+    [
+        ("--torchscript", "state", "is a state dict; give it as --checkpoint, with the --module or"),
+        ("--torchscript", "module", "is a pickled object with tests.unit.networks.Sized; loading it would run code"),
+        ("--torchscript", "pt2", "is a torch.export program (.pt2); give its Python source as --module"),
+        ("--torchscript", "onnx", 'is an ONNX model; serve it as it is, in a folder of its own with backend: "onnxr'),
+        ("--torchscript", "safetensors", "is a safetensors file; give it as --checkpoint"),
+        ("--torchscript", "lfs", "is a Git LFS pointer; run `git lfs pull`"),
+        ("--torchscript", "empty", "is empty; download or save it again"),
+        ("--checkpoint", "torchscript", "is a TorchScript file, not a checkpoint; give it as --torchscript"),
+        ("--checkpoint", "onnx", "is an ONNX model, not a checkpoint; serve it as it is"),
+        ("--checkpoint", "pt2", "is a torch.export program (.pt2), not a checkpoint"),
+    ],
+)
+def test_a_file_of_another_kind_is_called_by_its_name_with_what_to_do_with_it(
+    flag: str, kind: str, message: str, make: Make, tmp_path: Path
+) -> None:
+    file = tmp_path / "brought"
+    write_kind(kind, file)
+    source = ["--torchscript", file] if flag == "--torchscript" else [*module("INSTANCE"), "--checkpoint", file]
+    with pytest.raises(RecipeError) as refusal:
+        make(*source)
+    assert message in str(refusal.value)
+
+
+def write_kind(kind: str, file: Path) -> None:
+    """Write a small file of a kind."""
+    if kind == "pt2":
+        torch.export.save(torch.export.export(networks.Sized(2), (torch.ones(2, 5),)), file)
+    elif kind == "torchscript":
+        torchscript.save(networks.Sized(2), file)
+    elif kind == "safetensors":
+        in_safetensors(trained(), file)
+    elif kind in ("state", "module"):
+        torch.save(trained() if kind == "state" else networks.INSTANCE, file)
+    else:
+        # The beginning of an ONNX file: its version and the name of what wrote it.
+        texts = {
+            "onnx": b"\x08\x08\x12\x07pytorch",
+            "lfs": b"version https://git-lfs.github.com/spec/v1\n",
+            "empty": b"",
+        }
+        file.write_bytes(texts[kind])
 
 
 def traced(network: torch.nn.Module, path: Path, *example: torch.Tensor) -> Path:

@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from tools.backends.pytorch.binding import Argument
+from tools.model_files import kind_of
 
 _OPERATOR = re.compile(r"\bops\.(\w+)\.(\w+)|\btorch\.(\w+)\(")
 # The type of an argument in the source, up to a bracket → torch's name for its kind.
@@ -61,13 +62,12 @@ def read_archive(file: Path) -> Archive:
 @cache
 def _read_unchanged(file: Path, changed: int) -> Archive:
     del changed  # Only part of the cache key: a file is read once for all config names that it is served under.
-    if not zipfile.is_zipfile(file):
-        raise ArchiveError("not a zip archive, which every TorchScript file is")
+    kind = kind_of(file)
+    if not kind.is_torchscript:
+        raise ArchiveError(kind.title)
     with zipfile.ZipFile(file) as archive:
         names = {name.partition("/")[2]: name for name in archive.namelist()}
         code = {name: archive.read(full).decode() for name, full in names.items() if name.endswith(".py")}
-        if "data.pkl" not in names or not any(name.startswith("code/") for name in code):
-            raise ArchiveError("an archive without code: bare weights, or a module pickled with torch.save")
         arguments, results = _forward_of(_saved_class(archive.read(names["data.pkl"])), code)
         version = archive.read(names["version"]).decode().strip() if "version" in names else "0"
     operators = {".".join(filter(None, parts)) for text in code.values() for parts in _OPERATOR.findall(text)}

@@ -8,7 +8,6 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
-import pickle
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,17 +15,16 @@ from types import MethodType, ModuleType
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from tools import torchscript
 from tools.export import torchvision_models
 from tools.export.agreement import last_line
+from tools.export.checkpoints import load_weights, split_key
+from tools.model_files import kind_of
 from tools.recipes import Imported, RecipeError
 from tools.repository import ROOT
 from tools.torchvision_import import make_importable, use_plain_nms
-
-# Keys under which training scripts store the state dict.
-_STATE_DICTS = ("state_dict", "model_state_dict", "model", "network", "net")
 
 
 def load(recipe: Imported) -> nn.Module:
@@ -41,10 +39,7 @@ def load(recipe: Imported) -> nn.Module:
         try:
             network: nn.Module = torchscript.load(file)
         except (RuntimeError, ValueError, OSError) as error:
-            raise RecipeError(
-                f"{file} is not a TorchScript file that torch {torch.__version__} can load: {last_line(error)}; "
-                "give a state dict as --checkpoint, with the --module or --torchvision that it belongs to"
-            ) from error
+            raise _not_torchscript(file, error) from error
     elif recipe.torchvision:
         network = torchvision_models.build(recipe)
     else:
@@ -53,7 +48,8 @@ def load(recipe: Imported) -> nn.Module:
         use_plain_nms()
         _switch_caches_off(network)
     if recipe.checkpoint:
-        _load_weights(network, _existing(recipe.checkpoint))
+        path, key = split_key(recipe.checkpoint)
+        load_weights(network, _existing(path), key)
     if recipe.torchvision:
         network = torchvision_models.wrap_detector(recipe.torchvision, network)
     # A frozen TorchScript file has no train and eval modes.
@@ -62,12 +58,20 @@ def load(recipe: Imported) -> nn.Module:
 
 def sources(recipe: Imported) -> dict[str, Any]:
     """Describe what a version is made from, for its manifest: names, and the SHA-256 of the files."""
-    files = [text for text in ((recipe.module or "").rpartition(":")[0], recipe.torchscript, recipe.checkpoint) if text]
+    given = ((recipe.module or "").rpartition(":")[0], recipe.torchscript, split_key(recipe.checkpoint or "")[0])
+    files = [text for text in given if text]
     return {
         **{key: getattr(recipe, key) for key in ("module", "torchscript", "torchvision", "weights", "checkpoint")},
         "arguments": dict(recipe.arguments),
         "sha256": {text: hashlib.sha256(_existing(text).read_bytes()).hexdigest() for text in files},
     }
+
+
+def _not_torchscript(file: Path, error: Exception) -> RecipeError:
+    kind = kind_of(file)
+    if kind.is_torchscript:
+        return RecipeError(f"torch {torch.__version__} cannot load {file}: {last_line(error)}")
+    return RecipeError(f"--torchscript {file} is {kind.title}; {kind.remedy}")
 
 
 def _existing(text: str) -> Path:
@@ -166,47 +170,3 @@ def _run_alone(path: Path) -> ModuleType:
         del sys.modules[name]
         raise
     return module
-
-
-def _load_weights(network: nn.Module, path: Path) -> None:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise RecipeError(
-            f"{path} is not a checkpoint that torch loads without running code from it: {last_line(error)}; "
-            "save one with torch.save(network.state_dict(), PATH)"
-        ) from error
-    own = network.state_dict()
-    state = _without_prefix(_state_dict(content, path), set(own))
-    differences = [f"{name} is missing" for name in own if name not in state]
-    differences += [f"{name} is not in the network" for name in state if name not in own]
-    for name, tensor in own.items():
-        if name in state and state[name].shape != tensor.shape:
-            differences.append(f"{name} is {list(state[name].shape)}, the network has {list(tensor.shape)}")
-    if differences:
-        more = f" and {len(differences) - 4} more" if len(differences) > 4 else ""
-        raise RecipeError(
-            f"{path} belongs to another network: {'; '.join(differences[:4])}{more}; correct --checkpoint or "
-            "--arguments"
-        )
-    network.load_state_dict(state)
-
-
-def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
-    kind = f"a {type(content).__name__}"
-    if isinstance(content, Mapping):
-        for candidate in (content, *(content.get(key) for key in _STATE_DICTS)):
-            is_state = isinstance(candidate, Mapping) and all(isinstance(value, Tensor) for value in candidate.values())
-            if candidate and is_state:
-                return dict(candidate)
-        kind = f"a dict with {', '.join(map(str, list(content)[:8]))}"
-    raise RecipeError(f"{path} holds no state dict, itself or under {', '.join(_STATE_DICTS)}; it holds {kind}")
-
-
-def _without_prefix(state: dict[str, Tensor], own: set[str]) -> dict[str, Tensor]:
-    # Wrappers (DataParallel, compile, Lightning) put a prefix before every name.
-    first = next(iter(state))
-    for prefix in (first[: at + 1] for at, letter in enumerate(first) if letter == "."):
-        if {name.removeprefix(prefix) for name in state if name.startswith(prefix)} == own and len(state) == len(own):
-            return {name.removeprefix(prefix): tensor for name, tensor in state.items()}
-    return state

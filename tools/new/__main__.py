@@ -36,7 +36,11 @@ def _parser() -> argparse.ArgumentParser:
     source.add_argument("--torchscript", metavar="FILE", help="a TorchScript file")
     source.add_argument("--torchvision", metavar="MODEL", help="the name of one of torchvision's models")
     add("--arguments", type=_json_object, default={}, metavar="JSON", help="keyword arguments for CLASS or MODEL")
-    add("--checkpoint", metavar="FILE", help="a state dict (default: the constructor's weights)")
+    add(
+        "--checkpoint",
+        metavar="FILE[#KEY]",
+        help="a state dict, or one of several in FILE (default: the constructor's weights)",
+    )
     add(
         "--weights",
         metavar="NAME",
