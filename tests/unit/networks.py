@@ -307,5 +307,25 @@ def failing() -> nn.Module:
     raise ValueError("no such size")
 
 
+def half() -> nn.Module:
+    """A network in FP16."""
+    return Sized(2).half()
+
+
+class OnGpu(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.cuda() + 1
+
+
+class Several(nn.Module):
+    def forward(self, xs: list[Tensor]) -> Tensor:
+        return xs[0]
+
+
+class Scaled(nn.Module):
+    def forward(self, x: Tensor, by: tuple[Tensor, float]) -> Tensor:
+        return x * by[0] * by[1]
+
+
 INSTANCE = Sized(2)
 NUMBER = 3

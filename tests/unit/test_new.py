@@ -17,6 +17,7 @@ from PIL import Image
 from tests.unit import networks
 from tools import recipes, torchscript
 from tools.export import __main__ as export
+from tools.export.advice import advice
 from tools.export.agreement import ProofError
 from tools.export.publication import Manifest
 from tools.new import __main__ as new
@@ -25,6 +26,7 @@ from tools.new.options import OptionError, Options
 from tools.new.plan import Plan, check, conversion_notes, make_plan, publish, write_files
 from tools.recipes import Imported, RecipeError
 from tools.repository import ROOT, read_config, read_manifest, versions
+from tools.torchvision_import import load_torchvision
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 NETWORKS = Path(networks.__file__)
@@ -236,6 +238,17 @@ def test_a_note_names_each_line_at_which_tracing_fixed_a_decision(make: Make) ->
         (module("Brain", "FP32[5]"), "output 0 is of type bfloat16, which libtorch cannot pass to Triton"),
         (module("Counting", "FP32[5]"), "['count'] is of type int; Triton can serve tensors and List[str] only"),
         (module("Variadic", "FP32[5]"), "takes any number of arguments"),
+        (
+            module("half", "FP32[5]"),
+            "its weights are float16; give FP16 inputs, or return network.float() from a funct",
+        ),
+        (module("OnGpu", "FP32[5]"), "forward moves tensors to a GPU itself; leave that to Triton: omit .cuda()"),
+        (
+            module("Several", "FP32[5]"),
+            "forward's parameter 'xs' is of type list[Tensor], and Triton passes one tensor",
+        ),
+        (module("Scaled", "x:FP32[5],by:FP32[1]"), "parameter 'by' is of type tuple[Tensor, float]"),
+        (module("Towers", "user:FP32[1],item:FP32[6]"), "an embedding takes whole numbers: give INT64"),
         (module("Texts", "STRING[2]") + ["--max-batch-size=4"], "texts (List[str]) are served without batches"),
         (module("Ranks", "FP32[6]") + ["--max-batch-size=4"], "a row's answer depends on its batch"),
         (module("Convolution"), "--example-inputs 'image:FP32[3,224,224]'"),
@@ -504,6 +517,13 @@ def test_code_that_imports_torchvision_works_whichever_build_it_is_and_its_nms_i
     twins = torch.tensor([[0.0, 0, 9, 9, 0.1], [50, 50, 9, 9, 0.5], [0, 0, 9, 9, 0.9], *[[200.0, 0, 1, 1, 0]] * 17])
     (found,) = torchscript.outputs(file, twins)
     assert found[:3].tolist() == [0, 1, 1] and found.sum() == 3
+
+
+def test_an_operator_that_servers_lack_is_the_reason_for_a_refusal() -> None:
+    with pytest.raises(RuntimeError) as failure, torchscript.quiet():
+        torch.jit.script(load_torchvision().ops.roi_align)
+    reason = advice(str(failure.value), networks.INSTANCE, [])
+    assert reason.startswith("it needs torchvision::roi_align, an operator of torchvision's C++ library")
 
 
 def test_the_config_explains_each_number_in_a_comment(make: Make) -> None:

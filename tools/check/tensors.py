@@ -61,7 +61,8 @@ def _check_tensor(model: Model, role: str, number: int, tensor: Any) -> Iterator
             model.place(role, number, "dims"),
             found=f"{who} without dims",
             expected="the tensor's shape, without the batch dimension",
-            remedy="add dims; [ 1 ] is a single number, -1 is any size",
+            remedy="add dims, -1 is any size; for a scalar: "
+            + ("dims: [ 1 ] reshape { shape: [ ] }" if model.config.max_batch_size else "dims: [ 1 ]"),
         )
     for index, dim in enumerate(tensor.dims):
         if dim < 1 and dim != -1:

@@ -8,23 +8,34 @@ import inspect
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
 from tools.backends.pytorch import binding
 from tools.contract import Value
+from tools.export.advice import advice
 from tools.export.agreement import ProofError, UnservableError, describe, last_line
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """A parameter of `forward`: whether a call must pass it, and whether it is a dict of tensors."""
+    """A parameter of `forward`: whether a call must pass it, and its type, empty if it has no annotation."""
 
     name: str
     required: bool
-    is_dict: bool
+    kind: str
+
+    @property
+    def is_dict(self) -> bool:
+        """Whether it is a dict of tensors."""
+        return bool(re.match(r"(dict|Dict|Mapping)\[", self.kind))
+
+    @property
+    def is_servable(self) -> bool:
+        """Whether the backend may pass it: a tensor, texts or a dict, as far as its annotation says."""
+        return not re.match(r"(int|float|bool|str)$|(tuple|Tuple)\[|(list|List|Sequence)\[(?!str\])", self.kind)
 
 
 @dataclass(frozen=True)
@@ -51,19 +62,26 @@ def parameters(network: nn.Module) -> list[Parameter]:
     if isinstance(network, torch.jit.ScriptModule):
         forward: Any = network.forward
         arguments = [argument for argument in forward.schema.arguments if argument.type.kind() != "ClassType"]
-        return [Parameter(a.name, not a.has_default_value(), a.type.kind() == "DictType") for a in arguments]
+        return [Parameter(a.name, not a.has_default_value(), a.type.annotation_str) for a in arguments]
     signature = inspect.signature(network.forward)
     if any(known.kind is known.VAR_POSITIONAL for known in signature.parameters.values()):
         raise ProofError(
             f"forward{signature} takes any number of arguments, which TorchScript cannot express; give it one "
             "parameter for each input"
         )
-    is_dict = re.compile(r"(typing\.)?(dict|Dict|Mapping)\[")
     return [
-        Parameter(known.name, known.default is known.empty, bool(is_dict.match(str(known.annotation))))
+        Parameter(known.name, known.default is known.empty, _spelled(known.annotation))
         for known in signature.parameters.values()
         if known.kind is not known.VAR_KEYWORD
     ]
+
+
+def _spelled(annotation: Any) -> str:
+    """A type as people write it: List[Tensor]."""
+    if annotation is inspect.Parameter.empty:
+        return ""
+    text = annotation.__name__ if inspect.isclass(annotation) and not get_args(annotation) else str(annotation)
+    return re.sub(r"\b(typing|torch|collections\.abc)\.", "", text)
 
 
 def takes_one_dict(known: Sequence[Parameter]) -> bool:
@@ -81,6 +99,12 @@ def call_for(network: nn.Module, inputs: Sequence[str], squeezed: Sequence[str] 
         raise ProofError(f"forward takes {in_brackets(names)}, fewer than the inputs {in_brackets(inputs)}")
     by_name = all(name in names for name in inputs)
     chosen = binding.order(inputs, names) if by_name else tuple(names[: len(inputs)])
+    for parameter in known:
+        if parameter.name in chosen and not parameter.is_servable:
+            raise UnservableError(
+                f"forward's parameter '{parameter.name}' is of type {parameter.kind}, and Triton passes one tensor, or "
+                "one List[str], for each input; take one Tensor for each, and make the rest of them in forward"
+            )
     if missing := [parameter.name for parameter in known if parameter.required and parameter.name not in chosen]:
         raise ProofError(f"forward takes {in_brackets(names)}, but there is no input for {in_brackets(missing)}")
     return Call(chosen, is_complete=len(chosen) == len(names), squeezed=frozenset(squeezed))
@@ -119,7 +143,9 @@ class Adapter(nn.Module):
         except ProofError:
             raise
         except Exception as error:  # Whatever a user's network raises.
-            raise ProofError(f"forward fails on {', '.join(map(describe, values))}: {last_line(error)}") from error
+            remedy = advice(str(error), self.network, values)
+            message = f"forward fails on {', '.join(map(describe, values))}: {last_line(error)}"
+            raise (UnservableError(f"{message}; {remedy}") if remedy else ProofError(message)) from error
 
 
 def _with_dimension(value: Value, batched: bool) -> Value:

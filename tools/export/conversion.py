@@ -18,6 +18,7 @@ from tools.backends.pytorch import binding
 from tools.contract import Value, read_contract
 from tools.export import imported_network, proof
 from tools.export.adapter import Adapter, call_for, forward_source, is_servable
+from tools.export.advice import advice
 from tools.export.agreement import ProofError
 from tools.export.example_files import samples_of
 from tools.export.publication import Evidence
@@ -137,7 +138,8 @@ def _make(method: str, adapter: Adapter, values: Sequence[Value]) -> tuple[nn.Mo
         source = forward_source(call, values, returned, adapter.batched)
         return torchscript.wrap(adapter.network, source), []
     except Exception as error:  # torch raises many kinds, and a user's code any.
-        raise ProofError(f"cannot be written as TorchScript: {str(error).strip()}") from error
+        reason = advice(str(error), adapter.network, values) or str(error).strip()
+        raise ProofError(f"cannot be written as TorchScript: {reason}") from error
 
 
 def _prove(module: nn.Module, fold: bool, imported: ImportedModel, file: Path) -> float:

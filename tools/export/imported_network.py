@@ -19,6 +19,7 @@ from torch import nn
 
 from tools import torchscript
 from tools.export import torchvision_models
+from tools.export.advice import advice
 from tools.export.agreement import last_line
 from tools.export.checkpoints import load_weights, split_key
 from tools.model_files import kind_of
@@ -116,7 +117,9 @@ def _instantiate(member: Any, name: str, arguments: Mapping[str, Any]) -> nn.Mod
     try:
         network = member(**arguments)
     except Exception as error:  # Whatever a user's code raises.
-        raise RecipeError(f"{name} failed: {type(error).__name__}: {error}") from error
+        remedy = advice(str(error), nn.Module(), ())
+        message = f"{name} failed: {type(error).__name__}: {error}"
+        raise RecipeError("; ".join(filter(None, (message, remedy)))) from error
     if not isinstance(network, nn.Module):
         raise RecipeError(f"{name} returned {type(network).__name__}; expected a torch.nn.Module")
     return network
