@@ -132,7 +132,7 @@ def _check_model(model: Model, scope: Scope) -> list[Finding]:
         findings += names.check_installed(model, scope.installed)
     if scope.core_only:
         findings = [finding for finding in findings if RULES[finding.rule].refused_by == "core"]
-    for check in () if scope.core_only else (pytorch.check, torchscript.check, bugs.check, habits.check):
+    for check in () if scope.core_only else (pytorch.check, bugs.check, torchscript.check, habits.check):
         findings += () if _has_error(findings) else check(model)
     ignored = _TO_BE_MADE if model.name in scope.unbuilt else ()
     kept = [finding for finding in findings if finding.rule not in ignored and not _is_mended(finding, scope)]
