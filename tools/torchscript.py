@@ -26,18 +26,20 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def save(network: nn.Module, path: Path, fold: bool = True) -> None:
+def save(network: nn.Module, path: Path, fold: bool = True) -> list[str]:
     """Script a network in eval mode, freeze and save it, or raise as `script` does.
 
-    Tensors that it would create on the CPU, wherever it is served, follow its input's device instead.
+    Tensors that it would create on the CPU, wherever it is served, follow its input's device instead; returns their
+    lines.
     `fold` folds normalizations into convolutions, which is faster and changes the last digits.
     """
     scripted = script(network)
     with quiet():
         # An imported file may be frozen already.
         frozen = torch.jit.freeze(scripted, optimize_numerics=fold) if hasattr(scripted, "training") else scripted
-        follow_input(frozen)
+        moved = follow_input(frozen)
         torch.jit.save(frozen, str(path))
+    return [found.line for found in moved]
 
 
 def script(network: nn.Module) -> torch.jit.ScriptModule:

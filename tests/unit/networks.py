@@ -157,6 +157,30 @@ class Noisy(nn.Module):
         return x + torch.randn_like(x)
 
 
+class Counter(nn.Module):
+    """Keeps something between calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("count", torch.zeros(1))
+        self.count: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.count += 1
+        return x + self.count
+
+
+class AtStart(Sized):
+    """Chooses its device when it is made."""
+
+    def __init__(self) -> None:
+        super().__init__(2)
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x.to(self.device))
+
+
 class Brain(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x.bfloat16()

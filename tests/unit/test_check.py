@@ -52,7 +52,7 @@ def test_every_example_belongs_to_a_rule_and_few_rules_have_none() -> None:
     examples = {file.stem for file in EXAMPLES.glob("*.pbtxt")}
     assert examples <= RULES.keys()
     about_files = {"version", "model", "config", "torchscript", "signature"}
-    others = {"no-gpu", "no-gpu-setting", "backend-not-installed", "quantized-on-gpu"}
+    others = {"no-gpu", "no-gpu-setting", "backend-not-installed", "quantized-on-gpu", "cuda-on-cpu"}
     others |= {"threads-differ", "cache-no-hits", "step-model-broken"}
     # The release that all examples are tried on refuses the one and takes the other.
     others |= {"aoti-batch", "release-removed"}

@@ -164,6 +164,15 @@ def test_quantized_operators_stay_on_the_cpu(kind: str, rules: list[tuple[str, s
     assert broken_rules(model(tmp_path, torchscript(code), IO.replace("KIND_CPU", kind))) == rules
 
 
+@pytest.mark.parametrize("moved", ['torch.to(INPUT__0, torch.device("cuda:0"))', "torch.cuda(INPUT__0)"])
+@pytest.mark.parametrize(("kind", "rules"), [("KIND_CPU", [("cuda-on-cpu", "warning")]), ("KIND_GPU", [])])
+def test_code_that_moves_tensors_to_a_gpu_stays_there(
+    moved: str, kind: str, rules: list[tuple[str, str]], tmp_path: Path
+) -> None:
+    code = FORWARD.replace("return INPUT__0", f"return {moved}")
+    assert broken_rules(model(tmp_path, torchscript(code), IO.replace("KIND_CPU", kind))) == rules
+
+
 def test_the_format_of_a_later_torch_is_refused(tmp_path: Path) -> None:
     assert broken_rules(model(tmp_path, torchscript(version="11"), IO)) == [("torchscript-format", "error")]
 

@@ -128,6 +128,7 @@ def module(name: str, inputs: str | None = None, **arguments: int) -> list[str]:
         ("Optionals", "input_ids:INT64[4]", "input_ids:INT64[4] -> last__0:FP32[4, 3] pooled__1:FP32[3] x64", "Answer"),
         ("compiled", "FP32[5]", "input:FP32[5] -> OUTPUT__0:FP32[2] x64", "no weights"),
         ("parallel", None, "x:FP32[5] -> OUTPUT__0:FP32[2] x64", "no weights"),
+        ("AtStart", "FP32[5]", "x:FP32[5] -> OUTPUT__0:FP32[2] x64", "lines follow the input's device: "),
         ("Constant", "FP32[5]", "x:FP32[5] -> OUTPUT__0:FP32[5] x64", "OUTPUT__0 is the same for every input"),
     ],
 )  # fmt: skip
@@ -234,7 +235,8 @@ def test_a_note_names_each_line_at_which_tracing_fixed_a_decision(make: Make) ->
         (module("Baked", classes=2), "no TorchScript file answers as the network does. scripted: cannot be written"),
         (module("Branching", classes=2), "traced: OUTPUT__0: TorchScript differs from eager by"),
         (module("FixedBatch", "FP32[5]", classes=2), "--max-batch-size 0 --example-inputs 'x:FP32[4,5]'"),
-        (module("Noisy", "FP32[5]"), "forward gives the same input different answers"),
+        (module("Noisy", "FP32[5]"), "different answers; it must not draw random numbers in eval mode"),
+        (module("Counter", "FP32[5]"), "different answers, because each call changes count; a served model keeps noth"),
         (module("Brain", "FP32[5]"), "output 0 is of type bfloat16, which libtorch cannot pass to Triton"),
         (module("Counting", "FP32[5]"), "['count'] is of type int; Triton can serve tensors and List[str] only"),
         (module("Variadic", "FP32[5]"), "takes any number of arguments"),
@@ -451,7 +453,7 @@ def test_a_frozen_file_with_a_dict_is_wrapped(make: Make, tmp_path: Path) -> Non
 
 def test_a_file_traced_with_a_fixed_batch_is_refused_unless_served_as_that_batch(make: Make, tmp_path: Path) -> None:
     file = traced(networks.FixedBatch(2), tmp_path / "fixed.pt", torch.ones(4, 5))
-    with pytest.raises(ProofError, match="if the network takes one fixed batch size, give it as a dimension"):
+    with pytest.raises(ProofError, match="It takes batches of 4 and no other: give that as a dimension"):
         make("--torchscript", file, "--example-inputs", "FP32[5]")
     made = make("--torchscript", file, "--example-inputs", "FP32[4,5]", "--max-batch-size", "0", name="other")
     assert made.contract == "x:FP32[4, 5] -> OUTPUT__0:FP32[4, 2] x0"

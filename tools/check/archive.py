@@ -41,6 +41,7 @@ class Archive:
         types: of the arguments, as the code spells them ("Tensor", "List[str]").
         results: the types of what `forward` returns, one per index of an output; None if its type does not say.
         operators: names such as "conv2d" and "quantized.linear".
+        devices: that the code names, such as "cuda:0".
     """
 
     version: int
@@ -48,6 +49,7 @@ class Archive:
     types: tuple[str, ...]
     results: tuple[str, ...] | None
     operators: frozenset[str]
+    devices: frozenset[str]
 
 
 def read_archive(file: Path) -> Archive:
@@ -73,7 +75,9 @@ def _read_unchanged(file: Path, changed: int) -> Archive:
     operators = {".".join(filter(None, parts)) for text in code.values() for parts in _OPERATOR.findall(text)}
     parsed = [_parse_argument(text) for text in arguments]
     types = tuple(kind for _, kind in parsed)
-    return Archive(int(version), tuple(argument for argument, _ in parsed), types, results, frozenset(operators))
+    devices = {device for text in code.values() for device in re.findall(r'torch\.device\("(\S+?)"\)', text)}
+    declared = tuple(argument for argument, _ in parsed)
+    return Archive(int(version), declared, types, results, frozenset(operators), frozenset(devices))
 
 
 def _saved_class(pickle: bytes) -> str:

@@ -38,10 +38,13 @@ RULES = (FAILS, BATCH, NOT_CALLED, DEVICE)
 
 def check(model: Model) -> Iterator[Finding]:
     """Call the newest version of a model of the pytorch backend whose config is valid."""
-    if model.config.backend != "pytorch" or model.config.platform != FILES["pytorch"][1] or not model.wanted:
+    if model.config.backend != "pytorch" or not model.wanted:
         return
     file = model.folder / str(model.wanted[-1]) / file_name(model)
-    if file.is_file():
+    if model.config.platform != FILES["pytorch"][1]:
+        found, remedy = f"not called, because it is of platform {model.config.platform}", "call it on a server"
+        yield NOT_CALLED.at(Place(file), found=found, expected="TorchScript", remedy=remedy)
+    elif file.is_file():
         yield from _check_file(model, file)
 
 

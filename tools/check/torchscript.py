@@ -31,7 +31,8 @@ RESULT = Rule(
 QUANTIZED = Rule(
     "quantized-on-gpu", "Quantized operators, which run on CPUs only, in a model whose instances may run on a GPU"
 )
-RULES = (NO_ARCHIVE, FORMAT, INPUTS, ARGUMENT, OUTPUTS, RESULT, QUANTIZED)
+CUDA = Rule("cuda-on-cpu", "TorchScript moves tensors to a GPU, in a model whose instances run on a CPU")
+RULES = (NO_ARCHIVE, FORMAT, INPUTS, ARGUMENT, OUTPUTS, RESULT, QUANTIZED, CUDA)
 
 # caffe2/serialize/versions.h of PyTorch: kMaxSupportedFileFormatVersion.
 _NEWEST_FORMAT = 10
@@ -75,7 +76,7 @@ def _check_archive(model: Model, archive: Archive, place: Place) -> Iterator[Fin
         )
     yield from _check_inputs(model, archive, place)
     yield from _check_outputs(model, archive)
-    yield from _check_quantized(model, archive)
+    yield from _check_devices(model, archive)
 
 
 def bound_config(config: ModelConfig) -> dict[str, Any]:
@@ -147,7 +148,7 @@ def _outputs_of(model: Model) -> Iterator[tuple[Place, Output]]:
         yield place, Output(state.output_name, index, "a state's")
 
 
-def _check_quantized(model: Model, archive: Archive) -> Iterator[Finding]:
+def _check_devices(model: Model, archive: Archive) -> Iterator[Finding]:
     quantized = sorted(name for name in archive.operators if name.startswith("quantized."))
     groups = model.config.instance_group
     if quantized and (not groups or any(group.kind != ModelInstanceGroup.KIND_CPU for group in groups)):
@@ -156,4 +157,12 @@ def _check_quantized(model: Model, archive: Archive) -> Iterator[Finding]:
             found=f"{quantized[0]} in instances that may run on a GPU",
             expected="KIND_CPU",
             remedy="set kind: KIND_CPU in all instance groups",
+        )
+    gpus = sorted({device for device in archive.devices if device.startswith("cuda")} | archive.operators & {"cuda"})
+    if gpus and any(group.kind == ModelInstanceGroup.KIND_CPU for group in groups):
+        yield CUDA.at(
+            model.place("instance_group"),
+            found=f"{gpus[0]} in the code of a model of KIND_CPU",
+            expected="code that follows its input's device",
+            remedy="export it with device=x.device in place of the GPU, or set KIND_GPU",
         )

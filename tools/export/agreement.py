@@ -34,7 +34,7 @@ class DependentRowsError(ProofError):
         shapes = describe(alone), describe(together)
         differs = f"it is {shapes[0]} alone and {shapes[1]} together"
         if shapes[0] == shapes[1]:
-            differs = f"it differs by {distance(alone, together):g} (limit {tolerance:g})"
+            differs = f"it differs by {distance(alone, together):g} ({_limit(tolerance)})"
         super().__init__(
             f"{output}: a row's answer depends on its batch: {differs} {where}; set max_batch_size to 0, or make rows "
             "independent"
@@ -44,6 +44,11 @@ class DependentRowsError(ProofError):
 def describe(value: Value) -> str:
     """Format shape and dtype for a message."""
     return f"[{len(value)}] of str" if isinstance(value, list) else f"{list(value.shape)} {value.dtype}"
+
+
+def _limit(tolerance: float) -> str:
+    # Quantized networks round by the largest value in a batch, which may be fine.
+    return f"limit {tolerance:g}; --tolerance of tools.new, tolerance in a recipe, set another"
 
 
 def last_line(error: BaseException) -> str:
@@ -89,7 +94,7 @@ def check_close(spec: TensorSpec, expected: Value, actual: Value, batch: int, to
     worst = distance(expected, actual)
     if not is_close(expected, actual, tolerance):
         raise ProofError(
-            f"{spec.name}: TorchScript differs from eager by {worst:g} at batch {batch} (limit {tolerance:g})"
+            f"{spec.name}: TorchScript differs from eager by {worst:g} at batch {batch} ({_limit(tolerance)})"
         )
     return worst
 

@@ -6,7 +6,7 @@
 import re
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -78,14 +78,11 @@ def fill_imported(model: str, recipe: Imported, repository: Path, folder: Path) 
     imported = ImportedModel(imported_network.load(recipe), model, recipe, repository)
     # Libraries warn when they are scripted; whatever matters, the proofs notice.
     with warnings.catch_warnings(action="ignore", category=UserWarning):
-        method, difference, fixed, passed_over = _convert(imported, folder / MODEL_FILE)
-    return Evidence(
+        evidence = _convert(imported, folder / MODEL_FILE)
+    return replace(
+        evidence,
         imported=imported_network.sources(recipe),
         parameters=sum(parameter.numel() for parameter in imported.network.parameters()),
-        method=method,
-        max_abs_difference=difference,
-        fixed=fixed,
-        passed_over=passed_over,
     )
 
 
@@ -96,9 +93,8 @@ def is_quantized(network: nn.Module) -> bool:
     return any(".quantized" in type(module).__module__ for module in network.modules())
 
 
-def _convert(imported: ImportedModel, file: Path) -> tuple[str, float, list[str], dict[str, str]]:
-    # Writes the first file that answers as the network does. Returns the method, its largest difference from eager,
-    # the lines that tracing fixed, and why other methods were passed over.
+def _convert(imported: ImportedModel, file: Path) -> Evidence:
+    # Writes the first file that answers as the network does.
     failures: dict[str, str] = {}
     for name in ("scripted", "traced"):
         try:
@@ -109,11 +105,17 @@ def _convert(imported: ImportedModel, file: Path) -> tuple[str, float, list[str]
         # Detectors sort their results: folding changes last digits and with them the order.
         for method, fold in ((name, True), (f"{name}, not folded", False)):
             try:
-                difference = _prove(module, fold, imported, file)
+                difference, moved = _prove(module, fold, imported, file)
             except ProofError as error:
                 failures.setdefault(str(error), method)
             else:
-                return method, difference, fixed, {other: reason for reason, other in failures.items()}
+                return Evidence(
+                    method=method,
+                    max_abs_difference=difference,
+                    fixed=fixed,
+                    moved=moved or None,
+                    passed_over={other: reason for reason, other in failures.items()},
+                )
     reasons = "; ".join(f"{method}: {reason}" for reason, method in failures.items())
     raise ProofError(
         f"no TorchScript file answers as the network does. {reasons}. Write forward in the subset of Python that "
@@ -142,9 +144,10 @@ def _make(method: str, adapter: Adapter, values: Sequence[Value]) -> tuple[nn.Mo
         raise ProofError(f"cannot be written as TorchScript: {reason}") from error
 
 
-def _prove(module: nn.Module, fold: bool, imported: ImportedModel, file: Path) -> float:
+def _prove(module: nn.Module, fold: bool, imported: ImportedModel, file: Path) -> tuple[float, list[str]]:
+    # Returns the largest difference from eager, and the lines whose tensors follow the input's device.
     model, recipe, repository = imported.model, imported.recipe, imported.repository
-    proof.prove_scriptable(module, file, model, fold)
+    moved = proof.prove_scriptable(module, file, model, fold)
     loaded = torchscript.load(file)
     proof.prove_device(loaded, model, repository)
     used = set(re.findall(r"= (\w+)(::\w+)", str(loaded.inlined_graph)))
@@ -158,4 +161,5 @@ def _prove(module: nn.Module, fold: bool, imported: ImportedModel, file: Path) -
     # In TorchScript, None and nested tuples may appear that eager mode leaves out.
     if not is_servable(returned, imported.adapter.batched):
         raise ProofError(f"{model} returns more as TorchScript than in Python (None, or nested tuples)")
-    return proof.prove_same(imported.adapter, file, model, repository, recipe.tolerance, imported.samples)
+    difference = proof.prove_same(imported.adapter, file, model, repository, recipe.tolerance, imported.samples)
+    return difference, moved

@@ -35,10 +35,13 @@ from tools.repository import REPOSITORY, as_triton_json, config_path, read_confi
 _BATCH_SIZES = (1, 2, 3, 7)
 
 
-def prove_scriptable(network: nn.Module, path: Path, model: str, fold: bool = True) -> None:
-    """Write a network to a TorchScript file; raise ProofError with the line that TorchScript cannot express."""
+def prove_scriptable(network: nn.Module, path: Path, model: str, fold: bool = True) -> list[str]:
+    """Write a network to a TorchScript file; raise ProofError with the line that TorchScript cannot express.
+
+    Returns the lines whose tensors follow the input's device there.
+    """
     try:
-        torchscript.save(network, path, fold)
+        return torchscript.save(network, path, fold)
     except (RuntimeError, TypeError, FrontendError) as error:
         raise ProofError(f"{model} cannot be written as TorchScript: {str(error).strip()}") from error
 

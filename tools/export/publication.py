@@ -53,6 +53,7 @@ class Evidence:
     method: str | None = None  # How an imported network became TorchScript.
     max_abs_difference: float | None = None  # The largest between TorchScript and eager.
     fixed: list[str] | None = None  # Lines of Python at which tracing fixed a decision.
+    moved: list[str] | None = None  # Lines that fixed a device; in the file, their tensors follow the input's.
     passed_over: Mapping[str, str] | None = None  # Methods that failed, and why.
 
 

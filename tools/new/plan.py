@@ -172,9 +172,15 @@ def _assumptions(options: Options, recipe: Imported, design: Design, preset: Pre
 
 
 def conversion_notes(evidence: Evidence) -> list[str]:
-    """Note which methods of conversion failed, and what tracing fixed."""
-    failed = [f"not {method}: {reason}" for method, reason in (evidence.passed_over or {}).items()]
-    return failed + [f"tracing fixed what an example decided: {place}" for place in evidence.fixed or ()]
+    """Note which methods of conversion failed, what tracing fixed, and which tensors lie elsewhere than in Python."""
+    notes = [f"not {method}: {reason}" for method, reason in (evidence.passed_over or {}).items()]
+    notes += [f"tracing fixed what an example decided: {place}" for place in evidence.fixed or ()]
+    if moved := evidence.moved:
+        more = f" and {len(moved) - 3} more" if len(moved) > 3 else ""
+        notes.append(
+            f"in the served file, tensors of these lines follow the input's device: {', '.join(moved[:3])}{more}"
+        )
+    return notes
 
 
 def write_files(plan: Plan, repository: Path) -> None:

@@ -15,6 +15,7 @@ from clients.contract import TensorSpec
 from tools.backends.pytorch.binding import TORCH_DTYPES
 from tools.contract import Value
 from tools.export.adapter import Adapter, call_for, flatten
+from tools.export.advice import what_changes
 from tools.export.agreement import (
     BATCH_TOLERANCE,
     DependentRowsError,
@@ -89,21 +90,31 @@ def observe(
         rows = tuple(replace(spec, dims=(1, *spec.dims)) for spec in specs)
         with suppress(ProofError):
             return _attempt(Adapter(network, call, False), rows, effort, str(failures[True]))
-    raise _refusal(failures, specs)
-
-
-def _refusal(failures: Mapping[bool, ProofError], specs: Sequence[TensorSpec]) -> ProofError:
     listed = "; ".join(f"{'with' if batched else 'without'} batches: {error}" for batched, error in failures.items())
-    fixed = ",".join(f"{spec.name}:{spec.datatype}[{','.join(map(str, (4, *spec.dims)))}]" for spec in specs)
-    return ProofError(
-        f"{listed}. Correct --example-inputs; if the network takes one fixed batch size, give it as a dimension and "
-        f"serve without batches: --max-batch-size 0 --example-inputs '{fixed}'"
-    )
+    raise ProofError(f"{listed}. {_remedy(Adapter(network, call, False), specs, effort)}")
+
+
+def _remedy(adapter: Adapter, specs: Sequence[TensorSpec], effort: Effort) -> str:
+    # Tracing makes networks that take batches of one size.
+    for size in (1, 2, 4, 8, 16, 32, 64):
+        rows = tuple(replace(spec, dims=(size, *spec.dims)) for spec in specs if -1 not in spec.dims)
+        with suppress(ProofError):
+            if len(rows) == len(specs) and not effort.samples.given:
+                adapter.answer(effort.samples.draw(_in_order(adapter, rows), 0))
+                shapes = ",".join(f"{spec.name}:{spec.datatype}[{','.join(map(str, spec.dims))}]" for spec in rows)
+                return (
+                    f"It takes batches of {size} and no other: give that as a dimension, and serve it without batches: "
+                    f"--max-batch-size 0 --example-inputs '{shapes}'"
+                )
+    return "Correct --example-inputs, or forward"
+
+
+def _in_order(adapter: Adapter, specs: Sequence[TensorSpec]) -> list[TensorSpec]:
+    return sorted(specs, key=lambda spec: adapter.call.names.index(spec.name))
 
 
 def _attempt(adapter: Adapter, specs: tuple[TensorSpec, ...], effort: Effort, why_unbatched: str) -> Observed:
-    ordered = sorted(specs, key=lambda spec: adapter.call.names.index(spec.name))
-    shapes, remark = _concrete_shapes(adapter, ordered, effort)
+    shapes, remark = _concrete_shapes(adapter, _in_order(adapter, specs), effort)
     rows = effort.samples.unlike(shapes[0], adapter.batched)
     answers = [answer for shape in shapes for answer in _answers(adapter, shape, effort)]
     returned = adapter.call_network(*effort.samples.draw(shapes[0], int(adapter.batched)))
@@ -149,12 +160,20 @@ def _answers(adapter: Adapter, specs: Sequence[TensorSpec], effort: Effort) -> I
         answer, again = adapter.answer(values), adapter.answer(values)
         for first, second in zip(answer, again, strict=True):
             if describe(first) != describe(second) or not is_close(first, second, effort.tolerance):
-                raise UnservableError(
-                    "forward gives the same input different answers; it must not draw random numbers in eval mode"
-                )
+                raise UnservableError(_why_answers_differ(adapter, values))
         if adapter.batched:
             _check_batch(adapter, values, answer, size, effort.tolerance)
         yield answer
+
+
+def _why_answers_differ(adapter: Adapter, values: Sequence[Value]) -> str:
+    changed = what_changes(adapter.network, lambda: adapter.answer(values))
+    if not changed:
+        return "forward gives the same input different answers; it must not draw random numbers in eval mode"
+    return (
+        f"forward gives the same input different answers, because each call changes {', '.join(changed[:3])}; a served "
+        "model keeps nothing between requests: take what it keeps as an input, and return it"
+    )
 
 
 def _alone(adapter: Adapter, rows: Sequence[Row]) -> Iterator[tuple[Value, ...]]:
