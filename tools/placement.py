@@ -172,7 +172,8 @@ class _Walk:
             return Place(value.type)
         if isinstance(value, torch.Tensor):
             return Place(INSTANCE if value.dim() else NUMBER)
-        return None
+        # Tracing keeps `+ 1` as a number of a tensor's type.
+        return Place(NUMBER) if _is_tensor(node.output()) else None
 
     def of_attribute(self, node: Any) -> Place | None:
         if str(node.output().type()) != "Device":

@@ -33,6 +33,11 @@ class Following(nn.Module):
         return x + torch.arange(x.size(1), device=x.device)  # here
 
 
+class Offset(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x + (torch.arange(x.size(1), device=x.device) + 1)
+
+
 class Sent(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x + torch.arange(x.size(1)).to(x.device)  # here
@@ -112,6 +117,11 @@ def test_the_line_that_puts_a_tensor_elsewhere_is_named_and_the_exported_file_fo
         if lines:
             with pytest.raises(RuntimeError):
                 torch.jit.load(str(tmp_path / "brought.pt"), map_location="cuda")(torch.ones(2, 3).cuda())
+
+
+def test_a_trace_follows_its_input_as_soon_as_it_is_made(tmp_path: Path) -> None:
+    torchscript.save(torchscript.trace(Offset(), [torch.ones(2, 3)])[0], tmp_path / "exported.pt")
+    assert misplaced(torchscript.load(tmp_path / "exported.pt"), on_gpu=True, on_cpu=True) == []
 
 
 class ToCpu(nn.Linear):

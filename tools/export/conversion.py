@@ -19,7 +19,7 @@ from tools.contract import Value, read_contract
 from tools.export import imported_network, proof
 from tools.export.adapter import Adapter, call_for, forward_source, is_servable
 from tools.export.advice import advice
-from tools.export.agreement import ProofError
+from tools.export.agreement import ProofError, last_line
 from tools.export.example_files import samples_of
 from tools.export.publication import Evidence
 from tools.export.samples import Samples
@@ -148,7 +148,11 @@ def _prove(module: nn.Module, fold: bool, imported: ImportedModel, file: Path) -
     # Returns the largest difference from eager, and the lines whose tensors follow the input's device.
     model, recipe, repository = imported.model, imported.recipe, imported.repository
     moved = proof.prove_scriptable(module, file, model, fold)
-    loaded = torchscript.load(file)
+    try:
+        loaded = torchscript.load(file)
+    except RuntimeError as error:
+        reason = next(iter(str(error).strip().splitlines()), "")
+        raise ProofError(f"torch writes a TorchScript file that it cannot load: {reason}") from error
     proof.prove_device(loaded, model, repository)
     used = set(re.findall(r"= (\w+)(::\w+)", str(loaded.inlined_graph)))
     if foreign := sorted(space + name for space, name in used if space not in _BUILT_IN):
@@ -156,8 +160,11 @@ def _prove(module: nn.Module, fold: bool, imported: ImportedModel, file: Path) -
             f"{model} needs the operator {foreign[0]}, which is not one of torch's own; tritonserver finds it only "
             "with its library in LD_PRELOAD, and the embedded server not at all"
         )
-    with torch.inference_mode():
-        returned = loaded(*imported.example)
+    try:
+        with torch.inference_mode():
+            returned = loaded(*imported.example)
+    except RuntimeError as error:
+        raise ProofError(f"{model} fails as TorchScript: {last_line(error)}") from error
     # In TorchScript, None and nested tuples may appear that eager mode leaves out.
     if not is_servable(returned, imported.adapter.batched):
         raise ProofError(f"{model} returns more as TorchScript than in Python (None, or nested tuples)")
