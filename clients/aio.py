@@ -5,15 +5,20 @@ async with AsyncClient(Connection("http")) as client:
 """
 
 import asyncio
+import functools
 import importlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from clients import failures, wire
 from clients.connection import Connection
 from clients.contract import Array, Contract, Inputs
-from clients.errors import DeadlineExceeded, ServerUnavailable
+from clients.errors import DeadlineExceeded, InvalidInput, ServerUnavailable
+from clients.handles import check_grpc, opened_grpc_aio
 from clients.wire import Label
+
+Answer = TypeVar("Answer")
+_PATIENCE_S = 1.0  # with requests that were cancelled, before the connection is closed
 
 
 class AsyncClient:
@@ -25,16 +30,25 @@ class AsyncClient:
         self._module = importlib.import_module(f"tritonclient.{self.connection.protocol}.aio")
         self._contracts: dict[tuple[str, str], Contract] = {}
         self._opened: Any = None
+        self._under_way: set[asyncio.Future[Any]] = set()
 
     async def __aenter__(self) -> Self:
+        is_grpc = self.connection.protocol == "grpc"
+        if is_grpc:
+            check_grpc()
         # Not before: tritonclient's asyncio clients bind to the running loop.
         self._opened = self._module.InferenceServerClient(self.connection.url, **_constructor_options(self.connection))
+        self._loop = asyncio.get_running_loop()
+        if is_grpc:
+            opened_grpc_aio(self._opened)
         return self
 
     @property
     def _client(self) -> Any:
         if self._opened is None:
-            raise RuntimeError("use an AsyncClient within `async with`, which opens its connection")
+            raise InvalidInput("use an AsyncClient within `async with`, which opens its connection and closes it")
+        if self._loop is not asyncio.get_running_loop():
+            raise InvalidInput("an AsyncClient belongs to the event loop that opened it; open one in each loop")
         return self._opened
 
     async def __aexit__(self, *error: object) -> None:
@@ -42,8 +56,11 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Close the connection; a second call does nothing."""
-        if self._opened:
-            await self._opened.close()
+        opened, self._opened = self._opened, None
+        if self._under_way:
+            await asyncio.wait(self._under_way, timeout=_PATIENCE_S)
+        if opened:
+            await opened.close()
 
     async def is_ready(self) -> bool:
         """Whether the server and all its models are ready; False if nothing answers."""
@@ -54,21 +71,21 @@ class AsyncClient:
 
     async def server(self) -> dict[str, Any]:
         """The server's name, version and extensions."""
-        return dict(await self._query("server metadata", self._client.get_server_metadata))
+        return await self._query("server metadata", wire.described, self._client.get_server_metadata)
 
     async def models(self) -> list[dict[str, Any]]:
         """List all models of the repository with their versions and states."""
-        return wire.models_from(await self._query("model list", self._client.get_model_repository_index))
+        return await self._query("model list", wire.models_from, self._client.get_model_repository_index)
 
     async def statistics(self, model: str = "") -> list[dict[str, Any]]:
         """Triton's counters per model and version; times in nanoseconds."""
-        answer = await self._query(f"statistics {model}".strip(), self._client.get_inference_statistics, model)
-        return list(wire.plain_numbers(answer).get("model_stats", []))
+        what = f"statistics {model}".strip()
+        return await self._query(what, wire.statistics_from, self._client.get_inference_statistics, model)
 
-    async def config(self, model: str, version: str = "") -> dict[str, Any]:
+    async def config(self, model: str, version: str | int = "") -> dict[str, Any]:
         """A model's config as the server uses it, in JSON."""
-        answer = await self._query(f"config of {model}", self._client.get_model_config, model, version)
-        return dict(answer.get("config", answer))
+        version, what = wire.version_text(model, version), f"config of {model}"
+        return await self._query(what, wire.described, self._client.get_model_config, model, version)
 
     async def load(
         self, model: str, config: Mapping[str, Any] | None = None, files: Mapping[str, bytes] | None = None
@@ -81,41 +98,54 @@ class AsyncClient:
         """Stop serving a model; requests under way are still answered."""
         await self._call(f"unload of {model}", self._client.unload_model, model)
 
-    async def contract(self, model: str, version: str = "") -> Contract:
+    async def contract(self, model: str, version: str | int = "") -> Contract:
         """A model's inputs and outputs; the server is asked once, except by requests that start together."""
-        wire.check_version(model, version)
+        version = wire.version_text(model, version)
         if (model, version) not in self._contracts:
-            metadata = await self._query(f"metadata of {model}", self._client.get_model_metadata, model, version)
-            config = await self._query(f"config of {model}", self._client.get_model_config, model, version)
-            self._contracts[model, version] = wire.contract_from(metadata, config)
+            config = await self.config(model, version)
+            contract_from = functools.partial(wire.contract_from, config=config)
+            self._contracts[model, version] = await self._query(
+                f"metadata of {model}", contract_from, self._client.get_model_metadata, model, version
+            )
         return self._contracts[model, version]
 
     async def infer(
-        self, model: str, inputs: Inputs, outputs: Sequence[str] | None = None, version: str = ""
+        self, model: str, inputs: Inputs, outputs: Sequence[str] | None = None, version: str | int = ""
     ) -> dict[str, Array]:
         """Run a model; arrays by output name."""
         contract = await self.contract(model, version)
         wanted = wire.infer_outputs(self._module, contract, outputs)
-        result = await self._infer(contract, inputs, wanted, version)
-        return {output.name(): result.as_numpy(output.name()) for output in wanted}
+        return await self._infer(contract, inputs, wanted, version, lambda answer: wire.arrays_from(answer, wanted))
 
     async def classify(
-        self, model: str, inputs: Inputs, top: int = 1, output: str | None = None, version: str = ""
+        self, model: str, inputs: Inputs, top: int = 1, output: str | None = None, version: str | int = ""
     ) -> list[list[Label]]:
         """Run a classifier; the `top` best labels of each input, best first."""
         contract = await self.contract(model, version)
         name, wanted = wire.class_output(self._module, contract, output, top)
-        result = await self._infer(contract, inputs, [wanted], version)
-        return wire.labels_from(result.as_numpy(name), contract, top)
 
-    async def _infer(self, contract: Contract, inputs: Inputs, outputs: list[Any], version: str) -> Any:
-        arguments = wire.infer_arguments(self._module, contract, inputs, outputs, version)
-        return await self._call(f"inference of {contract.model}", self._client.infer, repeatable=False, **arguments)
+        def labels_from(result: Any) -> list[list[Label]]:
+            return wire.labels_from(result.as_numpy(name), contract, top)
 
-    async def _query(self, what: str, function: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
+        return await self._infer(contract, inputs, [wanted], version, labels_from)
+
+    async def _infer(
+        self, contract: Contract, inputs: Inputs, outputs: list[Any], version: str | int, read: Callable[[Any], Answer]
+    ) -> Answer:
+        arguments = wire.infer_arguments(self._module, contract, inputs, outputs, str(version))
+        what = f"inference of {contract.model}"
+        result = await self._call(what, self._client.infer, repeatable=False, **arguments)
+        with failures.reading(self.connection, what):
+            return read(result)
+
+    async def _query(
+        self, what: str, read: Callable[[Any], Answer], function: Callable[..., Awaitable[Any]], *arguments: Any
+    ) -> Answer:
         # gRPC is to return JSON as HTTP does.
         options = {"as_json": True} if self.connection.protocol == "grpc" else {}
-        return await self._call(what, function, *arguments, **options)
+        answer = await self._call(what, function, *arguments, **options)
+        with failures.reading(self.connection, what):
+            return read(answer)
 
     async def _call(
         self, what: str, function: Callable[..., Any], *arguments: Any, repeatable: bool = True, **options: Any
@@ -124,13 +154,23 @@ class AsyncClient:
         while True:
             try:
                 async with asyncio.timeout(self.connection.timeout_s):
-                    return await function(*arguments, **options, **self._options)
+                    call = asyncio.ensure_future(function(*arguments, **options, **self._options))
+                    return await (call if repeatable else self._finished(call))
             except failures.transport_errors() as error:
                 problem = failures.translate(error, self.connection, what)
                 delay = next(delays, None) if failures.may_retry(problem, repeatable) else None
                 if delay is None:
                     raise problem from error
             await asyncio.sleep(delay)
+
+    def _finished(self, call: "asyncio.Future[Any]") -> "asyncio.Future[Any]":
+        """An inference that goes on when its caller is cancelled: that can end tritonserver 2.51 over gRPC."""
+        if self.connection.protocol == "http":
+            return call
+        self._under_way.add(call)
+        call.add_done_callback(self._under_way.discard)
+        call.add_done_callback(lambda done: done.cancelled() or done.exception())  # Nobody else may ask for it.
+        return asyncio.shield(call)
 
 
 def _constructor_options(connection: Connection) -> dict[str, Any]:

@@ -3,20 +3,24 @@
     with Client(Connection("grpc", "127.0.0.1:8001")) as client:
         logits = client.infer("mnist_mlp", np.zeros((1, 784), np.float32))["OUTPUT__0"]
 
-tritonclient's HTTP client is built on gevent and belongs to one thread or greenlet: give each one a Client.
+Threads may share a Client, and child processes go on with their parent's; each gets a connection of its own.
 """
 
+import functools
 import importlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Self
+from contextlib import AbstractContextManager
+from typing import Any, Self, TypeVar
 
 from clients import failures, wire
 from clients.connection import Connection
 from clients.contract import Array, Contract, Inputs
 from clients.errors import DeadlineExceeded, ServerUnavailable
+from clients.handles import Handles, grpc_call
 from clients.wire import Label
+
+Answer = TypeVar("Answer")
 
 
 class Client:
@@ -31,8 +35,15 @@ class Client:
         self._options = wire.request_options(self.connection)
         # Imported late: HTTP's module needs gevent, and gRPC's needs grpcio.
         self._module = importlib.import_module(f"tritonclient.{self.connection.protocol}")
-        self._client = self._module.InferenceServerClient(self.connection.url, **_constructor_options(self.connection))
+        options = _constructor_options(self.connection)
+        # No lambda over `self`: a cycle would leave its connections to the garbage collector.
+        open_one = functools.partial(self._module.InferenceServerClient, self.connection.url, **options)
+        self._handles = Handles(open_one, self.connection.protocol)
         self._contracts: dict[tuple[str, str], Contract] = {}
+
+    @property
+    def _client(self) -> Any:
+        return self._handles.get()
 
     def __enter__(self) -> Self:
         return self
@@ -42,7 +53,7 @@ class Client:
 
     def close(self) -> None:
         """Close the connection; a second call does nothing."""
-        self._client.close()
+        self._handles.close()
 
     def is_ready(self) -> bool:
         """Whether the server and all its models are ready; False if nothing answers.
@@ -57,11 +68,11 @@ class Client:
 
     def server(self) -> dict[str, Any]:
         """The server's name, version and extensions."""
-        return dict(self._query("server metadata", self._client.get_server_metadata))
+        return self._query("server metadata", wire.described, self._client.get_server_metadata)
 
     def models(self) -> list[dict[str, Any]]:
         """List all models of the repository with their versions and states."""
-        return wire.models_from(self._query("model list", self._client.get_model_repository_index))
+        return self._query("model list", wire.models_from, self._client.get_model_repository_index)
 
     def statistics(self, model: str = "") -> list[dict[str, Any]]:
         """Triton's counters per model and version; times in nanoseconds. gRPC omits zeros.
@@ -69,17 +80,17 @@ class Client:
         Raises:
             ModelNotFound: the server has no such model.
         """
-        answer = self._query(f"statistics {model}".strip(), self._client.get_inference_statistics, model)
-        return list(wire.plain_numbers(answer).get("model_stats", []))
+        what = f"statistics {model}".strip()
+        return self._query(what, wire.statistics_from, self._client.get_inference_statistics, model)
 
-    def config(self, model: str, version: str = "") -> dict[str, Any]:
+    def config(self, model: str, version: str | int = "") -> dict[str, Any]:
         """A model's config as the server uses it, in JSON.
 
         Raises:
             ModelNotFound: the server has no such model or version.
         """
-        answer = self._query(f"config of {model}", self._client.get_model_config, model, version)
-        return dict(answer.get("config", answer))
+        version, what = wire.version_text(model, version), f"config of {model}"
+        return self._query(what, wire.described, self._client.get_model_config, model, version)
 
     def load(
         self, model: str, config: Mapping[str, Any] | None = None, files: Mapping[str, bytes] | None = None
@@ -100,22 +111,24 @@ class Client:
         """Stop serving a model; requests under way are still answered."""
         self._call(f"unload of {model}", self._client.unload_model, model)
 
-    def contract(self, model: str, version: str = "") -> Contract:
+    def contract(self, model: str, version: str | int = "") -> Contract:
         """A model's inputs and outputs; the server is asked once in this client's life.
 
         Raises:
             InvalidInput: the version is not a number.
             ModelNotFound: the server has no such model or version.
         """
-        wire.check_version(model, version)
+        version = wire.version_text(model, version)
         if (model, version) not in self._contracts:
-            metadata = self._query(f"metadata of {model}", self._client.get_model_metadata, model, version)
-            config = self._query(f"config of {model}", self._client.get_model_config, model, version)
-            self._contracts[model, version] = wire.contract_from(metadata, config)
+            config = self.config(model, version)
+            contract_from = functools.partial(wire.contract_from, config=config)
+            self._contracts[model, version] = self._query(
+                f"metadata of {model}", contract_from, self._client.get_model_metadata, model, version
+            )
         return self._contracts[model, version]
 
     def infer(
-        self, model: str, inputs: Inputs, outputs: Sequence[str] | None = None, version: str = ""
+        self, model: str, inputs: Inputs, outputs: Sequence[str] | None = None, version: str | int = ""
     ) -> dict[str, Array]:
         """Run a model, and return arrays by output name.
 
@@ -131,11 +144,10 @@ class Client:
         """
         contract = self.contract(model, version)
         wanted = wire.infer_outputs(self._module, contract, outputs)
-        result = self._infer(contract, inputs, wanted, version)
-        return {output.name(): result.as_numpy(output.name()) for output in wanted}
+        return self._infer(contract, inputs, wanted, version, lambda answer: wire.arrays_from(answer, wanted))
 
     def classify(
-        self, model: str, inputs: Inputs, top: int = 1, output: str | None = None, version: str = ""
+        self, model: str, inputs: Inputs, top: int = 1, output: str | None = None, version: str | int = ""
     ) -> list[list[Label]]:
         """Run a classifier, and let Triton name the classes (its classification extension).
 
@@ -148,17 +160,27 @@ class Client:
         """
         contract = self.contract(model, version)
         name, wanted = wire.class_output(self._module, contract, output, top)
-        result = self._infer(contract, inputs, [wanted], version)
-        return wire.labels_from(result.as_numpy(name), contract, top)
 
-    def _infer(self, contract: Contract, inputs: Inputs, outputs: list[Any], version: str) -> Any:
-        arguments = wire.infer_arguments(self._module, contract, inputs, outputs, version)
-        return self._call(f"inference of {contract.model}", self._client.infer, repeatable=False, **arguments)
+        def labels_from(result: Any) -> list[list[Label]]:
+            return wire.labels_from(result.as_numpy(name), contract, top)
 
-    def _query(self, what: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        return self._infer(contract, inputs, [wanted], version, labels_from)
+
+    def _infer(
+        self, contract: Contract, inputs: Inputs, outputs: list[Any], version: str | int, read: Callable[[Any], Answer]
+    ) -> Answer:
+        arguments = wire.infer_arguments(self._module, contract, inputs, outputs, str(version))
+        what = f"inference of {contract.model}"
+        result = self._call(what, self._client.infer, repeatable=False, **arguments)
+        with failures.reading(self.connection, what):
+            return read(result)
+
+    def _query(self, what: str, read: Callable[[Any], Answer], function: Callable[..., Any], *arguments: Any) -> Answer:
         # gRPC is to return JSON as HTTP does.
         options = {"as_json": True} if self.connection.protocol == "grpc" else {}
-        return self._call(what, function, *arguments, **options)
+        answer = self._call(what, function, *arguments, **options)
+        with failures.reading(self.connection, what):
+            return read(answer)
 
     def _call(
         self, what: str, function: Callable[..., Any], *arguments: Any, repeatable: bool = True, **options: Any
@@ -173,12 +195,16 @@ class Client:
                 delay = next(delays, None) if failures.may_retry(problem, repeatable) else None
                 if delay is None:
                     raise problem from error
+            except BaseException:
+                # Ctrl-C, say. HTTP's connection would wait for ever for its turn, or read the answer to this request.
+                self._handles.drop()
+                raise
             time.sleep(delay)
 
     def _deadline(self) -> AbstractContextManager[Any]:
-        """Limit a whole HTTP request: its own timeouts restart with every byte. gRPC keeps the deadline itself."""
+        """Limit a whole HTTP request: its own timeouts restart with every byte. gRPC keeps the deadline by itself."""
         if self.connection.protocol == "grpc":
-            return nullcontext()
+            return grpc_call()
         import gevent
 
         return gevent.Timeout(self.connection.timeout_s, TimeoutError)  # type: ignore[no-any-return]

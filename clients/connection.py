@@ -13,7 +13,7 @@ from clients.errors import InvalidInput
 Protocol = Literal["http", "grpc"]
 PROTOCOLS: tuple[Protocol, ...] = ("http", "grpc")
 # A host name, an IPv4 address or an IPv6 address in brackets; HTTP may have a path in front of /v2.
-ADDRESS = {"http": re.compile(r"(\[[^]]+\]|[^\s:/]+):\d+(/\S*)?"), "grpc": re.compile(r"(\[[^]]+\]|[^\s:/]+):\d+")}
+_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+(?:%\w+)?\]|[^]\s:/@?#[]+):([0-9]{1,5})(/[!-~]*)?")
 _HEADER_NAME, _HEADER_VALUE = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"), re.compile(r"[\t -~]*")
 
 
@@ -53,10 +53,13 @@ class Connection:
     tls: Tls | None = None
 
     def __post_init__(self) -> None:
+        if self.protocol not in PROTOCOLS:
+            raise InvalidInput(f"expected the protocol http or grpc, got '{self.protocol}'")
         object.__setattr__(self, "url", self.url or default_url(self.protocol))
-        if not ADDRESS[self.protocol].fullmatch(self.url):
+        if not is_address(self.url, self.protocol):
             raise InvalidInput(
-                f"expected an address HOST:PORT, got '{self.url}'; drop the scheme, and use --tls for TLS"
+                f"expected an address HOST:PORT with a port up to 65535, got '{self.url}'; drop the scheme, and use "
+                "--tls for TLS"
             )
         if not 0 < self.timeout_s < math.inf:
             raise InvalidInput(f"expected a timeout of more than 0 seconds, got {self.timeout_s}; set --timeout")
@@ -65,6 +68,18 @@ class Connection:
         for name, value in self.headers.items():
             if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
                 raise InvalidInput(f"expected a header of printable ASCII without spaces in its name, got {name!r}")
+
+
+def is_address(url: str, protocol: Protocol = "grpc") -> bool:
+    """Whether a text is HOST:PORT (for HTTP, a path may follow) with a host and a port that can be."""
+    match = _ADDRESS.fullmatch(url)
+    if match is None or int(match[2]) > 65535 or (match[3] and protocol == "grpc"):
+        return False
+    try:
+        match[1].strip("[]").encode("idna")  # Names with empty or very long parts are none.
+    except UnicodeError:
+        return False
+    return True
 
 
 def default_url(protocol: Protocol) -> str:

@@ -49,15 +49,15 @@ class Contract:
         """Name the inputs; a bare array is the model's only input.
 
         Raises:
-            InvalidInput: a bare array for a model of several inputs.
+            InvalidInput: a bare array for a model of several inputs, or what is no array.
         """
         if isinstance(inputs, Mapping):
-            return {name: np.asarray(array) for name, array in inputs.items()}
+            return {name: _array(f"{self.model} input '{name}'", array) for name, array in inputs.items()}
         if len(self.inputs) != 1:
             raise InvalidInput(
                 f"{self.model} takes {len(self.inputs)} inputs ({names(self.inputs)}); pass them by name"
             )
-        return {self.inputs[0].name: np.asarray(inputs)}
+        return {self.inputs[0].name: _array(f"{self.model} input '{self.inputs[0].name}'", inputs)}
 
     def check(self, inputs: Mapping[str, Array]) -> None:
         """Refuse what the server would refuse.
@@ -88,6 +88,13 @@ class Contract:
             raise InvalidInput(f"{what}: expected shape {shape(expected)}, got {shape(array.shape)}")
         if self.batched and not 1 <= len(array) <= self.max_batch_size:
             raise InvalidInput(f"{what}: expected a batch of 1 to {self.max_batch_size}, got {len(array)}; split it")
+
+
+def _array(what: str, values: Any) -> Array:
+    try:
+        return np.asarray(values)
+    except (ValueError, TypeError) as error:
+        raise InvalidInput(f"{what}: expected an array or lists of one length, got neither ({error})") from error
 
 
 def names(specs: Sequence[TensorSpec]) -> str:

@@ -4,11 +4,13 @@ import http.client
 import random
 import ssl
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from tritonclient.utils import InferenceServerException
 
 from clients import errors
 from clients.connection import Connection
+from clients.proxies import grpc_proxy
 
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.05, 2.0
 # By HTTP status and by gRPC code, as InferenceServerException.status() gives them.
@@ -41,49 +43,83 @@ _BY_MESSAGE: dict[str, type[errors.ClientError]] = {
     "Broken pipe": errors.ConnectionLost,
     "GOAWAY": errors.ConnectionLost,
 }
+# What tritonclient says of a body that is not Triton's JSON; the body follows.
+_UNDECODABLE = "an exception occurred in the client while decoding the response"
+_BROKEN = (ConnectionError, ssl.SSLError, http.client.HTTPException, RuntimeError)
+# A proxy may be the reason of these.
+_OF_THE_WAY = (errors.ServerUnavailable, errors.DeadlineExceeded, errors.ConnectionLost)
 
 
 def transport_errors() -> tuple[type[BaseException], ...]:
     """All exceptions of tritonclient that mean a failed request."""
     import aiohttp
 
-    return (InferenceServerException, OSError, aiohttp.ClientError, http.client.HTTPException)
+    # ValueError comes from what is no JSON, RuntimeError from a client that is closed during the request.
+    return (InferenceServerException, OSError, aiohttp.ClientError, http.client.HTTPException, ValueError, RuntimeError)
+
+
+@contextmanager
+def reading(connection: Connection, what: str) -> Iterator[None]:
+    """Turn what goes wrong while an answer is read into ServerFailed: then it is not Triton's."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise _not_triton(f"{what} at {_where(connection)}", f"{type(error).__name__}: {error}") from error
+
+
+def _not_triton(place: str, reason: str) -> errors.ServerFailed:
+    return errors.ServerFailed(
+        f"{place}: the answer is not Triton's ({reason}); check --url and --protocol (Triton's ports: HTTP 8000, gRPC "
+        "8001, metrics 8002)"
+    )
+
+
+def _where(connection: Connection) -> str:
+    return f"{connection.protocol}://{connection.url}"
 
 
 def translate(error: BaseException, connection: Connection, what: str) -> errors.ClientError:
     """Choose our error for one of tritonclient's; the server's own message is part of it."""
-    where = f"{connection.protocol}://{connection.url}"
+    import aiohttp
+
+    where = _where(connection)
     if isinstance(error, InferenceServerException):
-        status, reason = str(error.status() or ""), str(error.message() or error)
+        status, reason = str(error.status() or ""), " ".join(str(error.message() or error).split())
+        words = reason.partition(_UNDECODABLE)[2].partition("response: ")[2]
+        # Triton's metrics port answers 405 to what it does not know.
+        if status == "405" or (words and _BY_STATUS.get(status) is not errors.ServerUnavailable):
+            return _not_triton(f"{what} at {where}", f"HTTP {status}: {words or reason:.80}")
         of_its_class = errors.RequestRejected if status.startswith("4") else errors.ServerFailed
         by_message = (kind for words, kind in _BY_MESSAGE.items() if words in reason)
         kind = next(by_message, _BY_STATUS.get(status, of_its_class))
         nobody_answered = kind is errors.ServerUnavailable and "failed to connect" in reason
     elif isinstance(error, TimeoutError):
         return errors.DeadlineExceeded(f"{what} at {where}: no answer within {connection.timeout_s:g} s (--timeout)")
+    elif isinstance(error, ValueError) and not isinstance(error, OSError | aiohttp.ClientError):
+        return _not_triton(f"{what} at {where}", str(error) or type(error).__name__)
     elif isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
         return errors.TlsFailed(
             f"{what} at {where}: {error}; check --ca-file, --cert-file and the server's own certificate"
         )
     else:
-        import aiohttp
-
-        reason, kind = str(error) or type(error).__name__, errors.ConnectionLost
+        reason, kind = " ".join(str(error).split()) or type(error).__name__, errors.ConnectionLost
         # Once the connection was open, the request may have been sent.
         never_open = isinstance(error, ConnectionRefusedError | aiohttp.ClientConnectorError)
-        broke = isinstance(error, ConnectionError | ssl.SSLError | http.client.HTTPException | aiohttp.ClientError)
+        broke = isinstance(error, (*_BROKEN, aiohttp.ClientError))
         nobody_answered = never_open or not broke
+    proxy = grpc_proxy(connection.url) if connection.protocol == "grpc" else None
+    by_proxy = f"; gRPC asks the proxy of {proxy}, unset it or add the host to $no_proxy" if proxy else ""
     if nobody_answered:
         return errors.ServerUnavailable(
             f"no server answers at {where} ({reason}); start one with `python -m tools.serve`, "
-            "or check --url, --protocol and the TLS options"
+            f"or check --url, --protocol and the TLS options{by_proxy}"
         )
     if kind is errors.ConnectionLost:
         return errors.ConnectionLost(
             f"{what} at {where}: the connection broke before the answer came ({reason}); see the server's log, "
-            "and check --protocol and the TLS options"
+            f"and check --protocol and the TLS options{by_proxy}"
         )
-    return kind(f"{what} at {where}: {reason}")
+    return kind(f"{what} at {where}: {reason}{by_proxy if kind in _OF_THE_WAY else ''}")
 
 
 def may_retry(error: errors.ClientError, repeatable: bool) -> bool:

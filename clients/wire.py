@@ -12,14 +12,16 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+from tritonclient.utils import InferenceServerException
 
 from clients.connection import Connection
 from clients.contract import Array, Contract, Inputs, TensorSpec
 from clients.errors import InvalidInput, ServerFailed
+from clients.proxies import grpc_proxy
 
 # Each Client has a TCP connection of its own and reconnects as soon as it retries: by default, gRPC shares connections
 # within the process and refuses to reconnect for up to two minutes after a failure.
-GRPC_CHANNEL = (
+_GRPC_CHANNEL = (
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
     ("grpc.use_local_subchannel_pool", 1),
@@ -47,6 +49,12 @@ def request_options(connection: Connection) -> dict[str, Any]:
     return {**options, "client_timeout": connection.timeout_s} if connection.protocol == "grpc" else options
 
 
+def channel_options(url: str) -> list[tuple[str, int]]:
+    """Options of a gRPC channel to HOST:PORT."""
+    # gRPC would ask the environment's proxy for this very host, too.
+    return [*_GRPC_CHANNEL, ("grpc.enable_http_proxy", int(grpc_proxy(url) is not None))]
+
+
 def grpc_channel(connection: Connection) -> dict[str, Any]:
     """Constructor arguments of both gRPC clients.
 
@@ -55,12 +63,12 @@ def grpc_channel(connection: Connection) -> dict[str, Any]:
     """
     tls = connection.tls
     if tls is None:
-        return {"channel_args": GRPC_CHANNEL}
+        return {"channel_args": channel_options(connection.url)}
     if tls.insecure:
         raise InvalidInput("gRPC always checks the server's certificate; use --ca-file instead of --insecure")
     ssl_context(connection)  # gRPC itself would fail on a broken file without naming it
     return {
-        "channel_args": GRPC_CHANNEL,
+        "channel_args": channel_options(connection.url),
         "ssl": True,
         "root_certificates": tls.ca_file,
         "private_key": tls.key_file or tls.cert_file,
@@ -107,20 +115,42 @@ def plain_numbers(value: Any) -> Any:
     return int(value) if is_number else value
 
 
+def described(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """Unwrap a description of the server, a model or a config; LookupError if it names nothing."""
+    inner = answer.get("config", answer)
+    return {**inner, "name": inner["name"]}
+
+
 def models_from(index: Any) -> list[dict[str, Any]]:
     """Unwrap a model list: gRPC puts it into an object, and omits it if it is empty."""
-    return list(index.get("models", ()) if isinstance(index, dict) else index)
+    return [described(model) for model in (index.get("models", ()) if isinstance(index, dict) else index)]
 
 
-def check_version(model: str, version: str) -> None:
-    """Raise InvalidInput for a version that is no number; over HTTP, the server would answer a bare "Not Found"."""
-    if version and not (version.isascii() and version.isdigit()):
+def statistics_from(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Unwrap Triton's counters, with numbers as numbers."""
+    return [described(model) for model in plain_numbers(answer).get("model_stats", ())]
+
+
+def arrays_from(result: Any, outputs: Sequence[Any]) -> dict[str, Array]:
+    """The arrays of an answer by output name; LookupError if one is missing."""
+    arrays = {output.name(): result.as_numpy(output.name()) for output in outputs}
+    if missing := [name for name, array in arrays.items() if array is None]:
+        raise LookupError(f"no output {', '.join(missing)}")
+    return arrays
+
+
+def version_text(model: str, version: str | int) -> str:
+    """A version as tritonclient takes it; raises InvalidInput for what is no number."""
+    text = str(version)
+    if text and not (text.isascii() and text.isdigit()):
+        # Over HTTP, the server would answer a bare "Not Found".
         raise InvalidInput(f"{model}: expected a version number, got '{version}'")
+    return text
 
 
 def contract_from(metadata: dict[str, Any], config: dict[str, Any]) -> Contract:
     """Read a model's contract from its metadata and config, from either protocol."""
-    config = config.get("config", config)
+    config = described(config)
     return Contract(
         model=config["name"],
         versions=tuple(metadata.get("versions", ())),
@@ -149,10 +179,13 @@ def infer_arguments(
     named = contract.named(inputs)
     contract.check(named)
     datatypes = {spec.name: spec.datatype for spec in contract.inputs}
-    tensors = [
-        module.InferInput(name, list(array.shape), datatypes[name]).set_data_from_numpy(array)
-        for name, array in named.items()
-    ]
+    try:
+        tensors = [
+            module.InferInput(name, list(array.shape), datatypes[name]).set_data_from_numpy(array)
+            for name, array in named.items()
+        ]
+    except (InferenceServerException, UnicodeError, TypeError) as error:
+        raise InvalidInput(f"{contract.model}: an input cannot be encoded ({error}); BYTES are str or bytes") from error
     return {"model_name": contract.model, "inputs": tensors, "outputs": outputs, "model_version": version}
 
 

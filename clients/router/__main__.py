@@ -25,7 +25,7 @@ from functools import partial
 from aiohttp import web
 
 from clients.command import command, command_parser, positive_float, print_json, say
-from clients.connection import ADDRESS
+from clients.connection import is_address
 from clients.errors import InvalidInput, ToolError
 from clients.router.proxy import Router
 from clients.router.trial import Terms, Trial
@@ -93,7 +93,7 @@ async def _route(upstream: str, patience_s: float, listen: str, control: str) ->
 
 
 def _address(text: str) -> str:
-    if not ADDRESS["grpc"].fullmatch(text):
+    if not is_address(text):
         raise argparse.ArgumentTypeError(f"expected HOST:PORT, got '{text}'")
     return text
 

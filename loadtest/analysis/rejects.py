@@ -9,7 +9,7 @@ import os
 import re
 from dataclasses import dataclass, field
 
-from clients.connection import ADDRESS
+from clients.connection import is_address
 from clients.errors import InvalidInput
 
 _Counts = dict[str, dict[str, int]]  # by model, then by reason
@@ -18,7 +18,6 @@ _FAILURES = "nv_inference_request_failure"
 _PENDING = "nv_inference_pending_request_count"
 _LABEL = r'(\w+)="((?:[^"\\]|\\.)*)"'
 _SAMPLE = re.compile(rf"(\w+)\{{((?:{_LABEL},?)*)\}}\s+(\S+)")
-_LAST_PORT = 65535
 
 
 @dataclass(frozen=True)
@@ -55,10 +54,10 @@ class Rejects:
 def metrics_address(option: str | None) -> str | None:
     """HOST:PORT from --metrics-url, else from TRITON_METRICS_URL, else None; raises InvalidInput for no address."""
     address = option or os.environ.get("TRITON_METRICS_URL") or None
-    if address and not (ADDRESS["grpc"].fullmatch(address) and int(address.rpartition(":")[2]) <= _LAST_PORT):
+    if address and not is_address(address):
         source = "--metrics-url" if option else "TRITON_METRICS_URL of"
         raise InvalidInput(
-            f"expected {source} HOST:PORT, without scheme and path, the port at most {_LAST_PORT}; got '{address}'"
+            f"expected {source} HOST:PORT, without scheme and path, the port at most 65535; got '{address}'"
         )
     return address
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from clients.connection import Connection
-from clients.wire import GRPC_CHANNEL
+from clients.wire import channel_options
 from loadtest.generator.lane import Finished, Target, failure_kind, size_outcome
 
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
@@ -17,12 +17,12 @@ def open_channel(connection: Connection) -> Any:
     """Open a channel of its own, encrypted where the connection has TLS."""
     import grpc.aio
 
-    tls = connection.tls
+    tls, options = connection.tls, channel_options(connection.url)
     if tls is None:
-        return grpc.aio.insecure_channel(connection.url, options=GRPC_CHANNEL)
+        return grpc.aio.insecure_channel(connection.url, options=options)
     files = (tls.ca_file, tls.key_file or tls.cert_file, tls.cert_file)
     credentials = grpc.ssl_channel_credentials(*(Path(file).read_bytes() if file else None for file in files))
-    return grpc.aio.secure_channel(connection.url, credentials, options=GRPC_CHANNEL)
+    return grpc.aio.secure_channel(connection.url, credentials, options=options)
 
 
 class GrpcLane:

@@ -12,6 +12,7 @@ from typing import Any
 
 from locust import FastHttpUser, User, task
 
+from clients.wire import channel_options
 from loadtest.generator.grpc_lane import METHOD
 from loadtest.generator.lane import size_outcome
 from loadtest.payloads import Payload
@@ -80,8 +81,8 @@ class TritonGrpcUser(_Planned, User):
         super().__init__(*arguments, **options)
         import grpc
 
-        # Without its own pool all users would share one connection, unlike a real fleet of clients.
-        self.channel = grpc.insecure_channel(self.host or "", options=[("grpc.use_local_subchannel_pool", 1)])
+        # Each user has a connection of its own, as a real fleet of clients has.
+        self.channel = grpc.insecure_channel(self.host or "", options=channel_options(self.host or ""))
         # Requests are serialized beforehand and answers are only measured: no codec on either side.
         self.call = self.channel.unary_unary(METHOD)
 

@@ -185,5 +185,5 @@ def test_closing_twice_is_harmless(connection: Connection) -> None:
 
 
 def test_an_asyncio_client_outside_its_block_is_an_error_with_the_remedy(connection: Connection) -> None:
-    with pytest.raises(RuntimeError, match="use an AsyncClient within `async with`"):
+    with pytest.raises(InvalidInput, match="use an AsyncClient within `async with`"):
         asyncio.run(AsyncClient(connection).server())

@@ -73,8 +73,13 @@ def test_a_taken_port_is_refused_with_the_flag_to_change(
         (("--http-port=70000",), "--http-port: expected 1 to 65535, or 0 for any free port; got 70000"),
         (("--grpc-port=-1",), "--grpc-port: expected 1 to 65535, or 0 for any free port; got -1"),
         (("--http-port=18999", "--grpc-port=18999"), "--metrics-port must differ; got 18999, 18999, 0"),
-        (("--host=192.0.2.1",), "(Cannot assign requested address); give an IPv4 address of this host with --host"),
-        (("--host=no-such-host.invalid",), "; give an IPv4 address of this host with --host, or 0.0.0.0 for all"),
+        (
+            ("--host=192.0.2.1",),
+            "(Cannot assign requested address); give an address or a name of this host with --host",
+        ),
+        (("--host=no-such-host.invalid",), "'no-such-host.invalid' is no host that is known here (Name or service not"),
+        (("--host=",), "; give an address or a name of this host with --host, or 0.0.0.0 or :: for all"),
+        (("--allow-http=false", "--allow-grpc=0", "--allow-metrics=0"), "are all false: nobody could reach the server"),
     ],
 )
 def test_addresses_that_cannot_be_are_refused(

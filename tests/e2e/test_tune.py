@@ -1,12 +1,15 @@
 """tools.tune on a real server, with little time: that it works, not what it finds."""
 
 import json
+import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from clients.client import Client
 from clients.connection import Connection
+from clients.errors import ClientError
 from tests.conftest import Command
 from tools.repository import CPU_CONFIG, config_path, read_config
 from tools.serve.tritonserver import Options, Server
@@ -63,6 +66,34 @@ def test_a_server_elsewhere_is_tuned_for_latency_and_gets_its_config_back(
     assert {trial["rate"] for trial in measured[0]["trials"]} == {300}
     written = read_config("mnist_mlp", "there", scratch_repository)
     assert candidate_of(written) == candidate_from(best["candidate"])
+
+
+def test_a_server_that_others_use_is_left_alone_unless_told(
+    command: Command, scratch_repository: Path, tmp_path: Path
+) -> None:
+    options = Options(scratch_repository, flags=("--model-control-mode=explicit", "--load-model=mnist_mlp"))
+    places = ["--repository", str(scratch_repository), "--output", str(tmp_path), "--dry-run"]
+    line = ["mnist_mlp", "--slo", "p95<100ms", *BRIEF, *places]
+    with Server(options) as server, Client(Connection("http", server.http)) as client:
+        stop, failures = threading.Event(), []
+
+        def call() -> None:
+            while not stop.wait(0.05):
+                try:
+                    client.infer("mnist_mlp", np.zeros((1, 784), np.float32))
+                except ClientError as error:
+                    failures.append(error)
+
+        other = threading.Thread(target=call)
+        other.start()
+        refused = command("tools.tune", *line, "--url", server.http)
+        seen = list(failures)
+        told = command("tools.tune", *line, "--url", server.http, "--disturb")
+        stop.set()
+        other.join()
+    assert refused.returncode == 2 and not seen
+    assert " of mnist_mlp); each choice is tried by unloading the model, so that they get 404" in refused.stderr
+    assert told.returncode in (0, 1), told.stderr
 
 
 def test_models_that_share_a_server_are_tuned_together(

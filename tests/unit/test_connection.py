@@ -40,11 +40,23 @@ def test_an_address_of_host_and_port_is_accepted(url: str) -> None:
     assert Connection("http", url).url == url
 
 
-@pytest.mark.parametrize("url", ["http://host:1", "host", "8000", ":8000", "host:port", "::1:8000", "ho st:1"])
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_port_or_a_host_that_cannot_be_is_refused(protocol: Protocol) -> None:
+    for url in ("host:65536", "host:99999", "a..b:1", "x" * 70 + ":1"):
+        with pytest.raises(InvalidInput, match="HOST:PORT with a port up to 65535"):
+            Connection(protocol, url)
+
+
+@pytest.mark.parametrize("url", ["http://host:1", "host", "8000", ":8000", "host:port", "::1:8000", "ho st:1", "u@h:1"])
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_any_other_address_is_refused(protocol: Protocol, url: str) -> None:
-    with pytest.raises(InvalidInput, match="expected an address HOST:PORT, got '"):
+    with pytest.raises(InvalidInput, match="expected an address HOST:PORT with a port up to 65535, got '"):
         Connection(protocol, url)
+
+
+def test_another_protocol_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="expected the protocol http or grpc, got 'https'"):
+        Connection("https", "host:1")  # type: ignore[arg-type]
 
 
 def test_a_path_is_refused_over_grpc() -> None:

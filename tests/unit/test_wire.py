@@ -128,7 +128,7 @@ def test_an_unknown_output_is_refused_with_the_known_ones(module: ModuleType) ->
 @pytest.mark.parametrize("version", ["x", "-1", "1.0", "²"])
 def test_an_invalid_version_number_is_refused(version: str) -> None:
     with pytest.raises(errors.InvalidInput, match="net: expected a version number, got"):
-        wire.check_version("net", version)
+        wire.version_text("net", version)
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     epilog = "Further flags go to tritonserver as they are, for example --model-control-mode=explicit."
     parser = command_parser("tools.serve", __doc__, epilog, allow_abbrev=False)
     parser.add_argument("--repository", type=Path, default=REPOSITORY, help="model repository (default: %(default)s)")
-    parser.add_argument("--host", default="127.0.0.1", help="address to bind (default: %(default)s)")
+    parser.add_argument("--host", default="127.0.0.1", help="address or name to bind (default: %(default)s)")
     parser.add_argument("--http-port", type=int, default=8000, help="0 for any free port (default: %(default)s)")
     parser.add_argument("--grpc-port", type=int, default=8001, help="0 for any free port (default: %(default)s)")
     parser.add_argument("--metrics-port", type=int, default=8002, help="0 for any free port (default: %(default)s)")
@@ -102,10 +102,9 @@ def _options(arguments: argparse.Namespace, flags: Sequence[str]) -> Options:
 
 
 def _wait(server: Server) -> None:
-    print(
-        f"Serving at http://{server.http} (HTTP), {server.grpc} (gRPC), http://{server.metrics}/metrics; "
-        f"{server.backend.name} pytorch backend; Ctrl-C stops"
-    )
+    forms = {"http": "http://{} (HTTP)", "grpc": "{} (gRPC)", "metrics": "http://{}/metrics"}
+    places = [forms[name].format(address) for name, address in server.endpoints.addresses.items()]
+    print(f"Serving at {', '.join(places)}; {server.backend.name} pytorch backend; Ctrl-C stops")
     sys.stdout.flush()
     while True:
         time.sleep(0.5)
@@ -114,8 +113,8 @@ def _wait(server: Server) -> None:
 
 def _run(server: Server, command: Sequence[str]) -> int:
     """Run a command while the server runs; return its exit code as a shell would."""
-    addresses = {"HTTP": server.http, "GRPC": server.grpc, "METRICS": server.metrics}
-    env = {**os.environ, **{f"TRITON_{name}_URL": address for name, address in addresses.items()}}
+    urls = {f"TRITON_{name.upper()}_URL": url for name, url in server.endpoints.addresses.items()}
+    env = {**os.environ, **urls}
     try:
         child = subprocess.Popen(command, env=env)
     except OSError as error:

@@ -92,24 +92,26 @@ def command_line(options: Options, backends: Path, ports: Sequence[int], gpu: bo
     """Build the command line of tritonserver.
 
     Args:
-        options: what to serve.
+        options: what to serve; the host is a numeric address, the repository's path one without blanks.
         backends: the --backend-directory.
         ports: of HTTP, gRPC and metrics.
         gpu: serve config.pbtxt as it stands, not configs/cpu.pbtxt.
     """
     wheel = wheel_path("pytriton") / "tritonserver"
     http, grpc, metrics = ports
+    # The HTTP servers take an IPv6 address in a form of their own.
+    http_host = f"ipv6:{options.host.strip('[]')}" if ":" in options.host else options.host
     line = [
         *WITH_DEEP_STACKS,
         str(wheel / "bin" / "tritonserver"),
         f"--model-repository={options.repository}",
         f"--backend-directory={backends}",
         f"--cache-directory={wheel / 'caches'}",
-        f"--http-address={options.host}",
+        f"--http-address={http_host}",
         f"--http-port={http}",
         f"--grpc-address={options.host}",
         f"--grpc-port={grpc}",
-        f"--metrics-address={options.host}",
+        f"--metrics-address={http_host}",
         f"--metrics-port={metrics}",
         f"--exit-timeout-secs={STOP_SECONDS}",
         f"--backend-config=python,shm-region-prefix-name={shm_prefix(backends)}",

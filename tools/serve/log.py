@@ -1,5 +1,6 @@
-"""The log of tritonserver: which of its lines are shown."""
+"""The log of tritonserver: which of its lines are shown, and which say that a model does not load."""
 
+import re
 from collections.abc import Iterable, Iterator
 
 # Harmless on a host without a GPU, but alarming to a newcomer.
@@ -13,6 +14,17 @@ NOISE = (
     "Failed to set config modification time",  # Of a model that was loaded over the network and has no files.
     "torch.quantize_per_tensor",  # torch's deprecation notice, at each load of an int8 model
 )
+# Stack frames of an exception: of torch, and of Python's importer.
+STACKS = ("frame #", "<frozen importlib")
+GIVES_UP = "error: creating server"
+# The reason follows, up to the end of its first line.
+_FAILED = re.compile(r"failed to load '([^']+)' version (\d+): (?:[A-Z][a-z ]+: )?(.*?)(?:\\n|\"?$)")
+
+
+def failed_load(line: str) -> list[str]:
+    """The model that a line says did not load, and the first line of the reason; empty for other lines."""
+    match = _FAILED.search(line)
+    return [f"{match[1]} version {match[2]} does not load: {match[3]}"] if match else []
 
 
 def without_usage(lines: Iterable[str]) -> Iterator[str]:

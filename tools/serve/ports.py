@@ -1,14 +1,34 @@
-"""Ports of the embedded server: chosen before it starts; then, whether it is really our server that answers."""
+"""Host and ports of the embedded server: chosen before it starts; then, whether it is our server that listens."""
 
 import errno
-import http.client
 import socket
+from collections.abc import Sequence
 from contextlib import ExitStack
 
 from tools.serve.server_error import ServerError
 
+_HOSTS = "give an address or a name of this host with --host, or 0.0.0.0 or :: for all"
+# Where to reach a server that listens at all addresses.
+ANY = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
 
-def choose_ports(host: str, wanted: tuple[int, int, int]) -> list[int]:
+
+def numeric_host(host: str) -> str:
+    """The address of a host, an IPv6 one in brackets; tritonserver takes no names.
+
+    Raises:
+        ServerError: nobody knows the host.
+    """
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ServerError(f"--host: '{host}' is no host that is known here ({reason}); {_HOSTS}") from error
+    # Names such as localhost have both; IPv4 is what our default was always.
+    *_, (address, *_) = min(found, key=lambda each: each[0] != socket.AF_INET)
+    return f"[{address}]" if ":" in str(address) else str(address)
+
+
+def choose_ports(host: str, wanted: Sequence[int]) -> list[int]:
     """Choose the ports for HTTP, gRPC and metrics; a free port replaces each 0.
 
     All three are bound at once, so that they differ.
@@ -30,43 +50,25 @@ def choose_ports(host: str, wanted: tuple[int, int, int]) -> list[int]:
 def _bind(host: str, port: int, name: str) -> socket.socket:
     if not 0 <= port <= 65535:
         raise ServerError(f"--{name}-port: expected 1 to 65535, or 0 for any free port; got {port}")
-    holder = socket.socket()
+    holder = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        holder.bind((host, port))
+        holder.bind((host.strip("[]"), port))
     except OSError as error:
         holder.close()
         remedy = f"choose another with --{name}-port, or 0 for any free port"
         if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
-            remedy = "give an IPv4 address of this host with --host, or 0.0.0.0 for all"
+            remedy = _HOSTS
         raise ServerError(f"cannot listen on {host}:{port} ({error.strerror}); {remedy}") from error
     return holder
 
 
-def is_ready(address: str) -> bool:
-    """Ask whether the server at HOST:PORT reports itself and all its models ready."""
-    # Not urllib's urlopen, which would obey a proxy in the environment.
-    connection = http.client.HTTPConnection(address, timeout=1)
-    try:
-        connection.request("GET", "/v2/health/ready")
-        return connection.getresponse().status == 200
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
-
-
-def port_of(address: str) -> int:
-    """Return the port of HOST:PORT."""
-    return int(address.rpartition(":")[2])
-
-
-def listens(pid: int, port: int) -> bool:
-    """Ask whether this process, and not another one, listens on a TCP port."""
+def listens(pid: int, ports: set[int]) -> bool:
+    """Ask whether this process, and not another one, listens on all these TCP ports."""
     import psutil
 
     try:
         connections = psutil.Process(pid).net_connections(kind="tcp")
     except psutil.Error:  # It has just ended.
         return False
-    return any(each.status == psutil.CONN_LISTEN and each.laddr.port == port for each in connections)
+    return ports <= {each.laddr.port for each in connections if each.status == psutil.CONN_LISTEN}

@@ -14,15 +14,18 @@ import threading
 import time
 from collections import deque
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
 from tools.serve.caretaker import Caretaker
+from tools.serve.endpoints import NAMES, endpoints, is_allowed
 from tools.serve.hardware import use_gpu
-from tools.serve.launch import LOCALHOST, STOP_SECONDS, Options, command_line, prepare_repository, shm_prefix
-from tools.serve.log import NOISE, without_usage
+from tools.serve.launch import STOP_SECONDS, Options, command_line, prepare_repository, shm_prefix
+from tools.serve.log import GIVES_UP, NOISE, STACKS, failed_load, without_usage
 from tools.serve.native import choose_backend
-from tools.serve.ports import choose_ports, is_ready, listens, port_of
+from tools.serve.ports import ANY, choose_ports, listens, numeric_host
+from tools.serve.scratch import plain_path, scratch_parent
 from tools.serve.server_error import ServerError
 from tools.serve.wheel import assemble_backends, environment
 
@@ -33,7 +36,8 @@ class Server:
     """A tritonserver that runs until the end of its `with` block.
 
     Attributes:
-        http, grpc, metrics: HOST:PORT to connect to.
+        endpoints: where to connect to.
+        http, grpc, metrics: HOST:PORT of each; empty where a flag turns it off.
 
     Raises:
         ServerError: on entry if it cannot start, with its log; from `check` if it has died.
@@ -43,6 +47,9 @@ class Server:
     def __init__(self, options: Options):
         self.options = options
         self.log: deque[str] = deque(maxlen=400)
+        self._failures: list[str] = []  # of models, while the server starts
+        self._has_given_up = False
+        self._noise: tuple[str, ...] = ()
         self._exit = ExitStack()
 
     def __enter__(self) -> "Server":
@@ -63,11 +70,12 @@ class Server:
         code = self._process.poll()
         if code is not None:
             self._reader.join(timeout=1)
-            raise ServerError(f"tritonserver {_ending(code)}; its log ends:\n{self.log_tail()}")
+            raise self._error(_ending(code))
 
     def log_tail(self, lines: int = 40) -> str:
-        """Return the last lines of the log."""
-        return "\n".join(list(self.log)[-lines:])
+        """Return the last lines of the log, without what is always there."""
+        telling = [line for line in self.log if not any(noise in line for noise in (*self._noise, *STACKS))]
+        return "\n".join(telling[-lines:])
 
     def address(self, protocol: str) -> str:
         """Return HOST:PORT for "http" or "grpc"."""
@@ -83,10 +91,15 @@ class Server:
         gpu = use_gpu(options.hardware)
         self._noise = () if gpu else NOISE
         load = prepare_repository(options, gpu)
-        ports = choose_ports(options.host, (options.http_port, options.grpc_port, options.metrics_port))
-        host = LOCALHOST if options.host == "0.0.0.0" else options.host
-        self.http, self.grpc, self.metrics = (f"{host}:{port}" for port in ports)
-        self._backends = Path(self._exit.enter_context(tempfile.TemporaryDirectory(prefix="triton-")))
+        host = numeric_host(options.host)
+        wanted = (options.http_port, options.grpc_port, options.metrics_port)
+        used = [port if is_allowed(name, options.flags) else 0 for name, port in zip(NAMES, wanted, strict=True)]
+        ports = choose_ports(host, used)
+        self.endpoints = endpoints(ANY.get(host, host), ports, options.flags)
+        self.http, self.grpc, self.metrics = self.endpoints.http, self.endpoints.grpc, self.endpoints.metrics
+        folder = tempfile.TemporaryDirectory(prefix="triton-", dir=scratch_parent())
+        self._backends = Path(self._exit.enter_context(folder))
+        options = replace(options, host=host, repository=plain_path(options.repository, self._backends))
         self.backend = choose_backend(options.backend, options.on_log)
         if options.backend == "auto" and not self.backend.library:
             self._show(f"TorchScript is served by the slower Python-based backend: {self.backend.reason}")
@@ -112,6 +125,8 @@ class Server:
         assert self._process.stdout is not None
         for line in without_usage(line.rstrip() for line in self._process.stdout):
             self.log.append(line)
+            self._failures += failed_load(line)
+            self._has_given_up |= line.startswith(GIVES_UP)
             shown = self.options.verbose or not any(noise in line for noise in self._noise)
             if line and shown:
                 self._show(line)
@@ -125,17 +140,22 @@ class Server:
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + self.options.ready_timeout
         # Another server on the same port would answer for one of ours that could not bind it.
-        while not (is_ready(self.http) and listens(self.pid, port_of(self.http))):
+        while not ((is_listening := listens(self.pid, self.endpoints.ports)) and self.endpoints.are_ready()):
             self.check()
+            # It listens once it has tried all models; after it has given up, it takes ten seconds to end.
+            if self._has_given_up or (is_listening and self._failures):
+                raise self._error("cannot be ready")
             if time.monotonic() > deadline:
-                raise ServerError(
-                    f"tritonserver was not ready after {self.options.ready_timeout:g} s (--ready-timeout); "
-                    f"its log ends:\n{self.log_tail()}"
-                )
+                raise self._error(f"was not ready after {self.options.ready_timeout:g} s (--ready-timeout)")
             time.sleep(0.05)
 
+    def _error(self, what: str) -> ServerError:
+        """What happened, after the models that did not load, before the end of the log."""
+        own = "".join(f"{failure}\n" for failure in dict.fromkeys(self._failures))
+        return ServerError(f"{own}tritonserver {what}; its log ends:\n{self.log_tail()}")
+
     def _stop(self) -> None:
-        self._process.send_signal(signal.SIGTERM)
+        self._process.send_signal(signal.SIGKILL if self._has_given_up else signal.SIGTERM)
         try:
             self._process.wait(STOP_SECONDS + 5)
         except subprocess.TimeoutExpired:

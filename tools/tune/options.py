@@ -22,6 +22,7 @@ class TuneOptions:
 
     slo: str
     url: str | None  # HOST:PORT of a running server in explicit mode; None to start an embedded one
+    disturb: bool = False  # a running server that others use
     connection: Connection  # to the running server; its protocol and timeout apply to an embedded one too
     hardware: str
     repository: Path
@@ -57,6 +58,8 @@ def add_measuring_arguments(parser: argparse.ArgumentParser, output: Path) -> No
     parser.add_argument("--output", type=Path, default=output, help=f"folder of pages and records {_DEFAULT}")
     parser.add_argument("--hardware", choices=HARDWARE, default="auto", help=f"as for tools.serve {_DEFAULT}")
     parser.add_argument("--repository", type=Path, default=REPOSITORY, help=_DEFAULT)
+    text = "tune at --url even while others use the server; they get errors at each reload"
+    parser.add_argument("--disturb", action="store_true", help=text)
     add_generator_arguments(parser)
     add_connection_arguments(parser, retries=None)
 

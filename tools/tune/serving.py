@@ -4,6 +4,8 @@ The server is an embedded one, or a running one with --model-control-mode=explic
 end. Nothing is written into its repository: a config is sent with the load request.
 """
 
+import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -22,7 +24,7 @@ from tools.cpu_config import derive_cpu_config
 from tools.repository import RepositoryError, as_triton_json, read_config, versions
 from tools.serve.hardware import use_gpu
 from tools.serve.tritonserver import Options, Server
-from tools.tune.candidates import Candidate, apply_candidate, candidate_of
+from tools.tune.candidates import Candidate, TuningError, apply_candidate, candidate_of
 from tools.tune.goal import Goal
 from tools.tune.options import TuneOptions
 from tools.tune.trials import Trial, trial_from
@@ -31,6 +33,7 @@ _EXPLICIT = "--model-control-mode=explicit"
 _WARM_UP_CALLERS, _WARM_UP_S = 16, 0.6
 # Requests time out after so many latency limits, so that an overloaded server does not take the time of ten trials.
 _SHORTEST_TIMEOUT_S, _PATIENCE = 1.0, 5.0
+_WATCHED_S = 2.0  # whether others send requests to a running server
 
 
 @dataclass(frozen=True)
@@ -103,13 +106,15 @@ def serve_models(models: list[str], options: TuneOptions, goal: Goal) -> Iterato
 
     Raises:
         RepositoryError: a model does not exist or has no version.
-        TuningError: a model has no dynamic batching.
+        TuningError: a model has no dynamic batching, or others use the running server.
         ServerError: the embedded server does not start.
         ClientError: the running server does not answer, or has no such model.
     """
     with ExitStack() as running:
         if options.url:
             server, client = None, running.enter_context(Client(options.connection))
+            if not options.disturb:
+                _refuse_other_callers(client)
             configs = [ParseDict(client.config(name), ModelConfig(), ignore_unknown_fields=True) for name in models]
             for config in configs:
                 candidate_of(config)
@@ -135,6 +140,27 @@ def serve_models(models: list[str], options: TuneOptions, goal: Goal) -> Iterato
             setting = replace(setting, connection=replace(setting.connection, timeout_s=timeout_s))
             served.append(ServedModel(name, client, config, server, setting, goal.objectives, options.trial_s))
         yield served
+
+
+def _refuse_other_callers(client: Client) -> None:
+    before = _requests(client)
+    time.sleep(_WATCHED_S)
+    others = {name: count - before.get(name, 0) for name, count in _requests(client).items()}
+    if callers := ", ".join(f"{count} of {name}" for name, count in others.items() if count > 0):
+        raise TuningError(
+            f"others use the server at {client.connection.url} (requests within {_WATCHED_S:g} s: {callers}); each "
+            "choice is tried by unloading the model, so that they get 404 for seconds, and then share the server with "
+            "the load of the trial; tune without --url, or on a server of its own, or add --disturb"
+        )
+
+
+def _requests(client: Client) -> Counter[str]:
+    """Requests so far by model, answered or not."""
+    counted: Counter[str] = Counter()
+    for entry in client.statistics():
+        counters = entry.get("inference_stats", {})
+        counted[entry["name"]] += sum(counters.get(kind, {}).get("count", 0) for kind in ("success", "fail"))
+    return counted
 
 
 def base_config(model: str, repository: Path, gpu: bool) -> ModelConfig:

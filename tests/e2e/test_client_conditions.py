@@ -1,0 +1,65 @@
+"""Forks, threads, proxies and cancellations for the four clients, as a table: each answers rightly, or says why not."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from clients.connection import PROTOCOLS
+from tests.e2e.conditions import CELLS
+from tests.e2e.peers import STYLES
+from tools.repository import ROOT
+from tools.serve.tritonserver import Server
+
+OTHER_LOOP = "InvalidInput: an AsyncClient belongs to the event loop that opened it"
+FORKED = "InvalidInput: this process was forked while its parent used gRPC"
+PROXY = "; gRPC asks the proxy of $grpc_proxy (127.0.0.1:"
+# What does not answer, and how it says so.
+REFUSALS = {
+    ("http asyncio", "the same client after a fork"): OTHER_LOOP,
+    ("grpc asyncio", "the same client after a fork"): OTHER_LOOP,
+    ("http asyncio", "one client in 8 threads"): OTHER_LOOP,
+    ("grpc asyncio", "one client in 8 threads"): OTHER_LOOP,
+    ("grpc asyncio", "forks during requests"): FORKED,
+    ("grpc sync", "a fork during a long request"): FORKED,
+    ("grpc asyncio", "a fork during a long request"): FORKED,
+    **{
+        (f"{protocol} {style}", "a proxy and another host"): "ServerUnavailable: no server answers at"
+        for protocol in PROTOCOLS
+        for style in STYLES
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def table(server: Server) -> dict[str, dict[str, str]]:
+    """The cells by client and condition."""
+    rows = {}
+    for protocol in PROTOCOLS:
+        for style in STYLES:
+            line = [sys.executable, "-W", "ignore", "-m", "tests.e2e.conditions", protocol, style]
+            done = subprocess.run(
+                [*line, server.address(protocol)], cwd=ROOT, capture_output=True, timeout=60, text=True
+            )
+            assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+            rows[f"{protocol} {style}"] = json.loads(done.stdout)
+    return rows
+
+
+def test_each_client_answers_rightly_under_each_condition_or_says_why_not(table: dict[str, dict[str, str]]) -> None:
+    print(
+        "",
+        *(f"{client:13} {cell:31} {said:.70}" for client, row in table.items() for cell, said in row.items()),
+        sep="\n",
+    )
+    for client, row in table.items():
+        for cell in CELLS:
+            assert row[cell].startswith(REFUSALS.get((client, cell), "answers")), (client, cell, row[cell])
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_an_error_names_the_proxy_without_its_password(table: dict[str, dict[str, str]], style: str) -> None:
+    assert PROXY in table[f"grpc {style}"]["a proxy and another host"]
+    assert "proxy" not in table[f"http {style}"]["a proxy and another host"]
+    assert "secret" not in str(table)
