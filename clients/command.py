@@ -13,6 +13,7 @@ import argparse
 import functools
 import json
 import math
+import os
 import re
 import select
 import signal
@@ -63,6 +64,7 @@ def command(interrupted: str = "stopped") -> Callable[[Callable[[], int]], Calla
     def decorate(main: Callable[[], int]) -> Callable[[], int]:
         @functools.wraps(main)
         def run() -> int:
+            _open_what_is_closed()
             try:
                 with interruptible():
                     code = main()
@@ -84,6 +86,20 @@ def command(interrupted: str = "stopped") -> Callable[[Callable[[], int]], Calla
         return run
 
     return decorate
+
+
+def _open_what_is_closed() -> None:
+    """Stand in for standard streams that were closed at the start: the next files to be opened would take their place.
+
+    With them, the output of children would go into a file of ours.
+    """
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # It gets the lowest number that is free: this one.
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(descriptor, "r" if name == "stdin" else "w", closefd=False))  # noqa: SIM115
 
 
 def _is_stdout_closed() -> bool:
@@ -133,8 +149,9 @@ def _raise_interrupt() -> NoReturn:
 
 
 def say(text: str) -> None:
-    """Print progress, a notice or an error on stderr; stdout is for results."""
-    print(text, file=sys.stderr, flush=True)
+    """Print progress, a notice or an error on stderr, if anybody can read it; stdout is for results."""
+    with suppress(OSError, ValueError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def print_json(document: Any) -> None:

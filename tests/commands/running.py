@@ -7,7 +7,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from tools.serve.tritonserver import Options, Server
 
 # What the documentation promises; 141 is a reader of stdout that went away.
 CODES = {0, 1, 2, 3, 130, 141}
-_PATIENCE_S, _GRACE_S = 12.0, 25.0  # then SIGTERM; then SIGKILL, which is a flaw
+_PATIENCE_S, _GRACE_S = 8.0, 25.0  # then SIGTERM; then SIGKILL, which is a flaw
 
 
 @dataclass(frozen=True)
@@ -82,29 +81,30 @@ def _run(world: Path, number: int, seed: int, places: dict[str, tuple[str, str]]
             stderr=stderr,
             start_new_session=True,
         )
-    in_time = _wait(child)
+    ended = _wait(child)
     text = said.read_text(errors="replace")
     said.unlink()
-    return Outcome(number, tried, child.returncode, text, _flaw(child.returncode, text, in_time))
+    return Outcome(number, tried, child.returncode, text, _flaw(child.returncode, text, ended))
 
 
-def _wait(child: "subprocess.Popen[bytes]") -> bool:
-    """Wait, then ask it to end, then end it; whether it ended by itself or when asked."""
-    for seconds, number in ((_PATIENCE_S, signal.SIGTERM), (_GRACE_S, signal.SIGKILL)):
+def _wait(child: "subprocess.Popen[bytes]") -> str:
+    """Wait, then ask it to end, then end it; how it ended."""
+    for seconds, number, how in ((_PATIENCE_S, signal.SIGTERM, "by itself"), (_GRACE_S, signal.SIGKILL, "when asked")):
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(seconds)
-            return True
+            return how
         child.send_signal(number)
     child.wait()
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
-    time.sleep(0.1)
-    return False
+    return "not"
 
 
-def _flaw(code: int, stderr: str, in_time: bool) -> str | None:
+def _flaw(code: int, stderr: str, ended: str) -> str | None:
     if "Traceback (most recent call last)" in stderr or "Exception ignored" in stderr:
         return "traceback"
-    if not in_time:
+    if ended == "not":
         return "did not end"
-    return None if code in CODES else f"exit code {code}"
+    # SIGTERM may come before `main` has begun.
+    is_known = code in CODES or (ended == "when asked" and code == -signal.SIGTERM)
+    return None if is_known else f"exit code {code}"
