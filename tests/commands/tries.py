@@ -104,7 +104,7 @@ def options_of(module: str) -> tuple[tuple[str, bool], ...]:
 def random_try(random_: random.Random) -> Try:
     """Draw a command line that works, change it or not, and draw what it meets."""
     words = random_.choice(LINES).split()
-    for _ in range(random_.choice((0, 0, 1, 1, 2, 3))):
+    for _ in range(random_.choice((0, 0, 0, 1, 1, 2))):
         kind = random_.random()
         if kind < 0.25 and len(words) > 1:
             words[random_.randrange(1, len(words))] = random_.choice(_VALUES)

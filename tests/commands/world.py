@@ -15,7 +15,8 @@ _CODE = ("clients", "loadtest", "tools", "deploy", "docs")
 
 
 def make_world(folder: Path) -> Path:
-    """Fill an empty folder; returns it."""
+    """Fill a folder; returns it."""
+    folder.mkdir(exist_ok=True)
     for name in _CODE:
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     copied(REPOSITORY, folder / "model_repository")
