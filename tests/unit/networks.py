@@ -228,6 +228,15 @@ class FromOne(nn.Module):
         return self.table(ids - 1)
 
 
+class Cautious(nn.Module):
+    """Refuses a row of zeros, and with it those beside it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if bool((x == 0).all(1).any()):
+            raise ValueError("zeros")
+        return x / x.norm(dim=1, keepdim=True)
+
+
 class Bags(nn.Module):
     """Words of several texts in one row, and where each text starts."""
 
@@ -310,6 +319,15 @@ def compiled() -> nn.Module:
     with torchscript.quiet():  # What torch imports for it is deprecated.
         parts = torch.compile(nn.Linear(5, 4)), nn.DataParallel(nn.Linear(4, 2))
         network: nn.Module = torch.compile(nn.Sequential(*parts))
+    return network
+
+
+def compiled_in_place() -> nn.Module:
+    """As a method of the network compiles it, and as one compiles a method."""
+    network = Sized(2)
+    with torchscript.quiet():
+        network.compile()
+        network.forward = torch.compile(network.forward)  # type: ignore[method-assign]
     return network
 
 

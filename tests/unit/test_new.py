@@ -127,6 +127,7 @@ def module(name: str, inputs: str | None = None, **arguments: int) -> list[str]:
         ),
         ("Optionals", "input_ids:INT64[4]", "input_ids:INT64[4] -> last__0:FP32[4, 3] pooled__1:FP32[3] x64", "Answer"),
         ("compiled", "FP32[5]", "input:FP32[5] -> OUTPUT__0:FP32[2] x64", "no weights"),
+        ("compiled_in_place", "FP32[5]", "x:FP32[5] -> OUTPUT__0:FP32[2] x64", "no weights"),
         ("parallel", None, "x:FP32[5] -> OUTPUT__0:FP32[2] x64", "no weights"),
         ("AtStart", "FP32[5]", "x:FP32[5] -> OUTPUT__0:FP32[2] x64", "lines follow the input's device: "),
         ("Constant", "FP32[5]", "x:FP32[5] -> OUTPUT__0:FP32[5] x64", "OUTPUT__0 is the same for every input"),
@@ -209,6 +210,12 @@ def test_an_example_that_does_not_fit_is_refused(
     assert message in str(refusal.value)
 
 
+def test_rows_that_the_network_refuses_are_named(make: Make) -> None:
+    assert make(*module("Cautious", "FP32[3]")).has_note(
+        "such a request fails its whole batch: a row of zeros: forward"
+    )
+
+
 def test_sizes_can_be_named(make: Make) -> None:
     made = make(*module("Hourglass", "FP32[1,-1,-1]"), "--sizes", "96", "32x128")
     assert made.has_note("image: tried with dims [1, 96, 96], [1, 32, 128]: other sizes were not tried")
@@ -257,6 +264,11 @@ def test_a_note_names_each_line_at_which_tracing_fixed_a_decision(make: Make) ->
         (module("Towers", "user:INT64[1]=9..0,item:FP32[6]"), "user: expected LEAST..LARGEST within INT64, got 9..0"),
         (module("Towers", "user:INT64[1]=0..x,item:FP32[6]"), "user: expected values such as 0..9, got 0..x"),
         (module("Gate", "FP32[3],BOOL[3]=0..1"), "keep: BOOL has no range; omit =0..1"),
+        (
+            module("FromOne", "INT64[2]"),
+            "give those that callers send: --example-inputs 'ids:INT64[2]=1..9', or --exam",
+        ),
+        (module("FromOne", "INT64[2]=0..4"), "index out of range in self. Correct --example-inputs, or forward"),
         (module("Recurrent", "FP32[-1,4]"), "no size for the dims of -1 works (forward fails on"),
         (module("Bags") + ["--examples", __file__], "test_new.py: expected .npz, .json, or an image"),
         (module("Towers"), "give them, in the form --example-inputs 'user:FP32[6],item:FP32[6]'"),

@@ -86,6 +86,10 @@ class Samples:
         low, high = self.ranges.get(name, (0.0, 0.0))
         return low <= 0 <= high and not any(name in row for row in self.given)
 
+    def are_guessed(self, spec: TensorSpec) -> bool:
+        """Whether an input's values are 0 and 1 for want of anything better."""
+        return spec.datatype.startswith("INT") and not any(spec.name in known for known in (self.ranges, *self.given))
+
     def _fitting(self, specs: Sequence[TensorSpec]) -> list[Mapping[str, Value]]:
         dims = {spec.name: spec.dims for spec in specs}
         return [row for row in self.given if all(_dims(value) == dims.get(name) for name, value in row.items())]

@@ -18,7 +18,7 @@ def proven(specs: Sequence[TensorSpec], samples: Samples, observed: Observed) ->
 def notes(specs: Sequence[TensorSpec], samples: Samples, observed: Observed) -> Iterator[str]:
     """Say what the examples did not cover, with the option that covers it."""
     for spec in specs:
-        if _is_guessed(spec, samples) and "mask" not in spec.name:
+        if samples.are_guessed(spec) and "mask" not in spec.name:
             dims = ",".join(map(str, spec.dims))
             yield (
                 f"{spec.name} was tried with the values 0 and 1 only; give those that callers send: --example-inputs "
@@ -32,11 +32,6 @@ def notes(specs: Sequence[TensorSpec], samples: Samples, observed: Observed) -> 
         yield f"{names}: tried with {text}; name others with --sizes"
 
 
-def _is_guessed(spec: TensorSpec, samples: Samples) -> bool:
-    known = spec.name in samples.ranges or any(spec.name in row for row in samples.given)
-    return spec.datatype.startswith("INT") and not known
-
-
 def _values(spec: TensorSpec, samples: Samples) -> str:
     if spec.name in samples.ranges:
         low, high = samples.ranges[spec.name]
@@ -48,7 +43,7 @@ def _values(spec: TensorSpec, samples: Samples) -> str:
         return f"values from {low:g} to {high:g} of {len(given)} example{'s' * (len(given) > 1)}"
     if given:
         return f"{len(given)} example{'s' * (len(given) > 1)}"
-    return "the values 0 and 1" if _is_guessed(spec, samples) else ""
+    return "the values 0 and 1" if samples.are_guessed(spec) else ""
 
 
 def _sizes(spec: TensorSpec, observed: Observed) -> list[str]:

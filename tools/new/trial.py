@@ -29,6 +29,7 @@ from tools.export.agreement import (
 from tools.export.company import prove_rows_independent
 from tools.export.samples import Row, Samples
 from tools.new import sizes
+from tools.new.remedy import in_order, remedy
 from tools.new.sizes import Sizes
 
 _DATATYPES = {torch_name: name.removeprefix("TYPE_") for name, torch_name in TORCH_DTYPES.items()}
@@ -91,30 +92,11 @@ def observe(
         with suppress(ProofError):
             return _attempt(Adapter(network, call, False), rows, effort, str(failures[True]))
     listed = "; ".join(f"{'with' if batched else 'without'} batches: {error}" for batched, error in failures.items())
-    raise ProofError(f"{listed}. {_remedy(Adapter(network, call, False), specs, effort)}")
-
-
-def _remedy(adapter: Adapter, specs: Sequence[TensorSpec], effort: Effort) -> str:
-    # Tracing makes networks that take batches of one size.
-    for size in (1, 2, 4, 8, 16, 32, 64):
-        rows = tuple(replace(spec, dims=(size, *spec.dims)) for spec in specs if -1 not in spec.dims)
-        with suppress(ProofError):
-            if len(rows) == len(specs) and not effort.samples.given:
-                adapter.answer(effort.samples.draw(_in_order(adapter, rows), 0))
-                shapes = ",".join(f"{spec.name}:{spec.datatype}[{','.join(map(str, spec.dims))}]" for spec in rows)
-                return (
-                    f"It takes batches of {size} and no other: give that as a dimension, and serve it without batches: "
-                    f"--max-batch-size 0 --example-inputs '{shapes}'"
-                )
-    return "Correct --example-inputs, or forward"
-
-
-def _in_order(adapter: Adapter, specs: Sequence[TensorSpec]) -> list[TensorSpec]:
-    return sorted(specs, key=lambda spec: adapter.call.names.index(spec.name))
+    raise ProofError(f"{listed}. {remedy(Adapter(network, call, False), specs, effort.samples)}")
 
 
 def _attempt(adapter: Adapter, specs: tuple[TensorSpec, ...], effort: Effort, why_unbatched: str) -> Observed:
-    shapes, remark = _concrete_shapes(adapter, _in_order(adapter, specs), effort)
+    shapes, remark = _concrete_shapes(adapter, in_order(adapter, specs), effort)
     rows = effort.samples.unlike(shapes[0], adapter.batched)
     answers = [answer for shape in shapes for answer in _answers(adapter, shape, effort)]
     returned = adapter.call_network(*effort.samples.draw(shapes[0], int(adapter.batched)))
@@ -247,7 +229,8 @@ def _notes(adapter: Adapter, returned: Any, constant: Sequence[int], outputs: Se
 
 def _refusals(refused: Sequence[str]) -> Iterator[str]:
     if refused:
-        yield f"one such request fails its whole batch: {'; '.join(refused)}"
+        more = f", and {len(refused) - 1} further kinds of rows" if len(refused) > 1 else ""
+        yield f"such a request fails its whole batch: {refused[0]}{more}"
 
 
 def _constant_outputs(adapter: Adapter, samples: Samples, specs: Sequence[TensorSpec]) -> list[int]:
