@@ -37,8 +37,11 @@ def save(network: nn.Module, path: Path, fold: bool = True) -> list[str]:
     with quiet():
         # An imported file may be frozen already.
         frozen = torch.jit.freeze(scripted, optimize_numerics=fold) if hasattr(scripted, "training") else scripted
-        moved = follow_input(frozen)
         torch.jit.save(frozen, str(path))
+        # In the file, unlike in memory, all constants and types are plain.
+        loaded = load(path)
+        if moved := follow_input(loaded):
+            torch.jit.save(loaded, str(path))
     return [found.line for found in moved]
 
 

@@ -67,6 +67,14 @@ class Packed(nn.LSTM):
         return nn.utils.rnn.pack_padded_sequence(x[:, None], lengths, True, False).data  # here
 
 
+class Masked(nn.Module):
+    """As transformers make their masks: a number that tracing turns into a tensor is added to new positions."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        positions = torch.arange(x.size(1), device=x.device) + x.size(0) // 9  # here
+        return x * (positions < x[:, :1])
+
+
 class Fine(nn.Module):
     """A scalar, constants, an index, new tensors like others, a result on the CPU."""
 
@@ -75,10 +83,10 @@ class Fine(nn.Module):
         return (y + torch.tensor([1.0, 2.0, 3.0], device=x.device)).cpu()  # here
 
 
-NETWORKS = (ChosenAtStart, Positions, Following, Sent, Padded, Summed, Packed, Fine)
+NETWORKS = (ChosenAtStart, Positions, Following, Sent, Padded, Summed, Packed, Masked, Fine)
 WRONG = {
     "scripted": {"ChosenAtStart", "Positions", "Padded", "Summed"},
-    "traced": {"ChosenAtStart", "Positions", "Following", "Sent", "Padded", "Summed", "Packed", "Fine"},
+    "traced": {"ChosenAtStart", "Positions", "Following", "Sent", "Padded", "Summed", "Packed", "Masked", "Fine"},
 }
 
 
