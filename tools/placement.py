@@ -155,6 +155,8 @@ class _Walk:
             return self.of_constant(node)
         if kind == "prim::GetAttr":
             return self.of_attribute(node)
+        if kind == "prim::NumToTensor":
+            return Place(NUMBER)
         if kind == "aten::cpu":
             return Place("cpu", node)
         if kind == "aten::cuda":
