@@ -28,6 +28,8 @@ TRANSFORMERS = {
     "audio": "wav2vec2 hubert whisper spectrogram",
 }
 FLAGS = {
+    # Its loop over the words becomes as many steps as the traced example has.
+    "mamba": ("--example-inputs", "input_ids:INT64[16]=0..199"),
     "convnext": ("--example-inputs", IMAGE),
     "resnet": ("--example-inputs", IMAGE),
     "segformer": ("--example-inputs", IMAGE),

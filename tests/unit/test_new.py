@@ -200,6 +200,7 @@ def test_an_image_is_an_example(make: Make, tmp_path: Path) -> None:
         ({"words": [1.5], "offsets": [0]}, "INT64[1],INT64[1]", "words is of type float32; expected INT64"),
         ({"words": [1, 2, 3], "offsets": [0]}, "INT64[2],INT64[1]", "words has shape [3]; expected [2], or rows of"),
         ({"words": [1]}, None, "--example-inputs lacks (offsets)"),
+        ({"words": None, "offsets": [0]}, None, "expected numbers, booleans or texts, got null"),
     ],
 )
 def test_an_example_that_does_not_fit_is_refused(

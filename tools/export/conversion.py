@@ -120,6 +120,7 @@ def _convert(imported: ImportedModel, file: Path) -> Evidence:
     raise ProofError(
         f"no TorchScript file answers as the network does. {reasons}. Write forward in the subset of Python that "
         "TorchScript supports, and take sizes from tensors: x.flatten(1) instead of a number that Python has computed"
+        + ("; if it loops over a dim of -1, give that a number" if imported.recipe.dims else "")
     )
 
 

@@ -82,6 +82,8 @@ def _read(path: Path) -> list[Mapping[str, Array]]:
 
 def _array(value: Any) -> Array:
     array: Array = np.array(value)
+    if array.dtype == np.object_:
+        raise ValueError(f"expected numbers, booleans or texts, got {json.dumps(value)[:60]}")
     return array.astype(np.float32) if array.dtype == np.float64 else array
 
 

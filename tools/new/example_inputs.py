@@ -84,7 +84,7 @@ def _range(spec: TensorSpec, match: re.Match[str]) -> Range:
     if spec.datatype in ("STRING", "BOOL"):
         raise OptionError(f"{spec.name}: {spec.datatype} has no range; omit ={text}")
     limits = (torch.finfo if is_float else torch.iinfo)(torch_dtype(spec))
-    if not limits.min <= low <= high <= limits.max:
+    if not limits.min <= low <= high <= (limits.max if is_float else min(limits.max, 2**62)):
         raise OptionError(f"{spec.name}: expected LEAST..LARGEST within {spec.datatype}, got {text}")
     return low, high
 

@@ -42,7 +42,7 @@ def find(specs: Inputs, attempt: Try, named: Sequence[Sizes] = ()) -> Found:
     for alone in _apart(specs):
         shapes += _accepted(attempt, (_grown(specs, first, factor, only=alone) for factor in (2, 3)))
     works = f"the smallest step that works from the first is {step[0]}" if step else "no size close to the first works"
-    return Found(shapes, works)
+    return Found([*{tuple(spec.dims for spec in shape): shape for shape in shapes}.values()], works)
 
 
 def _first(specs: Inputs, attempt: Try) -> Inputs:
