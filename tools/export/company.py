@@ -45,7 +45,13 @@ def prove_rows_independent(
         raise ProofError(f"every row is refused alone: {refusals[0]}")
     began = time.monotonic()
     for mix in _mixes(len(company), largest or len(company)):
-        _check_mix(answer, [company[at] for at in mix], names, tolerance)
+        try:
+            _check_mix(answer, [company[at] for at in mix], names, tolerance)
+        except DependentRowsError:
+            # Two rows explain more than many, if two are enough.
+            for pair in combinations(company, 2) if len(mix) > 2 else ():
+                _check_mix(answer, pair, names, tolerance)
+            raise
         if time.monotonic() - began > _SECONDS:
             break
     return refusals
