@@ -29,11 +29,13 @@ MEMBERS = {
     "twin": BASE + f"input {X} {Y} {Y}",
     "stream": BASE + f"input {X} {Y} model_transaction_policy {{ decoupled: true }}",
 }
+LIMITED = BASE.replace("{ }", "{ default_queue_policy { max_queue_size: 1 } }") + f"input {X} {Y}"
 
 
 def write_example(rule: Rule, repository: Path) -> None:
     """Write a rule's example into a repository, with all other files that its models need."""
-    for name, text in {**MEMBERS, "model": rule.example}.items():
+    members = MEMBERS | ({"limited": LIMITED} if "limited" in rule.example else {})
+    for name, text in {**members, "model": rule.example}.items():
         version = repository / name / "1"
         version.mkdir(parents=True, exist_ok=True)
         (repository / name / "config.pbtxt").write_text(text)

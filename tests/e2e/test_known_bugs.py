@@ -1,17 +1,22 @@
 """The rules about known bugs are right about the real server: it loads such models, and answers wrongly."""
 
 import json
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
 import pytest
 from torch import Tensor, nn
 
+from tests.differential.examples import write_example
 from tools import torchscript
 from tools.check.releases import EMBEDDED, SERVERS
-from tools.check.rules import check
+from tools.check.rules import RULES, check
 from tools.serve.native import choose_backend
+from tools.serve.server_error import ServerError
 from tools.serve.tritonserver import Options, Server
 
 TENSOR = '{ name: "NAME" data_type: TYPE_FP32 dims: [ -1 ] }'
@@ -33,7 +38,7 @@ CONFIGS = {
           state {{ input_name: "cache_len__2" output_name: "cache_len_next__2" data_type: TYPE_FP32 dims: [ 1 ]
             initial_state {{ name: "zero" data_type: TYPE_FP32 dims: [ 1 ] zero_data: true }} }} }}""",
 }
-RULES = {
+EXPECTED = {
     "cached": {"cache-shapes", "cache-outputs", "cache-leak"},
     "state": {"state-not-kept"},
     "swapped": {"states-swapped"},
@@ -46,6 +51,16 @@ MODELS = {
         state = pb_utils.get_input_tensor_by_name(request, "IN").as_numpy()
         outputs = [pb_utils.Tensor("Y", state), pb_utils.Tensor("OUT", state + 1)]""",
 }
+SLOW = """
+import time
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        time.sleep(0.2)
+        inputs = [pb_utils.get_input_tensor_by_name(request, "X").as_numpy() for request in requests]
+        return [pb_utils.InferenceResponse([pb_utils.Tensor("Y", x)]) for x in inputs]
+"""
 PYTHON = """
 import triton_python_backend_utils as pb_utils
 
@@ -100,7 +115,7 @@ def test_the_rules_name_these_models(server: Server) -> None:
     named: dict[str, set[str]] = {}
     for finding in check(server.options.repository):
         named.setdefault(finding.model, set()).add(finding.rule)
-    assert {model: named[model] & RULES[model] for model in RULES} == RULES
+    assert {model: named[model] & EXPECTED[model] for model in EXPECTED} == EXPECTED
 
 
 def test_a_cached_answer_belongs_to_other_shapes_and_other_outputs(server: Server) -> None:
@@ -112,6 +127,27 @@ def test_a_cached_answer_belongs_to_other_shapes_and_other_outputs(server: Serve
 def test_the_python_backend_keeps_no_state(server: Server) -> None:
     answers = [ask(server, "state", [0.0], "Y", sequence_id=7, sequence_start=not turn) for turn in range(3)]
     assert [answer["data"] for answer in answers] == [[0.0], [0.0], [0.0]]
+
+
+def test_a_full_queue_beside_another_step_ends_the_server(tmp_path: Path) -> None:
+    write_example(RULES["step-queue-full"], tmp_path)
+    for name in ("limited", "member"):
+        config = tmp_path / name / "config.pbtxt"
+        config.write_text(config.read_text().replace("max_batch_size: 8", "max_batch_size: 1"))
+        (tmp_path / name / "1" / "model.py").write_text(SLOW)
+    model = tmp_path / "model" / "config.pbtxt"
+    model.write_text(model.read_text().replace("max_batch_size: 8", "max_batch_size: 1"))
+    assert "step-queue-full" in {finding.rule for finding in check(tmp_path)}
+    flags = ("--model-control-mode=explicit", "--load-model=model")
+    tensor = {"name": "A", "shape": [1, 4], "datatype": "FP32", "data": [0, 0, 0, 0]}
+    body = json.dumps({"inputs": [tensor]}).encode()
+    with Server(Options(tmp_path, hardware="cpu", flags=flags)) as running, ThreadPoolExecutor(6) as pool:
+        for _ in range(6):
+            pool.submit(urlopen, f"http://{running.http}/v2/models/model/infer", body, 20)
+        with pytest.raises(ServerError, match="was killed by SIGSEGV"):
+            for _ in range(100):
+                running.check()
+                time.sleep(0.2)
 
 
 def test_states_whose_names_sort_differently_are_swapped(server: Server) -> None:

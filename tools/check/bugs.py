@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from tritonclient.grpc.model_config_pb2 import DataType
 
+from tools.backends.pytorch.parameters import TRUE
 from tools.check.finding import Finding, Rule
 from tools.check.served import Model
 
@@ -42,7 +43,12 @@ LABELS = Rule(
     "Labels for an output of strings: a request for its classes ends the server (server#8267)",
     until="25.07",
 )
-RULES = (SWAPPED, NOT_KEPT, CACHE_SHAPES, CACHE_OUTPUTS, CACHE_LEAK, RAGGED, BATCH_TENSOR, LABELS)
+SHARED = Rule(
+    "state-shared",
+    "Instances of a pytorch model with sequences share its weights, so that what it keeps in buffers mixes "
+    "(pytorch_backend#54)",
+)
+RULES = (SWAPPED, NOT_KEPT, SHARED, CACHE_SHAPES, CACHE_OUTPUTS, CACHE_LEAK, RAGGED, BATCH_TENSOR, LABELS)
 
 _STATELESS = ("python", "openvino", "tensorflow", "dali", "fil", "vllm")
 
@@ -50,6 +56,7 @@ _STATELESS = ("python", "openvino", "tensorflow", "dali", "fil", "vllm")
 def check(model: Model) -> Iterator[Finding]:
     """Yield the bugs that a model would meet."""
     yield from _check_states(model)
+    yield from _check_sharing(model)
     yield from _check_cache(model)
     yield from _check_ignored(model)
     for number, output in enumerate(model.config.output):
@@ -83,6 +90,19 @@ def _check_states(model: Model) -> Iterator[Finding]:
             found=f"implicit state with backend '{model.config.backend}'",
             expected="onnxruntime, pytorch or tensorrt",
             remedy="keep the state in the model by correlation ID, or in the client",
+        )
+
+
+def _check_sharing(model: Model) -> Iterator[Finding]:
+    config, key = model.config, "ENABLE_WEIGHT_SHARING"
+    shared = key in config.parameters and config.parameters[key].string_value.lower() in TRUE
+    stateful = config.HasField("sequence_batching") and not config.sequence_batching.state
+    if config.backend == "pytorch" and shared and stateful:
+        yield SHARED.at(
+            model.place(f"parameters[{key}]"),
+            found=f"{key} with sequence_batching and no implicit state",
+            expected="weights of its own for each instance of a model that keeps state",
+            remedy=f"remove {key}, or keep the state in `state`",
         )
 
 

@@ -108,7 +108,8 @@ def check_served(repository: Served, scope: Scope) -> Iterator[Finding]:
         if _has_error(findings[name]):
             broken.add(name)
     conflicting = conflicts.check(repository.models.values())
-    yield from _unsuppressed(repository, [*repository.findings, *chain(*findings.values()), *conflicting])
+    found = [*repository.findings, *chain(*findings.values()), *conflicting]
+    yield from _unsuppressed(repository, [finding for finding in found if not _is_mended(finding, scope)])
 
 
 def _has_error(findings: Iterable[Finding]) -> bool:
@@ -135,8 +136,7 @@ def _check_model(model: Model, scope: Scope) -> list[Finding]:
     for check in () if scope.core_only else (pytorch.check, bugs.check, torchscript.check, habits.check):
         findings += () if _has_error(findings) else check(model)
     ignored = _TO_BE_MADE if model.name in scope.unbuilt else ()
-    kept = [finding for finding in findings if finding.rule not in ignored and not _is_mended(finding, scope)]
-    return [replace(finding, model=model.name) for finding in kept]
+    return [replace(finding, model=model.name) for finding in findings if finding.rule not in ignored]
 
 
 def _is_mended(finding: Finding, scope: Scope) -> bool:

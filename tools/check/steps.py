@@ -28,7 +28,14 @@ DECOUPLED = Rule(
     "A step, or the client, gets tensors from a decoupled model and from elsewhere: they do not arrive in pairs",
     "core",
 )
-RULES = (MISSING, BROKEN, VERSION, CYCLE, BATCH, NO_TENSOR, UNMAPPED, TYPE, SHAPE, OUTPUT_TWICE, DECOUPLED)
+QUEUE = Rule(
+    "step-queue-full",
+    "The queue of a step that runs beside another is limited: a request that it refuses ends the server, or waits for "
+    "ever (core#466)",
+    level="error",
+    until="26.02",
+)
+RULES = (QUEUE, MISSING, BROKEN, VERSION, CYCLE, BATCH, NO_TENSOR, UNMAPPED, TYPE, SHAPE, OUTPUT_TWICE, DECOUPLED)
 
 
 @dataclass(frozen=True)
@@ -129,6 +136,7 @@ def _check_fit(model: Model, served: Served) -> Iterator[Finding]:
         if member.completion and not member.completion.known:
             continue
         yield from _check_batch(model, number, member)
+        yield from _check_queue(model, number, member)
         for role in ("input", "output"):
             yield from _check_maps(model, number, member, role, tensors)
     yield from _check_decoupled(model, served)
@@ -143,6 +151,27 @@ def _check_batch(model: Model, number: int, member: Model) -> Iterator[Finding]:
             expected=f"at most {largest}",
             remedy=f"set max_batch_size: {largest}, or raise it in {member.name}",
         )
+
+
+def _check_queue(model: Model, number: int, member: Model) -> Iterator[Finding]:
+    """Yield a finding if a request can be refused while another step works on the same request."""
+    size = member.config.dynamic_batching.default_queue_policy.max_queue_size
+    if size and any(len(ready) > 1 for ready in _rounds(model)):
+        yield QUEUE.at(
+            model.place("ensemble_scheduling", 0, "step", number, "model_name"),
+            found=f"'{member.name}' with max_queue_size {size}, in an ensemble whose steps run side by side",
+            expected="no limit in the models of such an ensemble",
+            remedy="remove it, and limit requests before they reach the server",
+        )
+
+
+def _rounds(model: Model) -> Iterator[list[int]]:
+    """The steps that can run at once, one list after the other."""
+    known = {tensor.name for tensor in model.config.input}
+    pending = dict(enumerate(model.config.ensemble_scheduling.step))
+    while ready := [number for number, step in pending.items() if set(step.input_map.values()) <= known]:
+        yield ready
+        known |= {tensor for number in ready for tensor in pending.pop(number).output_map.values()}
 
 
 def _variant(member: Model) -> str:
@@ -214,10 +243,9 @@ def _check_decoupled(model: Model, served: Served) -> Iterator[Finding]:
     A decoupled model sends any number of responses to a request, so its tensors have no counterparts elsewhere.
     """
     sources: dict[str, int] = {tensor.name: 0 for tensor in model.config.input}
-    pending = dict(enumerate(model.config.ensemble_scheduling.step))
-    while ready := [number for number, step in pending.items() if set(step.input_map.values()) <= set(sources)]:
+    for ready in _rounds(model):
         for number in ready:
-            step = pending.pop(number)
+            step = model.config.ensemble_scheduling.step[number]
             origins = {sources[tensor] for tensor in step.input_map.values()}
             if len(origins) > 1:
                 yield DECOUPLED.at(

@@ -21,7 +21,7 @@ class Change:
 
     since: str
     what: str
-    concerns: Callable[[Model, Served], bool]
+    concerns: Callable[[Model], bool]
 
 
 @dataclass(frozen=True)
@@ -34,19 +34,19 @@ class Difference:
     what: str
 
 
-def _on_gpu(model: Model, _: Served) -> bool:
+def _on_gpu(model: Model) -> bool:
     groups = model.config.instance_group
     return not model.ensemble and (not groups or any(group.kind != ModelInstanceGroup.KIND_CPU for group in groups))
 
 
-def _has_python(model: Model, _: Served) -> bool:
+def _has_python(model: Model) -> bool:
     return bool(model.config.backend == "python")
 
 
-def _has(*path: str) -> Callable[[Model, Served], bool]:
+def _has(*path: str) -> Callable[[Model], bool]:
     """Whether a message, or a list in it, is set."""
 
-    def concerns(model: Model, _: Served) -> bool:
+    def concerns(model: Model) -> bool:
         value: Any = model.config
         for name in path:
             value = getattr(value, name)
@@ -55,22 +55,16 @@ def _has(*path: str) -> Callable[[Model, Served], bool]:
     return concerns
 
 
-def _full_queue_in_step(model: Model, served: Served) -> bool:
-    steps = model.config.ensemble_scheduling.step
-    members = [served.models[step.model_name] for step in steps if step.model_name in served.models]
-    return any(member.config.dynamic_batching.default_queue_policy.max_queue_size for member in members)
-
-
-def _takes_correlation_id(model: Model, _: Served) -> bool:
+def _takes_correlation_id(model: Model) -> bool:
     controls = [control for tensor in model.config.sequence_batching.control_input for control in tensor.control]
     return any(control.kind == ModelSequenceBatching.Control.CONTROL_SEQUENCE_CORRID for control in controls)
 
 
-def _is_ensemble(model: Model, _: Served) -> bool:
+def _is_ensemble(model: Model) -> bool:
     return model.ensemble
 
 
-def _any(model: Model, _: Served) -> bool:
+def _any(model: Model) -> bool:
     return True
 
 
@@ -85,7 +79,6 @@ CHANGES = (
     Change("25.10", "iterative sequences release their requests (core#456)",
            _has("sequence_batching", "iterative_sequence")),
     Change("26.01", "histogram metrics also of models that are not decoupled (core#464)", _has("model_metrics")),
-    Change("26.02", "a request no longer waits for ever when a step's queue is full (core#466)", _full_queue_in_step),
     Change("26.03", "the model may define is_ready(), which readiness asks (python_backend#430)", _has_python),
     Change("26.04", "readiness turns false when the model's process has died (core#473)", _has_python),
     Change("26.04", "clients' shared memory needs --allow-client-shm=true (server#8739)", _any),
@@ -93,7 +86,7 @@ CHANGES = (
            _has("ensemble_scheduling", "max_inflight_requests")),
     Change("26.05", "a request that names an output twice is refused (core#493)", _any),
     Change("26.06", "TRITON_BATCH_STRATEGY_PATH must lie in the model's folder (core#497)",
-           lambda model, _: "TRITON_BATCH_STRATEGY_PATH" in model.config.parameters),
+           lambda model: "TRITON_BATCH_STRATEGY_PATH" in model.config.parameters),
 )  # fmt: skip
 
 
@@ -123,5 +116,5 @@ def _changes(served: Served, old: str, new: str) -> Iterator[Difference]:
     for change in CHANGES:
         if old < change.since <= new:
             for model in served.models.values():
-                if change.concerns(model, served):
+                if change.concerns(model):
                     yield Difference(change.since, "different", model.name, change.what)
