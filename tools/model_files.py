@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+# Namespaces of the operators that every libtorch has.
+BUILT_IN = frozenset(["aten", "prim", "prepacked", "quantized", "onednn", "mkldnn", "mkldnn_prepacked", "static"])
 _TORCHSCRIPT, _STATE = "a TorchScript file", "a state dict"
 _REMEDIES = {
     _TORCHSCRIPT: "give it as --torchscript; its code and weights are in it",

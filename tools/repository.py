@@ -47,16 +47,22 @@ def config_path(model: str, name: str | None = None, repository: Path = REPOSITO
 
 
 def read_config(model: str, name: str | None = None, repository: Path = REPOSITORY) -> ModelConfig:
-    """Parse a model's config; RepositoryError if there is none, or it is not a ModelConfig (with line and column)."""
+    """Parse a model's config, with its folder's name where it gives none, as Triton does.
+
+    Raises:
+        RepositoryError: there is none, or it is not a ModelConfig (with line and column).
+    """
     path = config_path(model, name, repository)
     if not path.is_file():
         known = ", ".join(model_names(repository)) or "none"
         raise RepositoryError(f"{path} does not exist; models in {repository}: {known}")
     try:
         # Triton takes bytes that are not UTF-8, for example in comments.
-        return text_format.Parse(path.read_text("utf-8", "replace"), ModelConfig())
+        config = text_format.Parse(path.read_text("utf-8", "replace"), ModelConfig())
     except text_format.ParseError as error:
         raise RepositoryError(f"{path}:{error}") from error
+    config.name = config.name or model
+    return config
 
 
 def selected_versions(config: Any, versions: Iterable[int]) -> list[int]:

@@ -164,6 +164,11 @@ def test_quantized_operators_stay_on_the_cpu(kind: str, rules: list[tuple[str, s
     assert broken_rules(model(tmp_path, torchscript(code), IO.replace("KIND_CPU", kind))) == rules
 
 
+def test_operators_of_other_libraries_are_named(tmp_path: Path) -> None:
+    code = FORWARD.replace("return INPUT__0", "return ops.torchvision.nms(INPUT__0, INPUT__0, 0.5)")
+    assert broken_rules(model(tmp_path, torchscript(code), IO)) == [("torchscript-operator", "warning")]
+
+
 @pytest.mark.parametrize("moved", ['torch.to(INPUT__0, torch.device("cuda:0"))', "torch.cuda(INPUT__0)"])
 @pytest.mark.parametrize(("kind", "rules"), [("KIND_CPU", [("cuda-on-cpu", "warning")]), ("KIND_GPU", [])])
 def test_code_that_moves_tensors_to_a_gpu_stays_there(

@@ -47,6 +47,12 @@ def add_versions(repository: Path, *numbers: int) -> None:
             (folder / "model.pt").write_text(str(number))
 
 
+def test_a_config_without_a_name_has_that_of_its_folder(repository: Path) -> None:
+    config = repository / "model" / "config.pbtxt"
+    config.write_text(CONFIG.replace('name: "model"', "", 1))
+    assert layout.read_config("model", repository=repository) == parse(CONFIG)
+
+
 def parse(text: str) -> ModelConfig:
     return text_format.Parse(text, ModelConfig())
 

@@ -10,6 +10,7 @@ from tools.check.archive import Archive, ArchiveError, read_archive
 from tools.check.finding import Finding, Place, Rule
 from tools.check.layout import file_name
 from tools.check.served import FILES, Model
+from tools.model_files import BUILT_IN
 from tools.repository import as_triton_json
 
 NO_ARCHIVE = Rule("torchscript-file", "A model file of the pytorch backend is not TorchScript", "backend")
@@ -31,8 +32,11 @@ RESULT = Rule(
 QUANTIZED = Rule(
     "quantized-on-gpu", "Quantized operators, which run on CPUs only, in a model whose instances may run on a GPU"
 )
+OPERATOR = Rule(
+    "torchscript-operator", "TorchScript needs an operator of another library, which only some servers have", "server"
+)
 CUDA = Rule("cuda-on-cpu", "TorchScript moves tensors to a GPU, in a model whose instances run on a CPU")
-RULES = (NO_ARCHIVE, FORMAT, INPUTS, ARGUMENT, OUTPUTS, RESULT, QUANTIZED, CUDA)
+RULES = (NO_ARCHIVE, FORMAT, INPUTS, ARGUMENT, OUTPUTS, RESULT, QUANTIZED, CUDA, OPERATOR)
 
 # caffe2/serialize/versions.h of PyTorch: kMaxSupportedFileFormatVersion.
 _NEWEST_FORMAT = 10
@@ -76,7 +80,7 @@ def _check_archive(model: Model, archive: Archive, place: Place) -> Iterator[Fin
         )
     yield from _check_inputs(model, archive, place)
     yield from _check_outputs(model, archive)
-    yield from _check_devices(model, archive)
+    yield from _check_operators(model, archive)
 
 
 def bound_config(config: ModelConfig) -> dict[str, Any]:
@@ -148,7 +152,7 @@ def _outputs_of(model: Model) -> Iterator[tuple[Place, Output]]:
         yield place, Output(state.output_name, index, "a state's")
 
 
-def _check_devices(model: Model, archive: Archive) -> Iterator[Finding]:
+def _check_operators(model: Model, archive: Archive) -> Iterator[Finding]:
     quantized = sorted(name for name in archive.operators if name.startswith("quantized."))
     groups = model.config.instance_group
     if quantized and (not groups or any(group.kind != ModelInstanceGroup.KIND_CPU for group in groups)):
@@ -165,4 +169,11 @@ def _check_devices(model: Model, archive: Archive) -> Iterator[Finding]:
             found=f"{gpus[0]} in the code of a model of KIND_CPU",
             expected="code that follows its input's device",
             remedy="export it with device=x.device in place of the GPU, or set KIND_GPU",
+        )
+    for name in sorted(name for name in archive.operators if name.partition(".")[0] not in BUILT_IN and "." in name):
+        yield OPERATOR.at(
+            model.place(),
+            found=f"the file needs {name.replace('.', '::')}",
+            expected="operators of torch",
+            remedy="serve it where that library is loaded (NVIDIA's container has torchvision's), or export it without",
         )

@@ -23,11 +23,9 @@ from tools.export.agreement import ProofError, last_line
 from tools.export.example_files import samples_of
 from tools.export.publication import Evidence
 from tools.export.samples import Samples
+from tools.model_files import BUILT_IN
 from tools.recipes import Imported
 from tools.repository import MODEL_FILE, as_triton_json, read_config
-
-# Namespaces of operators that every libtorch has.
-_BUILT_IN = frozenset(["aten", "prim", "prepacked", "quantized", "onednn", "mkldnn", "mkldnn_prepacked", "static"])
 
 
 @dataclass(frozen=True)
@@ -156,7 +154,7 @@ def _prove(module: nn.Module, fold: bool, imported: ImportedModel, file: Path) -
         raise ProofError(f"torch writes a TorchScript file that it cannot load: {reason}") from error
     proof.prove_device(loaded, model, repository)
     used = set(re.findall(r"= (\w+)(::\w+)", str(loaded.inlined_graph)))
-    if foreign := sorted(space + name for space, name in used if space not in _BUILT_IN):
+    if foreign := sorted(space + name for space, name in used if space not in BUILT_IN):
         raise ProofError(
             f"{model} needs the operator {foreign[0]}, which is not one of torch's own; tritonserver finds it only "
             "with its library in LD_PRELOAD, and the embedded server not at all"

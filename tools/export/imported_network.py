@@ -71,7 +71,8 @@ def sources(recipe: Imported) -> dict[str, Any]:
 def _not_torchscript(file: Path, error: Exception) -> RecipeError:
     kind = kind_of(file)
     if kind.is_torchscript:
-        return RecipeError(f"torch {torch.__version__} cannot load {file}: {last_line(error)}")
+        reason = advice(str(error), nn.Module(), ()) or last_line(error)
+        return RecipeError(f"torch {torch.__version__} cannot load {file}: {reason}")
     return RecipeError(f"--torchscript {file} is {kind.title}; {kind.remedy}")
 
 
