@@ -89,6 +89,12 @@ def test_files_that_a_config_names_must_exist(tmp_path: Path) -> None:
     assert check(tmp_path / "c") == []
 
 
+@pytest.mark.parametrize(("size", "remedy"), [(8, "dims: [ 1 ] reshape { shape: [ ] }"), (0, "scalar: dims: [ 1 ]")])
+def test_a_tensor_without_dims_is_told_what_a_scalar_needs(size: int, remedy: str, tmp_path: Path) -> None:
+    text = GOOD.replace("max_batch_size: 8", f"max_batch_size: {size}").replace("dims: [ 2 ]", "dims: [ ]")
+    assert first_finding(tmp_path, text).remedy.endswith(remedy)
+
+
 def test_a_missing_config_and_one_that_is_no_file_are_findings(tmp_path: Path) -> None:
     assert broken_rules(tmp_path, None) == ["config-missing"]
     (tmp_path / "model" / "config.pbtxt").mkdir()

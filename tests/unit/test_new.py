@@ -356,7 +356,7 @@ SETTINGS = argparse.Namespace(lr=0.1, output=Path("runs"))
 def test_a_state_dict_is_found_wherever_training_scripts_store_it(
     content: Any, key: str, make: Make, tmp_path: Path
 ) -> None:
-    file = tmp_path / "trained.pt"
+    file = tmp_path / "trained#1.pt"
     torch.save(content, file) if content else in_safetensors(trained(), file)
     made = make(*module("Sized", classes=3, width=4), "--checkpoint", f"{file}{key}")
     network = torchscript.load(made.repository / "model" / "1" / "model.pt")
@@ -408,6 +408,8 @@ def test_a_checkpoint_of_another_network_is_refused(
         ("--torchscript", "safetensors", "is a safetensors file; give it as --checkpoint"),
         ("--torchscript", "lfs", "is a Git LFS pointer; run `git lfs pull`"),
         ("--torchscript", "empty", "is empty; download or save it again"),
+        ("--module", "module", "is a pickled object with tests.unit.networks.Sized; loading it would run code"),
+        ("--module", "torchscript", "is a TorchScript file; give it as --torchscript"),
         ("--checkpoint", "torchscript", "is a TorchScript file, not a checkpoint; give it as --torchscript"),
         ("--checkpoint", "onnx", "is an ONNX model, not a checkpoint; serve it as it is"),
         ("--checkpoint", "pt2", "is a torch.export program (.pt2), not a checkpoint"),
@@ -418,7 +420,7 @@ def test_a_file_of_another_kind_is_called_by_its_name_with_what_to_do_with_it(
 ) -> None:
     file = tmp_path / "brought"
     write_kind(kind, file)
-    source = ["--torchscript", file] if flag == "--torchscript" else [*module("INSTANCE"), "--checkpoint", file]
+    source = [*module("INSTANCE"), flag, file] if flag == "--checkpoint" else [flag, file]
     with pytest.raises(RecipeError) as refusal:
         make(*source)
     assert message in str(refusal.value)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tools.export.agreement import last_line
 from tools.model_files import kind_of
 from tools.recipes import RecipeError
+from tools.repository import ROOT
 
 State = dict[str, Tensor]
 _DEPTH = 3
@@ -24,8 +25,9 @@ _HARMLESS = (argparse.Namespace, types.SimpleNamespace, defaultdict, dict, Posix
 
 def split_key(checkpoint: str) -> tuple[str, str]:
     """The file and the key of `FILE#key`; an empty key if there is none."""
-    file, _, key = checkpoint.rpartition("#") if "#" in checkpoint else (checkpoint, "", "")
-    return file, key
+    file, _, key = checkpoint.rpartition("#")
+    is_whole = not file or (ROOT / Path(checkpoint).expanduser()).is_file()
+    return (checkpoint, "") if is_whole else (file, key)
 
 
 def load_weights(network: nn.Module, path: Path, key: str = "") -> None:

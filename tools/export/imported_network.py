@@ -86,6 +86,8 @@ def _existing(text: str) -> Path:
 def _load_module(text: str, arguments: Mapping[str, Any]) -> nn.Module:
     file, separator, name = text.rpartition(":")
     if not separator or not file.endswith(".py"):
+        if (path := ROOT / Path(text).expanduser()).is_file() and path.suffix != ".py":
+            raise RecipeError(f"--module {text} is {(kind := kind_of(path)).title}; {kind.remedy}")
         raise RecipeError(f"expected --module PATH.py:CLASS, got '{text}'")
     module = _run_file(_existing(file))
     member = getattr(module, name, None)
