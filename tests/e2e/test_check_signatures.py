@@ -30,6 +30,10 @@ input { name: "x__0" data_type: TYPE_FP32 dims: [ 2 ] }
 output { name: "y" data_type: TYPE_FP32 dims: [ 2 ] }
 sequence_batching { control_input { name: "ID__1" control { kind: CONTROL_SEQUENCE_CORRID data_type: TYPE_INT64 } } }
 """
+TEXT_ROWS = """max_batch_size: 8
+input { name: "x" data_type: TYPE_STRING dims: [ 1 ] reshape { shape: [ ] } }
+output { name: "y" data_type: TYPE_STRING dims: [ 1 ] reshape { shape: [ ] } }
+"""
 RESHAPED = (BATCHES + ONE).replace("[ 2 ]", "[ 2 ] reshape { shape: [ 1, 2 ] }")
 
 
@@ -78,6 +82,7 @@ CASES = {
     "tensor_for_texts": case("x: Tensor", "x", RESULT, TEXT_OUT),
     "numbers_for_texts": case("x: Tensor", "[1, 2]", RESULT, TEXT_OUT),
     "texts": case("x: List[str]", "x", config=TEXT_IN + outputs("y:STRING", dims="-1")),
+    "text_rows": case("x: List[str]", "x", config=TEXT_ROWS),
     "tensors": case("x: List[Tensor]", "x[0]", ARGUMENT),
     "texts_from_tensor": case("x: List[str]", "torch.ones(len(x), 2)", ARGUMENT),
     "tensor_from_texts": case("x: Tensor", "x", ARGUMENT, TEXT_IN + VARIABLE),
@@ -99,7 +104,17 @@ CASES = {
     },
 }  # fmt: skip
 # Each costs a process with torch.
-OF_PYTHON = ("list", "nested_index", "float", "nothing", "tensors", "tensor_from_texts", "named", "optional_in")
+OF_PYTHON = (
+    "list",
+    "nested_index",
+    "float",
+    "nothing",
+    "tensors",
+    "tensor_from_texts",
+    "text_rows",
+    "named",
+    "optional_in",
+)
 
 
 def scripted(forward: str) -> torch.jit.ScriptModule:

@@ -114,6 +114,11 @@ def test_a_reshape_to_one_dimension_makes_strings_acceptable() -> None:
     assert bind_inputs(config(max_batch_size=0, input=[text]), [Argument("texts", "ListType")]).strings == {"TEXT"}
 
 
+def test_a_reshape_to_none_makes_each_row_of_a_batch_one_string() -> None:
+    text = {**tensor("TEXT", "TYPE_STRING"), "reshape": {}}  # JSON leaves out the empty shape.
+    assert bind_inputs(config(input=[text]), [Argument("texts", "ListType")]).strings == {"TEXT"}
+
+
 @pytest.mark.parametrize("data_type", ["TYPE_BF16", "TYPE_UINT16", "TYPE_UINT32", "TYPE_UINT64", "TYPE_INVALID"])
 def test_an_unsupported_data_type_is_refused_with_the_supported_ones(data_type: str) -> None:
     message = f"unsupported datatype {data_type} for {{}} 'T' for model 'model'; supported: TYPE_BOOL, .*TYPE_STRING"

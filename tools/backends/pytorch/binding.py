@@ -142,7 +142,8 @@ def check_type(tensor: dict[str, Any], role: str, config: dict[str, Any]) -> Non
             f"unsupported datatype {dtype} for {role} '{name}' for model '{config['name']}'; "
             f"supported: {', '.join(TORCH_DTYPES)}, {STRING}"
         )
-    dims = tensor.get("reshape", {}).get("shape", tensor["dims"])
+    # The JSON of a config leaves out what is empty.
+    dims = tensor["reshape"].get("shape", []) if "reshape" in tensor else tensor["dims"]
     if dtype == STRING and len(dims) + (config.get("max_batch_size", 0) > 0) > 1:
         raise BindingError(
             f"Triton only supports 1 dimensional List of String as {role} for '{name}' "
