@@ -18,7 +18,7 @@ from tools.export.samples import Row
 Answer = Callable[[Sequence[Value]], Sequence[Value]]  # A network that raises ProofError where it fails.
 Answers = Sequence[Value]
 # Pairs that a slow network leaves no time for are left out; the batches of all rows come first.
-_SECONDS = 30.0
+_SECONDS = 10.0
 
 
 def prove_rows_independent(
