@@ -10,6 +10,7 @@ that is the one room that every command may import.
 """
 
 import argparse
+import errno
 import functools
 import json
 import math
@@ -29,6 +30,12 @@ from typing import Any, NoReturn, TypeVar
 from clients.errors import ToolError
 
 Item = TypeVar("Item")
+_REMEDIES = {
+    errno.EMFILE: "; raise the limit of open files (ulimit -n)",
+    errno.ENOSPC: "; make room on the disk of what is written here, or of $TMPDIR",
+    errno.EFBIG: "; raise the limit of a file's size (ulimit -f)",
+    errno.EAGAIN: "; raise the limit of processes (ulimit -u)",
+}
 
 
 class _DocFormatter(argparse.HelpFormatter):
@@ -77,7 +84,12 @@ def command(interrupted: str = "stopped") -> Callable[[Callable[[], int]], Calla
                 if _is_stdout_closed():
                     sys.stdout = None  # The reader is gone: nothing is left to flush.
                     return 141  # as a shell reports a program that SIGPIPE ended
-                say(f"error: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}")
+                say(
+                    f"error: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}{_remedy(error)}"
+                )
+                return ToolError.exit_code
+            except MemoryError:
+                say("error: out of memory; close other programs, or raise the limit (ulimit -v)")
                 return ToolError.exit_code
             except KeyboardInterrupt:
                 say(f"interrupted; {interrupted}")
@@ -86,6 +98,10 @@ def command(interrupted: str = "stopped") -> Callable[[Callable[[], int]], Calla
         return run
 
     return decorate
+
+
+def _remedy(error: OSError) -> str:
+    return _REMEDIES.get(error.errno or 0, "")
 
 
 def _open_what_is_closed() -> None:
@@ -97,7 +113,8 @@ def _open_what_is_closed() -> None:
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # It gets the lowest number that is free: this one.
+            # It gets the lowest number that is free: this one.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
         if getattr(sys, name) is None:
             setattr(sys, name, open(descriptor, "r" if name == "stdin" else "w", closefd=False))  # noqa: SIM115
 
@@ -215,6 +232,13 @@ def positive(text: str) -> int:
     """An option's value: a whole number above 0."""
     if not (text.isascii() and text.isdigit() and int(text) > 0):
         raise argparse.ArgumentTypeError(f"expected a whole number above 0, got '{text}'")
+    return int(text)
+
+
+def seed(text: str) -> int:
+    """An option's value: a whole number from 0 up to what every random generator takes."""
+    if not (text.isascii() and text.isdigit() and int(text) < 2**32):
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 to {2**32 - 1}, got '{text}'")
     return int(text)
 
 

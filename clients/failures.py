@@ -1,5 +1,6 @@
 """Which of our errors stands for one of tritonclient's, whether to try again, and after how long."""
 
+import errno
 import http.client
 import random
 import ssl
@@ -109,6 +110,8 @@ def translate(error: BaseException, connection: Connection, what: str) -> errors
         nobody_answered = never_open or not broke
     proxy = grpc_proxy(connection.url) if connection.protocol == "grpc" else None
     by_proxy = f"; gRPC asks the proxy of {proxy}, unset it or add the host to $no_proxy" if proxy else ""
+    if getattr(error, "errno", 0) == errno.EMFILE:
+        return errors.ClientError(f"{what} at {where}: {reason}; raise the limit of open files (ulimit -n)")
     if nobody_answered:
         return errors.ServerUnavailable(
             f"no server answers at {where} ({reason}); start one with `python -m tools.serve`, "

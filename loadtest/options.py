@@ -4,7 +4,7 @@ import argparse
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from clients.command import positive
+from clients.command import positive, seed
 
 SAMPLES = Path("build/samples")
 REPORTS = Path("build/loadtest")
@@ -34,7 +34,7 @@ def add_generator_arguments(parser: argparse.ArgumentParser) -> None:
         group.add_argument(flag, type=positive, default=default, metavar="N", help=text)
     text = "seconds to leave out (default: detected by MSER-5)"
     group.add_argument("--warm-up", type=float, metavar="S", dest="warm_up_s", help=text)
-    group.add_argument("--seed", type=int, default=usual.seed, help="of the schedule (default: %(default)s)")
+    group.add_argument("--seed", type=seed, default=usual.seed, help="of the schedule (default: %(default)s)")
     text = "folder of sample images (default: %(default)s)"
     group.add_argument("--samples", type=Path, default=usual.samples, help=text)
 

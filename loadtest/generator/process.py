@@ -1,6 +1,7 @@
 """The sending processes: a part of the schedule for each, a common start, merged records and their cost."""
 
 import asyncio
+import errno
 import gc
 import itertools
 import multiprocessing
@@ -92,7 +93,8 @@ def _run(pipes: Sequence[Pipe], url: str) -> Sent:
     for pipe in pipes:
         reply = _receive(pipe)
         if reply != "ready":
-            raise ServerUnavailable(f"no server answers at {url}: {reply}")
+            more = "; raise the limit (ulimit -n), or lower --connections" if os.strerror(errno.EMFILE) in reply else ""
+            raise ServerUnavailable(f"no server answers at {url}: {reply}{more}")
     started = time.monotonic() + 0.2  # By then every process has received it.
     for pipe in pipes:
         pipe.send(started)

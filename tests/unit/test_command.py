@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from clients import command
-from clients.command import command_parser, duration, interruptible, positive, positive_float, text_table
+from clients.command import command_parser, duration, interruptible, positive, positive_float, seed, text_table
 from clients.errors import ClientError, ToolError
 from tools.repository import ROOT
 
@@ -41,6 +41,12 @@ def run_raising(error: BaseException) -> int:
         (DisprovedError("accuracy is 10 %"), 1, "error: accuracy is 10 %\n"),
         (FileNotFoundError(2, "No such file or directory", "a.png"), 2, "error: a.png: No such file or directory\n"),
         (OSError("disk full"), 2, "error: disk full\n"),
+        (
+            OSError(24, "Too many open files"),
+            2,
+            "error: Too many open files; raise the limit of open files (ulimit -n)\n",
+        ),
+        (MemoryError(), 2, "error: out of memory; close other programs, or raise the limit (ulimit -v)\n"),
         (BrokenPipeError(32, "Broken pipe"), 2, "error: Broken pipe\n"),  # Of another pipe than stdout.
         (KeyboardInterrupt(), 130, "interrupted; run it again\n"),
     ],
@@ -229,6 +235,30 @@ def test_a_count_is_a_whole_number_above_zero() -> None:
     assert positive("7") == 7
     for text in ("0", "-1", "1.5", "x", "", "²", "1e3"):
         assert refusal(positive, text) == f"expected a whole number above 0, got '{text}'"
+
+
+def test_a_seed_is_what_every_generator_takes() -> None:
+    assert seed("0") == 0 and seed("4294967295") == 2**32 - 1
+    for text in ("-1", "4294967296", "9" * 30, "1.5", "x", ""):
+        assert refusal(seed, text) == f"expected a whole number from 0 to 4294967295, got '{text}'"
+
+
+def test_what_was_closed_at_the_start_is_no_place_for_the_next_file(tmp_path: Path) -> None:
+    program = (
+        "import subprocess, sys; from clients.command import command\n"
+        "@command()\n"
+        "def main():\n"
+        "    print('lost', flush=True)\n"
+        f"    with open({str(tmp_path / 'file')!r}, 'w') as file:\n"
+        "        subprocess.run(['echo', 'child'], check=True)\n"
+        "        file.write('ours')\n"
+        "    return 0\n"
+        "sys.exit(main())"
+    )
+    line = ["bash", "-c", 'exec <&- >&-; exec "$@"', "bash", sys.executable, "-c", program]
+    done = subprocess.run(line, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "file").read_text() == "ours"
 
 
 def test_an_amount_is_a_finite_number_above_zero() -> None:

@@ -76,7 +76,8 @@ def new_key(folder: Path) -> tuple[Path, Path]:
             with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as stream:
                 stream.write(content)
     except OSError as error:
-        raise RepositoryError(f"no key created: {error.filename}: {error.strerror}; use another folder") from error
+        place = error.filename or folder
+        raise RepositoryError(f"no key created: {place}: {error.strerror}; use another folder") from error
     return paths
 
 

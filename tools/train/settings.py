@@ -4,7 +4,7 @@ import argparse
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from clients.command import positive, positive_float
+from clients.command import positive, positive_float, seed
 from tools import recipes
 from tools.datasets import ImageData
 from tools.repository import REPOSITORY, read_manifest, versions
@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--epochs", type=positive, help="passes over the training set (default: the recipe's)")
     add("--batch-size", type=positive, help="images per step (default: the recipe's)")
     add("--lr", type=positive_float, help="learning rate (default: the recipe's)")
-    add("--seed", type=int, default=TrainOptions.seed, help=f"of weights and data order {default}")
+    add("--seed", type=seed, default=TrainOptions.seed, help=f"of weights and data order {default}")
     add("--device", choices=("auto", "cpu", "cuda"), default=TrainOptions.device, help=f"where to train {default}")
     add(
         "--weights",
