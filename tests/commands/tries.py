@@ -33,7 +33,7 @@ LINES = (
     f"tools.verify {MODEL} --limit 4",
     f"tools.export {MODEL} --data odd",
     f"tools.train {MODEL} --epochs 1 --data odd",
-    "tools.new mine --module odd/net.py:Net --example-inputs odd/rows.npy",
+    "tools.new mine --module odd/net.py:Net --example-inputs x:FP32[4]",
     "tools.new mine --module odd/raising.py:Net",
     "tools.new mine --torchscript odd/noise.pt",
     f"tools.tune {MODEL} --slo p99<20ms --budget 1 --output out",

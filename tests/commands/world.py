@@ -22,6 +22,7 @@ def make_world(folder: Path) -> Path:
     copied(REPOSITORY, folder / "model_repository")
     samples = Path("build") / "samples" / MODEL
     shutil.copytree(ROOT / samples, folder / samples)
+    (folder / "out").mkdir()
     for name in ("native", "checkpoints"):
         (folder / "build" / name).symlink_to(ROOT / "build" / name)
     _odd_files(folder / "odd")
