@@ -92,6 +92,14 @@ def test_a_package_of_aotinductor_is_found_as_the_core_finds_it(
     assert [rule for rule in found if rule not in ("warmup-missing", "batching-unused")] == rules
 
 
+@pytest.mark.parametrize("name", LATER)
+def test_an_upgrade_to_the_release_of_a_feature_takes_it(name: str, tmp_path: Path) -> None:
+    found = differences(later(tmp_path, name), EMBEDDED, NEWEST, Scope())
+    assert [(difference.since, difference.kind) for difference in found if difference.kind != "different"] == [
+        (FIRST[name], "taken")
+    ]
+
+
 def test_what_releases_dropped_or_mended_is_judged_by_release(tmp_path: Path) -> None:
     write_model(tmp_path / "a", f'platform: "tensorflow_savedmodel" {TENSORS}', ("1/model.savedmodel",))
     assert [errors(tmp_path / "a", release) for release in ("25.02", "25.03")] == [[], ["release-removed"]]
@@ -100,6 +108,9 @@ def test_what_releases_dropped_or_mended_is_judged_by_release(tmp_path: Path) ->
     (tmp_path / "b" / "labels.txt").write_text("red\ngreen\n")
     assert [errors(tmp_path / "b", release) for release in ("26.01", "26.02")] == [[], ["release-removed"]]
     write_example(RULES["cache-leak"], tmp_path / "c")
+    strategy = 'parameters { key: "TRITON_BATCH_STRATEGY_PATH" value { string_value: "/opt/batching.so" } }'
+    write_model(tmp_path / "e", GOOD + strategy)
+    assert [errors(tmp_path / "e", release) for release in ("26.05", "26.06")] == [[], ["release-removed"]]
     allocator = "session.use_device_allocator_for_initializers"
     write_model(
         tmp_path / "d",
@@ -112,6 +123,8 @@ def test_what_releases_dropped_or_mended_is_judged_by_release(tmp_path: Path) ->
     assert "parameter-too-new" in found["25.01"] and "parameter-too-new" not in found["25.02"]
     mended = {release: {finding.rule for finding in check(tmp_path / "c", Scope(releases=(release,)))}
               for release in ("25.08", "25.09")}  # fmt: skip
+    assert ("25.09", "mended") in {(found.since, found.kind) for found in differences(
+        tmp_path / "c", EMBEDDED, NEWEST, Scope())}  # fmt: skip
     assert "cache-leak" in mended["25.08"] and "cache-leak" not in mended["25.09"]
 
 
@@ -158,3 +171,5 @@ def test_the_command_tells_what_an_upgrade_refuses(tmp_path: Path, command: Comm
     assert re.search(r"25\.03 +refused +model", result.stdout)
     assert command("tools.check", tmp_path, "--triton", "25.02").returncode == 0
     assert command("tools.check", tmp_path, "--triton", "9").returncode == 2
+    backwards = command("tools.check", tmp_path, "--upgrade", "26.09", "24.10")
+    assert backwards.returncode == 2 and "24.10 is not later than 26.09" in backwards.stderr

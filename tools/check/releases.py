@@ -138,11 +138,19 @@ def _old(model: Model) -> Iterator[Need]:
     if config.backend == "tensorflow":
         name = "backend" if model.source.config.backend else "platform"
         yield Need("25.03", model.place(name), "backend 'tensorflow'", "export the model to ONNX, or stay on 25.02")
+    key = "TRITON_BATCH_STRATEGY_PATH"
+    library = config.parameters[key].string_value if key in config.parameters else ""
+    if library and _is_outside(model, library):
+        remedy = f"copy it into {model.name}/"
+        yield Need("26.06", model.place(f"parameters[{key}]"), f"{key} outside of the model's folder", remedy)
     for number, output in enumerate(config.output):
-        file = model.folder / output.label_filename
-        if output.label_filename and not file.resolve().is_relative_to(model.folder.resolve()):
+        if output.label_filename and _is_outside(model, output.label_filename):
             place, remedy = model.place("output", number, "label_filename"), f"copy it into {model.name}/"
             yield Need("26.02", place, "label_filename outside of the model's folder", remedy)
+
+
+def _is_outside(model: Model, path: str) -> bool:
+    return not (model.folder / path).resolve().is_relative_to(model.folder.resolve())
 
 
 def _check_aoti(model: Model) -> Iterator[Finding]:

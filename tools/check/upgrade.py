@@ -11,6 +11,7 @@ from typing import Any
 from tritonclient.grpc.model_config_pb2 import ModelInstanceGroup, ModelSequenceBatching
 
 from tools.check.finding import Finding
+from tools.check.releases import ReleaseError
 from tools.check.rules import RULES, Scope, check
 from tools.check.served import Model, Served, load
 
@@ -85,13 +86,17 @@ CHANGES = (
     Change("26.04", "max_inflight_requests is one limit for all requests of the ensemble (core#482)",
            _has("ensemble_scheduling", "max_inflight_requests")),
     Change("26.05", "a request that names an output twice is refused (core#493)", _any),
-    Change("26.06", "TRITON_BATCH_STRATEGY_PATH must lie in the model's folder (core#497)",
-           lambda model: "TRITON_BATCH_STRATEGY_PATH" in model.config.parameters),
 )  # fmt: skip
 
 
 def differences(repository: Path, old: str, new: str, scope: Scope) -> list[Difference]:
-    """What differs between two releases for the models of a repository, oldest change first."""
+    """What differs between two releases for the models of a repository, oldest change first.
+
+    Raises:
+        ReleaseError: the new one is not later than the old one.
+    """
+    if new <= old:
+        raise ReleaseError(f"{new} is not later than {old}; give the earlier release first")
     found = {*_verdicts(repository, old, new, scope), *_changes(load(repository), old, new)}
     return sorted(found, key=lambda difference: (difference.since, difference.kind, difference.what, difference.model))
 
@@ -100,16 +105,20 @@ def _verdicts(repository: Path, old: str, new: str, scope: Scope) -> Iterator[Di
     """What one release refuses, or answers wrongly, and the other does not."""
     before, after = (_by_place(check(repository, replace(scope, releases=(name,)))) for name in (old, new))
     for key in before.keys() - after.keys():
-        finding = before[key]
-        kind = "taken" if finding.severity == "error" else "mended"
-        yield Difference(finding.since or RULES[finding.rule].until, kind, finding.model, finding.found)
+        finding, rule = before[key], RULES[before[key].rule]
+        if rule.until:
+            yield Difference(rule.until, "mended", finding.model, rule.summary)
+        else:
+            yield Difference(finding.since, "taken", finding.model, finding.found.partition(", which")[0])
     for key in after.keys() - before.keys():
         finding = after[key]
         yield Difference(finding.since, "refused", finding.model, f"{finding.found}; {finding.remedy}")
 
 
 def _by_place(findings: list[Finding]) -> dict[tuple[object, ...], Finding]:
-    return {(finding.rule, finding.place): finding for finding in findings}
+    """Those that depend on the release; an error that is gone may let others appear that do not."""
+    depending = (finding for finding in findings if finding.since or RULES[finding.rule].until)
+    return {(finding.rule, finding.place): finding for finding in depending}
 
 
 def _changes(served: Served, old: str, new: str) -> Iterator[Difference]:
