@@ -12,6 +12,7 @@ that is the one room that every command may import.
 import argparse
 import errno
 import functools
+import io
 import json
 import math
 import os
@@ -36,6 +37,7 @@ _REMEDIES = {
     errno.EFBIG: "; raise the limit of a file's size (ulimit -f)",
     errno.EAGAIN: "; raise the limit of processes (ulimit -u)",
 }
+_INTERRUPTING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class _DocFormatter(argparse.HelpFormatter):
@@ -65,13 +67,16 @@ def command_parser(module: str, doc: str | None, epilog: str = "", **options: An
 def command(interrupted: str = "stopped") -> Callable[[Callable[[], int]], Callable[[], int]]:
     """Turn errors and interruptions of a `main` into one line on stderr and an exit code.
 
-    `interrupted` says what Ctrl-C or SIGTERM leaves behind, and how to continue.
+    `interrupted` says what Ctrl-C, SIGTERM or a closed terminal leaves behind, and how to continue.
     """
 
     def decorate(main: Callable[[], int]) -> Callable[[], int]:
         @functools.wraps(main)
         def run() -> int:
             _open_what_is_closed()
+            if isinstance(sys.stdout, io.TextIOWrapper):
+                # Whatever a file, a label or a model is called, it can be printed; in JSON, as an escape of its own.
+                sys.stdout.reconfigure(errors="backslashreplace")
             try:
                 with interruptible():
                     code = main()
@@ -92,7 +97,8 @@ def command(interrupted: str = "stopped") -> Callable[[Callable[[], int]], Calla
                 say("error: out of memory; close other programs, or raise the limit (ulimit -v)")
                 return ToolError.exit_code
             except KeyboardInterrupt:
-                say(f"interrupted; {interrupted}")
+                with suppress(OSError):  # The terminal may be closed.
+                    say(f"interrupted; {interrupted}")
                 return 130
 
         return run
@@ -128,10 +134,11 @@ def _is_stdout_closed() -> bool:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Let SIGTERM (a service manager's) unwind the program as SIGINT (Ctrl-C) does, so that children are stopped.
+    """Let SIGTERM (a service manager's) and SIGHUP (a closed terminal's) unwind the program as Ctrl-C does.
 
     The first signal unwinds in good order, an event loop between two of its steps; a second one unwinds at once; more
-    are ignored, so that nothing is left behind. A signal that the program was started to ignore stays ignored.
+    are ignored, so that children are stopped and nothing is left behind. A signal that the program was started to
+    ignore stays ignored.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -151,7 +158,7 @@ def interruptible() -> Iterator[None]:
             return
         raise KeyboardInterrupt
 
-    caught = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is not signal.SIG_IGN]
+    caught = [number for number in _INTERRUPTING if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, interrupt) for number in caught}
     try:
         yield
@@ -254,8 +261,14 @@ def positive_float(text: str) -> float:
 
 
 def duration(text: str) -> float:
-    """An option's value: seconds, from 90, 90s, 5m or 1h."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
-    if not match or float(match[1]) <= 0:
-        raise argparse.ArgumentTypeError(f"expected a time as 90s, 5m or 1h, got '{text}'")
-    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+    """An option's value: seconds, from 90, 90s, 5m, 1h30m or 1m30s."""
+    number = r"(\d+(?:\.\d+)?)"
+    match = re.fullmatch(rf"{number}|(?:{number}h)?(?:{number}m)?(?:{number}s)?", text, re.ASCII)
+    seconds = (
+        sum(float(part or 0) * unit for part, unit in zip(match.groups(), (1, 3600, 60, 1), strict=True))
+        if match
+        else 0
+    )
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a time above 0 as 90, 90s, 5m or 1h30m, got '{text}'")
+    return seconds

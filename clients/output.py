@@ -1,13 +1,40 @@
-"""Output files: written beside their place and renamed, so that a reader never sees half of one."""
+"""Output files: tried before the work for them begins, written beside their place, and renamed.
+
+So nothing is computed that cannot be kept, and a reader never sees half a file.
+"""
 
 import os
 import secrets
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from clients.errors import InvalidInput
+
 # What is being written begins like this; after a power cut, such a file may be left.
 STAGED = ".staged-"
+_TRIAL_BYTES = 64 * 1024
+
+
+def printable(text: str) -> str:
+    r"""A text that UTF-8 can represent: bytes of a file name that are none become escapes, such as \xe9."""
+    return text.encode(errors="surrogateescape").decode(errors="backslashreplace")
+
+
+def try_folder(folder: Path, option: str) -> None:
+    """Make a folder for results, and write to it on trial; `option` is what names it.
+
+    Raises:
+        InvalidInput: it cannot be made or written to, or its disk is full.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(_TRIAL_BYTES))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InvalidInput(f"nothing can be written to {folder}: {reason}; choose another {option}") from error
 
 
 @contextmanager

@@ -11,6 +11,7 @@ document.
 import json
 import sys
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,14 @@ def check_same_load(before: dict[str, Any], after: dict[str, Any]) -> None:
             )
 
 
+def _described(path: Path, run: dict[str, Any]) -> str:
+    """Which file it is, when it was written, and of which run."""
+    written = datetime.fromtimestamp(path.stat().st_mtime).isoformat(" ", "seconds")
+    loads = {"rate": "{:g}/s", "concurrency": "{} callers", "arrivals": "{} arrivals"}
+    load = ", ".join(form.format(run[name]) for name, form in loads.items() if run[name])
+    return f"{path} of {written}: {run['model']}, {run['protocol']} {run['url']}, {load}, {run['duration_s']:g} s"
+
+
 @command()
 def main() -> int:
     """Compare two reports."""
@@ -118,9 +127,11 @@ def main() -> int:
         check_same_load(before, after)
     compared = changes(before, after, arguments.tolerance)
     worse = [change.figure for change in compared if change.verdict == "worse"]
+    print(f"before: {_described(arguments.before, before)}\nafter:  {_described(arguments.after, after)}")
     rows = [[change.figure, str(change.before), str(change.after), change.verdict] for change in compared]
     print(text_table([["figure", "before", "after", "verdict"], *rows]))
-    print_json({"worse": worse, "changes": [change.document() for change in compared]})
+    files = {"before": str(arguments.before), "after": str(arguments.after)}
+    print_json({**files, "worse": worse, "changes": [change.document() for change in compared]})
     return int(bool(worse))
 
 

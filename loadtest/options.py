@@ -4,9 +4,10 @@ import argparse
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from clients.command import positive, seed
+from clients.command import duration, positive, seed
 
-SAMPLES = Path("build/samples")
+# Where `make build` puts them, from whatever folder a test is run.
+SAMPLES = Path(__file__).resolve().parent.parent / "build" / "samples"
 REPORTS = Path("build/loadtest")
 
 
@@ -20,6 +21,7 @@ class GeneratorOptions:
     client_batch: int = 1  # inferences per request
     seed: int = 0  # of the schedule
     samples: Path = SAMPLES  # one folder of sample images per model
+    payload: Path | None = None  # file of inputs to send in place of samples
 
 
 def add_generator_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,11 +34,17 @@ def add_generator_arguments(parser: argparse.ArgumentParser) -> None:
     ):
         text = f"{text} (default: %(default)s)"
         group.add_argument(flag, type=positive, default=default, metavar="N", help=text)
-    text = "seconds to leave out (default: detected by MSER-5)"
-    group.add_argument("--warm-up", type=float, metavar="S", dest="warm_up_s", help=text)
+    text = "as 5 or 5s, to leave out; 0 for nothing (default: detected by MSER-5)"
+    group.add_argument("--warm-up", type=_warm_up, metavar="TIME", dest="warm_up_s", help=text)
     group.add_argument("--seed", type=seed, default=usual.seed, help="of the schedule (default: %(default)s)")
-    text = "folder of sample images (default: %(default)s)"
+    text = "folder of sample images (default: the repository's build/samples)"
     group.add_argument("--samples", type=Path, default=usual.samples, help=text)
+    text = "inputs to send: a .npy, or a .npz with an array for each input (default: samples, else random values)"
+    group.add_argument("--payload", type=Path, metavar="FILE", help=text)
+
+
+def _warm_up(text: str) -> float:
+    return 0.0 if text == "0" else duration(text)
 
 
 def generator_options(arguments: argparse.Namespace) -> GeneratorOptions:

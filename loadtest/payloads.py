@@ -1,15 +1,17 @@
-"""Request bodies of a load test: made from real samples, each encoded once before the test begins.
+"""Request bodies of a load test: from a file, from sample images or random, each encoded once before the test begins.
 
 Encoding every request anew would measure the generator. Several different samples keep a response cache honest. Only
 the first output is requested, as callers of a classifier do.
 """
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from tritonclient.utils import serialize_byte_tensor, triton_to_np_dtype
 
+from clients.batch.sources import array_source
 from clients.client import Client
 from clients.contract import Array, Contract, TensorSpec
 from clients.errors import InvalidInput
@@ -26,21 +28,22 @@ class Payload:
     """Encoded requests for one model."""
 
     model: str
-    source: str  # "samples" or "synthetic" (random values: the model has no sample images)
+    source: str  # name of the file, "samples" or "synthetic" (random values: the model has no sample images)
     bodies: tuple[bytes, ...]
     headers: dict[str, str]  # HTTP headers that the bodies need
     answer_bytes: int  # size of a complete answer; 0 where open dimensions or strings leave it unknown
 
 
-def payload(client: Client, model: str, samples: Path, batch: int) -> Payload:
-    """Encode requests for one model in the client's protocol.
+def payload(client: Client, model: str, samples: Path, batch: int, file: Path | None = None) -> Payload:
+    """Encode requests for one model in the client's protocol: the rows of a file, else samples, else random values.
 
     Raises:
-        InvalidInput: the batch is larger than the model's maximum, or an input has a datatype without random values.
+        InvalidInput: the batch is larger than the model's maximum, an input has a datatype without random values, or
+            the file cannot be read or does not fit the model.
         ClientError: the server has no such model.
     """
     contract = client.contract(model)
-    source, batches = inputs(contract, samples, batch)
+    source, batches = (file.name, _rows(contract, file, batch)) if file else inputs(contract, samples, batch)
     for arrays in batches:
         contract.check(arrays)
     spec = contract.outputs[0]
@@ -70,10 +73,25 @@ def inputs(contract: Contract, samples: Path, batch: int) -> tuple[str, list[dic
     return "samples", [{contract.inputs[0].name: np.stack([images[row] for row in rows])} for rows in picks]
 
 
+def _rows(contract: Contract, file: Path, batch: int) -> list[dict[str, Array]]:
+    """Make BODIES batches of the rows of a .npy or .npz, again from the first one after the last."""
+    if file.suffix not in (".npy", ".npz") or not file.is_file():
+        raise InvalidInput(f"--payload {file}: expected a .npy file, or a .npz file with an array for each input")
+    source, size = array_source(file, contract, Path(tempfile.gettempdir())), batch if contract.batched else 1
+    picks = np.arange(BODIES * size).reshape(BODIES, size) % source.rows
+    batches = [[source.load(range(row, row + 1))[0][0] for row in rows] for rows in picks.tolist()]
+    if not contract.batched:
+        return [rows[0] for rows in batches]
+    return [{name: np.concatenate([row[name] for row in rows]) for name in rows[0]} for rows in batches]
+
+
 def _random(contract: Contract, spec: TensorSpec, batch: int, generator: np.random.Generator) -> Array:
     dtype = triton_to_np_dtype(spec.datatype)
     if spec.datatype == "BYTES" or dtype is None:
-        raise InvalidInput(f"{contract.model}: no random values for {spec.name} of type {spec.datatype}")
+        raise InvalidInput(
+            f"{contract.model}: there are no random values for input '{spec.name}' of type {spec.datatype}; give real "
+            "ones with --payload FILE (a .npy, or a .npz with an array for each input), or images with --samples"
+        )
     is_image = spec.datatype == "UINT8" and len(spec.dims) == len(_IMAGE)
     sizes = _IMAGE if is_image else (_OPEN_DIM,) * len(spec.dims)
     dims = [size if dim < 0 else dim for dim, size in zip(spec.dims, sizes, strict=True)]

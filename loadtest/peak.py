@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from clients.client import Client
-from clients.command import command, command_parser, positive_float, print_json, say
+from clients.command import command, command_parser, duration, positive_float, print_json, say
 from clients.connection import add_connection_arguments, connection_from
 from clients.errors import InvalidInput
 from loadtest import slo
@@ -115,13 +115,13 @@ def main() -> int:
     parser = command_parser("loadtest.peak", __doc__)
     parser.add_argument("model", metavar="MODEL")
     parser.add_argument("--slo", required=True, help="what a sustained rate must meet, e.g. 'p99<20ms,errors<0.1%%'")
-    for flag, default, text in (
-        ("--trial", 5.0, "seconds of a trial"),
-        ("--budget", 120.0, "seconds in all"),
-        ("--precision", 0.15, "relative width of the interval at which the search ends"),
+    for flag, kind, default, text in (
+        ("--trial", duration, "5s", "of a trial, as 5, 5s or 1m"),
+        ("--budget", duration, "2m", "in all"),
+        ("--precision", positive_float, 0.15, "relative width of the interval at which the search ends"),
     ):
-        text = f"{text} (default: %(default)g)"
-        parser.add_argument(flag, type=positive_float, default=default, metavar="N", help=text)
+        metavar = "TIME" if kind is duration else "N"
+        parser.add_argument(flag, type=kind, default=default, metavar=metavar, help=f"{text} (default: %(default)s)")
     add_generator_arguments(parser)
     add_connection_arguments(parser, retries=None)
     arguments = parser.parse_args()

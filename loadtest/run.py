@@ -16,8 +16,9 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from clients.client import Client
-from clients.command import command, command_parser, print_json, say
+from clients.command import command, command_parser, duration, print_json, say
 from clients.connection import add_connection_arguments, connection_from
+from clients.output import try_folder
 from loadtest import slo
 from loadtest.analysis.audit import INVALID
 from loadtest.analysis.measurement import measure, setting_of
@@ -35,8 +36,8 @@ def _parser() -> argparse.ArgumentParser:
     load.add_argument("--rate", type=float, metavar="N", help="requests per second (open loop)")
     load.add_argument("--arrivals", help=f"{', '.join(SCHEDULES)}, or a file of times (default: {DEFAULT_ARRIVALS})")
     load.add_argument("--concurrency", type=int, metavar="N", help="callers who wait for their answers (closed loop)")
-    text = f"seconds (default: {DEFAULT_DURATION_S:g}; of a trace, its own)"
-    load.add_argument("--duration", type=float, metavar="S", help=text)
+    text = f"as 90, 90s or 1m30s (default: {DEFAULT_DURATION_S:g}s; of a trace, its own)"
+    load.add_argument("--duration", type=duration, metavar="TIME", help=text)
     load.add_argument("--slo", default="", help="e.g. 'p99<20ms,errors<0.1%%'; the exit code is 1 when missed")
     load.add_argument(
         "--scenario",
@@ -67,6 +68,7 @@ def main() -> int:
     """Run one load test."""
     arguments, chosen = parse()
     model, scenario = arguments.model, arguments.scenario
+    try_folder(arguments.report, "--report")
     objectives, metrics = slo.parse(arguments.slo), metrics_address(arguments.metrics_url)
     if scenario:
         check_scenario(scenario, model, chosen, objectives)
@@ -76,11 +78,11 @@ def main() -> int:
         result = measure(client, setting_of(client, model, options), chosen.load(options.seed), objectives, metrics)
     result = replace(result, scenario=scenario_figure(scenario, result)) if scenario else result
     print(text(result))
-    say(f"Report: {write(result, arguments.report)}")
     if arguments.explain:
         print(*result.explanation, sep="\n")
     bulky = ("curve", "course", "histogram")  # They are in the report's file.
     print_json({key: value for key, value in result.document().items() if key not in bulky})
+    say(f"Report: {write(result, arguments.report)}")
     return int(not result.has_passed) if result.is_valid else INVALID
 
 

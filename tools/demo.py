@@ -17,10 +17,11 @@ from typing import Any
 
 from clients.classification import classify_files, show
 from clients.client import Client
-from clients.command import command, command_parser, print_json, say
+from clients.command import command, command_parser, duration, positive, print_json, say
 from clients.connection import PROTOCOLS, Connection
 from clients.errors import ToolError
 from clients.images import image_files
+from clients.lifetime import leashed
 from tools.repository import ROOT, model_names, read_config, read_manifest, versions
 from tools.serve.hardware import HARDWARE
 from tools.serve.tritonserver import Options, Server
@@ -40,10 +41,10 @@ class _StepError(ToolError):
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser("tools.demo", __doc__)
     add, default = parser.add_argument, "(default: %(default)s)"
-    add("--images", type=int, default=5, help=f"sample images per model {default}")
-    add("--verify", type=int, default=200, metavar="N", help=f"test images per model to verify with {default}")
-    add("--users", type=int, default=16, help=f"virtual users of the load test {default}")
-    add("--run-time", type=int, default=5, metavar="S", help=f"seconds per protocol {default}")
+    add("--images", type=positive, default=5, help=f"sample images per model {default}")
+    add("--verify", type=positive, default=200, metavar="N", help=f"test images per model to verify with {default}")
+    add("--users", type=positive, default=16, help=f"virtual users of the load test {default}")
+    add("--run-time", type=duration, default="5s", metavar="TIME", help=f"per protocol {default}")
     add("--hardware", choices=HARDWARE, default="auto", help=f"as for tools.serve {default}")
     return parser
 
@@ -55,7 +56,7 @@ def _title(text: str) -> None:
 def _build() -> Document:
     _title("Train and export the models that have no version yet")
     # Its last line is JSON too, but stdout must end with the demo's.
-    line = [sys.executable, "-m", "tools.export", "--missing"]
+    line = leashed([sys.executable, "-m", "tools.export", "--missing"])
     if subprocess.run(line, cwd=ROOT, stdout=sys.stderr.fileno()).returncode:
         raise _StepError("the export failed")
     built = {}
@@ -71,7 +72,7 @@ def _build() -> Document:
 
 def _run(step: str, command: Sequence[str], environment: Mapping[str, str]) -> Document:
     # Shows what a command prints, and returns its last line.
-    line = [sys.executable, "-m", *command]
+    line = leashed([sys.executable, "-m", *command])
     result = subprocess.run(line, cwd=ROOT, env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True)
     *lines, last = result.stdout.splitlines() or [""]
     print("\n".join(lines), flush=True)
@@ -105,8 +106,8 @@ def _inference(server: Server, models: Sequence[str], count: int) -> list[Docume
     return documents
 
 
-def _loadtest(server: Server, models: Sequence[str], users: int, seconds: int) -> Document:
-    _title(f"Load test: {users} users, {seconds} s per protocol")
+def _loadtest(server: Server, models: Sequence[str], users: int, seconds: float) -> Document:
+    _title(f"Load test: {users} users, {seconds:g} s per protocol")
     command = ["loadtest.swarm", "--slo", "errors<1%", "--models", ",".join(models)]
     command += ["--users", str(users), "--run-time", str(seconds)]
     runs = _run("load test", command, {"TRITON_HTTP_URL": server.http, "TRITON_GRPC_URL": server.grpc})

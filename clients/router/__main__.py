@@ -82,8 +82,9 @@ async def _serve(application: web.Application, address: str) -> AsyncIterator[st
 async def _route(upstream: str, patience_s: float, listen: str, control: str) -> None:
     """Serve both addresses and print them; return after a signal, once requests under way are answered."""
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            loop.add_signal_handler(number, stop.set)
     traffic = web.Application(client_max_size=_LARGEST_BODY)
     async with Router(upstream, patience_s) as router:
         traffic.router.add_route("*", "/{path:.*}", router.handle)

@@ -37,7 +37,9 @@ class Setting:
 
 def setting_of(client: Client, model: str, options: GeneratorOptions) -> Setting:
     """Encode the requests for a model; raises what `loadtest.payloads.payload` raises."""
-    return Setting(client.connection, payload(client, model, options.samples, options.client_batch), options)
+    return Setting(
+        client.connection, payload(client, model, options.samples, options.client_batch, options.payload), options
+    )
 
 
 def measure(

@@ -45,7 +45,7 @@ class ServerSide:
     batching: Batching
     cache_hits: int
     cache_misses: int
-    busy_instances: float | None  # mean number of instances that were executing
+    busy_instances: float | None  # mean number of instances that were executing; None for an ensemble, which has none
     batches: dict[int, Executions]  # by batch size
     members: dict[str, Counted]  # counters of an ensemble's members by name
     cpus: int | None  # cores of this host; None where the server is elsewhere, as for its CPU seconds
@@ -96,6 +96,7 @@ def server_side(
     counters = difference(before.counters, after.counters)
     own, members = counters.get(config["name"], {}), member_names(config)
     figures, cache, used = counted(own), own.get("inference_stats", {}), None
+    own_batching = batching(config)
     # A child that ends takes its count with it.
     if before.cpu_s is not None and after.cpu_s is not None and after.cpu_s >= before.cpu_s:
         used = after.cpu_s - before.cpu_s
@@ -108,10 +109,10 @@ def server_side(
             batches[int(size)] = Executions(count, round(busy_s / count * 1000, 4))
     return ServerSide(
         counted=figures,
-        batching=batching(config),
+        batching=own_batching,
         cache_hits=int(cache.get("cache_hit", {}).get("count", 0)),
         cache_misses=int(cache.get("cache_miss", {}).get("count", 0)),
-        busy_instances=round(total_s / seconds, 3) if seconds else None,
+        busy_instances=round(total_s / seconds, 3) if seconds and own_batching.instances else None,
         batches=batches,
         members={name: counted(counters[name]) for name in sorted(members & counters.keys())},
         cpus=None if used is None else os.cpu_count(),

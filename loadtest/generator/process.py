@@ -17,6 +17,7 @@ from multiprocessing.context import SpawnProcess
 from typing import Any
 
 from clients.errors import ServerUnavailable, ToolError
+from clients.lifetime import end_with
 from loadtest.generator.clock import Meter, precise_loop
 from loadtest.generator.grpc_lane import CHANNELS, GrpcLane, open_channel
 from loadtest.generator.http_lane import HttpLane
@@ -67,7 +68,7 @@ def send_all(order: Order, processes: int) -> Sent:
     try:
         for part in _split(order, processes):
             ours, theirs = context.Pipe()
-            worker = context.Process(target=_work, args=(part, theirs), daemon=True)
+            worker = context.Process(target=_work, args=(part, theirs, os.getpid()), daemon=True)
             worker.start()
             theirs.close()
             workers.append((worker, ours))
@@ -114,10 +115,12 @@ def _receive(pipe: Any) -> Any:
         raise GeneratorError("a sending process died; its traceback is above") from error
 
 
-def _work(order: Order, pipe: Pipe) -> None:
+def _work(order: Order, pipe: Pipe, parent: int) -> None:
     """Run in a process: send "ready" or an error, receive the time to start, send what was Sent."""
-    # Ctrl-C reaches all processes of a terminal; the parent ends this one.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C and a hang-up reach all processes of a terminal; the parent ends this one.
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    end_with(parent)
     # A sender that wakes late measures the host's scheduler. It needs little of the processor, but at once: on two busy
     # cores it is late by 4 ms at p99 as an ordinary process, even with niceness -10, and by 0.2 ms with SCHED_RR.
     # Set before gRPC starts threads, which inherit it; only where this user may.

@@ -81,12 +81,15 @@ def _rates(result: RunResult) -> list[str]:
     figures, server, generator = result.figures, result.server, result.generator
     limit = figures.goodput_limit_ms
     good = f", {number(figures.goodput_rps)} within {limit:g} ms" if limit else ""
+    # An ensemble has no instances of its own.
+    instances = server.batching.instances
+    busy = f"{number(server.busy_instances)} of {instances} instance(s) busy, " if instances else ""
     stages = ", ".join(f"{name.replace('_', ' ')} {number(value)}" for name, value in result.stages_us.items())
     return [
         f"requests per second: {number(figures.offered_rps)} offered, {number(figures.rps)} answered{good}",
         f"µs per request: {stages}",
-        f"server: mean batch {number(server.counted.mean_batch)}, {number(server.busy_instances)} of "
-        f"{server.batching.instances} instance(s) busy, {number(server.requests_per_core_s)} requests per core-second",
+        f"server: mean batch {number(server.counted.mean_batch)}, {busy}"
+        f"{number(server.requests_per_core_s)} requests per core-second",
         f"generator: {generator.cpu_share:.0%} of a core, {number(generator.requests_per_core_s)} requests per "
         f"core-second, late by {number(generator.lag_ms['p99'])} ms (p99)",
     ]

@@ -10,6 +10,8 @@ The exit code is 1 when an objective of --slo is missed or nothing was answered,
 
 import argparse
 import json
+import math
+import signal
 import socket
 import subprocess
 import sys
@@ -17,8 +19,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from clients.command import command, command_parser, positive, print_json, say
+from clients.command import command, command_parser, duration, positive, print_json, say
 from clients.connection import PROTOCOLS
+from clients.lifetime import leashed
 from loadtest.options import REPORTS
 
 _LOCUSTFILE = Path(__file__).resolve().parent.parent / "locustfile.py"
@@ -29,32 +32,40 @@ def _parser() -> argparse.ArgumentParser:
         "loadtest.swarm",
         __doc__,
         epilog="Further options go to Locust: --models A,B=2 (weights; default: the ready classifiers), --slo SLO, "
-        "--client-batch N, --think-time S, --samples FOLDER, and its own, for example --processes N (`locust --help`). "
+        "--client-batch N, --think-time S, --samples FOLDER, --payload FILE, and its own, "
+        "for example --processes N (`locust --help`). "
         "Servers: $TRITON_HTTP_URL and $TRITON_GRPC_URL.",
     )
     parser.add_argument("--protocols", nargs="+", choices=PROTOCOLS, default=PROTOCOLS, help="(default: both)")
     parser.add_argument("--users", type=positive, default=16, help="concurrent virtual users (default: %(default)s)")
-    text = "seconds per protocol (default: %(default)s)"
-    parser.add_argument("--run-time", type=positive, default=10, metavar="S", help=text)
+    text = "per protocol, as 90, 90s or 1m30s (default: %(default)s)"
+    parser.add_argument("--run-time", type=duration, default="10s", metavar="TIME", help=text)
     parser.add_argument("--report", type=Path, default=REPORTS, help="folder of the reports (default: %(default)s)")
     return parser
 
 
-def _measure(protocol: str, users: int, seconds: int, report: Path, options: Sequence[str]) -> tuple[int, Any]:
+def _measure(protocol: str, users: int, seconds: float, report: Path, options: Sequence[str]) -> tuple[int, Any]:
     """Exit code and figures of one protocol; None for figures when the test could not be run."""
     path = report / f"{protocol}.json"
-    path.unlink(missing_ok=True)
-    say(f"{protocol}: {users} users for {seconds} s …")
+    earlier = _written(path)
+    say(f"{protocol}: {users} users for {seconds:g} s …")
     line = [sys.executable, "-m", "locust", "-f", str(_LOCUSTFILE), "--headless"]
     # Without its own log set-up Locust prints our table alone, not a second one with rounded percentiles.
     line += ["--skip-log-setup", "--only-summary", "--protocol", protocol, "--report", str(report)]
-    line += ["--users", str(users), "--spawn-rate", str(users), "--run-time", str(seconds)]
-    code = subprocess.run([*line, *_master_port(options), *options]).returncode
-    if not path.is_file():
+    # Locust takes whole seconds.
+    line += ["--users", str(users), "--spawn-rate", str(users), "--run-time", str(math.ceil(seconds))]
+    line += [*_master_port(options), *options]
+    # At Ctrl-C or SIGTERM, it would report a part of the test in place of an earlier whole one.
+    code = subprocess.run(leashed(line, signal.SIGKILL), stdin=subprocess.DEVNULL, process_group=0).returncode
+    if _written(path) == earlier:
         return code or 2, None
     result = json.loads(path.read_text())
     del result["curve"]  # It is in the report's file.
     return code, result
+
+
+def _written(path: Path) -> int | None:
+    return path.stat().st_mtime_ns if path.is_file() else None
 
 
 def _master_port(options: Sequence[str]) -> list[str]:
@@ -71,14 +82,19 @@ def _master_port(options: Sequence[str]) -> list[str]:
 def main() -> int:
     """Run one test per protocol."""
     arguments, options = _parser().parse_known_args()
-    results, worst = {}, 0
-    for protocol in arguments.protocols:
-        code, results[protocol] = _measure(protocol, arguments.users, arguments.run_time, arguments.report, options)
-        worst = max(worst, code)
-        if results[protocol] is None:
-            return worst
-        print(flush=True)
-    print_json(results)
+    results: dict[str, Any] = {}
+    worst = 0
+    try:
+        for protocol in arguments.protocols:
+            code, figures = _measure(protocol, arguments.users, arguments.run_time, arguments.report, options)
+            worst = max(worst, code)
+            if figures is None:
+                return worst
+            results[protocol] = figures
+            print(flush=True)
+    finally:
+        if results:
+            print_json(results)
     return worst
 
 

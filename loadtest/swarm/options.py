@@ -19,6 +19,7 @@ class SwarmOptions:
     protocol: Protocol
     models: str  # names with weights, "a,b=2"; empty for all that are ready
     samples: Path
+    payload: Path | None  # file of inputs of the only model
     client_batch: int
     think_time: float  # seconds between a user's requests
     slo: str
@@ -34,7 +35,9 @@ def add_swarm_options(parser: "LocustArgumentParser") -> None:
     parser.add_argument("--protocol", choices=PROTOCOLS, default="http", help=default, include_in_web_ui=False)
     group = parser.add_argument_group("Triton options")
     group.add_argument("--models", default="", help="names with weights, e.g. a,b=2 (default: all that are ready)")
-    group.add_argument("--samples", default=str(SAMPLES), help=f"folder of sample images {default}")
+    group.add_argument("--samples", default=str(SAMPLES), help="folder of sample images (default: the repository's)")
+    text = "inputs to send to the one model of --models: a .npy, or a .npz by input (default: samples, else random)"
+    group.add_argument("--payload", default="", help=text)
     group.add_argument("--client-batch", type=int, default=1, help=f"inferences per request {default}")
     text = f"seconds between a user's requests {default}"
     group.add_argument("--think-time", type=float, default=0.0, help=text)
@@ -48,6 +51,7 @@ def swarm_options(parsed: Namespace) -> SwarmOptions:
         protocol=parsed.protocol,
         models=parsed.models or "",
         samples=Path(parsed.samples),
+        payload=Path(parsed.payload) if parsed.payload else None,
         client_batch=parsed.client_batch,
         think_time=parsed.think_time,
         slo=parsed.slo or "",

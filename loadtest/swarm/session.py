@@ -17,6 +17,7 @@ from clients.client import Client
 from clients.command import say
 from clients.connection import Connection, default_url
 from clients.errors import ClientError, InvalidInput, ToolError
+from clients.output import try_folder
 from loadtest import slo
 from loadtest.analysis import counters
 from loadtest.payloads import payload
@@ -84,13 +85,23 @@ class Session:
         """Encode the requests and read the server's counters; a test that cannot be run ends before it begins."""
         environment, options = self._environment, self._options
         try:
+            # Locust takes 0 for no limit.
+            if environment.parsed_options and environment.parsed_options.run_time == 0:
+                raise InvalidInput("expected --run-time above 0, as 30s or 5m; leave it out to run until Ctrl-C")
             self._objectives = slo.parse(options.slo)
+            if options.report and not self._is_worker:
+                try_folder(options.report, "--report")
             # Requests under way at the end must complete: the slowest answers would be missing, and Triton 2.51 can
             # crash on a gRPC request that is cancelled while it answers (triton-inference-server/server, issue 7368).
             environment.stop_timeout = max(environment.stop_timeout, TIMEOUT_S)
             with Client(self._connection) as client:
                 weights = model_weights(options.models, client, options.samples)
-                payloads = [payload(client, model, options.samples, options.client_batch) for model in weights]
+                if options.payload and len(weights) > 1:
+                    raise InvalidInput(
+                        f"--payload is for one model, and there are {len(weights)}: choose with --models"
+                    )
+                means = (options.samples, options.client_batch, options.payload)
+                payloads = [payload(client, model, *means) for model in weights]
                 self._before = counters.snapshot(client)
         except ToolError as error:
             self._refuse(error)
@@ -124,7 +135,11 @@ class Session:
             say(f"error: the server's counters after the test: {error}")
         latencies, sources = self._latencies, self._sources
         result = report.swarm_result(self._environment, options, latencies, counts, sources, self._objectives)
-        print(report.text(result))
-        if options.report:
-            say(f"Report: {report.write(result, options.report)}")
+        print(report.text(result), flush=True)
         self._environment.process_exit_code = int(not result.has_passed)
+        try:
+            if options.report:
+                say(f"Report: {report.write(result, options.report)}")
+        except OSError as error:
+            say(f"error: the report cannot be written to {options.report}: {error.strerror or error}")
+            self._environment.process_exit_code = ToolError.exit_code

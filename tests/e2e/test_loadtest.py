@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+import numpy as np
 import pytest
 
 from tools.repository import ROOT, model_names, read_config, versions
@@ -124,6 +125,101 @@ def test_a_test_that_cannot_be_run_is_exit_code_2_and_says_why(
     assert "error: " in result.stderr and words in result.stderr
     assert "Traceback" not in result.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_a_test_that_cannot_be_run_leaves_earlier_reports_as_they_were(
+    command: Command, server: Server, tmp_path: Path
+) -> None:
+    (tmp_path / "http.json").write_text("earlier")
+    options = ("--protocols", "http", "--users", "1", "--run-time", "1", "--report", tmp_path, "--models", "nope")
+    assert command("loadtest.swarm", *options, server=server).returncode == 2
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("http.json", "earlier")]
+
+
+def test_a_protocol_that_cannot_be_tested_does_not_lose_the_other_s_figures(
+    command: Command, server: Server, tmp_path: Path
+) -> None:
+    options = ("--users", "1", "--run-time", "1s", "--report", tmp_path, "--models", "mnist_mlp")
+    result = command("loadtest.swarm", *options, server=server, TRITON_GRPC_URL="127.0.0.1:1")
+    assert result.returncode == 2 and "no server answers at" in result.stderr
+    assert list(figures(result)) == ["http"] and figures(result)["http"]["requests"] > 0
+
+
+@pytest.mark.parametrize(
+    ("module", "options"),
+    [
+        ("loadtest.run", ("mnist_mlp", "--concurrency", "1", "--duration", "1m")),
+        ("loadtest.swarm", ("--protocols", "http", "--users", "1", "--run-time", "1m", "--models", "mnist_mlp")),
+    ],
+)
+def test_a_report_that_cannot_be_written_is_said_before_the_test(
+    module: str, options: tuple[str, ...], command: Command, server: Server
+) -> None:
+    began = time.monotonic()
+    result = command(module, *options, "--report", "/proc/reports", server=server)
+    assert result.returncode == 2 and time.monotonic() - began < 30
+    assert "error: nothing can be written to /proc/reports: " in result.stderr and "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "loadtest.run mnist_mlp --concurrency 1 --duration 1s --warm-up 0",
+        "loadtest.swarm --protocols http --users 1 --run-time 1s --models mnist_mlp",
+    ],
+)
+def test_a_report_that_cannot_be_written_at_the_end_is_printed_all_the_same(
+    line: str, server: Server, tmp_path: Path
+) -> None:
+    # Files of more than 80 blocks are refused, as on a disk that is almost full.
+    limited = f"ulimit -f 160; {sys.executable} -m {line} --report {tmp_path}"
+    addresses = {"TRITON_HTTP_URL": server.http, "TRITON_GRPC_URL": server.grpc}
+    full = {**os.environ, **addresses, "MPLCONFIGDIR": str(tmp_path / "fonts")}
+    result = subprocess.run(["bash", "-c", limited], cwd=ROOT, env=full, text=True, capture_output=True)
+    print(result.stdout, result.stderr, sorted((p, p.stat().st_size) for p in tmp_path.iterdir()))
+    assert result.returncode == 2
+    assert "File too large" in result.stderr and "Traceback" not in result.stderr
+    assert "p99" in result.stdout
+
+
+def test_a_time_of_zero_does_not_run_for_ever(server: Server, tmp_path: Path) -> None:
+    locust = ["-m", "locust", "-f", "loadtest/locustfile.py", "--headless", "--users", "1", "--run-time", "0"]
+    environment = {**os.environ, "TRITON_HTTP_URL": server.http}
+    line = [sys.executable, *locust, "--report", str(tmp_path)]
+    result = subprocess.run(line, cwd=ROOT, env=environment, text=True, capture_output=True, timeout=60)
+    assert result.returncode == 2 and "error: expected --run-time above 0, as 30s or 5m" in result.stderr
+
+
+def test_locust_takes_the_file_from_any_folder(server: Server, tmp_path: Path) -> None:
+    file = str(ROOT / "loadtest" / "locustfile.py")
+    options = ["--headless", "--users", "1", "--run-time", "1s", "--models", "mnist_mlp", "--report", str(tmp_path)]
+    line = [str(Path(sys.executable).with_name("locust")), "-f", file, *options]
+    environment = {**os.environ, "TRITON_HTTP_URL": server.http}
+    result = subprocess.run(line, cwd=tmp_path, env=environment, text=True, capture_output=True, timeout=60)
+    assert result.returncode == 0, result.stderr
+    assert json.loads((tmp_path / "http.json").read_text())["models"]["mnist_mlp"]["payload"] == "samples"
+
+
+@pytest.mark.parametrize("module", ["loadtest.run", "loadtest.swarm"])
+def test_a_model_of_bytes_is_tested_with_the_rows_of_a_file(
+    module: str, command: Command, server: Server, tmp_path: Path
+) -> None:
+    model, samples = "cifar10_image_bytes", tmp_path / "none"
+    one = ("--concurrency", "1", "--duration", "1", "--warm-up", "0")
+    options: tuple[str | Path, ...] = (model, *one)
+    if module == "loadtest.swarm":
+        options = ("--models", model, "--users", "1", "--run-time", "1", "--protocols", "grpc")
+    options = (*options, "--report", tmp_path, "--samples", samples)
+    refused = command(module, *options, server=server)
+    assert refused.returncode == 2 and "of type BYTES; give real ones with --payload FILE" in refused.stderr
+    files = [min(folder.iterdir()).read_bytes() for folder in sorted((SAMPLES / "cifar10_cnn").iterdir())]
+    np.save(tmp_path / "files.npy", np.array(files).reshape(-1, 1))
+    result = command(module, *options, "--payload", tmp_path / "files.npy", server=server)
+    seen = figures(result) if module == "loadtest.run" else figures(result)["grpc"]["models"][model]
+    assert seen["requests"] > 0 and seen["errors"] == 0 and seen["payload"] == "files.npy"
+    assert "of 0 instance(s) busy" not in result.stdout
+    refused = command(module, *options, "--payload", tmp_path / "no.npy", server=server)
+    assert refused.returncode == 2 and "expected a .npy file" in refused.stderr
 
 
 def test_a_server_that_dies_is_counted_in_errors(command: Command, repository: Path, tmp_path: Path) -> None:

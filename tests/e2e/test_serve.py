@@ -115,7 +115,7 @@ def test_run_gives_the_addresses_to_a_command_and_its_exit_code_back(sleeper: Pa
     ("run", "code", "message"),
     [
         ("sh -c 'kill -9 $$'", 137, ""),
-        ("no-such-command --flag", 2, "error: --run: cannot start no-such-command (No such file or directory)"),
+        ("no-such-command --flag", 127, "no-such-command: not found"),
         ("sh -c 'no end", 2, "argument --run: No closing quotation in sh -c 'no end"),
         ("", 2, "argument --run: the command is empty"),
     ],
@@ -127,12 +127,25 @@ def test_a_command_that_ends_badly_or_cannot_start_is_reported(
     assert answer.returncode == code and message in answer.stderr and "Traceback" not in answer.stderr
 
 
-def test_a_command_does_not_outlive_its_server(sleeper: Path, tmp_path: Path) -> None:
-    arguments = ("--repository", sleeper, *FREE_PORTS, "--run", "sh -c 'echo begun; exec sleep 60'")
-    with serving(tmp_path / "run", *arguments) as server:
+def test_a_command_may_be_a_line_of_shell(sleeper: Path, command: Command) -> None:
+    line = 'test -n "$TRITON_HTTP_URL" && echo one | tr o O && exit 5'
+    answer = command("tools.serve", "--repository", sleeper, *FREE_PORTS, "--run", line)
+    assert (answer.returncode, answer.stdout) == (5, "One\n")
+
+
+@pytest.mark.parametrize("run", ["echo begun && sleep 60 && sleep 60", "echo begun; (sleep 60 & sleep 60)"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGHUP, None])
+def test_a_command_outlives_neither_its_server_nor_us(
+    run: str, number: int | None, sleeper: Path, tmp_path: Path
+) -> None:
+    with serving(tmp_path / "run", "--repository", sleeper, *FREE_PORTS, "--run", run) as server:
         assert server.line() == "begun"
-        os.kill(server.triton(), signal.SIGKILL)
-        assert server.process.wait(10) == 2
+        time.sleep(0.2)
+        if number is None:
+            os.kill(server.triton(), signal.SIGKILL)
+            assert server.process.wait(10) == 2
+        else:
+            assert server.end(number) == (-signal.SIGKILL if number == signal.SIGKILL else 0)
 
 
 def test_further_flags_reach_tritonserver(sleeper: Path, tmp_path: Path) -> None:

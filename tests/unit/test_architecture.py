@@ -110,6 +110,13 @@ def test_no_file_imports_itself_by_way_of_others() -> None:
     tuple(graphlib.TopologicalSorter(graph).static_order())
 
 
+def test_whoever_starts_a_process_sees_to_it_that_it_does_not_live_on_alone() -> None:
+    starting = {module for module in sources() if imports(module) & {"subprocess", "multiprocessing"}}
+    guarded = {"clients.lifetime", "tools.serve.caretaker", "tools.serve.tritonserver"}
+    assert len(starting) > 8
+    assert not {module for module in starting - guarded if not imports(module) & guarded}
+
+
 def test_clients_and_load_tests_do_without_torch() -> None:
     users = {module for module in sources() for name in imports(module) if name.split(".")[0] in HEAVY}
     assert users and all(module.startswith("tools.") for module in users)

@@ -107,7 +107,7 @@ asyncio.run(wait())"""
 CLEAN_UP_SLOWLY = "try:\n    say('begun'); time.sleep(30)\nfinally:\n    say('slow'); time.sleep(30)"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("body", [WAIT, WAIT_IN_A_LOOP], ids=["plain", "event loop"])
 def test_a_signal_unwinds_the_command_and_says_how_to_continue(body: str, number: signal.Signals) -> None:
     process = child(body)
@@ -267,11 +267,16 @@ def test_an_amount_is_a_finite_number_above_zero() -> None:
         assert refusal(positive_float, text) == f"expected a number above 0, got '{text}'"
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("1.5m", 90), ("2h", 7200), ("0.5", 0.5)])
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90", 90), ("90s", 90), ("1.5m", 90), ("2h", 7200), ("0.5", 0.5), ("1m30s", 90), ("1h30m", 5400), ("1h5s", 3605)],
+)
 def test_a_duration_has_seconds_minutes_or_hours(text: str, seconds: float) -> None:
     assert duration(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["0", "0s", "-5", "5d", "m", "", "1:30", "1 m"])
+@pytest.mark.parametrize(
+    "text", ["0", "0s", "-5", "5d", "m", "", "1:30", "1 m", "1m30", "30s1m", "nan", "\u0663s", "9" * 400]
+)
 def test_what_is_no_duration_is_refused_with_the_forms_that_are(text: str) -> None:
-    assert refusal(duration, text) == f"expected a time as 90s, 5m or 1h, got '{text}'"
+    assert refusal(duration, text) == f"expected a time above 0 as 90, 90s, 5m or 1h30m, got '{text}'"

@@ -150,7 +150,7 @@ SEEN = Seen(1000, 2, 100.0, {"mean_ms": 4.0, "p50_ms": 3.0, "p95_ms": 9.0, "p99_
 def result(slo_text: str = "", source: str = "samples", server_requests: int = 1000) -> SwarmResult:
     """A test of one model."""
     return SwarmResult(
-        options=SwarmOptions("http", "", Path("samples"), 1, 0.0, slo_text, None, users=8, headless=True),
+        options=SwarmOptions("http", "", Path("samples"), None, 1, 0.0, slo_text, None, users=8, headless=True),
         host="http://127.0.0.1:8000",
         duration_s=10.0,
         seen=SEEN,

@@ -100,9 +100,7 @@ def test_a_schedule_that_cannot_be_is_refused(
         due_times(str(tmp_path / arrivals) if arrivals == "broken" else arrivals, rate, duration, 0)
 
 
-@pytest.mark.parametrize(
-    "words", ["--rate 9 --concurrency 2", "--concurrency 0", "--concurrency 1 --duration 0", "--rate -1", ""]
-)
+@pytest.mark.parametrize("words", ["--rate 9 --concurrency 2", "--concurrency 0", "--rate -1", ""])
 def test_arguments_that_do_not_make_a_load_are_refused(words: str) -> None:
     with pytest.raises(InvalidInput, match="expected|choose"):
         parse(["model", *words.split()])[1].load(seed=0)

@@ -120,6 +120,9 @@ def test_the_exit_code_tells_whether_something_is_worse(tmp_path: Path, command:
         path.write_text(json.dumps(contents))
     result = command("loadtest.diff", paths["before"], paths["after"])
     assert result.returncode == 1 and "p99" in json.loads(result.stdout.splitlines()[-1])["worse"]
+    first, second = result.stdout.splitlines()[:2]
+    assert first.startswith(f"before: {paths['before']} of 20") and second.startswith(f"after:  {paths['after']} of 20")
+    assert json.loads(result.stdout.splitlines()[-1])["after"] == str(paths["after"])
     assert command("loadtest.diff", paths["after"], paths["before"]).returncode == 0
     for name, words in (("late", "this run is not valid"), ("other", "which this is not"), ("none", "No such file")):
         result = command("loadtest.diff", paths["before"], paths.get(name, tmp_path / name))

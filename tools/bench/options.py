@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from clients.command import positive, positive_float
+from clients.command import duration, positive
 from tools.repository import REPOSITORY
 from tools.serve.hardware import HARDWARE
 
@@ -45,7 +45,7 @@ def add_bench_arguments(
     parser.add_argument("--concurrency", nargs="+", type=positive, default=concurrency, metavar="N", help=levels)
     if rounds:
         parser.add_argument("--rounds", type=positive, default=rounds, help=f"through everything {DEFAULT}")
-    parser.add_argument("--seconds", type=positive_float, default=seconds, help=f"of {window} {DEFAULT}")
+    parser.add_argument("--seconds", type=duration, default=seconds, help=f"of {window} {DEFAULT}")
     parser.add_argument("--hardware", choices=HARDWARE, default="auto", help=f"as for tools.serve {DEFAULT}")
     parser.add_argument("--repository", type=Path, default=REPOSITORY, help=DEFAULT)
 

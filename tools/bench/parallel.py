@@ -20,6 +20,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from clients.command import positive, progress, say, text_table
 from clients.connection import PROTOCOLS
+from clients.output import try_folder
 from loadtest.report import page
 from tools.bench.copies import Change, write_copy
 from tools.bench.options import DEFAULT, TRAINED, BenchOptions, add_bench_arguments, trained_models
@@ -63,6 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: ParallelOptions) -> dict[str, Any]:
     """Measure all models, report each, and return the figures by model, setting and concurrency."""
     document = {}
+    try_folder(options.output, "--output")
     for model in options.models or trained_models():
         figures = _bench(model, options)
         _report(model, figures, options)
@@ -135,8 +137,8 @@ def _report(model: str, figures: _Figures, options: ParallelOptions) -> None:
     title = f"{model}: what parallelism gains"
     setting = f"{options.protocol}, one inference per request, medians of {options.rounds} interleaved rounds"
     path = options.output / f"{model}.html"
+    print(f"\n{model}: {setting}\n{text_table(table)}", flush=True)
     page.write(path, title, setting, _plot(figures), table, _NOTES, frozenset({COMMITTED}))
-    print(f"\n{model}: {setting}\n{text_table(table)}")
     say(f"Page: {path}")
 
 

@@ -27,6 +27,7 @@ import numpy as np
 from clients.command import progress, say, text_table
 from clients.contract import Contract
 from clients.errors import ToolError
+from clients.lifetime import leashed
 from tools.bench import wrk
 from tools.bench.copies import serve_copies
 from tools.bench.options import TRAINED, BenchOptions, add_bench_arguments, trained_models
@@ -97,7 +98,7 @@ def _environment(peer: _Peer) -> Path:
         say(f"installing {', '.join(peer.requirements)} into {folder}, once …")
         python = folder / "bin" / "python"
         for line in ([sys.executable, "-m", "venv", folder], [python, "-m", "pip", "install", *peer.requirements]):
-            result = subprocess.run([str(word) for word in line], capture_output=True, text=True)
+            result = subprocess.run(leashed([str(word) for word in line]), capture_output=True, text=True)
             if result.returncode:
                 raise PeerError(f"{peer.name} cannot be installed: {result.stderr.strip()[-500:]}")
         # Our torch and numpy, after the peer's own packages.
@@ -142,7 +143,7 @@ def _serve(peer: _Peer, programs: Path, model: str, contract: Contract, reposito
         "MAX_BATCH": str(contract.max_batch_size),
         "OMP_NUM_THREADS": "1",
     }
-    line = [word.format(bin=programs, port=port) for word in peer.command]
+    line = leashed([word.format(bin=programs, port=port) for word in peer.command])
     process = subprocess.Popen(line, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         _wait_for(peer, process, port)

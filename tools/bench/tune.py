@@ -18,7 +18,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from clients.command import positive, positive_float, say, text_table
+from clients.command import duration, positive, positive_float, say, text_table
+from clients.output import try_folder
 from tools.bench.grid import DELAYS_US, Grid, GridPoint, grid_candidates, measure_grid, measure_point
 from tools.bench.options import DEFAULT
 from tools.repository import ROOT
@@ -51,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     delays = f"of the grid (default: {' '.join(map(str, DELAYS_US))})"
     parser.add_argument("model", metavar="MODEL")
     parser.add_argument("--delays", nargs="+", type=int, default=list(DELAYS_US), metavar="US", help=delays)
-    parser.add_argument("--seconds", type=positive_float, default=13.0, help=f"of trials for each choice {DEFAULT}")
+    parser.add_argument("--seconds", type=duration, default=13.0, help=f"of trials for each choice {DEFAULT}")
     parser.add_argument("--share", type=positive_float, default=0.1, help=f"of the grid's time for the tuner {DEFAULT}")
     parser.add_argument("--rounds", type=positive, default=3, help=f"of the final comparison {DEFAULT}")
     parser.add_argument("--data", type=Path, default=_GRIDS, help=f"folder of the grids {DEFAULT}")
@@ -66,6 +67,8 @@ def run(options: BenchTuneOptions) -> dict[str, Any]:
         TuningError: the tuner found nothing.
     """
     goal = parse_goal(options.slo)
+    for folder, option in ((options.output, "--output"), (options.data, "--data")):
+        try_folder(folder, option)
     with serve_models([options.model], options, goal) as (model,):
         grid = _measure_grid(model, options)
     best, seconds = _tune(options, options.share * grid.seconds)

@@ -15,6 +15,7 @@ import numpy as np
 
 from clients.contract import Contract
 from clients.errors import ToolError
+from clients.lifetime import leashed
 
 _UNITS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}
 _SCRIPT = """
@@ -65,7 +66,7 @@ def send(url: str, body: bytes, headers: dict[str, str], connections: int, secon
         script = Path(folder) / "request.lua"
         script.write_text(_SCRIPT.format(body=Path(folder) / "body", headers=lines))
         options = ["-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--latency", "-s", str(script), url]
-        output = subprocess.run(["wrk", *options], capture_output=True, text=True, timeout=seconds + 60)
+        output = subprocess.run(leashed(["wrk", *options]), capture_output=True, text=True, timeout=seconds + 60)
     failed = re.search(r"Non-2xx or 3xx responses: \d+|Socket errors: .*", output.stdout)
     rate = re.search(r"Requests/sec:\s+([\d.]+)", output.stdout)
     if output.returncode or failed or not rate:

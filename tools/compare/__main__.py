@@ -17,8 +17,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clients.command import command, command_parser, positive, positive_float, print_json, say, text_table
+from clients.command import command, command_parser, duration, positive, print_json, say, text_table
 from clients.connection import PROTOCOLS
+from clients.output import try_folder
 from loadtest.report import page
 from tools.compare.measurement import Effort, Member, measure_family
 from tools.repository import REPOSITORY, ROOT
@@ -42,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("model", help="any member of the family")
     add = parser.add_argument
     add("--rounds", type=positive, default=Effort.rounds, help=f"through all members {_DEFAULT}")
-    add("--seconds", type=positive_float, default=Effort.seconds, help=f"of each of three windows {_DEFAULT}")
+    add("--seconds", type=duration, default=Effort.seconds, help=f"of each of three windows {_DEFAULT}")
     add("--concurrency", type=positive, default=Effort.concurrency, help=f"that saturates the server {_DEFAULT}")
     add("--protocol", choices=PROTOCOLS, default=Effort.protocol, help=_DEFAULT)
     add("--hardware", choices=HARDWARE, default="auto", help=f"as for tools.serve {_DEFAULT}")
@@ -122,13 +123,13 @@ def _plot(members: Sequence[Member], best: Sequence[str]) -> "Figure":
 def main() -> int:
     """Measure a family, and write a table and a page."""
     arguments = _parser().parse_args()
+    try_folder(arguments.output, "--output")
     effort = Effort(arguments.rounds, arguments.seconds, arguments.concurrency, arguments.protocol)
     members, data = measure_family(arguments.model, effort, arguments.hardware, arguments.repository.resolve())
     best = front({member.name: (member.accuracy, member.rate) for member in members})
-    path = write(members, best, f"{data.title}; {effort}", arguments.output)
     print(text(members, best))
-    say(f"Page: {path}")
     print_json({"front": best, "data": data.title, "models": {member.name: asdict(member) for member in members}})
+    say(f"Page: {write(members, best, f'{data.title}; {effort}', arguments.output)}")
     return 0
 
 

@@ -23,7 +23,6 @@ from clients.command import command, command_parser, say
 from tools.repository import REPOSITORY
 from tools.serve.hardware import HARDWARE
 from tools.serve.native import BACKENDS, choose_backend
-from tools.serve.server_error import ServerError
 from tools.serve.tritonserver import Options, Server
 
 _CHILD_SECONDS = 10  # for the command of --run to end in when it is stopped
@@ -68,20 +67,20 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--run",
         metavar="COMMAND",
-        type=_words,
-        help="run a command with TRITON_HTTP_URL, TRITON_GRPC_URL and TRITON_METRICS_URL set, then stop the server",
+        type=_shell,
+        help="run a line of shell with TRITON_HTTP_URL, TRITON_GRPC_URL and TRITON_METRICS_URL set, then stop",
     )
     return parser
 
 
-def _words(command: str) -> list[str]:
+def _shell(command: str) -> str:
     try:
-        split = shlex.split(command)
+        is_empty = not shlex.split(command)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{error} in {command}") from error
-    if not split:
+    if is_empty:
         raise argparse.ArgumentTypeError("the command is empty")
-    return split
+    return command
 
 
 def _options(arguments: argparse.Namespace, flags: Sequence[str]) -> Options:
@@ -111,14 +110,10 @@ def _wait(server: Server) -> None:
         server.check()
 
 
-def _run(server: Server, command: Sequence[str]) -> int:
-    """Run a command while the server runs; return its exit code as a shell would."""
+def _run(server: Server, command: str) -> int:
+    """Run a line of shell while the server runs; return its exit code."""
     urls = {f"TRITON_{name.upper()}_URL": url for name, url in server.endpoints.addresses.items()}
-    env = {**os.environ, **urls}
-    try:
-        child = subprocess.Popen(command, env=env)
-    except OSError as error:
-        raise ServerError(f"--run: cannot start {command[0]} ({error.strerror})") from error
+    child = subprocess.Popen(["sh", "-c", command], env={**os.environ, **server.mark, **urls})
     try:
         while child.poll() is None:
             with suppress(subprocess.TimeoutExpired):
@@ -131,13 +126,22 @@ def _run(server: Server, command: Sequence[str]) -> int:
 
 
 def _stop(child: "subprocess.Popen[bytes]") -> None:
-    child.terminate()
-    try:
-        with suppress(subprocess.TimeoutExpired):
-            child.wait(_CHILD_SECONDS)
-    finally:
-        child.kill()
-        child.wait()
+    """Stop a shell and what it runs, which would otherwise go on without it."""
+    import psutil
+
+    with suppress(psutil.NoSuchProcess):
+        shell = psutil.Process(child.pid)
+        family = [shell, *shell.children(recursive=True)]
+        try:
+            for process in family:
+                with suppress(psutil.NoSuchProcess):
+                    process.terminate()
+            psutil.wait_procs(family, _CHILD_SECONDS)
+        finally:
+            for process in family:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+    child.wait()
 
 
 @command()

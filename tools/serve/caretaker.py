@@ -1,10 +1,11 @@
 """Clean up after an embedded server whose parent was killed and cannot do it (`kill -9`, out of memory).
 
     with Caretaker(backends, prefix, patience=10) as caretaker:
-        caretaker.look_after(process.pid)
+        subprocess.Popen(…, env={**os.environ, **caretaker.mark})
 
 The caretaker is a shell that waits for the end of its standard input, a pipe from this process: however this process
-ends, the pipe closes. Leaving the block dismisses the caretaker, so the parent stops the server before that.
+ends, the pipe closes. It ends every process with the mark in its environment, which children of children inherit.
+Leaving the block dismisses the caretaker, so the parent stops what it started before that.
 """
 
 import os
@@ -14,40 +15,37 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-# Reads the server's process id, which is also its session's. Arguments: the backend folder, the server's prefix in
-# /dev/shm, and the seconds that the server has to shut down.
+_MARK = "TRITON_CARETAKER"
+# Arguments: the mark, the backend folder, the server's prefix in /dev/shm, and the seconds to shut down in.
 SCRIPT = """
-read -r server
 cat >/dev/null
-if [ "$server" ]; then
-  kill -TERM "$server"
-  left=$3
-  while [ "$left" -gt 0 ] && kill -0 "$server"; do sleep 1; left=$((left - 1)); done
-  kill -KILL "-$server"
-fi
-rm -rf "$1" "/dev/shm/$2"*
+marked() { grep -lszxF "$1" /proc/[0-9]*/environ | cut -d/ -f3; }
+kill -TERM $(marked "$1")
+left=$4
+while [ "$left" -gt 0 ] && [ "$(marked "$1")" ]; do sleep 1; left=$((left - 1)); done
+kill -KILL $(marked "$1")
+rm -rf "$2" "/dev/shm/$3"*
 """
 
 
 class Caretaker:
-    """A process that outlives this one until it has cleaned up."""
+    """A process that outlives this one until it has cleaned up.
+
+    Attributes:
+        mark: what to add to the environment of a process that it is to end.
+    """
 
     def __init__(self, folder: Path, shm_prefix: str, patience: int):
-        # A session of its own, so that Ctrl-C in our terminal does not reach it.
+        self.mark = {_MARK: str(folder)}
+        # A session of its own, so that Ctrl-C in our terminal does not reach it, and no mark of another caretaker.
         self._shell = subprocess.Popen(
-            ["sh", "-c", SCRIPT, "caretaker", str(folder), shm_prefix, str(patience)],
+            ["sh", "-c", SCRIPT, "caretaker", f"{_MARK}={folder}", str(folder), shm_prefix, str(patience)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            env={name: value for name, value in os.environ.items() if name != _MARK},
             start_new_session=True,
         )
-
-    def look_after(self, server: int) -> None:
-        """Name the server to stop; until then the caretaker only removes the folder."""
-        assert self._shell.stdin is not None
-        with suppress(BrokenPipeError):
-            self._shell.stdin.write(f"{server}\n".encode())
-            self._shell.stdin.flush()
 
     def __enter__(self) -> "Caretaker":
         return self

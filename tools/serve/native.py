@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from clients.lifetime import leashed
 from tools.repository import ROOT
 from tools.serve.server_error import ServerError
 from tools.serve.wheel import wheel_path
@@ -102,7 +103,7 @@ def _compile(compiler: str, library: Path) -> None:
     with tempfile.TemporaryDirectory(dir=library.parent) as folder:
         staged = Path(folder) / LIBRARY
         english = {**os.environ, "LC_ALL": "C"}
-        result = subprocess.run([compiler, *_arguments(staged)], capture_output=True, text=True, env=english)
+        result = subprocess.run(leashed([compiler, *_arguments(staged)]), capture_output=True, text=True, env=english)
         if result.returncode:
             errors = [line for line in result.stderr.splitlines() if "error" in line]
             raise ServerError(f"the native backend does not compile ({' '.join(errors[:1])}); {REMEDY}")
@@ -122,6 +123,6 @@ def _arguments(output: Path) -> list[str]:
 def _try_loading(library: Path) -> None:
     # In a process of its own. Triton's functions are bound when they are called, so they may be missing here.
     program = f"import ctypes, os; ctypes.CDLL({str(library)!r}, os.RTLD_LAZY)"
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    result = subprocess.run(leashed([sys.executable, "-c", program]), capture_output=True, text=True)
     if result.returncode:
         raise ServerError(f"the native backend cannot be loaded: {result.stderr.strip().splitlines()[-1]}")

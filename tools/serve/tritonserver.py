@@ -82,6 +82,11 @@ class Server:
         return {"http": self.http, "grpc": self.grpc}[protocol]
 
     @property
+    def mark(self) -> dict[str, str]:
+        """What a process must have in its environment to be ended, like the server, if this process is killed."""
+        return self._caretaker.mark
+
+    @property
     def pid(self) -> int:
         """Process id of tritonserver."""
         return self._process.pid
@@ -100,14 +105,15 @@ class Server:
         folder = tempfile.TemporaryDirectory(prefix="triton-", dir=scratch_parent())
         self._backends = Path(self._exit.enter_context(folder))
         options = replace(options, host=host, repository=plain_path(options.repository, self._backends))
+        self._caretaker = Caretaker(self._backends, shm_prefix(self._backends), STOP_SECONDS)
+        self._exit.enter_context(self._caretaker)
         self.backend = choose_backend(options.backend, options.on_log)
         if options.backend == "auto" and not self.backend.library:
             self._show(f"TorchScript is served by the slower Python-based backend: {self.backend.reason}")
         assemble_backends(self._backends, self.backend.library)
-        caretaker = self._exit.enter_context(Caretaker(self._backends, shm_prefix(self._backends), STOP_SECONDS))
         self._process = subprocess.Popen(
             command_line(options, self._backends, ports, gpu) + load,
-            env=environment(),
+            env=environment() | self.mark,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -118,7 +124,6 @@ class Server:
         self._reader = threading.Thread(target=self._read_log, daemon=True)
         self._reader.start()
         self._exit.callback(self._stop)
-        caretaker.look_after(self._process.pid)
         self._wait_until_ready()
 
     def _read_log(self) -> None:

@@ -54,7 +54,7 @@ def add_measuring_arguments(parser: argparse.ArgumentParser, output: Path) -> No
     """Add the options of `tune_options` that say what to measure and how; those without a default."""
     parser.add_argument("--slo", required=True, help="e.g. 'p99<20ms,errors<0.1%%'; one must limit a percentile")
     trial = f"of the shortest trial {_DEFAULT}"
-    parser.add_argument("--trial", dest="trial_s", type=positive_float, default=2.0, metavar="S", help=trial)
+    parser.add_argument("--trial", dest="trial_s", type=duration, default="2s", metavar="TIME", help=trial)
     parser.add_argument("--output", type=Path, default=output, help=f"folder of pages and records {_DEFAULT}")
     parser.add_argument("--hardware", choices=HARDWARE, default="auto", help=f"as for tools.serve {_DEFAULT}")
     parser.add_argument("--repository", type=Path, default=REPOSITORY, help=_DEFAULT)

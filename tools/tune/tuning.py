@@ -6,6 +6,7 @@ import time
 from dataclasses import asdict, replace
 from functools import partial
 
+from clients.output import try_folder
 from tools.check.rehearsal import rehearse
 from tools.check.steps import promised_batch_size
 from tools.repository import versions
@@ -35,6 +36,7 @@ def tune(shares: dict[str, float], options: TuneOptions) -> Outcome:
     if len(shares) > 1 and options.objective != "throughput":
         raise TuningError(f"--objective {options.objective} is for one model; several are tuned for throughput")
     goal = parse_goal(options.slo, options.objective, options.rate)
+    try_folder(options.output, "--output")
     with serve_models(list(shares), options, goal) as models:
         outcome = _tune_together(models, shares, options, goal) if len(models) > 1 else _tune(models[0], options, goal)
         if outcome.best is None or options.dry_run:

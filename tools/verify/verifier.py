@@ -89,7 +89,11 @@ class Verifier:
         )
         # Even a remote server was sent these very files of a model that has another name there.
         if self.effort.limit is None and (self.kind == "embedded" or model in self.names):
-            verification.record(self.repository)
+            try:
+                verification.record(self.repository)
+            except OSError as error:
+                unrecorded = f"the verdict cannot be recorded in {self.repository}: {error.strerror or error}"
+                return replace(verification, notes=(*verification.notes, unrecorded))
         return verification
 
     def client(self, timeout_s: float = 30.0) -> Client:

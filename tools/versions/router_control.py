@@ -11,6 +11,7 @@ from urllib.error import HTTPError
 from urllib.request import ProxyHandler, Request, build_opener
 
 from clients.errors import ToolError
+from clients.lifetime import leashed
 from tools.repository import ROOT
 
 
@@ -68,8 +69,9 @@ class Router:
 @contextmanager
 def started_router(upstream: str, listen: str) -> Iterator[Router]:
     """Run a router in front of a server's HTTP address while the block lasts; raises RouterError if it cannot start."""
-    command = [sys.executable, "-m", "clients.router", "--upstream", upstream, "--listen", listen]
-    with subprocess.Popen([*command, "--control", "127.0.0.1:0"], cwd=ROOT, stdout=subprocess.PIPE, text=True) as child:
+    words = [sys.executable, "-m", "clients.router", "--upstream", upstream, "--listen", listen]
+    command = leashed([*words, "--control", "127.0.0.1:0"])
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as child:
         try:
             assert child.stdout is not None
             line = child.stdout.readline()
