@@ -6,7 +6,8 @@ from pathlib import Path
 
 from clients.client import Client
 from clients.contract import Array, Contract
-from clients.images import image_readers
+from clients.errors import RequestRejected, ServerFailed
+from clients.images import Readers, image_readers
 from clients.wire import Label
 
 
@@ -26,7 +27,7 @@ class Answer:
 
 
 def classify_files(client: Client, files: list[Path], model: str, top: int, batch_size: int) -> Iterator[Answer]:
-    """Classify files in batches; a file that is no image gets an answer with an error, and the others go on.
+    """Classify files in batches; one that is no image, or that the model refuses, gets an answer with the reason.
 
     Raises:
         ClientError: the model takes no images, or the server fails.
@@ -35,14 +36,22 @@ def classify_files(client: Client, files: list[Path], model: str, top: int, batc
     readers = image_readers(contract)
     size = max(1, min(batch_size, contract.max_batch_size))
     for start in range(0, len(files), size):
-        batch = files[start : start + size]
-        tensors, errors = readers.load(batch, contract.batched)
+        yield from _classify(client, files[start : start + size], contract, readers, top)
+
+
+def _classify(client: Client, batch: list[Path], contract: Contract, readers: Readers, top: int) -> list[Answer]:
+    tensors, errors = readers.load(batch, contract.batched)
+    try:
         rows = iter([row for tensor in tensors for row in _labels(client, tensor, contract, top)])
-        for file, error in zip(batch, errors, strict=True):
-            if error:
-                yield Answer(str(file), error=error)
-            else:
-                yield Answer(str(file), tuple(next(rows)), file.resolve().parent.name)
+    except (RequestRejected, ServerFailed) as error:
+        if len(batch) == 1:
+            return [Answer(str(batch[0]), error=str(error))]
+        # For one bad file, all of a batch are refused.
+        return [answer for file in batch for answer in _classify(client, [file], contract, readers, top)]
+    return [
+        Answer(str(file), error=error) if error else Answer(str(file), tuple(next(rows)), file.resolve().parent.name)
+        for file, error in zip(batch, errors, strict=True)
+    ]
 
 
 def _labels(client: Client, tensor: Array, contract: Contract, top: int) -> list[list[Label]]:

@@ -1,12 +1,13 @@
 """Classify image files with a served model: `python -m clients.classify IMAGE… --model cifar10_cnn`.
 
 The server says how the model takes its image, so any image classifier of the repository will do, and any pipeline
-that takes pixels or whole files. Exit code 1 means that a file could not be read.
+that takes pixels or whole files. Exit code 1 means that a file could not be read, or that the model refused it.
 
     python -m clients.classify photo.jpg folder/ --model cifar10_cnn --protocol grpc --top 3
     python -m clients.classify build/samples/mnist_mlp --model mnist_mlp --truth    # folders name the true labels
 """
 
+import argparse
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -32,20 +33,31 @@ def main() -> int:
     add_connection_arguments(parser)
     arguments = parser.parse_args()
     files = image_files(arguments.images)
-    with Client(connection_from(arguments)) as client:
-        stream = classify_files(client, files, arguments.model, arguments.top, arguments.batch_size)
-        answers = list(progress(stream, "classifying", len(files), hidden=len(files) <= arguments.batch_size))
+    answers: list[Answer] = []
+    try:
+        with Client(connection_from(arguments)) as client:
+            stream = classify_files(client, files, arguments.model, arguments.top, arguments.batch_size)
+            # Lines show the progress themselves.
+            for answer in progress(stream, "classifying", len(files), hidden=not arguments.json):
+                answers.append(answer)
+                if not arguments.json:
+                    print(show(answer, arguments.truth), flush=True)
+    finally:
+        # What was answered before a failure is an answer too.
+        if answers:
+            _summarize(answers, arguments)
+    return int(any(answer.error for answer in answers))
+
+
+def _summarize(answers: list[Answer], arguments: argparse.Namespace) -> None:
     readable = [answer for answer in answers if not answer.error]
     accuracy = sum(answer.right for answer in readable) / len(readable) if readable else None
     if arguments.json:
         results = [_document(answer, arguments.truth) for answer in answers]
         truth = {"accuracy": accuracy} if arguments.truth else {}
         print_json({"model": arguments.model, "results": results, **truth})
-    else:
-        print("\n".join(show(answer, arguments.truth) for answer in answers))
-        if arguments.truth and accuracy is not None:
-            print(f"{accuracy:.1%} of {len(readable)} right")
-    return 0 if len(readable) == len(answers) else 1
+    elif arguments.truth and accuracy is not None:
+        print(f"{accuracy:.1%} of {len(readable)} right")
 
 
 def _document(answer: Answer, truth: bool) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import errno
 import http.client
 import random
+import re
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -85,7 +86,7 @@ def translate(error: BaseException, connection: Connection, what: str) -> errors
 
     where = _where(connection)
     if isinstance(error, InferenceServerException):
-        status, reason = str(error.status() or ""), " ".join(str(error.message() or error).split())
+        status, reason = str(error.status() or ""), without_trace(str(error.message() or error))
         words = reason.partition(_UNDECODABLE)[2].partition("response: ")[2]
         # Triton's metrics port answers 405 to what it does not know.
         if status == "405" or (words and _BY_STATUS.get(status) is not errors.ServerUnavailable):
@@ -123,6 +124,14 @@ def translate(error: BaseException, connection: Connection, what: str) -> errors
             f"and check --protocol and the TLS options{by_proxy}"
         )
     return kind(f"{what} at {where}: {reason}{by_proxy if kind in _OF_THE_WAY else ''}")
+
+
+def without_trace(reason: str) -> str:
+    """A model's own words, without the trace that TorchScript or Triton's Python backend wraps them in."""
+    head, _, trace = reason.partition("The following operation failed in the TorchScript interpreter.")
+    error = re.search(r"^(?:builtins\.)?([\w.]*(?:Error|Exception): .*)", trace, re.MULTILINE | re.DOTALL)
+    words = f"{head} {error[1]}" if error else reason.partition("\n\nAt:\n")[0]
+    return " ".join(words.split())
 
 
 def may_retry(error: errors.ClientError, repeatable: bool) -> bool:

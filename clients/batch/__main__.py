@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from clients.batch.job import run
-from clients.batch.requests import IN_FLIGHT
+from clients.batch.plan import IN_FLIGHT
 from clients.command import command, command_parser, positive, print_json
 from clients.connection import add_connection_arguments, connection_from
 
@@ -35,6 +35,8 @@ def main() -> int:
     text = "rows per request (default: the model's maximum)"
     parser.add_argument("--batch-size", type=positive, metavar="N", help=text)
     parser.add_argument("--fresh", action="store_true", help="start again instead of resuming an earlier run")
+    text = "once the version is no longer served with which the run began, ask the newest, and say which in a column"
+    parser.add_argument("--mixed-versions", action="store_true", help=text)
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of a line")
     # A deadline that a slow model meets with all requests in its queue, and half a minute for a server that restarts.
     add_connection_arguments(parser, timeout_s=300.0, retries=30)
@@ -48,6 +50,7 @@ def main() -> int:
         batch_size=arguments.batch_size,
         in_flight=arguments.in_flight,
         fresh=arguments.fresh,
+        mixed_versions=arguments.mixed_versions,
     )
     if arguments.json:
         print_json(asdict(done))

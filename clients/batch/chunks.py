@@ -30,6 +30,7 @@ class Chunk:
 
     errors: Array  # str [rows], why a row has no outputs; empty for a good row
     outputs: Mapping[str, Array]  # arrays [good rows, ...] by output name; texts as str; empty if no row is good
+    versions: Array  # int64 [rows], the model version that was asked
 
     @property
     def good(self) -> Array:
@@ -51,8 +52,10 @@ class Store:
     """The finished chunks of one job, and a row of each output, [1, ...], for its dtype and shape."""
 
     folder: Path
+    begun: int  # the version with which the run began
     finished: dict[int, Finished] = field(default_factory=dict)
     heads: dict[str, Array] = field(default_factory=dict)
+    versions: set[int] = field(default_factory=set)  # that were asked for these rows
 
     @property
     def rows(self) -> int:
@@ -73,13 +76,15 @@ class Store:
         self._note(index, chunk)
         arrays = {f"output/{name}": array for name, array in chunk.outputs.items()}
         with staged(self.folder / f"{index:08d}.npz") as path, path.open("wb") as file:
-            np.savez(file, errors=chunk.errors, **arrays)
+            np.savez(file, errors=chunk.errors, versions=chunk.versions, **arrays)
 
     def read(self, index: int) -> Chunk:
         """Read a finished chunk from disk."""
         with (self.folder / f"{index:08d}.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            outputs = {name.removeprefix("output/"): arrays[name] for name in arrays.files if name != "errors"}
-            return Chunk(arrays["errors"], outputs)
+            names = [name for name in arrays.files if name.startswith("output/")]
+            outputs = {name.removeprefix("output/"): arrays[name] for name in names}
+            errors, known = arrays["errors"], "versions" in arrays.files  # Earlier releases did not write them.
+            return Chunk(errors, outputs, arrays["versions"] if known else np.full(len(errors), self.begun))
 
     def recall(self, chunks: Sequence[range]) -> None:
         """Find the chunks of earlier runs, except those that are damaged or have another number of rows."""
@@ -102,6 +107,7 @@ class Store:
     def _note(self, index: int, chunk: Chunk) -> None:
         for name, array in chunk.outputs.items():
             check_uniform(name, self.heads.setdefault(name, array[:1]), array)
+        self.versions.update(chunk.versions.tolist())
         good = chunk.good
         first = int(good.argmax()) if good.any() else None
         self.finished[index] = Finished(len(good), int((~good).sum()), first)
@@ -141,9 +147,16 @@ def open_store(folder: Path, job: Job, chunks: Sequence[range], fresh: bool = Fa
             _clear(folder)
         _check_job(folder, job)
         write_atomically(folder / _JOB, json.dumps(job))
-        store = Store(folder)
+        store = Store(folder, int(job["model_version"] or 0))
         store.recall(chunks)
         yield store
+
+
+def version_begun(folder: Path) -> str | None:
+    """The model version with which the run began whose chunks are in a folder; None if there are none."""
+    if not any(folder.glob(_CHUNKS)) or not (folder / _JOB).exists():
+        return None
+    return str(json.loads((folder / _JOB).read_text())["model_version"])
 
 
 def _check_job(folder: Path, job: Job) -> None:

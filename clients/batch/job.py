@@ -11,13 +11,15 @@ import numpy as np
 from tritonclient.utils import triton_to_np_dtype
 
 from clients.aio import AsyncClient
-from clients.batch.chunks import Chunk, Store, open_store
-from clients.batch.requests import Plan, Run, job_of, make_plan
+from clients.batch.chunks import Chunk, Store, open_store, version_begun
+from clients.batch.plan import Plan, job_of, make_plan
+from clients.batch.requests import Run, VersionGone
 from clients.batch.sources import Source, open_source
 from clients.batch.tables import Table, check_format, write_table
 from clients.command import progress_counter, say
 from clients.connection import Connection
 from clients.contract import Array, Contract
+from clients.errors import ToolError
 from clients.output import staged
 
 _SHOWN_ERRORS = 5
@@ -45,11 +47,15 @@ def run(
     batch_size: int | None = None,
     in_flight: int | None = None,
     fresh: bool = False,
+    mixed_versions: bool = False,
 ) -> Summary:
     """Run a model on all rows of a folder of images, a .npy or a .npz, and write the output, a .parquet or a .npz.
 
     By default, all `outputs` are kept, a request has as many rows as the model takes (`batch_size`), and as many
     requests are `in_flight` as fit in a fixed amount of memory. A `fresh` run does not resume an earlier one.
+
+    All rows are asked of the version with which the run began. With `mixed_versions`, those that are left when it is no
+    longer served are asked of the newest one, and a column `version` says which was asked.
 
     Raises:
         ClientError: an option cannot be used, or the server fails; finished rows are kept.
@@ -58,17 +64,28 @@ def run(
     check_format(output)
     contract = asyncio.run(_ask_contract(connection, model))
     source = open_source(rows, contract, output.parent)
-    plan = make_plan(contract, source, outputs, batch_size, in_flight)
-    with open_store(partial_folder(output), job_of(plan, source), plan.chunks(), fresh) as store:
-        resumed = store.rows
+    folder = partial_folder(output)
+    begun = None if fresh else version_begun(folder)
+    plan = make_plan(contract, source, outputs, batch_size, in_flight, begun, mixed_versions)
+    with open_store(folder, job_of(plan, source), plan.chunks(), fresh) as store:
+        resumed, how = store.rows, "; the same command resumes"
         try:
             asyncio.run(_infer(connection, plan, source, store))
+        except VersionGone:
+            how = ""  # Its message says what to choose.
+            raise
         finally:
             if not store.rows:
                 store.remove()
             elif store.rows < plan.rows:
-                say(f"{store.rows} of {plan.rows} rows are kept in {store.folder}; the same command resumes")
-        _write_output(output, plan, source, store, contract)
+                say(f"{store.rows} of {plan.rows} rows are kept in {store.folder}{how}")
+        try:
+            _write_output(output, plan, source, store, contract)
+        except OSError as error:
+            raise ToolError(
+                f"{output} cannot be written: {error.strerror or error}; all rows are kept in {folder}, and the same "
+                "command writes it"
+            ) from error
     seconds = time.monotonic() - began
     speed = round((store.rows - resumed) / seconds, 1)
     return Summary(store.rows, store.errors, round(seconds, 3), speed, resumed, str(output))
@@ -99,7 +116,8 @@ def _write_output(output: Path, plan: Plan, source: Source, store: Store, contra
 
     heads = {name: store.heads[name] if name in store.heads else empty_row(contract, name) for name in plan.outputs}
     with staged(output, store.folder) as path:
-        write_table(path, Table(source.column, heads, plan.rows, pieces))
+        has_versions = plan.mixed_versions or len(store.versions) > 1
+        write_table(path, Table(source.column, heads, plan.rows, pieces, has_versions))
         bad = (index for index, chunk in sorted(store.finished.items()) if chunk.errors)
         chunks = (zip(source.labels(plan.chunk(index)), store.read(index).errors, strict=True) for index in bad)
         rows = ((label, error) for chunk in chunks for label, error in chunk if error)

@@ -1,4 +1,4 @@
-"""The requests of a large inference: a plan, many under way at once, their answers put together to chunks in order.
+"""The requests of a large inference: many under way at once, their answers put together to chunks in order.
 
 Each worker takes the next range of rows, reads it in a thread, asks the server and puts the answer in its place; a
 complete chunk goes to the store. Rows that the server refuses are asked for again at the end of a round, one by one
@@ -6,25 +6,22 @@ with nothing else under way: a server that forms batches fails all rows of a bat
 """
 
 import asyncio
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-from tritonclient.utils import triton_to_np_dtype
 
 from clients.aio import AsyncClient
-from clients.batch.chunks import Chunk, Store, check_uniform
+from clients.batch.answers import concatenate, join, storable
+from clients.batch.chunks import Chunk, Store
+from clients.batch.plan import Plan
 from clients.batch.sources import Source
-from clients.contract import Array, Contract, names
-from clients.errors import ClientError, ConnectionLost, InvalidInput, ModelNotFound, RequestRejected, ServerFailed
+from clients.command import say
+from clients.contract import Array
+from clients.errors import ClientError, ConnectionLost, ModelNotFound, RequestRejected, ServerFailed
 from clients.failures import retry_delays
+from clients.output import printable
 
-# A chunk is written at once, and lost at once when the process is killed.
-_CHUNK_ROWS = 256
-# Without --in-flight: no more requests than this at once, nor more bytes of input among them.
-IN_FLIGHT, _IN_FLIGHT_BYTES = 32, 256 * 2**20
 # Refused ranges that wait for the end of a round; their chunks wait in memory with them.
 _MOST_REFUSED = 32
 # How often a request is repeated whose connection broke: it may be what stops the server each time.
@@ -32,83 +29,8 @@ _MOST_LOST = 3
 _REFUSED = (RequestRejected, ServerFailed)
 
 
-@dataclass(frozen=True)
-class Plan:
-    """Which outputs of which version are kept, and how `rows` rows are cut into requests and chunks.
-
-    `batch_size` counts the rows of a request, and `in_flight` the requests that are under way at once.
-    """
-
-    model: str
-    version: str
-    outputs: tuple[str, ...]
-    rows: int
-    batch_size: int
-    in_flight: int
-
-    @property
-    def chunk_rows(self) -> int:
-        """Rows of a chunk: whole requests."""
-        return -(-_CHUNK_ROWS // self.batch_size) * self.batch_size
-
-    def chunks(self) -> list[range]:
-        """The rows of each chunk."""
-        return _split(range(self.rows), self.chunk_rows)
-
-    def chunk(self, index: int) -> range:
-        """The rows of one chunk."""
-        return range(self.rows)[index * self.chunk_rows : (index + 1) * self.chunk_rows]
-
-    def requests(self, chunk: range) -> list[range]:
-        """The rows of each request of a chunk."""
-        return _split(chunk, self.batch_size)
-
-
-def _split(rows: range, size: int) -> list[range]:
-    return [rows[start : start + size] for start in range(0, len(rows), size)]
-
-
-def make_plan(
-    contract: Contract,
-    source: Source,
-    outputs: Sequence[str] | None = None,
-    batch_size: int | None = None,
-    in_flight: int | None = None,
-) -> Plan:
-    """Plan the requests of a data set, with options as `clients.batch.job.run` takes them.
-
-    The newest of the served versions answers all of them.
-
-    Raises:
-        InvalidInput: the model has no such output, or an output has the name of another column.
-    """
-    size = min(batch_size or contract.max_batch_size, contract.max_batch_size) or 1
-    kept = tuple(dict.fromkeys(outputs or (spec.name for spec in contract.outputs)))
-    if unknown := set(kept) - {spec.name for spec in contract.outputs}:
-        raise InvalidInput(f"{contract.model} has no output '{min(unknown)}'; it gives {names(contract.outputs)}")
-    if taken := {source.column, "error"} & set(kept):
-        raise InvalidInput(f"output '{min(taken)}' has the name of another column; name the others with --outputs")
-    # A dim that varies counts as 1.
-    row_bytes = sum(
-        math.prod(map(abs, spec.dims)) * np.dtype(triton_to_np_dtype(spec.datatype)).itemsize
-        for spec in contract.inputs
-    )
-    affordable = max(2, min(IN_FLIGHT, _IN_FLIGHT_BYTES // max(row_bytes * size, 1)))
-    version = max(contract.versions, key=int, default="")
-    return Plan(contract.model, version, kept, source.rows, size, in_flight or affordable)
-
-
-def job_of(plan: Plan, source: Source) -> dict[str, Any]:
-    """Describe, as JSON, all that a finished row depends on: the rows of another job are other rows."""
-    return {
-        "model": plan.model,
-        "model_version": plan.version,
-        "outputs": list(plan.outputs),
-        "batch_size": plan.batch_size,
-        "chunk_rows": plan.chunk_rows,
-        "rows": plan.rows,
-        "input": dict(source.identity),
-    }
+class VersionGone(ModelNotFound):
+    """The version with which a run began is no longer served, and another one is."""
 
 
 @dataclass
@@ -123,15 +45,18 @@ class Run:
     _waiting: dict[int, dict[int, Chunk]] = field(default_factory=dict)
     _refused: list[range] = field(default_factory=list)
     _known_good: int | None = None
+    _version: str = ""  # that is asked
 
     async def finish(self) -> None:
         """Run the model on all rows that are missing.
 
         Raises:
-            ClientError: the server failed; finished chunks are kept.
+            ClientError: the server failed, or the version is no longer served; finished chunks are kept.
         """
+        self._version = self.plan.version
+        await self._follow()
         # Once for all workers, who would each ask.
-        await self.client.contract(self.plan.model, self.plan.version)
+        await self.client.contract(self.plan.model, self._version)
         self._known_good = first_good_row(self.plan, self.store)
         chunks = (rows for index, rows in enumerate(self.plan.chunks()) if index not in self.store.finished)
         missing = (rows for chunk in chunks for rows in self.plan.requests(chunk))
@@ -163,8 +88,12 @@ class Run:
 
     async def _ask(self, rows: range) -> Chunk:
         requests, errors = await asyncio.to_thread(self.source.load, rows)
-        answers = [await self._infer(inputs) for inputs in requests]
-        chunk = Chunk(np.array(errors, np.str_), concatenate(answers, self.plan.outputs))
+        while True:
+            version = self._version
+            answers = [await self._infer(inputs) for inputs in requests]
+            if version == self._version:  # Else answers of two versions would be taken for those of one.
+                break
+        chunk = self._chunk(errors, concatenate(answers, self.plan.outputs))
         good = [row for row, error in zip(rows, errors, strict=True) if not error]
         for name, array in chunk.outputs.items():
             if len(array) != len(good):
@@ -174,15 +103,49 @@ class Run:
             self._known_good = good[0]
         return chunk
 
+    def _chunk(self, errors: Sequence[str], outputs: Mapping[str, Array]) -> Chunk:
+        return Chunk(np.array(errors, np.str_), outputs, np.full(len(errors), int(self._version or 0), np.int64))
+
+    async def _follow(self) -> bool:
+        """Whether another version is served in place of ours, which is asked from now on where that is allowed.
+
+        Raises:
+            VersionGone: it is not allowed; the message says what to choose.
+        """
+        plan = self.plan
+        try:
+            index = await self.client.models()
+        except RequestRejected:  # A server may keep its index to itself.
+            return False
+        named = [entry for entry in index if entry["name"] == plan.model and entry.get("state") == "READY"]
+        served = [str(entry["version"]) for entry in named]
+        if not served or self._version in ("", *served):
+            return False
+        newest = max(served, key=int)
+        if not plan.mixed_versions:
+            raise VersionGone(
+                f"version {self._version} of {plan.model}, with which this run began, is no longer served, but version "
+                f"{newest} is. Choose: --mixed-versions asks it for the other rows (a column `version` says which was "
+                "asked), --fresh starts again with it; or serve the old one again"
+            )
+        say(
+            f"version {self._version} of {plan.model} is no longer served; version {newest} is asked for the other rows"
+        )
+        self._version = newest
+        return True
+
     async def _infer(self, inputs: dict[str, Array]) -> dict[str, Array]:
         """Send one request; wait for a server that goes away for a moment, and send it again."""
         plan, retries = self.plan, self.client.connection.retries
-        contract = await self.client.contract(plan.model, plan.version)
         absent, lost = retry_delays(retries), retry_delays(min(retries, _MOST_LOST))
         while True:
+            version = self._version
             try:
-                outputs = await self.client.infer(plan.model, inputs, plan.outputs, plan.version)
+                contract = await self.client.contract(plan.model, version)
+                outputs = await self.client.infer(plan.model, inputs, plan.outputs, version)
             except (ModelNotFound, ConnectionLost) as error:
+                if isinstance(error, ModelNotFound) and (version != self._version or await self._follow()):
+                    continue
                 delay = next(lost if isinstance(error, ConnectionLost) else absent, None)
                 if delay is None:
                     raise
@@ -199,7 +162,7 @@ class Run:
                 parts[row] = await self._ask(range(row, row + 1))
             except _REFUSED as error:
                 failures.append(error)
-                parts[row] = Chunk(np.array([str(error)]), {})
+                parts[row] = self._chunk([printable(str(error))], {})
         if failures:
             # If a row that was good before still is, the server works, and the rows are bad.
             if self._known_good is None:
@@ -222,30 +185,3 @@ def first_good_row(plan: Plan, store: Store) -> int | None:
     """A row that was answered in an earlier run, if any."""
     places = ((index, chunk.first_good) for index, chunk in sorted(store.finished.items()))
     return next((index * plan.chunk_rows + place for index, place in places if place is not None), None)
-
-
-def storable(array: Array) -> Array:
-    """Convert an output to a dtype of numpy's own: texts to str (bytes that are no UTF-8 escaped), BF16 to float32."""
-    if array.dtype == object:
-        texts = [text.decode(errors="backslashreplace") for text in array.reshape(-1)]
-        return np.array(texts, dtype=np.str_).reshape(array.shape)
-    return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
-
-
-def concatenate(parts: Sequence[Mapping[str, Array]], outputs: Sequence[str]) -> dict[str, Array]:
-    """Join the outputs of several answers; empty if there is none.
-
-    Raises:
-        InvalidInput: their rows differ in shape or dtype.
-    """
-    parts = [part for part in parts if part]
-    for name in outputs if parts else ():
-        check_uniform(name, *(part[name] for part in parts))
-    return {name: np.concatenate([part[name] for part in parts]) for name in outputs} if parts else {}
-
-
-def join(parts: Mapping[int, Chunk], outputs: Sequence[str]) -> Chunk:
-    """Join chunks in the order of their first rows, which are the keys."""
-    ordered = [parts[first] for first in sorted(parts)]
-    errors = np.concatenate([part.errors for part in ordered])
-    return Chunk(errors, concatenate([part.outputs for part in ordered], outputs))

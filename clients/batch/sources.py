@@ -20,6 +20,7 @@ from numpy.lib import format as npy
 from clients.contract import Array, Contract
 from clients.errors import InvalidInput
 from clients.images import Readers, image_files, image_readers
+from clients.output import printable
 
 # The requests of the good rows in order, each the inputs by name; and why each row is in none of them, an empty text
 # for a good one.
@@ -49,10 +50,10 @@ class _ImageSource:
 
     def load(self, rows: range) -> Loaded:
         tensors, errors = self.readers.load([self.files[row] for row in rows], self.contract.batched)
-        return [{self.contract.inputs[0].name: tensor} for tensor in tensors], errors
+        return [{self.contract.inputs[0].name: tensor} for tensor in tensors], [printable(error) for error in errors]
 
     def _name(self, file: Path) -> str:
-        return file.relative_to(self.folder).as_posix()
+        return printable(file.relative_to(self.folder).as_posix())
 
 
 @dataclass(frozen=True)

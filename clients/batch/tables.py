@@ -1,6 +1,7 @@
 """One table of many finished chunks, streamed: Parquet for data tools, .npz for numpy.
 
-Both have the same columns: `file` or `row`, the outputs, and `error`. In a .npz, a row with an error has NaN in float
+Both have the same columns: `file` or `row`, the outputs, `version` where several model versions may have answered, and
+`error`. In a .npz, a row with an error has NaN in float
 outputs and 0, False or "" in others; in Parquet it has lists of nulls.
 """
 
@@ -17,6 +18,7 @@ from numpy.lib import format as npy
 from clients.batch.chunks import Chunk
 from clients.contract import Array
 from clients.errors import InvalidInput
+from clients.output import try_folder
 
 # Readers of Parquet expect row groups of about this size; a group has to fit in memory twice.
 GROUP_ROWS, _GROUP_BYTES = 65_536, 64 * 2**20
@@ -31,6 +33,12 @@ class Table:
     rows: int
     # Iterates over the labels and contents of all chunks, in order; called once for each pass.
     chunks: Callable[[], Iterator[tuple[Array, Chunk]]]
+    has_versions: bool = False  # whether a column says which model version was asked
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of all columns, in order."""
+        return [self.label, *self.heads, *(["version"] if self.has_versions else []), "error"]
 
     def column(self, name: str) -> Iterator[Array]:
         """A column, chunk by chunk, with a value for every row."""
@@ -38,19 +46,21 @@ class Table:
             if name in self.heads:
                 yield _with_gaps(chunk, name, self.heads[name])
             else:
-                yield labels if name == self.label else chunk.errors
+                yield {self.label: labels, "version": chunk.versions}.get(name, chunk.errors)
 
 
 def check_format(path: Path) -> None:
     """Refuse an output that could not be written, before anything is computed for it.
 
     Raises:
-        InvalidInput: another suffix, a missing folder, a folder of that name, or pyarrow is missing.
+        InvalidInput: another suffix, a folder that is missing or cannot be written to, a folder of that name, or
+            pyarrow is missing.
     """
     if path.suffix not in (".parquet", ".npz"):
         raise InvalidInput(f"{path}: expected an output *.parquet or *.npz")
     if path.is_dir() or not path.parent.is_dir():
         raise InvalidInput(f"{path}: {'is a folder' if path.is_dir() else f'there is no folder {path.parent}'}")
+    try_folder(path.parent, "OUTPUT")
     if path.suffix == ".parquet":
         try:
             import pyarrow.parquet  # noqa: F401
@@ -63,7 +73,7 @@ def write_table(path: Path, table: Table) -> None:
     if path.suffix == ".parquet":
         return _write_parquet(path, table)
     with zipfile.ZipFile(path, "w") as archive:
-        for name in (table.label, *table.heads, "error"):
+        for name in table.columns:
             _add_array(archive, table, name)
 
 
@@ -100,6 +110,8 @@ def _write_parquet(path: Path, table: Table) -> None:
         item = pa.string() if is_text else pa.from_numpy_dtype(head.dtype)
         kind = item if is_text and size == 1 else pa.list_(item, size)
         fields.append(pa.field(name, kind, metadata={"shape": str(list(head.shape[1:]))}))
+    if table.has_versions:
+        fields.append(pa.field("version", pa.int64()))
     schema = pa.schema([*fields, pa.field("error", pa.string())])
     with parquet.ParquetWriter(path, schema) as writer:
         for batches in _row_groups(_record_batch(schema, table, labels, chunk) for labels, chunk in table.chunks()):
@@ -136,5 +148,7 @@ def _record_batch(schema: Any, table: Table, labels: Array, chunk: Chunk) -> Any
         item = kind if pa.types.is_string(kind) else kind.value_type
         items = pa.array(flat.astype(object) if flat.dtype.kind == "U" else flat, item, mask=mask)
         columns.append(items if item == kind else pa.FixedSizeListArray.from_arrays(items, type=kind))
+    if table.has_versions:
+        columns.append(pa.array(chunk.versions, pa.int64()))
     columns.append(pa.array(chunk.errors.astype(object), pa.string(), mask=chunk.good))
     return pa.RecordBatch.from_arrays(columns, schema=schema)

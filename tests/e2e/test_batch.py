@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -21,7 +22,7 @@ from clients.client import Client
 from clients.connection import Connection, Protocol
 from clients.contract import Array
 from clients.images import image_files, image_spec, load_image, normalise
-from tests.conftest import Command
+from tests.conftest import Command, connection_to
 from tests.e2e import batch_models
 from tests.e2e.peers import free_address
 from tools.repository import ROOT
@@ -363,6 +364,12 @@ def test_a_server_that_restarts_is_waited_for(protocol: Protocol, doubling: Path
     np.testing.assert_array_equal(arrays(output)["Y"], rows * 2)
 
 
+def add_version(repository: Path, number: int, factor: int) -> None:
+    """Add a version of the small model that multiplies by another factor."""
+    folder = Path(shutil.copytree(repository / "double" / "1", repository / "double" / str(number)))
+    (folder / "model.py").write_text((folder / "model.py").read_text().replace("'X * 2'", f"'X * {factor}'"))
+
+
 def test_finished_rows_survive_a_server_crash_and_are_not_mixed_with_another_version(
     doubling: Path, command: Command, tmp_path: Path
 ) -> None:
@@ -374,12 +381,86 @@ def test_finished_rows_survive_a_server_crash_and_are_not_mixed_with_another_ver
         _, errors = process.communicate(timeout=30)
     assert process.returncode == 2 and "rows are kept in" in errors
     assert "the connection broke" in errors or "no server answers at" in errors
-    shutil.copytree(doubling / "double" / "1", doubling / "double" / "2")
+    add_version(doubling, 2, 3)
+    again = ("clients.batch", tmp_path / "x.npy", output, "--model", "double", *SLOWLY)
     with serving(options) as server:
-        refused = command("clients.batch", tmp_path / "x.npy", output, "--model", "double", *SLOWLY, server=server)
-    assert refused.returncode == 2 and "model version was 1, is 2" in refused.stderr
-    shutil.rmtree(doubling / "double" / "2")
+        refused = command(*again, server=server)
+    assert refused.returncode == 2 and "the same command resumes" not in refused.stderr
+    assert "version 1 of double, with which this run began, is no longer served, but version 2 is" in refused.stderr
+    assert "--mixed-versions" in refused.stderr and "--fresh" in refused.stderr
+    # While the first version is served beside the second, the run goes on with it.
+    with (doubling / "double" / "config.pbtxt").open("a") as config:
+        config.write("version_policy { all {} }\n")
     with serving(options) as server:
-        result = command("clients.batch", tmp_path / "x.npy", output, "--model", "double", *SLOWLY, server=server)
+        result = command(*again, server=server)
     assert result.returncode == 0, result.stderr
-    assert (arrays(output)["Y"] == 2).all()
+    assert (arrays(output)["Y"] == 2).all() and "version" not in arrays(output)
+
+
+@pytest.mark.parametrize("at_once", [True, False], ids=["from the beginning", "after the refusal"])
+def test_a_run_goes_on_with_a_version_that_is_promoted_meanwhile_where_that_is_wanted(
+    at_once: bool, protocol: Protocol, doubling: Path, command: Command, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "x.npy", np.ones((FEWER, 2), np.float32))
+    output, mixed = tmp_path / "y.npz", ("--mixed-versions",)
+    flags = ("--model-control-mode=explicit", "--load-model=double")
+    line = [*command_line(tmp_path / "x.npy", output, "double"), *SLOWLY, "--protocol", protocol]
+    with (
+        serving(Options(doubling, flags=flags)) as server,
+        running([*line, *mixed[: int(at_once)]], output, server) as process,
+    ):
+        add_version(doubling, 2, 3)
+        with Client(connection_to(server, "http")) as client:
+            client.load("double")
+        _, errors = process.communicate(timeout=60)
+        if not at_once:
+            assert process.returncode == 2 and "version 1 of double, with which this run began" in errors
+            options = ("--model", "double", *SLOWLY, *mixed)
+            result = command("clients.batch", tmp_path / "x.npy", output, *options, server=server)
+            process.returncode, errors = result.returncode, result.stderr
+    assert process.returncode == 0, errors
+    assert "version 1 of double is no longer served; version 2 is asked for the other rows" in errors
+    output_arrays = arrays(output)
+    assert list(output_arrays) == ["row", "Y", "version", "error"]
+    assert set(output_arrays["version"].tolist()) == {1, 2} and (np.diff(output_arrays["version"]) >= 0).all()
+    np.testing.assert_array_equal(output_arrays["Y"][:, 0], output_arrays["version"] + 1)
+
+
+@pytest.mark.parametrize("suffix", ["npz", "parquet"])
+def test_a_file_name_that_is_no_utf_8_loses_nothing(
+    suffix: str, command: Command, server: Server, photos: Path, tmp_path: Path
+) -> None:
+    (photos / "a" / "1.png").rename(os.fsdecode(os.fsencode(photos / "a") + b"/caf\xe9.png"))
+    (photos / "a" / "3.png").rename(os.fsdecode(os.fsencode(photos / "a") + b"/text\xff.png"))
+    output = tmp_path / f"out.{suffix}"
+    result = command("clients.batch", photos, output, "--model", MODEL, server=server)
+    assert result.returncode == 1, result.stderr
+    assert "6 rows (0 of an earlier run, 1 with an error)" in result.stdout
+    names = (
+        arrays(output)["file"].tolist() if suffix == "npz" else pyarrow.parquet.read_table(output)["file"].to_pylist()
+    )
+    assert sorted(names)[:3] == ["a/2.png", "a/caf\\xe9.png", "a/text\\xff.png"]
+
+
+def test_an_output_that_cannot_be_written_is_said_before_the_work_begins(
+    command: Command, server: Server, many: Path
+) -> None:
+    before = inferences(server)
+    refused = command("clients.batch", many, "/proc/out.npz", "--model", MODEL, server=server)
+    assert refused.returncode == 2 and "error: nothing can be written to /proc: " in refused.stderr
+    assert inferences(server) == before
+
+
+def test_an_output_that_cannot_be_written_at_the_end_is_written_by_the_same_command(
+    server: Server, many: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out.npz"
+    line = shlex.join(command_line(many, output))
+    # A chunk is smaller than the largest file that is allowed, the whole output is not: as on a full disk.
+    full = subprocess.run(
+        ["bash", "-c", f"ulimit -f 100; {line}"], cwd=ROOT, env=at(server), text=True, capture_output=True
+    )
+    assert full.returncode == 2 and "Traceback" not in full.stderr
+    assert f"error: {output} cannot be written: File too large; all rows are kept in {output}.partial" in full.stderr
+    done = subprocess.run(["sh", "-c", line], cwd=ROOT, env=at(server), text=True, capture_output=True)
+    assert done.returncode == 0 and last_line(done)["resumed_rows"] == ROWS

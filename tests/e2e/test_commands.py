@@ -3,6 +3,8 @@
 import json
 import os
 import pty
+import shutil
+import signal
 import subprocess
 import sys
 import termios
@@ -18,7 +20,7 @@ from clients.connection import Connection, Protocol
 from tests.conftest import Command
 from tests.e2e.peers import free_address
 from tools.repository import ROOT, model_names, versions
-from tools.serve.tritonserver import Server
+from tools.serve.tritonserver import Options, Server
 
 SAMPLES = ROOT / "build" / "samples"
 CIFAR, DIGITS = SAMPLES / "cifar10_cnn", SAMPLES / "mnist_mlp"
@@ -95,6 +97,45 @@ def test_folders_are_searched_and_their_names_are_the_truth(
 def test_without_truth_there_is_no_accuracy(command: Command, server: Server, frog: Path) -> None:
     answers = document(command("clients.classify", frog, "--json", server=server))
     assert "accuracy" not in answers and "truth" not in answers["results"][0]
+
+
+def test_a_picture_that_the_pipeline_refuses_does_not_stop_the_others(
+    command: Command, server: Server, protocol: Protocol, frog: Path, tmp_path: Path
+) -> None:
+    for name in ("a.png", "b.png", "c.png"):
+        shutil.copy(frog, tmp_path / name)
+    (tmp_path / "b.png").write_bytes(frog.read_bytes()[:300])
+    (tmp_path / "c.png").rename(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.png"))
+    options = ("--model", "cifar10_image_bytes", "--protocol", protocol)
+    done = command("clients.classify", tmp_path, *options, PYTHONIOENCODING="utf-8", server=server)
+    assert done.returncode == 1 and "Traceback" not in done.stderr + done.stdout, done.stderr
+    first, bad, third = done.stdout.splitlines()
+    assert "frog" in first and "frog" in third and third.startswith(f"{tmp_path}/caf\\udce9.png: ")
+    assert bad.startswith(f"{tmp_path / 'b.png'}: error: ") and len(bad) < 300, bad
+    done = command("clients.classify", tmp_path, *options, "--json", server=server)
+    results = document(done)["results"]
+    assert ["error" in result for result in results] == [False, True, False]
+    assert os.fsencode(results[2]["file"]).endswith(b"/caf\xe9.png")
+
+
+def test_answers_are_shown_as_they_come_and_kept_when_the_server_fails(repository: Path, frog: Path) -> None:
+    with Server(Options(repository, flags=("--model-control-mode=explicit", "--load-model=cifar10_cnn"))) as server:
+        line = [
+            sys.executable,
+            "-m",
+            "clients.classify",
+            *[str(frog)] * 20_000,
+            "--batch-size",
+            "1",
+            "--url",
+            server.http,
+        ]
+        process = subprocess.Popen(line, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert process.stdout and process.stdout.readline().startswith(f"{frog}: ")
+        os.kill(server.pid, signal.SIGKILL)
+        shown, errors = process.communicate(timeout=60)
+    assert process.returncode == 2 and errors.startswith("error: ") and len(errors.splitlines()) == 1
+    assert all(line.startswith(f"{frog}: frog") for line in shown.splitlines())
 
 
 def test_files_that_are_no_images_do_not_stop_the_others(

@@ -12,9 +12,11 @@ import pytest
 from PIL import Image
 
 from clients.batch import chunks
-from clients.batch.chunks import Chunk, open_store
+from clients.batch.answers import concatenate, join, storable
+from clients.batch.chunks import Chunk, open_store, version_begun
 from clients.batch.job import partial_folder
-from clients.batch.requests import IN_FLIGHT, Plan, concatenate, first_good_row, job_of, join, make_plan, storable
+from clients.batch.plan import IN_FLIGHT, Plan, job_of, make_plan
+from clients.batch.requests import first_good_row
 from clients.batch.sources import array_source, image_source
 from clients.contract import Contract, TensorSpec
 from clients.errors import InvalidInput
@@ -35,7 +37,7 @@ def chunk(*values: float | None) -> Chunk:
     """Rows with one number, or an error in place of it."""
     errors = np.array(["" if value is not None else "no good" for value in values])
     good = [[value, -value] for value in values if value is not None]
-    return Chunk(errors, {"Y": np.array(good, np.float32)} if good else {})
+    return Chunk(errors, {"Y": np.array(good, np.float32)} if good else {}, np.ones(len(errors), np.int64))
 
 
 def planned(tmp_path: Path, wanted: Contract = VECTOR, rows: int = 10, **options: Any) -> Plan:
@@ -63,6 +65,15 @@ def test_unusable_outputs_are_refused(tmp_path: Path) -> None:
     named = Contract("m", ("1",), 4, VECTOR.inputs, (TensorSpec("error", "FP32", (2,)),))
     with pytest.raises(InvalidInput, match="'error' has the name of another column"):
         planned(tmp_path, named)
+    named = Contract("m", ("1",), 4, VECTOR.inputs, (TensorSpec("version", "FP32", (2,)),))
+    assert planned(tmp_path, named).outputs == ("version",)
+    with pytest.raises(InvalidInput, match="'version' has the name of another column"):
+        planned(tmp_path, named, mixed_versions=True)
+
+
+def test_a_run_keeps_the_version_with_which_it_began(tmp_path: Path, begun: Path) -> None:
+    assert planned(tmp_path, begun=version_begun(begun)).version == "1"
+    assert version_begun(tmp_path) is None
 
 
 def test_chunks_are_whole_requests_and_contain_every_row_once(tmp_path: Path) -> None:
@@ -81,10 +92,11 @@ def test_a_job_is_the_same_if_the_input_is(tmp_path: Path) -> None:
 
 
 def test_a_chunk_is_in_row_order_whatever_the_order_of_its_answers() -> None:
-    late = Chunk(np.array(["", "", "bad"]), {"Y": np.array([[4.0], [5.0]])})
-    early = Chunk(np.array(["worse", ""]), {"Y": np.array([[1.0]])})
+    late = Chunk(np.array(["", "", "bad"]), {"Y": np.array([[4.0], [5.0]])}, np.array([2, 2, 2]))
+    early = Chunk(np.array(["worse", ""]), {"Y": np.array([[1.0]])}, np.array([1, 1]))
     made = join({4: late, 2: early}, ["Y"])
     assert made.errors.tolist() == ["worse", "", "", "", "bad"] and made.outputs["Y"].tolist() == [[1], [4], [5]]
+    assert made.versions.tolist() == [1, 1, 2, 2, 2]
 
 
 def test_rows_of_different_shapes_are_refused() -> None:
@@ -232,7 +244,7 @@ def test_a_second_run_with_the_same_output_is_refused(begun: Path) -> None:
 def test_a_store_refuses_rows_of_another_shape(begun: Path) -> None:
     with open_store(begun, JOB, CHUNKS) as store:
         with pytest.raises(InvalidInput, match="rows of different kinds"):
-            store.add(1, Chunk(np.array([""]), {"Y": np.ones((1, 3), np.float32)}))
+            store.add(1, Chunk(np.array([""]), {"Y": np.ones((1, 3), np.float32)}, np.array([1])))
         assert 1 not in store.finished
 
 

@@ -31,3 +31,31 @@ def test_delays_grow_to_their_limit_and_never_beyond_it() -> None:
 
 def test_delays_differ_so_that_clients_do_not_return_together() -> None:
     assert len({tuple(failures.retry_delays(3)) for _ in range(50)}) == 50
+
+
+SCRIPT = """in ensemble 'p', PyTorch execute failure: The following operation failed in the TorchScript interpreter.
+Traceback of TorchScript (most recent call last):
+  File "step.py", line 6, in f
+    if x.sum() > 0:
+        raise ValueError("image 3 is damaged: 5 of\\n 9 bytes")
+        ~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~ <--- HERE
+builtins.ValueError: image 3 is damaged: 5 of
+ 9 bytes
+"""
+PYTHON = "Failed to process the request(s), message: ValueError: no good\n\nAt:\n  /models/m/1/model.py(9): execute\n"
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        (SCRIPT, "in ensemble 'p', PyTorch execute failure: ValueError: image 3 is damaged: 5 of 9 bytes"),
+        (
+            SCRIPT.partition("builtins")[0],
+            SCRIPT.partition("builtins")[0],
+        ),  # Without its end, the trace is all there is.
+        (PYTHON, "Failed to process the request(s), message: ValueError: no good"),
+        ("expected 2 inputs but got 1", "expected 2 inputs but got 1"),
+    ],
+)
+def test_a_model_s_words_are_told_without_the_trace(reason: str, words: str) -> None:
+    assert failures.without_trace(reason) == words

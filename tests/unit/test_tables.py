@@ -1,6 +1,7 @@
 """Outputs of large sets: every dtype in both formats, the same bytes for the same rows, rows without outputs."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ def chunk(*values: float | None) -> Chunk:
     """Rows with one number, or an error in place of it."""
     errors = np.array(["" if value is not None else "no good" for value in values])
     good = [[value, -value] for value in values if value is not None]
-    return Chunk(errors, {"Y": np.array(good, np.float32)} if good else {})
+    return Chunk(errors, {"Y": np.array(good, np.float32)} if good else {}, np.arange(len(errors)))
 
 
 def table(parts: Sequence[Chunk], label: str = "row") -> Table:
@@ -48,6 +49,7 @@ EVERY_KIND = Chunk(
         "text": np.array([["a"], ["längst"]]),
         "texts": np.array([["a", "b"], ["c", "d"]]),
     },
+    np.array([1, 1, 1]),
 )
 
 
@@ -111,6 +113,20 @@ def test_an_output_without_a_good_row_has_the_shape_that_the_model_declares(suff
     else:
         rows = pyarrow.parquet.read_table(tmp_path / "t.parquet").to_pylist()
         assert [(row["Y"], row["L"]) for row in rows] == [([None, None], None)] * 2
+
+
+@pytest.mark.parametrize("suffix", ["npz", "parquet"])
+def test_a_column_says_which_version_was_asked(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"t.{suffix}"
+    write_table(path, replace(table([chunk(1, None, 3), chunk(4, 5)]), has_versions=True))
+    if suffix == "npz":
+        with np.load(path) as arrays:
+            assert arrays.files == ["row", "Y", "version", "error"]
+            assert arrays["version"].tolist() == [0, 1, 2, 0, 1]
+    else:
+        read = pyarrow.parquet.read_table(path)
+        assert read.column_names == ["row", "Y", "version", "error"]
+        assert read["version"].to_pylist() == [0, 1, 2, 0, 1]
 
 
 def test_an_output_that_cannot_be_written_is_refused_at_the_start(tmp_path: Path) -> None:

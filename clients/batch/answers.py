@@ -1,0 +1,35 @@
+"""Answers of a model put together: the outputs of several requests, the chunks of several ranges of rows."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from clients.batch.chunks import Chunk, check_uniform
+from clients.contract import Array
+
+
+def storable(array: Array) -> Array:
+    """Convert an output to a dtype of numpy's own: texts to str (bytes that are no UTF-8 escaped), BF16 to float32."""
+    if array.dtype == object:
+        texts = [text.decode(errors="backslashreplace") for text in array.reshape(-1)]
+        return np.array(texts, dtype=np.str_).reshape(array.shape)
+    return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
+
+
+def concatenate(parts: Sequence[Mapping[str, Array]], outputs: Sequence[str]) -> dict[str, Array]:
+    """Join the outputs of several answers; empty if there is none.
+
+    Raises:
+        InvalidInput: their rows differ in shape or dtype.
+    """
+    parts = [part for part in parts if part]
+    for name in outputs if parts else ():
+        check_uniform(name, *(part[name] for part in parts))
+    return {name: np.concatenate([part[name] for part in parts]) for name in outputs} if parts else {}
+
+
+def join(parts: Mapping[int, Chunk], outputs: Sequence[str]) -> Chunk:
+    """Join chunks in the order of their first rows, which are the keys."""
+    ordered = [parts[first] for first in sorted(parts)]
+    errors, versions = (np.concatenate([getattr(part, name) for part in ordered]) for name in ("errors", "versions"))
+    return Chunk(errors, concatenate([part.outputs for part in ordered], outputs), versions)
