@@ -14,7 +14,7 @@ from clients.errors import InvalidInput
 
 # What is being written begins like this; after a power cut, such a file may be left.
 STAGED = ".staged-"
-_TRIAL_BYTES = 64 * 1024
+_TRIAL_BYTES = 4096
 
 
 def printable(text: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from gevent import GreenletExit
+import gevent
 from locust.env import Environment
 from locust.exception import StopTest
 from locust.runners import WorkerRunner
@@ -55,6 +55,8 @@ class Session:
         self._before: counters.Snapshot | None = None  # None: no test is running
         self._sources: dict[str, str] = {}
         self._objectives: Sequence[slo.Objective] = []
+        # Else --run-time would count from before the imports, which take a second.
+        gevent.get_hub().loop.update_now()
         options = self._options
         environment.user_classes = [USERS[options.protocol]]
         scheme = "http://" if options.protocol == "http" else ""
@@ -116,8 +118,8 @@ class Session:
         self._environment.process_exit_code = error.exit_code
         if self._options.headless or self._is_worker:
             say(f"error: {error}")
-            self._environment.runner.quit()
-            raise GreenletExit
+            # Once it waits for the end of the test, Locust does not hear of a runner that quits.
+            gevent.get_hub().parent.throw(SystemExit(error.exit_code))
         raise StopTest(f"error: {error}") from None
 
     def _stop(self, **_: Any) -> None:
