@@ -5,6 +5,7 @@ job.json says whose rows they are; rows of another job are refused, so that two 
 """
 
 import fcntl
+import io
 import json
 import zipfile
 import zlib
@@ -75,8 +76,11 @@ class Store:
         """
         self._note(index, chunk)
         arrays = {f"output/{name}": array for name, array in chunk.outputs.items()}
-        with staged(self.folder / f"{index:08d}.npz") as path, path.open("wb") as file:
-            np.savez(file, errors=chunk.errors, versions=chunk.versions, **arrays)
+        # In memory first: on a full disk, a half-written archive would complain when it is forgotten.
+        content = io.BytesIO()
+        np.savez(content, errors=chunk.errors, versions=chunk.versions, **arrays)
+        with staged(self.folder / f"{index:08d}.npz") as path:
+            path.write_bytes(content.getbuffer())
 
     def read(self, index: int) -> Chunk:
         """Read a finished chunk from disk."""

@@ -455,7 +455,7 @@ def test_an_output_that_cannot_be_written_at_the_end_is_written_by_the_same_comm
     server: Server, many: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "out.npz"
-    line = shlex.join(command_line(many, output))
+    line = shlex.join([*command_line(many, output), "--outputs", "OUTPUT__0"])
     # A chunk is smaller than the largest file that is allowed, the whole output is not: as on a full disk.
     full = subprocess.run(
         ["bash", "-c", f"ulimit -f 100; {line}"], cwd=ROOT, env=at(server), text=True, capture_output=True
