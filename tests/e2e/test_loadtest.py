@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from urllib.parse import urlencode
 import numpy as np
 import pytest
 
+from clients.client import Client
+from tests.conftest import connection_to
 from tools.repository import ROOT, model_names, read_config, versions
 from tools.serve.tritonserver import Options, Server
 
@@ -221,13 +224,20 @@ def test_a_model_of_bytes_is_tested_with_the_rows_of_a_file(
     assert refused.returncode == 2 and "expected a .npy file" in refused.stderr
 
 
+def kill_once_used(server: Server) -> None:
+    """Kill a server that has answered a hundred requests."""
+    with Client(connection_to(server, "grpc")) as client:
+        wait_for(lambda: sum(entry.get("execution_count", 0) for entry in client.statistics()) > 100, 60)
+    os.kill(server.pid, signal.SIGKILL)
+
+
 def test_a_server_that_dies_is_counted_in_errors(command: Command, repository: Path, tmp_path: Path) -> None:
     options = ("--protocols", "http", "--users", "2", "--run-time", "4", "--report", tmp_path, "--slo", "errors<1%")
     with Server(Options(repository)) as doomed:
-        timer = threading.Timer(3.0, os.kill, (doomed.pid, 9))
-        timer.start()
+        killer = threading.Thread(target=kill_once_used, args=(doomed,))
+        killer.start()
         result = command("loadtest.swarm", *options, server=doomed)
-        timer.join()
+        killer.join()
     run = figures(result)["http"]
     assert result.returncode == 1
     assert run["errors"] > 0 and run["requests"] > run["errors"]

@@ -15,7 +15,7 @@ from tools.check.rules import check
 from tools.repository import REPOSITORY, ROOT
 
 SIGNALS = (signal.SIGTERM, signal.SIGKILL, signal.SIGINT, signal.SIGHUP)
-_GRACE_S = 3.0  # for what ends by itself once its parent is gone
+_GRACE_S = 10.0  # for what ends by itself once its parent is gone; a child that still imports notices after that
 _SERVER_GRACE_S = 15.0  # for a server that answers its last requests
 _STOP_S = 40.0
 _EARLIER = "of an earlier run"
