@@ -168,6 +168,6 @@ def test_a_model_that_the_server_does_not_load_is_not_published(tmp_path: Path, 
     source = ["--module", tmp_path / "picky.py:Picky", "--example-inputs", "FP32[3]"]
     ran = command("tools.new", "picky", *source, "--repository", tmp_path / "models", "--json")
     assert ran.returncode == 1 and ran.stdout == ""
-    assert "error: picky: the server does not load picky: tritonserver " in ran.stderr
+    assert "error: picky: the server does not load picky: " in ran.stderr
     # Its log says why as a rule; at times tritonserver 2.51 dies of a failed warm-up before it has said anything.
     assert not list((tmp_path / "models").iterdir())
