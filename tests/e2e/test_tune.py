@@ -16,7 +16,7 @@ from tools.serve.tritonserver import Options, Server
 from tools.tune.candidates import apply_candidate, candidate_from, candidate_of
 from tools.tune.serving import base_config
 
-# However short the budget: the committed config and the twin's best are tried.
+# However short the budget: the committed config and another are tried.
 BRIEF = ("--budget", "5s", "--trial", "0.4", "--warm-up", "0.1")
 
 
@@ -29,8 +29,8 @@ def test_a_tuned_config_is_written_with_its_evidence_and_the_committed_one_stays
     result = command("tools.tune", *line)
     assert result.returncode == 0, result.stderr
     document = json.loads(result.stdout.splitlines()[-1])
-    assert "simulated in" in result.stderr
     assert document["measured"][0]["candidate"] == document["committed"]["candidate"]
+    assert len(document["measured"]) >= 2
     written = read_config("mnist_mlp", CPU_CONFIG, scratch_repository)
     best = candidate_from(document["best"]["candidate"])
     assert written == apply_candidate(best, base_config("mnist_mlp", scratch_repository, gpu=False))

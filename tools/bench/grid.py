@@ -1,4 +1,4 @@
-"""An exhaustive search by which the tuner is judged: every choice of a coarse grid is measured in turn.
+"""An exhaustive search by which the tuner is judged: every choice of its grid is measured at length, in turn.
 
 The order is shuffled, so that a slowdown of the machine does not affect one corner of the grid. Each choice is written
 to a file as soon as it is measured; an interrupted grid resumes where it stopped.
@@ -9,31 +9,26 @@ import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 
 from clients.command import say
 from clients.output import write_atomically
-from tools.tune.candidates import Candidate, Deployment, candidate_from
+from tools.tune.candidates import Candidate, candidate_from
 from tools.tune.serving import ServedModel
-from tools.tune.trials import Document, Trial, search_around, trial_from
+from tools.tune.trials import Document, search_around
 
-DELAYS_US = (0, 500, 2000, 5000)
-_CALLERS, _CLOSED_S = 64, 2.0
+_CALLERS, _CLOSED_S = 64, 1.0
 _PRECISION = 0.08
 # The peak is about this share of a closed loop's throughput, within a factor.
 _SHARE, _FACTOR = 0.8, 1.25
-_EASY = 0.6  # of the peak
 
 
 @dataclass(frozen=True)
 class GridPoint:
-    """A measured choice: its highest sustained rate, the trials of the search, and one at 60 % of the peak."""
+    """A measured choice, and its highest sustained rate in requests per second."""
 
     candidate: Candidate
     peak_rps: float
-    trials: tuple[Trial, ...]
-    easy: Trial
 
 
 @dataclass(frozen=True)
@@ -42,13 +37,6 @@ class Grid:
 
     points: tuple[GridPoint, ...]
     seconds: float
-
-
-def grid_candidates(base: Candidate, among: Sequence[Deployment], delays: Sequence[int]) -> list[Candidate]:
-    """A sixteenth, a quarter and all of the batch size with every deployment and delay, and the committed settings."""
-    most = base.max_batch_size
-    sizes = {max(1, most // 16), max(1, most // 4), most}
-    return sorted({base} | {Candidate(*settings) for settings in product(among, sizes, delays)})
 
 
 def measure_grid(
@@ -80,18 +68,17 @@ def measure_grid(
 
 
 def _point_from(document: Document) -> GridPoint:
-    trials = tuple(trial_from(trial) for trial in document["trials"])
-    candidate, easy = candidate_from(document["candidate"]), trial_from(document["easy"])
-    return GridPoint(candidate, document["peak_rps"], trials, easy)
+    return GridPoint(candidate_from(document["candidate"]), document["peak_rps"])
 
 
 def measure_point(model: ServedModel, candidate: Candidate, budget_s: float) -> Document:
-    """Measure one choice: its throughput in a closed loop, its peak, and a trial at an easy load; returns JSON."""
+    """Measure one choice: its throughput in a closed loop and its peak; returns JSON."""
     model.load(candidate)
+    model.warm_up()
     closed = model.closed_trial(_CALLERS, _CLOSED_S)
     search = search_around(_SHARE * (closed.server_rps or 1.0), _FACTOR)
     began = time.monotonic()
     while not search.state.is_narrow(_PRECISION) and time.monotonic() - began < budget_s:
         search.step(model.open_trial)
-    easy = model.open_trial(_EASY * search.peak(), len(search.trials))
-    return {"closed": closed.document(), **search.document(), "easy": easy.document()}
+    found = search.document()
+    return {"closed_rps": closed.server_rps} | {name: found[name] for name in ("peak_rps", "low_rps", "high_rps")}

@@ -1,9 +1,9 @@
 """Find the best batching, instances and threads for models under latency objectives, in minutes.
 
-Half a minute of measurement calibrates a digital twin of the server; the twin simulates thousands of settings, and the
-best few are measured with an open loop beside the committed config. The winner goes to `configs/<hardware>.pbtxt`, with
-the evidence as a comment; `config.pbtxt` is never touched. A page with all trials goes to build/tune/, the last line of
-stdout is one JSON document.
+Each choice of a grid is served and measured briefly with an open loop, the better half of them longer, and again, until
+the best is known or the time is spent. The winner goes to `configs/<hardware>.pbtxt`, with the evidence as a comment;
+`config.pbtxt` is never touched. A page with all trials goes to build/tune/, the last line of stdout is one JSON
+document.
 
     python -m tools.tune mnist_mlp --slo 'p99<20ms'                                 # the highest rate within it
     python -m tools.tune mnist_mlp --slo 'p99<20ms' --objective latency --rate 2000 # the lowest latency at a rate
@@ -51,7 +51,7 @@ def _shares(texts: list[str]) -> dict[str, float]:
 def main() -> int:
     """Tune, report, and tell by the exit code whether the objectives were met."""
     arguments = _parser().parse_args()
-    from tools.tune.tuning import tune  # Compiles the twin.
+    from tools.tune.tuning import tune
 
     outcome = tune(_shares(arguments.models), tune_options(arguments, TuneOptions))
     print(text_table(outcome.table()))

@@ -12,8 +12,9 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 from clients.errors import ToolError
 
 _THREADS = "INTRA_OP_THREAD_COUNT"
-_DELAYS_US = (0, 100, 200, 300, 500, 750, 1000, 1500, 2000, 3000, 5000, 10_000, 20_000, 50_000)
-_MAX_DELAY_SHARE = 0.5  # of the latency limit
+_DELAYS_US = (0, 200, 1000, 5000, 20_000, 100_000)
+_DELAY_SHARES = (0.001, 0.5)  # of the latency limit; a shorter delay changes nothing, a longer one leaves no time
+_SIZE_SHARES = (1, 4, 16)  # max_batch_size is divided by these
 _MAX_INSTANCES = 8
 
 
@@ -51,11 +52,6 @@ class Candidate:
 
 # One candidate for each of the models that share a server.
 Plan = tuple[Candidate, ...]
-
-
-def calibration_candidate(base: Candidate, deployment: Deployment) -> Candidate:
-    """The settings that a deployment is calibrated with: largest batches, no delay, no preferred sizes."""
-    return Candidate(deployment, base.max_batch_size, 0)
 
 
 def candidate_from(document: dict[str, Any]) -> Candidate:
@@ -118,18 +114,14 @@ def deployments(cores: int, gpu: bool) -> list[Deployment]:
     return sorted(fitting, key=lambda deployment: (-deployment.instances * deployment.threads, deployment.threads))
 
 
-def search_space(base: Candidate, among: list[Deployment], limit_ms: float, least_batch: int) -> list[Candidate]:
-    """All candidates: max_batch_size, delay and preferred size with each deployment, and the committed settings.
+def grid(base: Candidate, among: list[Deployment], limit_ms: float, least_batch: int = 1) -> list[Candidate]:
+    """Every deployment with the committed max_batch_size, a quarter and a sixteenth of it, and with several delays.
 
-    The model was proven up to the committed max_batch_size, and half of the latency limit is the longest delay.
+    The committed settings come first, then the largest batches without a delay, because there may not be time for all.
+    The model was proven up to the committed max_batch_size.
     """
-    delays = [delay for delay in _DELAYS_US if delay <= 1000 * _MAX_DELAY_SHARE * limit_ms]
-    candidates = {base}
-    for deployment, size, delay in product(among, _batch_sizes(least_batch, base.max_batch_size), delays):
-        candidates.add(Candidate(deployment, size, delay))
-        candidates |= {Candidate(deployment, size, delay, (preferred,)) for preferred in _batch_sizes(2, size)[:-1]}
-    return sorted(candidates)
-
-
-def _batch_sizes(least: int, most: int) -> list[int]:
-    return sorted({*(2**power for power in range(20) if least <= 2**power < most), most})
+    most, (least, longest) = base.max_batch_size, (1000 * share * limit_ms for share in _DELAY_SHARES)
+    sizes = dict.fromkeys(max(least_batch, most // share) for share in _SIZE_SHARES)
+    delays = [delay for delay in _DELAYS_US if not delay or least <= delay <= longest]
+    settings = product(sizes, delays, among)
+    return list(dict.fromkeys([base, *(Candidate(deployment, size, delay) for size, delay, deployment in settings)]))

@@ -1,7 +1,6 @@
 """What a tuning writes: a page with all trials, and `configs/<hardware>.pbtxt` with the evidence as a comment."""
 
 import textwrap
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,6 @@ from tools.repository import config_path
 from tools.tune.candidates import apply_candidate
 from tools.tune.goal import Goal
 from tools.tune.outcome import Outcome, Row, rates_and_latencies
-from tools.tune.prediction import Prediction
 from tools.tune.record import Record
 from tools.tune.serving import base_config
 
@@ -23,13 +21,9 @@ if TYPE_CHECKING:
 _WIDTH = 116
 _NOTES = (
     "Each point of the plot is a trial: an open loop with Poisson arrivals, whose latencies count from when a request "
-    "was due; a dot where it met the objectives, a cross where it did not. "
+    "was due; a dot where it met the objectives, a cross where it did not."
 )
-_ALONE = (
-    "Gray: the twin's prediction for all candidates at their best rate. Predicted and measured are the goal's figure; "
-    "error is predicted / measured - 1."
-)
-_TOGETHER = "The rate is the total of all models, the latency that of the slowest one."
+_TOGETHER = " The rate is the total of all models, the latency that of the slowest one."
 
 
 def write_configs(outcome: Outcome, best: Row, hardware: str, gpu: bool, repository: Path) -> tuple[str, ...]:
@@ -64,30 +58,29 @@ def _comment(outcome: Outcome, best: Row, place: int) -> str:
         "changes: tune again, or remove it.",
         f"Objective: {conditions.objective} under {conditions.slo}, {conditions.protocol}, Poisson arrivals, "
         f"client batch {conditions.client_batch}{rate}.",
-        f"Measured: {best.shown} ({span(best)}); as committed: {committed.shown} ({span(committed)}). "
-        f"Predicted by the twin: {best.predicted_shown}.",
-        f"{outcome.simulated:,} candidates simulated, choices measured: {len(outcome.measured)}, in "
-        f"{outcome.seconds:.0f} s; model version {conditions.version}, Triton {conditions.triton}.",
+        f"Measured: {best.shown} ({span(best)}); as committed: {committed.shown} ({span(committed)}).",
+        f"Choices measured: {len(outcome.measured)}, in {outcome.seconds:.0f} s. "
+        f"Model version {conditions.version}, Triton {conditions.triton}.",
     ]
     if best.plan[place].max_batch_size < committed.plan[place].max_batch_size:
         lines.append("Requests of more inferences than max_batch_size are refused, which config.pbtxt would accept.")
     return "\n".join(f"# {line}" for text in lines for line in textwrap.wrap(text, _WIDTH))
 
 
-def write_page(outcome: Outcome, record: Record, goal: Goal, folder: Path, predictions: Sequence[Prediction]) -> str:
+def write_page(outcome: Outcome, record: Record, goal: Goal, folder: Path) -> str:
     """Write the page with the plot; returns its path."""
     conditions, models = outcome.conditions[0], list(outcome.shares)
-    title, notes = f"{', '.join(models)}: tuned", _NOTES + _ALONE
+    title, notes = f"{', '.join(models)}: tuned", _NOTES
     setting = f"{conditions.machine}; {conditions.objective} under {conditions.slo}, {conditions.protocol}"
     if outcome.is_joint:
         title, notes = f"{title} together", _NOTES + _TOGETHER
         mix = ", ".join(f"{model} {share:.0%}" for model, share in outcome.shares.items())
         setting = f"{setting}; {mix} of the requests"
-    plot, marked = _plot(outcome, record, goal, predictions), frozenset({outcome.best.label} if outcome.best else ())
+    plot, marked = _plot(outcome, record, goal), frozenset({outcome.best.label} if outcome.best else ())
     return str(page.write(folder / f"{'-'.join(models)}.html", title, setting, plot, outcome.table(), notes, marked))
 
 
-def _plot(outcome: Outcome, record: Record, goal: Goal, predictions: Sequence[Prediction]) -> "Figure":
+def _plot(outcome: Outcome, record: Record, goal: Goal) -> "Figure":
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 5), layout="constrained")
@@ -96,9 +89,6 @@ def _plot(outcome: Outcome, record: Record, goal: Goal, predictions: Sequence[Pr
     def scatter(points: list[tuple[float, float]], size: int, **style: Any) -> None:
         axes.scatter([rate for rate, _ in points], [latency for _, latency in points], size, **style)
 
-    expected = [(prediction.rate, prediction.latency_ms) for prediction in predictions]
-    shown = [point for point in expected if point[1] < 10 * goal.limit_ms]
-    scatter(shown, 6, color="0.8", label="twin, all candidates" if shown else None)
     for number, (contender, row) in enumerate(zip(record.contenders, outcome.measured, strict=True)):
         trials = [trial for trial in contender.search.trials if trial.valid]
         for sustained, marker, label in ((True, "o", row.label), (False, "x", None)):

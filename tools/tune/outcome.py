@@ -38,9 +38,6 @@ class Row:
     shown: str
     low: float | None  # to `high`: the 90 % interval of the peak; None where latency or cost count
     high: float | None
-    predicted: float | None
-    predicted_shown: str
-    error: float | None  # relative, of the twin's prediction
     trials: int
     valid_trials: int
     on_front: bool  # no other choice sustains a higher rate at a lower latency
@@ -67,7 +64,6 @@ class Outcome:
     committed: Row
     gain: float | None  # how many times as good the best is as the committed choice
     measured: list[Row]
-    simulated: int  # candidates
     seconds: float
     page: str = ""
     configs: tuple[str, ...] = ()
@@ -93,7 +89,6 @@ class Outcome:
             "committed": self.committed.document(),
             "gain": self.gain,
             "measured": [row.document() for row in self.measured],
-            "simulated": self.simulated,
             "seconds": round(self.seconds, 1),
             "page": self.page,
         }
@@ -106,11 +101,9 @@ class Outcome:
 
     def table(self) -> list[list[str]]:
         """A header and a row for each measured choice."""
-        rows = [["choice", "predicted", "measured", "90 % interval", "error", "trials", "front"]]
+        rows = [["choice", "measured", "90 % interval", "trials", "front"]]
         for row in self.measured:
-            error = "-" if row.error is None else f"{row.error:+.0%}"
-            front = "yes" if row.on_front else ""
-            rows.append([row.label, row.predicted_shown, row.shown, row.interval, error, str(row.trials), front])
+            rows.append([row.label, row.shown, row.interval, str(row.trials), "yes" if row.on_front else ""])
         return rows
 
 
@@ -120,7 +113,6 @@ def summarize(
     best: Contender | None,
     conditions: list[Conditions],
     shares: dict[str, float],
-    simulated: int,
 ) -> Outcome:
     """Compile the outcome from a record; `best` is the contender that won."""
     highest = {}
@@ -135,11 +127,11 @@ def summarize(
     base = rows[tuple(own.base for own in conditions)]
     winner = rows[best.plan] if best and best.figure(goal) is not None else None
     gain = goal.gain(winner.figure, base.figure) if winner and winner.figure and base.figure else None
-    return Outcome(conditions, shares, winner, base, gain, list(rows.values()), simulated, record.seconds)
+    return Outcome(conditions, shares, winner, base, gain, list(rows.values()), record.seconds)
 
 
 def _row(contender: Contender, goal: Goal, models: list[str], on_front: bool) -> Row:
-    figure, predicted, trials = contender.figure(goal), contender.predicted, contender.search.trials
+    figure, trials = contender.figure(goal), contender.search.trials
     low, high = contender.search.interval() if goal.rate is None else (None, None)
     return Row(
         plan=contender.plan,
@@ -148,9 +140,6 @@ def _row(contender: Contender, goal: Goal, models: list[str], on_front: bool) ->
         shown="misses the objectives" if figure is None else goal.format(figure) + " in total" * (len(models) > 1),
         low=low,
         high=high,
-        predicted=predicted,
-        predicted_shown="none" if predicted is None else goal.format(predicted),
-        error=predicted / figure - 1 if predicted and figure else None,
         trials=len(trials),
         valid_trials=sum(trial.valid for trial in trials),
         on_front=on_front,

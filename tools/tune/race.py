@@ -1,26 +1,30 @@
-"""Measure the most promising candidates, and share the time among them: whoever has fallen behind gets no more.
+"""Measure all candidates briefly, the better half again, and so on, until the best is known or the time is spent.
 
-The twin's predictions say at which rate to begin. How far they are off is learned from each measured candidate, because
-the twin's error is much the same for all candidates of a deployment.
+Successive halving (Jamieson and Talwalkar, AISTATS 2016), with two changes: every trial is at the rate that is most
+likely the candidate's peak, beginning at the leader's, so that also a single one tells much; and whoever has certainly
+fallen behind gets no more.
 """
 
 import time
-from dataclasses import dataclass
-from statistics import median
+from dataclasses import dataclass, replace
 
 from clients.command import say
 from tools.tune.candidates import Candidate
 from tools.tune.goal import Goal
-from tools.tune.prediction import Prediction
 from tools.tune.record import Contender, Record
 from tools.tune.serving import ServedModel
-from tools.tune.trials import search_around
+from tools.tune.trials import PeakSearch, search_around
 
-FACTOR = 1.3  # within which a prediction is right two times in three
+FACTOR = 1.3  # within which a new candidate's peak is the leader's, two times in three
 PERSISTENCE = 4  # further trials where the generator was the bottleneck, or nothing has met the objectives yet
-_TRIALS = 2
-_RUNNERS_UP = 2
-_ALWAYS = 2  # the committed settings and the twin's best are measured whatever the time
+_TRIALS = 2  # of each candidate in a round
+_FINALISTS = 3
+_ALWAYS = 2  # candidates that are measured whatever the time, the committed settings among them
+_ENTRY_SHARE = 0.5  # of the time, at most, for the first round
+_ENTRY_TRIAL = 0.5  # length of the first trial, compared with later ones
+_CALLERS, _CLOSED_S = 16, 0.5
+# Open arrivals saturate a server earlier than callers who wait, whose batches are better.
+_OPEN_SHARE, _OPEN_FACTOR = 0.8, 2.0
 _PRECISION = 0.06
 _ENOUGH_TRIALS = 8  # where latency or cost are compared
 _CAUTION = 0.25  # peaks are compared at this quantile
@@ -43,41 +47,47 @@ class Race:
         """The best contender so far."""
         return best_contender(self.record, self.goal)
 
+    def order(self, contender: Contender) -> tuple[float, float]:
+        """The sort key by which the best contender comes first; the last trial's latency decides between equals."""
+        last = contender.search.trials[-1].latency_ms[self.goal.percentile]
+        return _rank(contender, self.goal), float("inf") if last is None else last
 
-def run_race(race: Race, candidates: list[Candidate], predictions: dict[Candidate, Prediction]) -> None:
-    """Measure the candidates in order, then the leaders again until the time is spent or the order is settled."""
+
+def run_race(race: Race, candidates: list[Candidate]) -> None:
+    """Measure the candidates in order, as far as time allows, then the better ones again and again."""
+    until = time.monotonic() + _ENTRY_SHARE * (race.deadline - time.monotonic())
     for number, candidate in enumerate(candidates):
+        if time.monotonic() >= until and number >= _ALWAYS:
+            break
         if not race.record.find((candidate,)):
-            if race.is_over() and number >= _ALWAYS:
-                return
-            _enter(race, candidate, predictions.get(candidate))
-    while not race.is_over() and (undecided := _undecided(race)):
+            _enter(race, candidate)
+    standing = race.record.contenders
+    while not race.is_over():
+        standing = sorted(standing, key=race.order)[: max(_FINALISTS, len(standing) // 2)]
+        undecided = [contender for contender in standing if not _is_decided(contender, race)]
+        if not undecided:
+            return
         for contender in undecided:
             if not race.is_over():
                 _measure(race, contender, _TRIALS)
 
 
-def _enter(race: Race, candidate: Candidate, prediction: Prediction | None) -> None:
-    predicted = prediction.figure if prediction else None
-    rate = race.goal.rate or _expected_peak(race.record, candidate, predicted)
-    contender = Contender((candidate,), search_around(rate, FACTOR), predicted)
-    if race.goal.rate is None:
-        # The open loops with which it was calibrated count as its trials too.
-        for run in (run for known in race.record.calibrations if known.candidate == candidate for run in known.runs):
-            if not run.concurrency:
-                contender.search.note(run)
+def _enter(race: Race, candidate: Candidate) -> None:
+    contender = Contender((candidate,), _first_search(race, candidate))
     race.record.contenders.append(contender)
-    _measure(race, contender, max(1, _TRIALS - len(contender.search.trials)))
+    brief = replace(race.model, trial_s=_ENTRY_TRIAL * race.model.trial_s)
+    _measure(replace(race, model=brief), contender, 1)
 
 
-def _expected_peak(record: Record, candidate: Candidate, predicted: float | None) -> float:
-    """The twin's prediction, corrected by its error for other candidates of the deployment."""
-    known = [contender for contender in record.contenders if contender.predicted]
-    same = [contender for contender in known if contender.candidate.deployment == candidate.deployment] or known
-    ratios = [contender.search.peak() / contender.predicted for contender in same if contender.predicted]
-    if predicted:
-        return predicted * (median(ratios) if ratios else 1.0)
-    return max(1.0, median(contender.search.peak() for contender in known) if known else 100.0)
+def _first_search(race: Race, candidate: Candidate) -> PeakSearch:
+    if race.goal.rate:
+        return search_around(race.goal.rate, FACTOR)
+    if leader := race.leader():
+        return search_around(leader.search.peak(), FACTOR)
+    race.model.load(candidate)
+    race.model.warm_up()
+    closed = race.model.closed_trial(_CALLERS, max(_CLOSED_S, race.model.trial_s))
+    return search_around(_OPEN_SHARE * (closed.server_rps or 1.0), _OPEN_FACTOR)
 
 
 def _measure(race: Race, contender: Contender, trials: int) -> None:
@@ -114,23 +124,23 @@ def _is_behind(contender: Contender, race: Race) -> bool:
 
 
 def best_contender(record: Record, goal: Goal) -> Contender | None:
-    """The best contender of a record; None where none meets the objectives.
+    """The best contender of a record; None where none meets the objectives."""
+    able = [contender for contender in record.contenders if contender.figure(goal) is not None]
+    return min(able, key=lambda contender: _rank(contender, goal), default=None)
+
+
+def _rank(contender: Contender, goal: Goal) -> float:
+    """A figure that is lower for better contenders.
 
     Peaks are compared at a lower quantile, or one with few trials would win by its uncertainty.
     """
-    able = [contender for contender in record.contenders if contender.figure(goal) is not None]
     if goal.rate is None:
-        return max(able, key=lambda contender: contender.search.state.belief.quantile(_CAUTION), default=None)
-    return min(able, key=lambda contender: contender.figure(goal) or 0.0, default=None)
+        return -contender.search.state.belief.quantile(_CAUTION)
+    figure = contender.figure(goal)
+    return float("inf") if figure is None else figure
 
 
-def _undecided(race: Race) -> list[Contender]:
-    """The leader and a few that may yet be better, without those that are known well enough."""
-    best = race.leader()
-    if best is None:
-        return []
-    rivals = [other for other in race.record.contenders if other is not best and not _is_behind(other, race)]
-    rivals = sorted(rivals, key=lambda contender: -contender.search.peak())[:_RUNNERS_UP]
+def _is_decided(contender: Contender, race: Race) -> bool:
     if race.goal.rate:
-        return [contender for contender in (best, *rivals) if len(contender.search.trials) < _ENOUGH_TRIALS]
-    return [contender for contender in (best, *rivals) if not contender.search.state.is_narrow(_PRECISION)]
+        return len(contender.search.trials) >= _ENOUGH_TRIALS or _is_behind(contender, race)
+    return contender.search.state.is_narrow(_PRECISION) or _is_behind(contender, race)

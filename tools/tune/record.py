@@ -12,24 +12,15 @@ from statistics import median_high
 from clients.output import write_atomically
 from tools.tune.candidates import Candidate, Plan, candidate_from
 from tools.tune.goal import Goal
-from tools.tune.trials import Document, PeakSearch, Trial, search_from, trial_from
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """The runs from which the twin of a deployment is fitted: closed loops and open loops."""
-
-    candidate: Candidate
-    runs: tuple[Trial, ...]
+from tools.tune.trials import Document, PeakSearch, search_from
 
 
 @dataclass
 class Contender:
-    """A choice of settings that was measured, the search for its peak, and the twin's figure where it has one."""
+    """A choice of settings that was measured, and the search for its peak."""
 
     plan: Plan
     search: PeakSearch
-    predicted: float | None = None
 
     @property
     def candidate(self) -> Candidate:
@@ -65,7 +56,7 @@ class Contender:
         """Return the contender as JSON."""
         plan = [candidate.document() for candidate in self.plan]
         choice = {"candidate": plan[0]} if len(plan) == 1 else {"plan": plan}
-        return {**choice, "predicted": self.predicted, **self.search.document()}
+        return choice | self.search.document()
 
 
 @dataclass
@@ -75,7 +66,6 @@ class Record:
     path: Path
     conditions: Document  # under which they were made; a file with other conditions is not resumed
     seconds: float = 0.0  # spent so far
-    calibrations: list[Calibration] = field(default_factory=list)  # none where several models are tuned together
     contenders: list[Contender] = field(default_factory=list)  # in the order in which they were first measured
 
     def find(self, plan: Plan) -> Contender | None:
@@ -84,15 +74,10 @@ class Record:
 
     def save(self) -> None:
         """Write the file."""
-        calibrations = [
-            {"choice": known.candidate.document(), "runs": [run.document() for run in known.runs]}
-            for known in self.calibrations
-        ]
         measured = "tried" if "shares" in self.conditions else "measured"
         document = {
             "about": self.conditions,
             "seconds": round(self.seconds, 1),
-            "calibrations": calibrations,
             measured: [contender.document() for contender in self.contenders],
         }
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -110,12 +95,8 @@ def resume(path: Path, conditions: Document, fresh: bool = False) -> Record:
 def read_record(path: Path) -> Record:
     """Read a record, whatever its conditions."""
     document = json.loads(path.read_text())
-    calibrations = [
-        Calibration(candidate_from(known["choice"]), tuple(map(trial_from, known["runs"])))
-        for known in document.get("calibrations", [])
-    ]
     contenders = []
     for known in document["tried" if "tried" in document else "measured"]:
         plan = known["plan"] if "plan" in known else [known["candidate"]]
-        contenders.append(Contender(tuple(map(candidate_from, plan)), search_from(known), known.get("predicted")))
-    return Record(path, document["about"], document["seconds"], calibrations, contenders)
+        contenders.append(Contender(tuple(map(candidate_from, plan)), search_from(known)))
+    return Record(path, document["about"], document["seconds"], contenders)

@@ -1,4 +1,4 @@
-"""Tune one model, or several that share a server: calibrate, simulate, measure, report."""
+"""Tune one model, or several that share a server: measure, report, write the configs."""
 
 import os
 import platform
@@ -10,20 +10,17 @@ from clients.output import try_folder
 from tools.check.rehearsal import rehearse
 from tools.check.steps import promised_batch_size
 from tools.repository import versions
-from tools.tune.calibration import propose
-from tools.tune.candidates import TuningError
+from tools.tune.candidates import TuningError, deployments, grid
 from tools.tune.evidence import write_configs, write_page
 from tools.tune.goal import Goal, parse_goal
 from tools.tune.joint import JointSearch, Member, run_search
 from tools.tune.options import TuneOptions
 from tools.tune.outcome import Conditions, Outcome, summarize
-from tools.tune.prediction import shortlist
 from tools.tune.race import Race, best_contender, run_race
-from tools.tune.record import resume
+from tools.tune.record import Record, resume
 from tools.tune.serving import ServedModel, serve_models
 
-_CALIBRATION_SHARE = 0.6  # of the budget, at most
-_SHORTLIST = 7
+_ALONE_SHARE = 0.6  # of a joint tuning's time in which each model is tuned by itself
 _CHOICES = 4  # of each model that are tried in a joint tuning, besides the committed one
 
 
@@ -49,41 +46,38 @@ def tune(shares: dict[str, float], options: TuneOptions) -> Outcome:
 
 
 def _tune(model: ServedModel, options: TuneOptions, goal: Goal) -> Outcome:
-    began = time.monotonic()
-    conditions = _conditions(model, options)
-    record = resume(options.output / f"{model.name}.json", asdict(conditions), options.fresh)
-    spent = record.seconds
-    until = began + _CALIBRATION_SHARE * options.budget_s - spent
-    ranked, simulated = propose(model, goal, _least_batch(model, options), record, until)
-    race = Race(model, goal, record, began + options.budget_s - spent)
-    predictions = {prediction.candidate: prediction for prediction in ranked}
-    run_race(race, shortlist(ranked, model.committed, _SHORTLIST), predictions)
+    record = _race(model, options, goal, options.budget_s)
+    conditions = [_conditions(model, options)]
+    outcome = summarize(record, goal, best_contender(record, goal), conditions, {model.name: 1.0})
+    return replace(outcome, page=write_page(outcome, record, goal, options.output))
+
+
+def _race(model: ServedModel, options: TuneOptions, goal: Goal, budget_s: float) -> Record:
+    """Measure one model's candidates; what an earlier run measured counts, in results and time."""
+    record = resume(options.output / f"{model.name}.json", asdict(_conditions(model, options)), options.fresh)
+    began, spent = time.monotonic(), record.seconds
+    among, least_batch = deployments(os.cpu_count() or 1, model.gpu), _least_batch(model, options)
+    candidates = grid(model.committed, among, goal.limit_ms, least_batch)
+    run_race(Race(model, goal, record, began + budget_s - spent), candidates)
     record.seconds = spent + time.monotonic() - began
     record.save()
-    outcome = summarize(record, goal, best_contender(record, goal), [conditions], {model.name: 1.0}, simulated)
-    return replace(outcome, page=write_page(outcome, record, goal, options.output, ranked))
+    return record
 
 
 def _tune_together(models: list[ServedModel], shares: dict[str, float], options: TuneOptions, goal: Goal) -> Outcome:
-    began, members, simulated = time.monotonic(), [], 0
+    began, members = time.monotonic(), []
+    for model in models:
+        alone = _race(model, options, goal, _ALONE_SHARE * options.budget_s / len(models))
+        leaders = sorted(alone.contenders, key=lambda contender: -contender.search.peak())
+        choices = [leader.candidate for leader in leaders if leader.candidate != model.committed]
+        members.append(Member(model, shares[model.name], choices[:_CHOICES], leaders[0].search.peak()))
     conditions = [_conditions(model, options) for model in models]
-    for number, (model, own) in enumerate(zip(models, conditions, strict=True), 1):
-        # An earlier tuning of the model by itself lends its calibrations.
-        record = resume(options.output / f"{model.name}.json", asdict(own), options.fresh)
-        # Each model gets what the earlier ones have left of the time for calibrations.
-        until = began + _CALIBRATION_SHARE * options.budget_s * number / len(models) - record.seconds
-        ranked, count = propose(model, goal, _least_batch(model, options), record, until)
-        simulated += count
-        peaks = {prediction.candidate: prediction.rate for prediction in ranked}
-        alone = peaks.get(model.committed) or max(peaks.values(), default=100.0)
-        candidates = shortlist(ranked, model.committed, _CHOICES + 1)[1:]
-        members.append(Member(model, shares[model.name], candidates, alone))
     described = {"shares": shares, "models": [asdict(own) for own in conditions]}
     record = resume(options.output / f"{'-'.join(shares)}.json", described, options.fresh)
     record.seconds += time.monotonic() - began
     best = run_search(JointSearch(tuple(members), goal, record, options.budget_s))
-    outcome = summarize(record, goal, best, conditions, shares, simulated)
-    return replace(outcome, page=write_page(outcome, record, goal, options.output, ()))
+    outcome = summarize(record, goal, best, conditions, shares)
+    return replace(outcome, page=write_page(outcome, record, goal, options.output))
 
 
 def _least_batch(model: ServedModel, options: TuneOptions) -> int:
