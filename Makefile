@@ -15,7 +15,7 @@ READY := $(VENV)/.ready
 PIP_OPTIONS := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build models demo serve loadtest bench test lint check format up down test-compose clean
+.PHONY: help setup build models demo serve loadtest bench test test-gpu lint check format up down test-compose clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,10 @@ bench: build ## served inferences per second beside the in-process limit
 # In the order listed, long files first: at the end many short ones keep both processes busy.
 test: models ## run the whole suite against a real tritonserver
 	$(PY) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+# WHEELS=FOLDER makes an environment of those wheels and the host's own torch; without it that of `make setup` is used.
+test-gpu: $(if $(WHEELS),,$(READY)) ## what needs a GPU; figures in build/gpu.json (DEVICE=cpu rehearses it)
+	tests/gpu/run.sh $(WHEELS)
 
 lint: $(READY) ## ruff format, ruff, mypy --strict
 	$(PY) -m ruff format --check .

@@ -249,6 +249,7 @@ GOOD = {
     "one_thread": Model(
         Process(), BATCHES + inputs("INPUT__0") + outputs("OUTPUT__0") + parameter("INTRA_OP_THREAD_COUNT", "1")
     ),
+    "usual_threads": Model(Process(), BATCHES + inputs("INPUT__0") + outputs("OUTPUT__0")),
     "learning": Model(Learning(), BATCHES + inputs("x") + outputs("y") + parameter("INFERENCE_MODE", "0")),
     "reshaped": Model(
         Square(),

@@ -43,8 +43,7 @@ def test_a_complete_grid_is_only_read(path: Path) -> None:
     candidates = [candidate_from(point["candidate"]) for point in measured]
     grid = measure_grid(None, candidates, 0.0, path, {})  # type: ignore[arg-type]
     assert {point.candidate for point in grid.points} == set(candidates)
-    assert grid.seconds > 0 and all(point.peak_rps > 0 and point.trials for point in grid.points)
-    assert any(point.easy.latency_ms["p95"] for point in grid.points)
+    assert grid.seconds > 0 and all(point.peak_rps > 0 for point in grid.points)
 
 
 def test_there_are_grids() -> None:

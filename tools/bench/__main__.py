@@ -6,8 +6,8 @@
     python -m tools.bench pipelines   # decode and scale images on the client, or on the server?
     python -m tools.bench tune mnist_mlp --slo 'p99<20ms'   # the tuner's choice beside the best of an exhaustive grid
 
-`python -m tools.bench NAME --help` describes each. The last line of stdout is one compact JSON document. Exit code: 0
-done, 2 could not be run.
+`python -m tools.bench NAME --help` describes each. The last line of stdout is one compact JSON document, which
+names the backend that serves TorchScript unless a benchmark compares them. Exit code: 0 done, 2 could not be run.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import sys
 
 from clients.command import command, command_parser, print_json
 from tools.bench import backend, parallel, peers, pipelines, tune
+from tools.serve.native import choose_backend
 
 _BENCHES = {"backend": backend, "parallel": parallel, "peers": peers, "pipelines": pipelines, "tune": tune}
 
@@ -33,7 +34,8 @@ def _parser() -> argparse.ArgumentParser:
 def main() -> int:
     """Run one benchmark."""
     arguments = _parser().parse_args()
-    print_json(_BENCHES[arguments.bench].run(arguments.read(arguments)))
+    figures = _BENCHES[arguments.bench].run(arguments.read(arguments))
+    print_json({"pytorch_backend": choose_backend("auto").name, **figures})
     return 0
 
 

@@ -21,6 +21,7 @@ from clients.output import try_folder
 from tools.bench.grid import Grid, measure_grid, measure_point
 from tools.bench.options import DEFAULT
 from tools.repository import ROOT
+from tools.serve.native import choose_backend
 from tools.tune.candidates import Candidate, TuningError, deployments, grid
 from tools.tune.goal import parse_goal
 from tools.tune.options import TuneOptions, add_measuring_arguments, tune_options
@@ -94,11 +95,7 @@ def _measure_grid(model: ServedModel, options: BenchTuneOptions, limit_ms: float
     cores = os.cpu_count() or 1
     candidates = grid(model.committed, deployments(cores, model.gpu), limit_ms)
     conditions: Document = {"model": model.name, "slo": options.slo, "protocol": options.connection.protocol}
-    conditions |= {
-        "trial": options.trial_s,
-        "cores": cores,
-        "backend": model.server.backend.name if model.server else None,
-    }
+    conditions |= {"trial": options.trial_s, "cores": cores, "pytorch_backend": choose_backend("auto").name}
     path = options.data / f"{model.name}.json"
     return measure_grid(model, candidates, options.seconds, path, conditions)
 

@@ -100,6 +100,11 @@ def _conditions(model: ServedModel, options: TuneOptions) -> Conditions:
         url=options.url,
         version=max(versions(model.name, options.repository), default=None),
         triton=model.client.server().get("version"),
-        machine=f"{os.cpu_count()} cores, {platform.machine()}{', GPU' if model.gpu else ''}",
+        machine=_machine(model),
         base=model.committed,
     )
+
+
+def _machine(model: ServedModel) -> str:
+    backend = f", {model.server.backend.name} pytorch backend" if model.server else ""
+    return f"{os.cpu_count()} cores, {platform.machine()}{', GPU' if model.gpu else ''}{backend}"

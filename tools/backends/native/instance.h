@@ -62,11 +62,12 @@ class Instance {
   // OpenMP keeps the number of threads per thread, and Triton initializes an instance in another thread than the one
   // that executes; without this the executing thread would start a team on all cores, whose threads spin.
   void use_threads() const {
-    static thread_local int current = -1;
-    int wanted = model_.threads.value_or(0);
+    static const int usual = at::get_num_threads();  // Asked before any model sets it, which is for the whole process.
+    static thread_local int current = 0;
+    int wanted = model_.threads.value_or(usual);
     if (current == wanted) return;
     at::get_num_threads();  // Initializes lazily, which would undo what follows.
-    wanted ? at::set_num_threads(wanted) : at::init_num_threads();
+    at::set_num_threads(wanted);
     current = wanted;
   }
 
