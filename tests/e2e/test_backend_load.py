@@ -8,7 +8,7 @@ import pytest
 import tritonclient.grpc as grpc
 from tritonclient.utils import InferenceServerException
 
-from tests.compiler import BACKENDS
+from tests.compiler import BACKENDS, NEEDS_NATIVE
 from tests.e2e.backend_models import BATCHES, GOOD, Model, OneOutput, Weighted, inputs, outputs, parameter, save, write
 from tools.serve.server_error import ServerError
 from tools.serve.tritonserver import Options, Server
@@ -73,6 +73,20 @@ def test_a_model_that_cannot_load_says_why(model: str, connected: grpc.Inference
     with pytest.raises(InferenceServerException, match=f"(?s){REASONS[model]}"):
         connected.load_model(model)
     assert not connected.is_model_ready(model)
+
+
+@NEEDS_NATIVE
+def test_a_warm_up_that_fails_does_not_end_the_server(tmp_path: Path) -> None:
+    # In Triton's own warm-up it does where the thread that loads overtakes the one that executes; see instance.h.
+    data = 'inputs { key: "INPUT__0" value { data_type: TYPE_FP32 dims: [ 2 ] zero_data: true } }'
+    two = BATCHES + inputs("INPUT__0") + outputs("OUTPUT__0", "OUTPUT__1")
+    repository = write(tmp_path, {"bad": Model(OneOutput(), f'{two}model_warmup {{ name: "w" batch_size: 1 {data} }}')})
+    options = Options(repository, backend="native", flags=("--model-control-mode=explicit", "--exit-timeout-secs=1"))
+    with Server(options) as running, grpc.InferenceServerClient(running.grpc) as client:
+        for _ in range(20):
+            with pytest.raises(InferenceServerException, match="failed to run warmup sample 'w'"):
+                client.load_model("bad")
+        running.check()
 
 
 def test_a_reload_of_a_damaged_file_leaves_the_old_model_serving(

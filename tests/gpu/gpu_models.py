@@ -12,6 +12,7 @@ from tools.recipes.cifar10_cnn import RECIPE as CNN
 from tools.recipes.mnist_mlp import RECIPE as MLP
 from tools.recipes.resnet18 import RECIPE as RESNET
 from tools.repository import REPOSITORY
+from tools.torchscript import trace
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -31,7 +32,7 @@ class Cast(nn.Module):
 
 def networks() -> dict[str, nn.Module]:
     """Every network by the name under which it is served; the same weights each time."""
-    made: dict[str, nn.Module] = {"mnist_mlp": WithFeatures(_seeded(MLP)), "cifar10_cnn": _seeded(CNN)}
+    made: dict[str, nn.Module] = {"mnist_mlp": WithFeatures(_seeded(MLP)), "cifar10_cnn": WithFeatures(_seeded(CNN))}
     for name, dtype in PRECISIONS.items():
         made[f"resnet18_{name}"] = Cast(_seeded(RESNET), dtype)
     return made
@@ -41,7 +42,7 @@ def write(repository: Path) -> Path:
     """Write all models with their committed configs, and each once more with two instances on a device."""
     for name, network in networks().items():
         committed = REPOSITORY / ("resnet18" if name.startswith("resnet18") else name) / "config.pbtxt"
-        model = torch.jit.trace(network, images(name, 2))
+        model, _ = trace(network, [images(name, 2)])
         for served, count in ((name, 1), (f"{name}_twice", 2)):
             folder = repository / served
             (folder / "1").mkdir(parents=True)
@@ -62,7 +63,7 @@ def _seeded(recipe: Recipe) -> nn.Module:
 
 
 def _shape(name: str) -> tuple[int, ...]:
-    return {"mnist_mlp": (784,), "cifar10_cnn": (3, 32, 32)}.get(name, (3, 224, 224))
+    return {"mnist_mlp": (784,), "cifar10_cnn": (3, 32, 32)}.get(name.removesuffix("_twice"), (3, 224, 224))
 
 
 def images(name: str, count: int) -> torch.Tensor:

@@ -22,6 +22,7 @@ from tests.gpu.gpu_models import images, networks, write
 from tools.repository import ROOT
 from tools.serve.hardware import why_no_gpu
 from tools.serve.tritonserver import Options, Server
+from tools.torchscript import quiet, trace
 
 DEVICE = os.environ.get("DEVICE", "cuda:0")
 FIGURES = ROOT / "build" / "gpu.json"
@@ -134,7 +135,9 @@ def test_throughput_in_batches_beside_the_network_in_process(
 
 def _in_process(name: str, batch: int, seconds: float) -> float:
     """Images per second of the traced network, copies to and from the device included."""
-    network = torch.jit.freeze(torch.jit.trace(networks()[name].to(DEVICE), images(name, 2).to(DEVICE)))
+    traced, _ = trace(networks()[name].to(DEVICE), [images(name, 2).to(DEVICE)])
+    with quiet():
+        network = torch.jit.freeze(traced)
     sent, count = images(name, batch), 0
     with torch.inference_mode():
         for _ in range(5):

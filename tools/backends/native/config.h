@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cctype>
 #include <charconv>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -20,6 +21,12 @@ struct TensorConfig {
 // A tensor of a sequence's implicit state: read from one input, written to one output.
 struct StateConfig {
   TensorConfig input, output;
+};
+
+// A warm-up sample whose inputs are zeros or random: the shape of each by name, with the batch.
+struct WarmUp {
+  std::string name;
+  std::map<std::string, std::vector<int64_t>> inputs;
 };
 
 // The whole number that a text is; nothing where it is anything else, or too large.
@@ -42,12 +49,14 @@ class Config {
     const Json& sequences = json["sequence_batching"];
     for (const Json& control : sequences["control_input"].items) controls.push_back({control["name"].text, nullptr});
     for (const Json& state : sequences["state"].items) states.push_back(read_state(state));
+    for (const Json& sample : json["model_warmup"].items) warm_ups.push_back(read_warm_up(sample));
   }
 
   std::string name, filename;
   int64_t max_batch_size;
   std::vector<TensorConfig> inputs, outputs, controls;
   std::vector<StateConfig> states;
+  std::vector<WarmUp> warm_ups;
 
   // A boolean parameter; nothing where the configuration does not set it.
   std::optional<bool> flag(const std::string& key) const {
@@ -85,6 +94,17 @@ class Config {
       throw invalid("input '" + tensor_name + "' of model '" + name +
                     "' allows ragged batches, which TorchScript cannot take; remove allow_ragged_batch");
     return {tensor_name, type};
+  }
+
+  WarmUp read_warm_up(const Json& sample) const {
+    WarmUp read{sample["name"].text, {}};
+    for (const auto& [input, content] : sample["inputs"].members) {
+      if (content.has("input_data_file")) continue;
+      std::vector<int64_t>& shape = read.inputs[input];
+      if (max_batch_size > 0) shape.push_back(std::max<int64_t>(sample["batch_size"].number(), 1));
+      for (const Json& size : content["dims"].items) shape.push_back(size.number());
+    }
+    return read;
   }
 
   StateConfig read_state(const Json& state) const {

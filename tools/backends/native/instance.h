@@ -38,6 +38,7 @@ class Instance {
     if (!method) throw invalid("model '" + model.config.name + "' has no method forward");
     forward_ = &method->function();
     binding_ = bind(model.config, forward_->getSchema());
+    for (const WarmUp& sample : model.config.warm_ups) with_settings([&] { rehearse(sample); });
   }
 
   // Answers and releases all requests. Throws only before it touches the first of them.
@@ -50,6 +51,26 @@ class Instance {
   }
 
  private:
+  // Runs a warm-up sample, as zeros, before Triton does, where failing is an answer. When Triton's own warm-up fails, it
+  // destroys the instance at once, while the thread of that instance may still be on its way back to its queue: the
+  // server ends. (Core: TritonBackendThread::StopBackendThread takes the last of a deque that is empty then.)
+  void rehearse(const WarmUp& sample) const {
+    torch::jit::Stack stack{module_->_ivalue()};
+    std::optional<int64_t> rows;
+    for (const TensorConfig& tensor : binding_.inputs) {
+      auto shape = sample.inputs.find(tensor.name);
+      if (shape == sample.inputs.end() || binding_.as_dict || !tensor.type || tensor.type->is_string()) return;
+      stack.push_back(at::zeros(shape->second, at::TensorOptions().dtype(tensor.type->scalar).device(device_)));
+      if (batched_) rows = shape->second.at(0);
+    }
+    try {
+      forward(stack);
+      for (const OutputBinding& output : binding_.outputs) BatchOutput(stack.back(), output, rows);
+    } catch (const std::exception& error) {
+      throw invalid("failed to run warmup sample '" + sample.name + "': " + error.what());
+    }
+  }
+
   void use_gpu(int32_t id) {
     if (!at::hasCUDA())
       throw Failure(UNSUPPORTED, "model '" + model_.config.name +
@@ -83,22 +104,34 @@ class Instance {
   }
 
   void run(std::span<Call> calls, Times& times) const {
+    with_settings([&] {
+      torch::jit::Stack stack = arguments(calls);
+      times.compute_start = now();
+      forward(stack);
+      times.compute_end = now();
+      respond(calls, stack.back());
+    });
+  }
+
+  // Replaces the arguments by what `forward` returns.
+  void forward(torch::jit::Stack& stack) const {
+    forward_->run(stack);
+    if (stream_) stream_->synchronize();
+  }
+
+  // With what torch keeps by thread or for the whole process, as this model wants it.
+  template <class Body>
+  void with_settings(Body body) const {
     use_threads();
     c10::InferenceMode inference(model_.inference_mode);
     at::NoGradGuard no_gradients;
     c10::OptionalDeviceGuard device(device_.is_cpu() ? std::nullopt : std::optional(device_));
     c10::OptionalStreamGuard stream(stream_);
     torch::jit::GraphOptimizerEnabledGuard optimizer(model_.optimize);
-    // These switches hold for the whole process, so a model that sets them does it before each execution.
     if (model_.profiling) torch::jit::getProfilingMode() = *model_.profiling;
     if (model_.executor) torch::jit::getExecutorMode() = *model_.executor;
     if (model_.fuser) torch::jit::setTensorExprFuserEnabled(*model_.fuser);
-    torch::jit::Stack stack = arguments(calls);
-    times.compute_start = now();
-    forward_->run(stack);
-    if (stream_) stream_->synchronize();
-    times.compute_end = now();
-    respond(calls, stack.back());
+    body();
   }
 
   torch::jit::Stack arguments(std::span<Call> calls) const {
