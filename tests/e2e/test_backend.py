@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -298,6 +299,6 @@ def test_a_request_leaves_no_memory_behind_whether_it_succeeds_or_fails(
                     infer(client, model, {}, **{name: sent})
             return memory_bytes(server.pid)
 
-        settled = send(500)
-        # A leak of one small tensor or error per request would be more.
-        assert send(1000) - settled < 500e3
+        memory = [send(500), *(send(1000) for _ in range(4))]
+        # A leak of one small tensor or error per request would be more, each time; an allocator grows now and then.
+        assert min(after - before for before, after in pairwise(memory)) < 500e3

@@ -19,7 +19,7 @@ from tools.serve.server_error import ServerError
 from tools.serve.tritonserver import Options, Server
 
 ENVIRONMENT = (
-    f"{shlex.quote(sys.executable)} -c 'import os; print(sorted(n for n in os.environ if n[:7] == \"TRITON_\"))'"
+    f"{shlex.quote(sys.executable)} -c 'import os; print(sorted(n for n in os.environ if n[-4:] == \"_URL\"))'"
 )
 
 
