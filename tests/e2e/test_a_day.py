@@ -77,8 +77,9 @@ class Clone:
         ignored = shutil.ignore_patterns("__pycache__")
         for name in ("clients", "loadtest", "tools"):
             shutil.copytree(ROOT / name, folder / name, ignore=ignored)
-        for name in ("checkpoints", "native"):
-            shutil.copytree(ROOT / "build" / name, folder / "build" / name)
+        for name in ("checkpoints", "native"):  # No native backend without a compiler.
+            if (ROOT / "build" / name).is_dir():
+                shutil.copytree(ROOT / "build" / name, folder / "build" / name)
         (folder / "data").symlink_to(ROOT / "data")
         self.folder, self.models = folder, copied(built, folder / "model_repository")
         for name in SLOW_TO_START:

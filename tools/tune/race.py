@@ -24,7 +24,7 @@ _ENTRY_SHARE = 0.5  # of the time, at most, for the first round
 _ENTRY_TRIAL = 0.5  # length of the first trial, compared with later ones
 _CALLERS, _CLOSED_S = 16, 0.5
 # Open arrivals saturate a server earlier than callers who wait, whose batches are better.
-_OPEN_SHARE, _OPEN_FACTOR = 0.8, 2.0
+_OPEN_SHARE, _OPEN_FACTOR = 0.6, 1.5
 _PRECISION = 0.06
 _ENOUGH_TRIALS = 8  # where latency or cost are compared
 _CAUTION = 0.25  # peaks are compared at this quantile

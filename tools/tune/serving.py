@@ -70,7 +70,9 @@ class ServedModel:
         self.client.load(self.name, as_triton_json(apply_candidate(candidate, self.config)))
 
     def warm_up(self) -> None:
-        """Send some requests: TorchScript specializes itself for the shapes that it sees first."""
+        """Send some requests unless loading did: TorchScript specializes itself for the shapes that it sees first."""
+        if self.config.model_warmup:
+            return
         setting = replace(self.setting, options=replace(self.setting.options, warm_up_s=0.0))
         measure(self.client, setting, closed_loop(_WARM_UP_CALLERS, _WARM_UP_S), [])
 
