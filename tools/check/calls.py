@@ -18,6 +18,7 @@ from tools import torchscript
 from tools.backends.pytorch import binding
 from tools.check.torchscript import bound_config
 from tools.contract import Value, example_value, torch_dtype
+from tools.export.agreement import last_line
 from tools.repository import as_triton_json
 
 # Sizes to try for dims of -1 that no warm-up request gives: of texts, images and audio.
@@ -90,8 +91,7 @@ class Callable:
             return torchscript.outputs(self.module, *arguments)
         except Exception as error:  # Whatever a network raises.
             shapes = ", ".join(f"{spec.datatype} {[batch] * (batch > 0) + list(spec.dims)}" for spec in specs)
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-            raise CallError(f"forward fails on {shapes}: {reason}") from error
+            raise CallError(f"forward fails on {shapes}: {last_line(error)}") from error
 
     def problems(self, returned: Sequence[Any], batch: int) -> Iterator[str]:
         """What the server, or its client, would have against an answer."""

@@ -51,6 +51,7 @@ def check(model: Model) -> Iterator[Finding]:
 def _check_file(model: Model, file: Path) -> Iterator[Finding]:
     from tools import placement, torchscript
     from tools.check.calls import Callable
+    from tools.export.agreement import last_line
 
     try:
         called = Callable(model.config, torchscript.load(file))
@@ -61,7 +62,7 @@ def _check_file(model: Model, file: Path) -> Iterator[Finding]:
     except BindingError:
         return  # Reported without --deep.
     except RuntimeError as error:
-        reason = f"torch cannot load it: {str(error).strip().splitlines()[-1]}"
+        reason = f"torch cannot load it: {last_line(error)}"
         remedy = "save it with the server's release of torch, without operators of other libraries"
         yield NOT_CALLED.at(
             Place(file), found=f"not called, because {reason}", expected="a file to call", remedy=remedy
@@ -70,6 +71,7 @@ def _check_file(model: Model, file: Path) -> Iterator[Finding]:
 
 def _check_calls(called: "Callable", largest: int, file: Path) -> Iterator[Finding]:
     from tools.check.calls import CallError
+    from tools.export.proof import batch_sizes
 
     batch = min(largest, 1)
     try:
@@ -82,7 +84,7 @@ def _check_calls(called: "Callable", largest: int, file: Path) -> Iterator[Findi
             Place(file), found=problem, expected="an output as configured", remedy="correct the config or the model"
         )
         return
-    for batch in sorted({rows for rows in (2, 3, 7, largest) if 1 < rows <= largest}):
+    for batch in batch_sizes(largest)[1:]:
         try:
             problems = list(called.problems(called.first_answer(batch, [size])[1], batch))
         except CallError as error:

@@ -111,7 +111,11 @@ def prove_same(
     inputs, outputs = prove_signature(module, model, repository)
     places = [output.index for output in outputs]
     # Batch sizes and seeds: one input for each size, or several for a model without batching.
-    trials = [(size, size) for size in batch_sizes(contract)] if contract.batched else [(0, n) for n in _BATCH_SIZES]
+    trials = (
+        [(size, size) for size in batch_sizes(contract.max_batch_size)]
+        if contract.batched
+        else [(0, n) for n in _BATCH_SIZES]
+    )
     worst = 0.0
     shaped = [[specs[name] for name in inputs.names] for specs in samples.shaped(contract.inputs)]
     rows = samples.unlike(shaped[0], contract.batched)
@@ -162,11 +166,9 @@ def call(
     return tuple(outputs[place] for place in places)
 
 
-def batch_sizes(contract: Contract) -> list[int]:
+def batch_sizes(largest: int) -> list[int]:
     """List the batch sizes to try: a few small ones and the largest, or 0 for a model without batching."""
-    if not contract.max_batch_size:
-        return [0]
-    return sorted({size for size in _BATCH_SIZES if size <= contract.max_batch_size} | {contract.max_batch_size})
+    return sorted({size for size in _BATCH_SIZES if size <= largest} | {largest})
 
 
 def prove_labels(model: str, classifier: str, repository: Path = REPOSITORY) -> None:

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from clients.contract import TensorSpec
 from tools.export.samples import Samples
+from tools.new.example_inputs import written
 from tools.new.trial import Observed
 
 
@@ -19,10 +20,9 @@ def notes(specs: Sequence[TensorSpec], samples: Samples, observed: Observed) -> 
     """Say what the examples did not cover, with the option that covers it."""
     for spec in specs:
         if samples.are_guessed(spec) and "mask" not in spec.name:
-            dims = ",".join(map(str, spec.dims))
             yield (
                 f"{spec.name} was tried with the values 0 and 1 only; give those that callers send: --example-inputs "
-                f"'{spec.name}:{spec.datatype}[{dims}]=0..9', or --examples FILE"
+                f"'{written(spec)}=0..9', or --examples FILE"
             )
         elif spec.name in samples.ranges or (samples.given and not spec.datatype.startswith("FP")):
             yield f"{spec.name} was tried with {_values(spec, samples)}; other values were not"

@@ -65,6 +65,11 @@ def parse(text: str, network: nn.Module) -> Wanted:
     )
 
 
+def written(spec: TensorSpec) -> str:
+    """An input as `parse` reads it: `name:FP32[3,224]`."""
+    return f"{spec.name}:{spec.datatype}[{','.join(map(str, spec.dims))}]"
+
+
 def named(specs: Sequence[TensorSpec], network: nn.Module) -> Wanted:
     """Name the inputs that were found in a file after `forward`'s parameters; OptionError if `forward` takes others."""
     known = parameters_of(network)

@@ -11,6 +11,7 @@ from clients.contract import TensorSpec
 from tools.export.adapter import Adapter
 from tools.export.agreement import ProofError
 from tools.export.samples import Samples
+from tools.new.example_inputs import written
 
 
 def in_order(adapter: Adapter, specs: Sequence[TensorSpec]) -> list[TensorSpec]:
@@ -26,19 +27,15 @@ def remedy(adapter: Adapter, specs: Sequence[TensorSpec], samples: Samples) -> s
         if len(rows) == len(specs) and not samples.given and _takes_only(adapter, rows, samples):
             return (
                 f"It takes batches of {size} and no other: give that as a dimension, and serve it without batches: "
-                f"--max-batch-size 0 --example-inputs '{','.join(map(_text, rows))}'"
+                f"--max-batch-size 0 --example-inputs '{','.join(map(written, rows))}'"
             )
     if guessed := [spec for spec in specs if samples.are_guessed(spec)]:
         return (
             f"{guessed[0].name} was tried with the values 0 and 1: if it takes others, give those that callers send: "
-            f"--example-inputs '{_text(guessed[0])}=1..9', or --examples FILE; else correct "
+            f"--example-inputs '{written(guessed[0])}=1..9', or --examples FILE; else correct "
             "--example-inputs, or forward"
         )
     return "Correct --example-inputs, or forward"
-
-
-def _text(spec: TensorSpec) -> str:
-    return f"{spec.name}:{spec.datatype}[{','.join(map(str, spec.dims))}]"
 
 
 def _takes_only(adapter: Adapter, rows: Sequence[TensorSpec], samples: Samples) -> bool:

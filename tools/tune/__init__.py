@@ -1,1 +1,1 @@
-"""What tools.tune consists of: the configs to choose from, a server that changes between them, its twin, the search."""
+"""What tools.tune consists of: the configs to choose from, a server that changes between them, the search."""

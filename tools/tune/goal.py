@@ -20,11 +20,6 @@ class Goal:
     rate: float | None  # requests per second at which latency and cost are compared; None for throughput
 
     @property
-    def share(self) -> float:
-        """The percentile as a share, 0.99 for p99."""
-        return slo.PERCENTILES[self.percentile]
-
-    @property
     def is_lower_better(self) -> bool:
         """Whether a lower figure is better."""
         return self.name != "throughput"

@@ -93,9 +93,7 @@ class ServedModel:
 
     def _trial(self, load: Load) -> Trial:
         self._check()
-        run = measure(self.client, self.setting, load, self.objectives)
-        per_core = run.generator.requests_per_core_s
-        return replace(trial_from(run.document()), sender_us=1e6 / per_core if per_core else None)
+        return trial_from(measure(self.client, self.setting, load, self.objectives).document())
 
     def _check(self) -> None:
         if self.server:

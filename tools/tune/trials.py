@@ -41,7 +41,6 @@ class Trial:
     mean_ms: float | None = None
     rps: float | None = None
     duration_s: float = 0.0
-    sender_us: float | None = None  # processor time of the generator per request
     server_rps: float | None = None
     parts: tuple["Trial", ...] = ()  # the trial of each model, where several shared the server
 
