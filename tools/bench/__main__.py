@@ -12,12 +12,29 @@ names the backend that serves TorchScript unless a benchmark compares them. Exit
 
 import argparse
 import sys
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from clients.command import command, command_parser, print_json
 from tools.bench import backend, parallel, peers, pipelines, tune
 from tools.serve.native import choose_backend
 
-_BENCHES = {"backend": backend, "parallel": parallel, "peers": peers, "pipelines": pipelines, "tune": tune}
+
+class _Bench(Protocol):
+    """What each of the modules has."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
+
+    def run(self, options: Any) -> dict[str, Any]: ...
+
+
+_BENCHES: Mapping[str, _Bench] = {
+    "backend": backend,
+    "parallel": parallel,
+    "peers": peers,
+    "pipelines": pipelines,
+    "tune": tune,
+}
 
 
 def _parser() -> argparse.ArgumentParser:
