@@ -8,8 +8,8 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection as Pipe
 from multiprocessing.connection import wait
@@ -26,6 +26,8 @@ from loadtest.generator.pacing import ClosedLoop, OpenLoop
 from loadtest.generator.pool import Pool, Tally
 from loadtest.load import Times, part_of
 from loadtest.records import Records, merge
+
+_DEATH = "a sending process died; its traceback is above"
 
 
 class GeneratorError(ToolError):
@@ -66,18 +68,35 @@ def send_all(order: Order, processes: int) -> Sent:
     context = multiprocessing.get_context("spawn")
     workers: list[tuple[SpawnProcess, Pipe]] = []
     try:
-        for part in _split(order, processes):
+        parts = _split(order, processes)
+        for _ in parts:
             ours, theirs = context.Pipe()
-            worker = context.Process(target=_work, args=(part, theirs, os.getpid()), daemon=True)
-            worker.start()
+            worker = context.Process(target=_work, args=(theirs, os.getpid()), daemon=True)
+            with _interrupts_held():
+                worker.start()
             theirs.close()
             workers.append((worker, ours))
+        for (_, pipe), part in zip(workers, parts, strict=True):
+            _give(pipe, part)
         return _run([pipe for _, pipe in workers], order.target.connection.url)
     finally:
         for worker, pipe in workers:
             worker.terminate()
             worker.join()
             pipe.close()
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold back Ctrl-C and a hang-up, which reach all processes of a terminal.
+
+    Neither interrupts the start of a process, which inherits that it never gets them: its parent ends it.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _split(order: Order, processes: int) -> list[Order]:
@@ -98,7 +117,7 @@ def _run(pipes: Sequence[Pipe], url: str) -> Sent:
             raise ServerUnavailable(f"no server answers at {url}: {reply}{more}")
     started = time.monotonic() + 0.2  # By then every process has received it.
     for pipe in pipes:
-        pipe.send(started)
+        _give(pipe, started)
     # In the order in which they end, so that a process that died is noticed at once.
     outcomes: dict[Any, Sent] = {}
     while waiting := [pipe for pipe in pipes if pipe not in outcomes]:
@@ -108,19 +127,27 @@ def _run(pipes: Sequence[Pipe], url: str) -> Sent:
     return Sent(records, started, cpu_s, max(part.busiest for part in parts), len(parts))
 
 
+def _give(pipe: Pipe, what: Order | float) -> None:
+    try:
+        pipe.send(what)
+    except OSError as error:
+        raise GeneratorError(_DEATH) from error
+
+
 def _receive(pipe: Any) -> Any:
     try:
         return pipe.recv()
     except EOFError as error:
-        raise GeneratorError("a sending process died; its traceback is above") from error
+        raise GeneratorError(_DEATH) from error
 
 
-def _work(order: Order, pipe: Pipe, parent: int) -> None:
-    """Run in a process: send "ready" or an error, receive the time to start, send what was Sent."""
-    # Ctrl-C and a hang-up reach all processes of a terminal; the parent ends this one.
-    for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+def _work(pipe: Pipe, parent: int) -> None:
+    """Run in a process: receive an order, send "ready" or an error, receive the time to start, send what was Sent."""
     end_with(parent)
+    try:
+        order = pipe.recv()
+    except EOFError:  # The parent was interrupted.
+        return
     # A sender that wakes late measures the host's scheduler. It needs little of the processor, but at once: on two busy
     # cores it is late by 4 ms at p99 as an ordinary process, even with niceness -10, and by 0.2 ms with SCHED_RR.
     # Set before gRPC starts threads, which inherit it; only where this user may.
