@@ -49,16 +49,16 @@ def test_processor_time_of_the_server_grows_with_the_requests_that_its_instances
 def test_one_run_measures_with_both_generators(
     repository: Path, tmp_path: Path, command: Callable[..., CompletedProcess[str]]
 ) -> None:
-    options = ("--concurrency", "2", "--rounds", "2", "--seconds", "0.5")
+    options = ("--concurrency", "2", "--rounds", "1", "--seconds", "0.5")
     places = ("--repository", repository, "--output", tmp_path)
     result = command("tests.generator", MODEL, *options, *places, timeout=200)
     assert result.returncode == 0, result.stderr
     figures = json.loads(result.stdout.splitlines()[-1])[MODEL]
     assert set(figures) == {"http", "grpc"}
     for row in (protocol["2"] for protocol in figures.values()):
-        assert row["rounds"] == 2 and row["seconds"] == pytest.approx(total_seconds(0.5))
+        assert row["rounds"] == 1 and row["seconds"] == pytest.approx(total_seconds(0.5))
         assert all(0 < row[who]["cpu_us"] < 1e5 and row[who]["served"] > 10 for who in ("ours", "theirs"))
         assert row["theirs"]["rate"] > 10 and row["theirs"]["p50_ms"] <= row["theirs"]["p99_ms"]
         # Where our generator was the bottleneck on a busy machine, it gives no figures.
-        assert row["invalid"] == 2 or (row["ours"]["rate"] > 10 and 0.05 < row["p50"]["median"] < 20)
+        assert row["invalid"] == 1 or (row["ours"]["rate"] > 10 and 0.05 < row["p50"]["median"] < 20)
     assert "<svg" in (tmp_path / f"{MODEL}.html").read_text()
