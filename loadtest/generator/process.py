@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection as Pipe
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
@@ -92,6 +93,7 @@ def _interrupts_held() -> Iterator[None]:
 
     Neither interrupts the start of a process, which inherits that it never gets them: its parent ends it.
     """
+    resource_tracker.ensure_running()  # Starting it, which the first process would do, lets both signals through again.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     try:
         yield
