@@ -4,7 +4,7 @@ import argparse
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -89,14 +89,17 @@ def default_url(protocol: Protocol) -> str:
 
 
 def add_connection_arguments(
-    parser: argparse.ArgumentParser, timeout_s: float = Connection.timeout_s, retries: int | None = Connection.retries
+    parser: argparse.ArgumentParser,
+    timeout_s: float = Connection.timeout_s,
+    retries: int | None = Connection.retries,
+    protocols: Sequence[str] = PROTOCOLS,
 ) -> None:
     """Add the options that `connection_from` reads, with these defaults.
 
     With None in place of `retries`, for a command that never retries, the option is not offered.
     """
     group = parser.add_argument_group("connection")
-    group.add_argument("--protocol", choices=PROTOCOLS, default="http", help="(default: %(default)s)")
+    group.add_argument("--protocol", choices=protocols, default="http", help="(default: %(default)s)")
     group.add_argument(
         "--url", metavar="HOST:PORT", help="default: $TRITON_HTTP_URL or $TRITON_GRPC_URL, else 127.0.0.1:8000 or :8001"
     )

@@ -64,7 +64,9 @@ def changes(before: dict[str, Any], after: dict[str, Any], tolerance: float) -> 
     names = [name for name in before["intervals_ms"] if name in after["intervals_ms"]]
     pairs = {name: (percentile(before, name), percentile(after, name)) for name in names}
     pairs["errors"] = share(before, "errors"), share(after, "errors")
-    if before["goodput_limit_ms"] and before["goodput_limit_ms"] == after["goodput_limit_ms"]:
+    # A language model's answers must meet several limits to be good.
+    limit = "slo" if "ttft_p50" in names else "goodput_limit_ms"
+    if before[limit] and before[limit] == after[limit]:
         pairs["goodput"] = share(before, "good"), share(after, "good")
     return [Change(name, *pair, verdict(*pair, tolerance, name != "goodput")) for name, pair in pairs.items()]
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from clients.command import duration, positive, seed
+from loadtest.load import DEFAULT_ARRIVALS, DEFAULT_DURATION_S, SCHEDULES, LoadOptions
 
 # Where `make build` puts them, from whatever folder a test is run.
 SAMPLES = Path(__file__).resolve().parent.parent / "build" / "samples"
@@ -24,19 +25,40 @@ class GeneratorOptions:
     payload: Path | None = None  # file of inputs to send in place of samples
 
 
-def add_generator_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that `generator_options` reads."""
+def add_load_arguments(parser: argparse.ArgumentParser, objectives: str) -> argparse._ArgumentGroup:
+    """Add the options that `load_options` reads, --slo with examples of objectives, and --report; returns the first."""
+    load = parser.add_argument_group("load")
+    load.add_argument("--rate", type=float, metavar="N", help="requests per second (open loop)")
+    load.add_argument("--arrivals", help=f"{', '.join(SCHEDULES)}, or a file of times (default: {DEFAULT_ARRIVALS})")
+    load.add_argument("--concurrency", type=int, metavar="N", help="callers who wait for their answers (closed loop)")
+    text = f"as 90, 90s or 1m30s (default: {DEFAULT_DURATION_S:g}s; of a trace, its own)"
+    load.add_argument("--duration", type=duration, metavar="TIME", help=text)
+    load.add_argument("--slo", default="", help=f"e.g. {objectives}; the exit code is 1 when missed")
+    parser.add_argument("--report", type=Path, default=REPORTS, help="folder of the reports (default: %(default)s)")
+    return load
+
+
+def load_options(arguments: argparse.Namespace) -> LoadOptions:
+    """Read the options that `add_load_arguments` added, and --client-batch where there is one."""
+    return LoadOptions(**{field.name: getattr(arguments, field.name, None) for field in fields(LoadOptions)})
+
+
+def add_generator_arguments(parser: argparse.ArgumentParser, prompts: bool = False) -> None:
+    """Add the options that `generator_options` reads; with `prompts`, without those on other inputs."""
     usual, group = GeneratorOptions(), parser.add_argument_group("generator")
     for flag, default, text in (
         ("--processes", usual.processes, "sending processes"),
         ("--connections", usual.connections, "most open connections"),
-        ("--client-batch", usual.client_batch, "inferences per request"),
     ):
         text = f"{text} (default: %(default)s)"
         group.add_argument(flag, type=positive, default=default, metavar="N", help=text)
     text = "as 5 or 5s, to leave out; 0 for nothing (default: detected by MSER-5)"
     group.add_argument("--warm-up", type=_warm_up, metavar="TIME", dest="warm_up_s", help=text)
     group.add_argument("--seed", type=seed, default=usual.seed, help="of the schedule (default: %(default)s)")
+    if prompts:
+        return
+    text = "inferences per request (default: %(default)s)"
+    group.add_argument("--client-batch", type=positive, default=usual.client_batch, metavar="N", help=text)
     text = "folder of sample images (default: the repository's build/samples)"
     group.add_argument("--samples", type=Path, default=usual.samples, help=text)
     text = "inputs to send: a .npy, or a .npz with an array for each input (default: samples, else random values)"
@@ -49,4 +71,5 @@ def _warm_up(text: str) -> float:
 
 def generator_options(arguments: argparse.Namespace) -> GeneratorOptions:
     """Read the options that `add_generator_arguments` added."""
-    return GeneratorOptions(**{field.name: getattr(arguments, field.name) for field in fields(GeneratorOptions)})
+    names = (field.name for field in fields(GeneratorOptions) if hasattr(arguments, field.name))
+    return GeneratorOptions(**{name: getattr(arguments, name) for name in names})

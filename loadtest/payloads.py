@@ -32,6 +32,8 @@ class Payload:
     bodies: tuple[bytes, ...]
     headers: dict[str, str]  # HTTP headers that the bodies need
     answer_bytes: int  # size of a complete answer; 0 where open dimensions or strings leave it unknown
+    path: str = ""  # of HTTP requests; empty for Triton's of an inference
+    stream: str = ""  # see `loadtest.generator.lane.Target`
 
 
 def payload(client: Client, model: str, samples: Path, batch: int, file: Path | None = None) -> Payload:

@@ -17,20 +17,27 @@ from typing import Any
 
 from clients.client import Client
 from clients.command import command, command_parser, duration, positive_float, print_json, say
-from clients.connection import add_connection_arguments, connection_from
+from clients.connection import add_connection_arguments
 from clients.errors import InvalidInput
 from loadtest import slo
 from loadtest.analysis.audit import INVALID
-from loadtest.analysis.measurement import measure, setting_of
+from loadtest.analysis.measurement import is_language_model, measure, prompt_setting, setting_of
 from loadtest.analysis.peak_search import Search, trial_seconds, uniform_belief
 from loadtest.analysis.result import RunResult
 from loadtest.load import Load, closed_loop, open_loop
 from loadtest.options import add_generator_arguments, generator_options
+from loadtest.prompts import STREAMS, add_prompt_arguments, prompt_options, stream_connection
+from loadtest.report.page import interval, number
 
 _CALLERS, _LOOP_S = 64, 3.0  # of the closed loop that finds the order of magnitude
 _SPAN = (1 / 50, 2.0)  # multiples of its throughput between which the peak is searched
 _MOST_INVALID = 3  # consecutive trials in which the generator was the bottleneck
 _LONGEST_TRIAL_S = 60.0
+# Figures of each trial in the document; those of tokens are a language model's.
+_KEPT = (
+    *("rate", "requests", "p50_ms", "p99_ms", "rps", "goodput_rps", "sustained"),
+    *("ttft_p50_ms", "ttft_p95_ms", "itl_p50_ms", "itl_p99_ms", "tokens_per_s"),
+)
 
 Trial = Callable[[Load], RunResult]
 
@@ -61,27 +68,27 @@ class Peak:
         outcome = "invalid trial"
         if trial.is_valid:
             self.trials.append(trial)
-            outcome = f"{rate:,.0f}/s {'sustained' if trial.is_sustained else 'not sustained'}"
-        low, high = self.search.belief.interval()
-        say(f"{outcome}; peak about {self.search.belief.quantile(0.5):,.0f}/s ({low:,.0f} to {high:,.0f})")
+            outcome = f"{number(rate)}/s {'sustained' if trial.is_sustained else 'not sustained'}"
+        belief = self.search.belief
+        say(f"{outcome}; peak about {number(belief.quantile(0.5))}/s ({interval(*belief.interval())})")
 
     def document(self) -> dict[str, Any]:
         """As JSON; rates in requests per second, the peak with its 90 % interval."""
-        belief, kept = self.search.belief, ("rate", "requests", "p50_ms", "p99_ms", "rps", "goodput_rps", "sustained")
+        belief = self.search.belief
         low, high = belief.interval()
         trials = [trial.document() | {"sustained": trial.is_sustained} for trial in self.trials]
         failed = [trial for trial in self.trials if not trial.is_sustained]
         lowest = min(failed, key=lambda trial: trial.load.rate or 0.0, default=None)
         return {
-            "peak_rps": round(belief.quantile(0.5), 1),
-            "low_rps": round(low, 1),
-            "high_rps": round(high, 1),
+            "peak_rps": round(belief.quantile(0.5), 2),
+            "low_rps": round(low, 2),
+            "high_rps": round(high, 2),
             "narrow": self.search.is_narrow(self.precision),
             "at_least": bool(high >= belief.rates[-2]),
-            "sustained_rps": max((round(trial["rate"], 1) for trial in trials if trial["sustained"]), default=None),
+            "sustained_rps": max((round(trial["rate"], 2) for trial in trials if trial["sustained"]), default=None),
             "generator_bound": self.is_generator_bound,
-            "trials": [{name: trial[name] for name in kept} for trial in trials],
-            "bound": [str(lowest.explanation[0])] if lowest else [],
+            "trials": [{name: trial[name] for name in _KEPT if name in trial} for trial in trials],
+            "bound": [str(finding) for finding in lowest.explanation[:1]] if lowest else [],
         }
 
 
@@ -93,8 +100,10 @@ def find_peak(
     Raises InvalidInput if the model is so slow that no trial has enough requests for the percentile.
     """
     start, loop = time.monotonic(), closed_loop(_CALLERS, min(trial_s, _LOOP_S))
-    # The server's own count holds even where the generator was the bottleneck.
-    highest = max(1.0, trial(loop).server.counted.requests / loop.duration)
+    # The server's own count, where there is one, holds even where the generator was the bottleneck.
+    first = trial(loop)
+    answered = first.server.counted.requests or first.figures.requests - first.figures.errors
+    highest = max(1.0, answered / loop.duration)
     peak = Peak(Search(uniform_belief(highest * _SPAN[0], highest * _SPAN[1])), precision)
     while not peak.search.is_narrow(precision) and not peak.is_generator_bound:
         rate = peak.search.belief.quantile(0.5)
@@ -122,19 +131,25 @@ def main() -> int:
     ):
         metavar = "TIME" if kind is duration else "N"
         parser.add_argument(flag, type=kind, default=default, metavar=metavar, help=f"{text} (default: %(default)s)")
+    add_prompt_arguments(parser)
     add_generator_arguments(parser)
-    add_connection_arguments(parser, retries=None)
+    add_connection_arguments(parser, retries=None, protocols=STREAMS)
     arguments = parser.parse_args()
-    objectives, options = slo.parse(arguments.slo), generator_options(arguments)
+    model, protocol, options = arguments.model, arguments.protocol, generator_options(arguments)
     limits = (arguments.trial, arguments.budget, arguments.precision)
-    with Client(connection_from(arguments)) as client:
-        setting = setting_of(client, arguments.model, options)
+    with Client(stream_connection(arguments)) as client:
+        has_tokens = protocol == "openai" or is_language_model(client, model)
+        objectives = slo.parse(arguments.slo, has_tokens)
+        if has_tokens:
+            setting = prompt_setting(client, model, protocol, options, prompt_options(arguments))
+        else:
+            setting = setting_of(client, model, options)
         peak = find_peak(lambda load: measure(client, setting, load, objectives), objectives, *limits, options.seed)
     document = peak.document()
     least = "at least " if document["at_least"] else ""
     print(
-        f"{arguments.model}: {least}{document['peak_rps']:,.0f} requests per second under {arguments.slo}, "
-        f"90 % interval {document['low_rps']:,.0f} to {document['high_rps']:,.0f}, {len(peak.trials)} trials"
+        f"{arguments.model}: {least}{number(document['peak_rps'])} requests per second under {arguments.slo}, "
+        f"90 % interval {interval(document['low_rps'], document['high_rps'])}, {len(peak.trials)} trials"
     )
     print(*document["bound"], sep="\n")
     print_json({"model": arguments.model, "protocol": arguments.protocol, "slo": arguments.slo, **document})

@@ -4,8 +4,8 @@ Every request is kept, not a summary: warm-up can be judged only at the end, and
 At thirty bytes per request, a minute at 5,000 requests per second takes 9 MB.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,28 @@ TIMED_OUT = "timeout"
 UNSENT = "unsent"
 
 
+@dataclass
+class Streamed:
+    """What came of one request's stream: the messages that brought tokens."""
+
+    moments: list[float] = field(default_factory=list)  # seconds, in `Records` from the request's due time
+    tokens: list[int] = field(default_factory=list)  # in each message
+    prompt_tokens: int = 0  # as the server counts them
+    is_counted: bool = True  # whether the server counted each message's tokens, not all of them together
+    error: str = ""
+
+    def add(self, moment: float, tokens: int) -> None:
+        """Note a message, unless it brought no tokens."""
+        if tokens > 0:
+            self.moments.append(moment)
+            self.tokens.append(tokens)
+
+    def spread(self, total: int) -> None:
+        """Give each message an equal part of all tokens."""
+        count = len(self.tokens)
+        self.tokens = [total * (place + 1) // count - total * place // count for place in range(count)]
+
+
 @dataclass(frozen=True)
 class Records:
     """One row per request, in the order in which they were due; arrays are [requests], times in seconds."""
@@ -30,14 +52,16 @@ class Records:
     outcome: npt.NDArray[np.int16]  # index into `kinds`
     held: npt.NDArray[np.bool_]  # whether it waited because the server owed answers on all connections
     kinds: tuple[str, ...]  # ANSWERED first, then the kinds of failure
+    streams: npt.NDArray[np.object_] | None = None  # a `Streamed` for each request; None where answers are no streams
 
     def __len__(self) -> int:
         return len(self.due)
 
     def where(self, rows: npt.NDArray[np.bool_]) -> "Records":
         """Select rows by a mask."""
+        streams = None if self.streams is None else self.streams[rows]
         return Records(
-            self.due[rows], self.lag[rows], self.latency[rows], self.outcome[rows], self.held[rows], self.kinds
+            self.due[rows], self.lag[rows], self.latency[rows], self.outcome[rows], self.held[rows], self.kinds, streams
         )
 
     def of(self, kind: str) -> npt.NDArray[np.bool_]:
@@ -62,6 +86,7 @@ def merge(parts: Sequence[Records]) -> Records:
     outcomes = [np.array([kinds.index(kind) for kind in part.kinds], np.int16)[part.outcome] for part in parts]
     due = np.concatenate([part.due for part in parts])
     order = np.argsort(due, kind="stable")
+    streams = [part.streams for part in parts if part.streams is not None]
     return Records(
         due[order],
         np.concatenate([part.lag for part in parts])[order],
@@ -69,4 +94,14 @@ def merge(parts: Sequence[Records]) -> Records:
         np.concatenate(outcomes)[order],
         np.concatenate([part.held for part in parts])[order],
         kinds,
+        np.concatenate(streams)[order] if streams else None,
     )
+
+
+def streams_of(notes: Mapping[int, Streamed], due: Sequence[float]) -> npt.NDArray[np.object_]:
+    """[requests] what was noted, by number of the request, with times from its due time."""
+    streams = np.empty(len(due), np.object_)
+    for number, moment in enumerate(due):
+        note = notes.get(number, Streamed())
+        streams[number] = replace(note, moments=[later - moment for later in note.moments])
+    return streams

@@ -13,40 +13,30 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import fields, replace
-from pathlib import Path
 
 from clients.client import Client
-from clients.command import command, command_parser, duration, print_json, say
+from clients.command import command, command_parser
 from clients.connection import add_connection_arguments, connection_from
 from clients.output import try_folder
 from loadtest import slo
-from loadtest.analysis.audit import INVALID
 from loadtest.analysis.measurement import measure, setting_of
 from loadtest.analysis.rejects import metrics_address
 from loadtest.analysis.scenarios import SCENARIOS, apply_scenario, check_scenario, scenario_figure
-from loadtest.load import DEFAULT_ARRIVALS, DEFAULT_DURATION_S, SCHEDULES, LoadOptions
-from loadtest.options import REPORTS, add_generator_arguments, generator_options
-from loadtest.report.run_report import text, write
+from loadtest.load import LoadOptions
+from loadtest.options import add_generator_arguments, add_load_arguments, generator_options, load_options
+from loadtest.report.run_report import conclude
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser("loadtest.run", __doc__)
     parser.add_argument("model", metavar="MODEL")
-    load = parser.add_argument_group("load")
-    load.add_argument("--rate", type=float, metavar="N", help="requests per second (open loop)")
-    load.add_argument("--arrivals", help=f"{', '.join(SCHEDULES)}, or a file of times (default: {DEFAULT_ARRIVALS})")
-    load.add_argument("--concurrency", type=int, metavar="N", help="callers who wait for their answers (closed loop)")
-    text = f"as 90, 90s or 1m30s (default: {DEFAULT_DURATION_S:g}s; of a trace, its own)"
-    load.add_argument("--duration", type=duration, metavar="TIME", help=text)
-    load.add_argument("--slo", default="", help="e.g. 'p99<20ms,errors<0.1%%'; the exit code is 1 when missed")
-    load.add_argument(
+    add_load_arguments(parser, "'p99<20ms,errors<0.1%%'").add_argument(
         "--scenario",
         choices=SCENARIOS,
         help="a preset after MLPerf Inference and its figure: single-stream (one caller; p90), multi-stream (one "
         "caller, 8 inferences per request; p99), server (Poisson arrivals at --rate; whether it meets --slo, "
         "loadtest.peak searches for the rate), offline (full batches; inferences per second)",
     )
-    parser.add_argument("--report", type=Path, default=REPORTS, help="folder of the reports (default: %(default)s)")
     text = "Triton's metrics endpoint, to count what it rejected (default: $TRITON_METRICS_URL, else not counted)"
     parser.add_argument("--metrics-url", metavar="HOST:PORT", help=text)
     parser.add_argument("--explain", action="store_true", help="print what bounds the run, and what should help")
@@ -60,7 +50,7 @@ def parse(words: Sequence[str] | None = None) -> tuple[argparse.Namespace, LoadO
     # None where an option was not given: a scenario may set it.
     unset = dict.fromkeys(field.name for field in fields(LoadOptions))
     arguments = _parser().parse_args(words, argparse.Namespace(**unset))
-    return arguments, LoadOptions(**{name: getattr(arguments, name) for name in unset})
+    return arguments, load_options(arguments)
 
 
 @command()
@@ -77,13 +67,7 @@ def main() -> int:
         options = replace(generator_options(arguments), client_batch=chosen.client_batch or 1)
         result = measure(client, setting_of(client, model, options), chosen.load(options.seed), objectives, metrics)
     result = replace(result, scenario=scenario_figure(scenario, result)) if scenario else result
-    print(text(result))
-    if arguments.explain:
-        print(*result.explanation, sep="\n")
-    bulky = ("curve", "course", "histogram")  # They are in the report's file.
-    print_json({key: value for key, value in result.document().items() if key not in bulky})
-    say(f"Report: {write(result, arguments.report)}")
-    return int(not result.has_passed) if result.is_valid else INVALID
+    return conclude(result, arguments.report, arguments.explain)
 
 
 if __name__ == "__main__":

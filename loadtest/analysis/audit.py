@@ -4,10 +4,12 @@ A generator that is late, or whose CPU is saturated, adds its own time to every 
 calls a run invalid whose figures are the generator's.
 """
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from loadtest.analysis.intervals import order_statistic, samples_required
+from loadtest.analysis.intervals import Values, order_statistic, samples_required
+from loadtest.analysis.tokens import first_token
 from loadtest.generator.process import Sent
 from loadtest.records import UNSENT
 
@@ -43,12 +45,8 @@ def audit(sent: Sent) -> Audit:
     problems = [f"{unsent:,} requests could not be sent in time"] if unsent else []
     if sent.busiest > _FULL_CPU:
         problems.append(f"a sending process was busy for {sent.busiest:.0%} of a second; try more --processes")
-    for name, share in _AUDITED.items():
-        if len(timed) >= samples_required(share):
-            whole = order_statistic(timed.latency, share)
-            own = whole - order_statistic(timed.latency - timed.lag, share)
-            if own > max(_OWN_FLOOR_S, _OWN_SHARE * whole):
-                problems.append(f"{own / whole:.0%} of {name} ({1000 * whole:.3g} ms) is the generator's own lag")
+    latencies = timed.latency if timed.streams is None else first_token(timed)
+    problems += _lag_problems(latencies, timed.lag)
     shares = {**_AUDITED, "max": 1.0}
     return Audit(
         processes=sent.processes,
@@ -59,3 +57,12 @@ def audit(sent: Sent) -> Audit:
         held=int(records.held.sum()),
         problems=tuple(problems),
     )
+
+
+def _lag_problems(latencies: Values, lag: Values) -> Iterator[str]:
+    for name, share in _AUDITED.items():
+        if len(latencies) >= samples_required(share):
+            whole = order_statistic(latencies, share)
+            own = whole - order_statistic(latencies - lag, share)
+            if own > max(_OWN_FLOOR_S, _OWN_SHARE * whole):
+                yield f"{own / whole:.0%} of {name} ({1000 * whole:.3g} ms) is the generator's own lag"

@@ -13,17 +13,20 @@ from clients.errors import InvalidInput
 from loadtest.analysis.audit import audit
 from loadtest.analysis.counters import stages_us
 from loadtest.analysis.explain import explain
-from loadtest.analysis.figures import figures
+from loadtest.analysis.figures import Figures, figures
 from loadtest.analysis.result import RunResult
-from loadtest.analysis.server_side import ServerSide, observe, server_side
+from loadtest.analysis.server_side import Observation, ServerSide, observe, server_side
+from loadtest.analysis.tokens import TokenFigures, token_figures
 from loadtest.analysis.warmup import warm_up
-from loadtest.generator.http_lane import http_target
-from loadtest.generator.lane import Target
+from loadtest.generator.exact_prompts import exact, target_of
 from loadtest.generator.process import Order, Sent, send_all
 from loadtest.load import Load
 from loadtest.options import GeneratorOptions
 from loadtest.payloads import Payload, payload
+from loadtest.prompts import PromptOptions, Prompts, parameters_of, read_prompts
 from loadtest.slo import Objective
+
+_NOTHING = Observation({}, None)
 
 
 @dataclass(frozen=True)
@@ -31,15 +34,43 @@ class Setting:
     """Where requests go, and how: the same for every run of a search."""
 
     connection: Connection
-    payload: Payload
+    payload: Payload | Prompts
     options: GeneratorOptions
 
 
 def setting_of(client: Client, model: str, options: GeneratorOptions) -> Setting:
     """Encode the requests for a model; raises what `loadtest.payloads.payload` raises."""
+    if is_language_model(client, model):
+        raise InvalidInput(
+            f"{model} is a language model, which streams its answers; use `python -m loadtest.llm {model}`"
+        )
     return Setting(
         client.connection, payload(client, model, options.samples, options.client_batch, options.payload), options
     )
+
+
+def prompt_setting(
+    client: Client, model: str, protocol: str, options: GeneratorOptions, asked: PromptOptions
+) -> Setting:
+    """Prepare the prompts for a language model behind one of `loadtest.prompts.STREAMS`.
+
+    Raises:
+        InvalidInput: it is no language model, or the prompts cannot be read or made.
+        ClientError: the server does not answer, or has no such model.
+    """
+    parameters_of(asked)
+    if protocol != "openai" and not is_language_model(client, model):
+        raise InvalidInput(f"{model} is no language model: it has no input text_input; use `python -m loadtest.run`")
+    rows = read_prompts(asked.prompts, asked.output_tokens) if asked.prompts else ()
+    prompts = Prompts(model, protocol, asked, rows)
+    return Setting(client.connection, prompts if rows else exact(client.connection, prompts), options)
+
+
+def is_language_model(client: Client, model: str) -> bool:
+    """Whether a model has the tensors of NVIDIA's vLLM backend; raises ClientError."""
+    contract = client.contract(model)
+    names = {spec.name for spec in (*contract.inputs, *contract.outputs)}
+    return {"text_input", "text_output"} <= names
 
 
 def measure(
@@ -54,16 +85,17 @@ def measure(
         ClientError: the server does not answer.
         GeneratorError: a sending process died.
     """
-    connection, encoded, options = setting.connection, setting.payload, setting.options
+    connection, options = setting.connection, setting.options
     cut = options.warm_up_s
     if cut is not None and not 0 <= cut < load.duration:
         raise InvalidInput(f"expected --warm-up of 0 to less than the test's {load.duration:g} seconds, got {cut:g}")
-    if connection.protocol == "http":
-        target = http_target(connection, encoded)
-    else:
-        target = Target(connection, encoded.bodies, encoded.answer_bytes)
+    encoded = setting.payload if isinstance(setting.payload, Payload) else setting.payload.payload(load)
     connections = max(options.connections, options.processes)
+    target = target_of(connection, encoded)
     order = Order(target, load.due, load.callers, load.duration, connections, connection.timeout_s)
+    if encoded.stream == "openai":  # There, Triton counts nothing.
+        before, sent = _NOTHING, send_all(order, options.processes)
+        return result_of(setting, load, sent, objectives, server_side(before, before, {"name": encoded.model}, 0.0))
     config, version = client.config(encoded.model), client.server().get("version")
     before = observe(client, metrics)
     sent = send_all(order, options.processes)
@@ -82,11 +114,12 @@ def result_of(
         # Where the rate varies, so does the state: nothing is warm-up.
         cut = float(timed.due[detected.requests]) if detected.requests and not load.rate_varies else 0.0
     seen = figures(sent.records, cut, load.duration, objectives)
+    tokens = token_figures(sent.records, cut, load.duration, objectives) if sent.records.streams is not None else None
     # The server counted the warm-up too.
     mean = 1000 * float(timed.latency.mean()) if len(timed) and not generator.problems else None
     result = RunResult(
         model=setting.payload.model,
-        protocol=setting.connection.protocol,
+        protocol=setting.payload.stream or setting.connection.protocol,
         url=setting.connection.url,
         load=load,
         seed=setting.options.seed,
@@ -94,11 +127,19 @@ def result_of(
         payload=setting.payload.source,
         warm_up_s=cut,
         started=sent.started,
-        figures=seen,
+        figures=_with_goodput(seen, tokens, load.duration - cut) if tokens else seen,
         objectives=objectives,
         generator=generator,
         steady=None if load.rate_varies else detected.steady and seen.keeps_up(),
         server=server,
-        stages_us=stages_us(server.counted, mean, 1000 * float(sent.records.lag.mean())),
+        stages_us={} if tokens else stages_us(server.counted, mean, 1000 * float(sent.records.lag.mean())),
+        tokens=tokens,
     )
-    return replace(result, explanation=explain(result))
+    # Triton's counters say little of a language model, whose engine does not wait for its instances.
+    return result if tokens else replace(result, explanation=explain(result))
+
+
+def _with_goodput(seen: Figures, tokens: TokenFigures, seconds: float) -> Figures:
+    """Replace goodput, which is that of whole answers alone, by the requests that are within every objective."""
+    share = round(tokens.good / seen.requests, 4) if seen.requests else None
+    return replace(seen, good=tokens.good, goodput_rps=round(tokens.good / seconds, 1), goodput_share=share)

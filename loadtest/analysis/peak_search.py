@@ -70,5 +70,7 @@ class Search:
 def trial_seconds(rate: float, least: float, objectives: Sequence[Objective]) -> float:
     """How long a trial must last for enough requests for its objectives' percentiles, with a margin."""
     limited = {objective.figure for objective in objectives}
-    shares = [share for name, share in PERCENTILES.items() if f"{name}_ms" in limited]
+    # An answer brings many tokens, so their percentiles need fewer requests.
+    kinds = ("", "ttft_", "tpot_")
+    shares = [share for name, share in PERCENTILES.items() for kind in kinds if f"{kind}{name}_ms" in limited]
     return max([least, *(1.3 * samples_required(share) / rate for share in shares)])

@@ -9,6 +9,7 @@ from typing import Any
 from loadtest.analysis.audit import Audit
 from loadtest.analysis.figures import Figures
 from loadtest.analysis.server_side import ServerSide
+from loadtest.analysis.tokens import TokenFigures
 from loadtest.load import Load
 from loadtest.slo import Objective, missed
 
@@ -60,6 +61,7 @@ class RunResult:
     stages_us: dict[str, float]  # per request by stage, warm-up included; empty for an invalid run
     explanation: tuple[Finding, ...] = ()  # what bounds the run, the most important first
     scenario: ScenarioFigure | None = None
+    tokens: TokenFigures | None = None  # of a language model
 
     @property
     def is_valid(self) -> bool:
@@ -69,7 +71,8 @@ class RunResult:
     @property
     def slo_missed(self) -> list[str]:
         """The objectives that were missed, with what was reached; none for an invalid run."""
-        return missed(self.objectives, self.figures.values()) if self.is_valid else []
+        values = self.figures.values() | (self.tokens.values() if self.tokens else {})
+        return missed(self.objectives, values) if self.is_valid else []
 
     @property
     def has_passed(self) -> bool:
@@ -84,6 +87,9 @@ class RunResult:
     def document(self) -> dict[str, Any]:
         """As JSON; figures that an invalid run cannot vouch for are None."""
         figures = self.figures.document()
+        if self.tokens:
+            intervals = {name: asdict(estimate) for name, estimate in self.tokens.percentiles.items()}
+            figures |= self.tokens.document() | {"intervals_ms": figures["intervals_ms"] | intervals}
         if not self.is_valid:
             figures |= dict.fromkeys(figures.keys() - _VALID_ALWAYS)
         document = {

@@ -14,20 +14,20 @@ from loadtest.generator.lane import Finished, Target, failure_kind, size_outcome
 from loadtest.payloads import Payload
 
 _CONTENT_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)", re.IGNORECASE)
-_CLOSES = re.compile(rb"\r\nconnection:[ \t]*close", re.IGNORECASE)
-_HEAD_END = b"\r\n\r\n"
+CLOSES = re.compile(rb"\r\nconnection:[ \t]*close", re.IGNORECASE)
+HEAD_END = b"\r\n\r\n"
 
 
 def http_target(connection: Connection, payload: Payload) -> Target:
     """Make a target of a payload: put a head before every body."""
     server, _, prefix = connection.url.partition("/")
-    path = f"{'/' if prefix else ''}{prefix.rstrip('/')}/v2/models/{payload.model}/infer"
+    path = f"{'/' if prefix else ''}{prefix.rstrip('/')}/{payload.path or f'v2/models/{payload.model}/infer'}"
     headers = {"Host": server, **connection.headers, **payload.headers}
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     requests = (
         f"POST {path} HTTP/1.1\r\n{lines}Content-Length: {len(body)}\r\n\r\n".encode() + body for body in payload.bodies
     )
-    return Target(connection, tuple(requests), payload.answer_bytes)
+    return Target(connection, tuple(requests), payload.answer_bytes, payload.stream)
 
 
 class HttpLane(asyncio.Protocol):
@@ -76,10 +76,10 @@ class HttpLane(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Read until the answer is as long as its head says."""
         self.received += data
-        end = self.received.find(_HEAD_END)
+        end = self.received.find(HEAD_END)
         if end < 0:
             return
-        body = end + len(_HEAD_END)
+        body = end + len(HEAD_END)
         if not self.expected:
             length = _CONTENT_LENGTH.search(self.received, 0, end)
             if length is None:
@@ -93,8 +93,8 @@ class HttpLane(asyncio.Protocol):
         if status == b"200":
             kind = size_outcome(self.expected - body, self.target.answer_bytes)
         else:
-            kind = failure_kind(f"HTTP {status.decode()}", _message(bytes(self.received[body:])))
-        if _CLOSES.search(self.received, 0, end):
+            kind = failure_kind(f"HTTP {status.decode()}", error_message(bytes(self.received[body:])))
+        if CLOSES.search(self.received, 0, end):
             self._drop()
         self._clear()
         self._finish(kind)
@@ -134,9 +134,14 @@ class HttpLane(asyncio.Protocol):
         self._drop()
 
 
-def _message(body: bytes) -> str:
-    """Triton's error message, else the body itself."""
+def error_message(body: bytes) -> str:
+    """Triton's or OpenAI's error message, else the body itself."""
     try:
-        return str(json.loads(body)["error"])
+        return error_text(json.loads(body)["error"])
     except (ValueError, KeyError, TypeError):
         return body.decode(errors="replace")
+
+
+def error_text(error: object) -> str:
+    """The words of an error: OpenAI's are in an object, Triton's are a text."""
+    return str(error.get("message", error) if isinstance(error, dict) else error)

@@ -18,6 +18,7 @@ class Target:
     connection: Connection
     requests: tuple[bytes, ...]
     answer_bytes: int  # least size of a complete answer
+    stream: str = ""  # protocol of a language model's streams (see `loadtest.prompts`); empty for single answers
 
 
 class Lane(Protocol):

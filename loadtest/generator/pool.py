@@ -1,12 +1,12 @@
 """The lanes of one process, and its notes on the requests that they carry."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from loadtest.generator.lane import Finished, Lane
-from loadtest.records import ANSWERED, TIMED_OUT, UNSENT, Records
+from loadtest.records import ANSWERED, TIMED_OUT, UNSENT, Records, Streamed, streams_of
 
 _SWEEP_S = 0.05
 # A server may put something different into every message: further kinds of failure are counted as one.
@@ -47,8 +47,8 @@ class Tally:
         """Note a request that was never sent."""
         self.end(self.begin(due, moment - due, False), moment, UNSENT)
 
-    def records(self) -> Records:
-        """Convert the notes to arrays."""
+    def records(self, notes: Mapping[int, Streamed] | None = None) -> Records:
+        """Convert the notes to arrays; those on streams, by request, too."""
         return Records(
             np.array(self.due, np.float64) - self.start,
             np.array(self.lag, np.float64),
@@ -56,6 +56,7 @@ class Tally:
             np.array(self.outcome, np.int16),
             np.array(self.held, np.bool_),
             tuple(self.kinds),
+            None if notes is None else streams_of(notes, self.due),
         )
 
 

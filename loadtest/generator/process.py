@@ -25,6 +25,7 @@ from loadtest.generator.http_lane import HttpLane
 from loadtest.generator.lane import Finished, Lane, Target
 from loadtest.generator.pacing import ClosedLoop, OpenLoop
 from loadtest.generator.pool import Pool, Tally
+from loadtest.generator.stream_lanes import GrpcStreamLane, Notes, SseLane
 from loadtest.load import Times, part_of
 from loadtest.records import Records, merge
 
@@ -104,11 +105,16 @@ def _interrupts_held() -> Iterator[None]:
 def _split(order: Order, processes: int) -> list[Order]:
     if order.due is not None:
         connections, count = max(1, order.connections // processes), min(processes, len(order.due))
-        parts = (part_of(order.due, index, processes) for index in range(count))
-        return [replace(order, due=part, connections=connections) for part in parts]
-    count = min(processes, order.callers)
-    callers = [order.callers // count + (index < order.callers % count) for index in range(count)]
-    return [replace(order, callers=number, connections=number) for number in callers]
+        dues = (part_of(order.due, index, processes) for index in range(count))
+        parts = [replace(order, due=due, connections=connections) for due in dues]
+    else:
+        count = min(processes, order.callers)
+        callers = [order.callers // count + (index < order.callers % count) for index in range(count)]
+        parts = [replace(order, callers=number, connections=number) for number in callers]
+    # Requests of its own for each process: a server may remember what it has seen.
+    requests = order.target.requests
+    own = [requests[index::count] or requests for index in range(count)]
+    return [replace(part, target=replace(part.target, requests=some)) for part, some in zip(parts, own, strict=True)]
 
 
 def _run(pipes: Sequence[Pipe], url: str) -> Sent:
@@ -160,9 +166,9 @@ def _work(pipe: Pipe, parent: int) -> None:
 
 
 async def _send(order: Order, pipe: Pipe) -> None:
-    tally = Tally(0.0)
+    tally, notes = Tally(0.0), Notes()
     try:
-        pool = Pool(lane_maker(order.target), order.connections, tally, order.timeout)
+        pool = Pool(lane_maker(order.target, notes), order.connections, tally, order.timeout)
         await pool.open(order.callers or 8)  # A schedule opens more as needed.
     except OSError as error:
         pipe.send(error.strerror or str(error))
@@ -181,16 +187,24 @@ async def _send(order: Order, pipe: Pipe) -> None:
     meter = Meter()
     await pacing.run()
     meter.stop()
-    pipe.send(Sent(tally.records(), start, meter.cpu_s, meter.busiest, 1))
+    pipe.send(Sent(tally.records(notes if order.target.stream else None), start, meter.cpu_s, meter.busiest, 1))
     await pool.close()
 
 
-def lane_maker(target: Target) -> Callable[[Finished], Lane]:
-    """Make the function that makes lanes to a target, within the running event loop."""
+def lane_maker(target: Target, notes: Notes | None = None) -> Callable[[Finished], Lane]:
+    """Make the function that makes lanes to a target, within the running event loop.
+
+    Those of a language model note what its streams brought.
+    """
+    noted = {} if notes is None else notes
     if target.connection.protocol == "http":
         from clients.wire import ssl_context
 
         tls = ssl_context(target.connection) if target.connection.tls else None
+        if target.stream:
+            return lambda finished: SseLane(target, tls, finished, noted)
         return lambda finished: HttpLane(target, tls, finished)
     channels = itertools.cycle([open_channel(target.connection) for _ in range(CHANNELS)])
+    if target.stream:
+        return lambda finished: GrpcStreamLane(target, next(channels), finished, noted)
     return lambda finished: GrpcLane(target, next(channels), finished)

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
-from clients.command import text_table
+from clients.command import print_json, say, text_table
+from loadtest.analysis.audit import INVALID
 from loadtest.analysis.result import RunResult, host
+from loadtest.report import token_report
 from loadtest.report.page import Page, Section, Table, interval, number, outcome_notes, publish
 from loadtest.report.plots import by_percentile, over_time, stage_bars
 
@@ -12,6 +14,17 @@ _PERCENTILES_NOTE = (
     "worth for a percentile, since latencies in a queue are autocorrelated; a question mark is an end of an interval "
     "that they are too few to determine."
 )
+
+
+def conclude(result: RunResult, folder: Path, explained: bool = False) -> int:
+    """Print a run, and its document as the last line; write its report; returns the command's exit code."""
+    print(text(result))
+    if explained:
+        print(*result.explanation, sep="\n")
+    bulky = ("curve", "course", "histogram")  # They are in the report's file.
+    print_json({key: value for key, value in result.document().items() if key not in bulky})
+    say(f"Report: {write(result, folder)}")
+    return int(not result.has_passed) if result.is_valid else INVALID
 
 
 def write(result: RunResult, folder: Path) -> Path:
@@ -23,23 +36,31 @@ def write(result: RunResult, folder: Path) -> Path:
 def text(result: RunResult) -> str:
     """The run for a terminal; an invalid one without figures of the server."""
     figures = [text_table(_latency_rows(result)), *_rates(result)] if result.is_valid else []
+    if result.is_valid and result.tokens:
+        figures = [text_table(token_report.table(result)), *token_report.rates(result), _generator(result)]
     return "\n".join([_setting(result), *scenario_sentence(result), *figures, *_notes(result)])
 
 
 def page_of(result: RunResult) -> Page:
     """The run as a page; an invalid one without figures of the server."""
+    verdict = "invalid" if not result.is_valid else "passed" if result.has_passed else "failed"
+    notes = [*scenario_sentence(result), *_notes(result)]
+    return Page(f"Load test of {result.model}", _setting(result), _sections(result), verdict, notes)
+
+
+def _sections(result: RunResult) -> list[Section]:
+    if result.tokens:
+        figures = token_report.sections(result, _generator(result)) if result.is_valid else []
+        return [*figures, Section("Measured with", table=_circumstances(result))]
     batches = [
         [number(size), number(entry.executions), number(entry.ms)] for size, entry in result.server.batches.items()
     ]
-    sections = [
+    return [
         *(_figures(result) if result.is_valid else []),
         Section("What bounds it", notes=[str(finding) for finding in result.explanation]),
         Section("Batches that the server formed", table=[["batch size", "executions", "ms each"], *batches]),
         Section("Measured with", table=_circumstances(result)),
     ]
-    verdict = "invalid" if not result.is_valid else "passed" if result.has_passed else "failed"
-    notes = [*scenario_sentence(result), *_notes(result)]
-    return Page(f"Load test of {result.model}", _setting(result), sections, verdict, notes)
 
 
 def _figures(result: RunResult) -> list[Section]:
@@ -65,7 +86,8 @@ def _setting(result: RunResult) -> str:
     sent = f"{load.arrivals} arrivals{f' at {load.rate:g}/s' if load.rate else ''}"
     if load.due is None:
         sent = f"{load.callers} callers, closed loop"
-    return f"{result.model}, {result.protocol} {result.url}, {sent}, {load.duration:g} s"
+    prompts = f", {result.payload}" if result.tokens else ""
+    return f"{result.model}, {result.protocol} {result.url}, {sent}, {load.duration:g} s{prompts}"
 
 
 def _latency_rows(result: RunResult) -> Table:
@@ -78,7 +100,7 @@ def _latency_rows(result: RunResult) -> Table:
 
 
 def _rates(result: RunResult) -> list[str]:
-    figures, server, generator = result.figures, result.server, result.generator
+    figures, server = result.figures, result.server
     limit = figures.goodput_limit_ms
     good = f", {number(figures.goodput_rps)} within {limit:g} ms" if limit else ""
     # An ensemble has no instances of its own.
@@ -90,9 +112,16 @@ def _rates(result: RunResult) -> list[str]:
         f"µs per request: {stages}",
         f"server: mean batch {number(server.counted.mean_batch)}, {busy}"
         f"{number(server.requests_per_core_s)} requests per core-second",
-        f"generator: {generator.cpu_share:.0%} of a core, {number(generator.requests_per_core_s)} requests per "
-        f"core-second, late by {number(generator.lag_ms['p99'])} ms (p99)",
+        _generator(result),
     ]
+
+
+def _generator(result: RunResult) -> str:
+    generator = result.generator
+    return (
+        f"generator: {generator.cpu_share:.0%} of a core, {number(generator.requests_per_core_s)} requests per "
+        f"core-second, late by {number(generator.lag_ms['p99'])} ms (p99)"
+    )
 
 
 def _notes(result: RunResult) -> list[str]:
@@ -106,6 +135,8 @@ def _notes(result: RunResult) -> list[str]:
         notes.append(f"{held:,} requests found all connections waiting for the server, and waited as well")
     if result.payload == "synthetic":
         notes.append("Random inputs, not samples")
+    if result.tokens and not result.tokens.is_counted:
+        notes.append("The server counted an answer's tokens only at its end: they are spread evenly over its messages")
     return notes
 
 

@@ -29,7 +29,6 @@ ROOMS = (
     "tools/datasets",
     "tools/train",
     "tools/sign",
-    "tools/front",
     "tools/serve",
     "tools/export",
     "tools/check",
@@ -41,13 +40,19 @@ ROOMS = (
     "tools/compare",
 )
 # Commands that stand on all rooms of their package.
-ABOVE_THEIR_ROOMS = {"loadtest.run", "loadtest.peak", "loadtest.diff", "loadtest.locustfile", "tools.demo"}
+ABOVE_THEIR_ROOMS = {
+    "loadtest.run",
+    "loadtest.llm",
+    "loadtest.peak",
+    "loadtest.diff",
+    "loadtest.locustfile",
+    "tools.demo",
+}
 ABOVE_THEIR_ROOMS |= {"tools.export.__main__"}
 # Only tools may import these.
 HEAVY = {"torch", "torchvision", "sklearn"}
 WITHOUT_TORCH = (
     "repository",
-    "front",
     "serve",
     "new",
     "train",

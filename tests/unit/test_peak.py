@@ -54,7 +54,7 @@ def test_the_outcome_names_the_highest_sustained_rate_and_what_bounded_the_lowes
     found = find(trials(1))
     document = found.document()
     sustained = [trial["rate"] for trial in document["trials"] if trial["sustained"]]
-    assert document["sustained_rps"] == round(max(sustained), 1) <= document["high_rps"]
+    assert document["sustained_rps"] == round(max(sustained), 2) <= document["high_rps"]
     assert document["low_rps"] < document["peak_rps"] < document["high_rps"] and found.exit_code == 0
     assert document["bound"][0].startswith("nothing: ") and not document["at_least"]
 

@@ -1,1 +1,0 @@
-"""Hostile requests, and what becomes of a server that gets them."""
