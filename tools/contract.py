@@ -6,10 +6,11 @@ Training and export read shapes, data types and normalization from here and neve
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from tritonclient.grpc.model_config_pb2 import DataType
 
-from clients.contract import Contract, TensorSpec
+from clients.contract import Array, Contract, TensorSpec
 from tools.backends.pytorch.binding import TORCH_DTYPES
 from tools.repository import REPOSITORY, RepositoryError, read_config
 
@@ -59,3 +60,16 @@ def example_value(spec: TensorSpec, batch: int, generator: torch.Generator) -> V
         return example(spec, batch, generator)
     count = _VARIABLE_DIM if spec.dims[0] < 0 else spec.dims[0]
     return [f"text {int(torch.randint(0, 1000, (1,), generator=generator))}" for _ in range(count)]
+
+
+def array_of(value: Value) -> Array:
+    """A value as clients send or get it: texts as UTF-8."""
+    if isinstance(value, list):
+        return np.array([text.encode() for text in value], np.object_)
+    array: Array = value.numpy()
+    return array
+
+
+def value_of(array: Array) -> Value:
+    """What `forward` gets for an array from a client."""
+    return [text.decode() for text in array] if array.dtype == np.object_ else torch.from_numpy(array)

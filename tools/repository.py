@@ -26,6 +26,7 @@ MODEL_FILE = "model.pt"
 MANIFEST_FILE = "manifest.json"
 VERIFICATION_FILE = "verification.json"
 SIGNATURE_FILE = "model.sig"
+GOLDEN_FILE = "golden.npz"
 STAGING = ".staging-"
 # Versions that are not to be served lie here: Triton ignores folders whose names are not numbers.
 HELD = ".held"

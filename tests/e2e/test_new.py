@@ -147,6 +147,7 @@ def test_one_command_creates_a_model_with_two_inputs_and_two_outputs(command: Co
         "models/towers/configs/cpu.pbtxt",
         "models/towers/1/model.pt",
         "models/towers/1/manifest.json",
+        "models/towers/1/golden.npz",
     }
 
 

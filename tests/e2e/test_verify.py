@@ -6,11 +6,14 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from torch import Tensor, nn
 
+from clients.connection import PROTOCOLS
 from tests.untrained import MODEL, add_untrained
 from tools import torchscript
+from tools.export import golden, pipelines
 from tools.repository import MANIFEST_FILE, read_manifest, version_path, versions
 from tools.serve.tritonserver import Server
 from tools.steps.answer import Classification
@@ -74,6 +77,21 @@ def test_every_kind_of_model_answers_over_both_protocols_as_it_does_without_a_se
     assert (classifier.findings.batch or 0) > 1.2
 
 
+def test_answers_to_the_golden_requests_are_compared_too(server: Server, built: Path, tmp_path: Path) -> None:
+    version = versions(MODEL, built)[-1]
+    folder = Path(shutil.copytree(built / MODEL, tmp_path / MODEL)) / str(version)
+    manifest = read_manifest(MODEL, version, tmp_path)
+    (folder / MANIFEST_FILE).write_text(json.dumps({**manifest, "golden": manifest["file"]}))
+    verifier = Verifier(connections(server.http, server.grpc), "remote", tmp_path, Effort(sizes=(1,), limit=8))
+    inputs, failures = {"INPUT__0": np.ones((1, 784), np.float32)}, []
+    logits = pipelines.compose(MODEL, tmp_path)(inputs)["OUTPUT__0"]
+    for answer in (logits, logits + 1):
+        golden.write(folder, lambda _, answer=answer: {"OUTPUT__0": answer}, [inputs], 1e-3)
+        failures.append(verifier.verify(MODEL).findings.failures)
+    assert failures[0] == []
+    assert [words.partition(": ")[0] for words in failures[1]] == [f"a golden request over {p}" for p in PROTOCOLS]
+
+
 def test_a_server_that_answers_differently_fails_and_its_worst_answers_are_shown(
     two_models: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -101,5 +119,5 @@ def test_a_server_that_answers_differently_fails_and_its_worst_answers_are_shown
         recorded = json.loads((version_path(model, version, two_models) / "verification.json").read_text())
         manifest = read_manifest(model, version, two_models)
         assert recorded["passed"] == printed["passed"] == recorded_verdict(model, version, two_models)
-        assert recorded["sha256"] == {"model.pt": manifest["file"]["sha256"]}
+        assert recorded["sha256"]["model.pt"] == manifest["file"]["sha256"]
         assert recorded["server"] == {"name": "triton", "version": "2.51.0", "kind": "embedded"}

@@ -127,6 +127,7 @@ def test_a_proven_model_becomes_the_next_version_with_a_true_manifest(
         "bytes": len(file),
         "sha256": hashlib.sha256(file).hexdigest(),
     }
+    assert manifest["golden"]["sha256"] == hashlib.sha256((folder / "golden.npz").read_bytes()).hexdigest()
     data = datasets.load("digits")
     accuracy = training.accuracy(
         torchscript.load(folder / "model.pt"),
@@ -143,7 +144,7 @@ def test_a_proven_model_becomes_the_next_version_with_a_true_manifest(
     assert json.loads(out[-1]) == {MODEL: manifest}
     assert f"{MODEL} version 2: test accuracy {accuracy:.2%} on 360 images of {data.title}" in out[-2]
     # Nothing else has changed.
-    added = {f"{MODEL}/2/model.pt", f"{MODEL}/2/manifest.json"}
+    added = {f"{MODEL}/2/model.pt", f"{MODEL}/2/manifest.json", f"{MODEL}/2/golden.npz"}
     assert {name: content for name, content in contents(repository).items() if name not in added} == before
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from clients.golden import complaint, read
 from tools import recipes
 from tools.export import __main__ as export
 from tools.export import pipelines
@@ -31,6 +32,13 @@ def run(scratch_repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         return export.main()
 
     return export_models
+
+
+def assert_golden(model: str, folder: Path, repository: Path) -> None:
+    """The model answers its golden requests as they say."""
+    golden, answer = read(folder / "golden.npz"), pipelines.compose(model, repository)
+    assert golden and len(golden.cases) > 1
+    assert [complaint(case, answer(case.inputs), golden.tolerance) for case in golden.cases] == [""] * len(golden.cases)
 
 
 def test_members_come_before_their_ensembles() -> None:
@@ -59,7 +67,8 @@ def test_a_pipeline_s_version_is_a_manifest_with_both_accuracies(
 ) -> None:
     assert run("digit_image_bytes", "--version=70") == 0
     folder = version_path("digit_image_bytes", 70, scratch_repository)
-    assert [path.name for path in folder.iterdir()] == ["manifest.json"]
+    assert sorted(path.name for path in folder.iterdir()) == ["golden.npz", "manifest.json"]
+    assert_golden("digit_image_bytes", folder, scratch_repository)
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["classifier"] == "mnist_mlp" and 0 < manifest["accuracy"] <= 1
     assert abs(manifest["accuracy"] - manifest["classifier_accuracy"]) <= 0.01
@@ -107,6 +116,10 @@ def test_a_step_is_published_with_the_classifier_it_prepares_for(run: Export, sc
     assert prepare["max_abs_difference"] == answer["max_abs_difference"] == 0
     assert decode["sources"]["decoding.py"] == "clients/decoding.py"
     assert [file["name"] for file in decode["files"]] == ["decoding.py", "model.py", "step.py"]
+    for manifest in (prepare, answer, decode):
+        assert manifest["golden"]["name"] == "golden.npz"
+        folder = version_path(manifest["model"], 70, scratch_repository)
+        assert_golden(manifest["model"], folder, scratch_repository)
 
 
 def test_a_step_follows_its_classifier_s_config(run: Export, scratch_repository: Path) -> None:

@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from clients.golden import difference
 from tests.untrained import MODEL, add_untrained
 from tools.repository import MANIFEST_FILE, VERIFICATION_FILE, read_manifest, version_path, versions
 from tools.verify import references
 from tools.verify.passes import Effort, Pass, Way, assign_rows, common_rows, ways
 from tools.verify.references import HeldOut, NoReferenceError, References
-from tools.verify.verdict import Budget, conclude, difference, judge
+from tools.verify.verdict import Budget, conclude, judge
 from tools.verify.verification import ChangedFileError, Findings, check_files, recorded_verdict
 
 SCORES = np.array([[0.0, 4.0], [3.0, 1.0]], np.float32)

@@ -16,11 +16,12 @@ from torch import nn
 from tools import torchscript
 from tools.backends.pytorch import binding
 from tools.contract import Value, read_contract
-from tools.export import imported_network, proof
+from tools.export import golden, imported_network, proof
 from tools.export.adapter import Adapter, call_for, forward_source, is_servable
 from tools.export.advice import advice
 from tools.export.agreement import ProofError, last_line
 from tools.export.example_files import samples_of
+from tools.export.pipelines import array_function
 from tools.export.publication import Evidence
 from tools.export.samples import Samples
 from tools.model_files import BUILT_IN
@@ -77,6 +78,9 @@ def fill_imported(model: str, recipe: Imported, repository: Path, folder: Path) 
     # Libraries warn when they are scripted; whatever matters, the proofs notice.
     with warnings.catch_warnings(action="ignore", category=UserWarning):
         evidence = _convert(imported, folder / MODEL_FILE)
+    contract, file = read_contract(model, repository), torchscript.load(folder / MODEL_FILE)
+    eager = array_function(imported.adapter, file, model, repository)
+    golden.write(folder, eager, golden.drawn(contract, imported.samples), recipe.tolerance)
     return replace(
         evidence,
         imported=imported_network.sources(recipe),

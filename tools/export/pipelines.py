@@ -17,7 +17,7 @@ from torch import nn
 
 from clients.contract import Array
 from tools import datasets, recipes, torchscript
-from tools.contract import read_contract
+from tools.contract import array_of, read_contract, value_of
 from tools.datasets import ImageData, Labels
 from tools.export import proof
 from tools.recipes import Pipeline, Recipe, RecipeError
@@ -123,8 +123,8 @@ def array_function(network: nn.Module, module: torch.jit.ScriptModule, model: st
     inputs, outputs = proof.prove_signature(module, model, repository)
 
     def run(arrays: Arrays) -> Arrays:
-        returned = torchscript.outputs(network, *(torch.from_numpy(arrays[name]) for name in inputs.names))
-        return {output.name: returned[output.index].numpy() for output in outputs}
+        returned = torchscript.outputs(network, *(value_of(arrays[name]) for name in inputs.names))
+        return {output.name: array_of(returned[output.index]) for output in outputs}
 
     return run
 
@@ -163,14 +163,23 @@ def png(pixels: Array) -> bytes:
     return stream.getvalue()
 
 
+def picture_files(images: Array) -> Array:
+    """PNG files of uint8 [N, H, W, C]: object [N, 1], as a model that takes files gets them."""
+    return np.array([[png(pixels)] for pixels in images], np.object_)
+
+
+def inputs_of(model: str, images: Array, repository: Path = REPOSITORY) -> Arrays:
+    """Images uint8 [N, H, W, C] as the one input of a pipeline: pixels, or files where it takes texts."""
+    (wanted,) = read_contract(model, repository).inputs
+    return {wanted.name: picture_files(images) if wanted.datatype == "STRING" else images}
+
+
 def predictions(model: str, data: ImageData, repository: Path = REPOSITORY) -> Labels:
     """Predict the class of each test image with a pipeline: int64 [N]."""
-    composed, contract = compose(model, repository), read_contract(model, repository)
-    (wanted,) = contract.inputs
-    files = wanted.datatype == "STRING"
-    inputs = np.array([[png(image)] for image in data.test_images], np.object_) if files else data.test_images
-    starts = range(0, len(inputs), contract.max_batch_size)
-    answers = [composed({wanted.name: inputs[start : start + contract.max_batch_size]}) for start in starts]
+    composed, size = compose(model, repository), read_contract(model, repository).max_batch_size
+    starts = range(0, len(data.test_images), size)
+    inputs = (inputs_of(model, data.test_images[start : start + size], repository) for start in starts)
+    answers = [composed(each) for each in inputs]
     return np.concatenate([classes_of(answer, data.classes) for answer in answers])
 
 

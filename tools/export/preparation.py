@@ -16,7 +16,7 @@ from clients.images import ImageSpec, scale_and_offset
 from tools import recipes, torchscript
 from tools.contract import read_contract
 from tools.datasets import ImageData
-from tools.export import pipelines, proof
+from tools.export import golden, pipelines, proof
 from tools.export.agreement import TOLERANCE
 from tools.export.conversion import fill_imported
 from tools.export.publication import DataReference, Evidence, Fill
@@ -74,6 +74,10 @@ def _write_network(
     return proof.prove_same(network, file, model, repository, tolerance, samples)
 
 
+def _eager(network: nn.Module, folder: Path, model: str, repository: Path) -> pipelines.Run:
+    return pipelines.array_function(network, torchscript.load(folder / MODEL_FILE), model, repository)
+
+
 def _fill_trained(trained: Trained, repository: Path, folder: Path) -> Evidence:
     model, data = trained.settings.model, trained.data
     recipe, spec = recipes.trained(model), training.input_spec(model, repository)
@@ -88,6 +92,9 @@ def _fill_trained(trained: Trained, repository: Path, folder: Path) -> Evidence:
         )
     if recipe.parent and recipe.budget is not None and trained.parent_accuracy is not None:
         proof.prove_budget(model, recipe.parent, accuracy, trained.parent_accuracy, recipe.budget)
+    images = data.test_images[golden.chosen(len(data.test_images))]
+    inputs = {name: training.inputs(images, spec).numpy() for name in samples.ranges}
+    golden.write(folder, _eager(network, folder, model, repository), golden.rows(inputs), recipe.tolerance)
     return Evidence(
         parent=recipe.parent,
         parent_accuracy=round(trained.parent_accuracy or 0, 6) if recipe.parent else None,
@@ -109,10 +116,10 @@ def _pixels(spec: ImageSpec) -> tuple[float, float]:
 
 
 def _fill_step(model: str, step: Step, repository: Path, folder: Path) -> Evidence:
-    input_name = read_contract(model, repository).inputs[0].name
-    samples = Samples([{input_name: shape} for shape in step.dims])
-    file = folder / MODEL_FILE
-    difference = _write_network(step_network(step, repository), file, model, repository, TOLERANCE, samples)
+    contract, network = read_contract(model, repository), step_network(step, repository)
+    samples = Samples([{contract.inputs[0].name: shape} for shape in step.dims])
+    difference = _write_network(network, folder / MODEL_FILE, model, repository, TOLERANCE, samples)
+    golden.write(folder, _eager(network, folder, model, repository), golden.drawn(contract, samples), TOLERANCE)
     return Evidence(prepares=step.prepares, max_abs_difference=difference)
 
 
@@ -124,12 +131,12 @@ def _fill_python_step(model: str, step: PythonStep, repository: Path, folder: Pa
         if not source.is_file():
             raise RecipeError(f"{model}: {source} does not exist; correct its recipe")
         shutil.copyfile(source, folder / name)
-    pipelines.python_step(folder)
+    run = pipelines.python_step(folder).run
+    golden.write(folder, run, golden.for_step(read_contract(model, repository)), TOLERANCE)
     return Evidence(sources=step.files)
 
 
 def _fill_pipeline(model: str, pipeline: Pipeline, data: ImageData, repository: Path, folder: Path) -> Evidence:
-    del folder  # An ensemble has no files of its own.
     steps = {member: pipelines.newest(member, repository) for member in pipelines.all_members(model, repository)}
     classifier = pipelines.classifier_of(model, repository)
     proof.prove_labels(model, classifier, repository)
@@ -137,6 +144,9 @@ def _fill_pipeline(model: str, pipeline: Pipeline, data: ImageData, repository: 
     alone = training.accuracy(bare, data.test_images, data.test_labels, training.input_spec(classifier, repository))
     accuracy = float((pipelines.predictions(model, data, repository) == data.test_labels).mean())
     proof.prove_budget(model, classifier, accuracy, alone, pipeline.budget)
+    images, tolerance = data.test_images[golden.chosen(len(data.test_images))], recipes.trained(classifier).tolerance
+    inputs = pipelines.inputs_of(model, images, repository)
+    golden.write(folder, pipelines.compose(model, repository), golden.rows(inputs), tolerance)
     return Evidence(
         steps=steps,
         classifier=classifier,

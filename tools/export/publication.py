@@ -9,7 +9,7 @@ from typing import Any
 
 from tools.cpu_config import write_cpu_config
 from tools.datasets import ImageData
-from tools.repository import MANIFEST_FILE, REPOSITORY, held_versions, staged_version, versions
+from tools.repository import GOLDEN_FILE, MANIFEST_FILE, REPOSITORY, held_versions, staged_version, versions
 from tools.sign.signatures import sign
 
 # The newest release whose libtorch backend the files are written for; docker-compose.yml pulls the same one.
@@ -65,6 +65,11 @@ class VersionFile:
     bytes: int
     sha256: str
 
+    @classmethod
+    def of(cls, path: Path) -> "VersionFile":
+        """Describe a file."""
+        return cls(path.name, path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest())
+
 
 @dataclass(frozen=True)
 class Manifest:
@@ -74,6 +79,7 @@ class Manifest:
     version: int
     evidence: Evidence
     files: tuple[VersionFile, ...]
+    golden: VersionFile | None = None  # The golden requests: what it is watched with, not what is served.
 
     def document(self) -> dict[str, Any]:
         """Return the JSON document: `file` for a single file, `files` for several, neither for an ensemble."""
@@ -88,6 +94,7 @@ class Manifest:
             "torch": torch.__version__,
             "triton_container": TRITON_CONTAINER,
             **({"file": files[0]} if len(files) == 1 else {"files": files} if files else {}),
+            **({"golden": asdict(self.golden)} if self.golden else {}),
         }
 
 
@@ -116,11 +123,9 @@ def publish(
     version = version or max(versions(model, repository) + held_versions(model, repository), default=0) + 1
     with staged_version(model, version, repository, held) as folder:
         evidence = fill(folder)
-        files = tuple(
-            VersionFile(path.name, path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest())
-            for path in sorted(folder.iterdir())
-        )
-        manifest = Manifest(model, version, evidence, files)
+        files = {path.name: VersionFile.of(path) for path in sorted(folder.iterdir())}
+        golden = files.pop(GOLDEN_FILE, None)
+        manifest = Manifest(model, version, evidence, tuple(files.values()), golden)
         (folder / MANIFEST_FILE).write_text(json.dumps(manifest.document(), indent=2) + "\n")
         write_cpu_config(model, repository)
         if private_key:

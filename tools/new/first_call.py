@@ -10,7 +10,7 @@ from clients.connection import Connection
 from clients.contract import Array
 from clients.errors import ClientError
 from tools import torchscript
-from tools.contract import Value
+from tools.contract import array_of
 from tools.export.agreement import BATCH_TOLERANCE, ProofError
 from tools.export.conversion import ImportedModel
 from tools.new.plan import Plan
@@ -35,7 +35,7 @@ def call(server: Server, plan: Plan, repository: Path, timeout: float = 120.0) -
     """Call the planned model on a running server; otherwise like `serve_and_call`."""
     model = plan.design.model
     imported = ImportedModel(plan.network, model, plan.recipe, repository)
-    inputs = {name: _to_array(value) for name, value in zip(imported.input_names, imported.example, strict=True)}
+    inputs = {name: array_of(value) for name, value in zip(imported.input_names, imported.example, strict=True)}
     try:
         with Client(Connection("grpc", server.grpc, timeout_s=timeout)) as client:
             answer = client.infer(model, inputs)
@@ -43,15 +43,7 @@ def call(server: Server, plan: Plan, repository: Path, timeout: float = 120.0) -
         raise ProofError(f"the server loads {model} but refuses a call that its config admits: {error}") from error
     expected = torchscript.outputs(imported.adapter, *imported.example)
     places = imported.output_places
-    return max(_check(name, answer[name], _to_array(expected[place])) for name, place in places.items())
-
-
-def _to_array(value: Value) -> Array:
-    # Clients send texts as UTF-8.
-    if isinstance(value, list):
-        return np.array([text.encode() for text in value], np.object_)
-    array: Array = value.numpy()
-    return array
+    return max(_check(name, answer[name], array_of(expected[place])) for name, place in places.items())
 
 
 def _check(name: str, actual: Array, wanted: Array) -> float:

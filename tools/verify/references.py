@@ -107,9 +107,10 @@ def held_out(model: str, version: int, repository: Path = REPOSITORY) -> list[He
     data = _test_data(read_manifest(model, version, repository))
     if isinstance(recipe, Recipe):
         array = training.inputs(data.test_images, training.input_spec(model, repository)).numpy()
+        arrays: Arrays = {spec.name: array}
     else:
-        array = _as_files(data.test_images) if spec.datatype == "STRING" else data.test_images
-    return [HeldOut({spec.name: array}, data.test_labels, data.classes, f"test set of {data.title}")]
+        arrays = pipelines.inputs_of(model, data.test_images, repository)
+    return [HeldOut(arrays, data.test_labels, data.classes, f"test set of {data.title}")]
 
 
 def _test_data(manifest: Mapping[str, Any]) -> ImageData:
@@ -125,11 +126,6 @@ def _test_data(manifest: Mapping[str, Any]) -> ImageData:
     return data
 
 
-def _as_files(images: Array) -> Array:
-    # PNG files of images: object [images, 1].
-    return np.array([[pipelines.png(pixels)] for pixels in images], np.object_)
-
-
 def _examples(inputs: Sequence[TensorSpec], samples: Samples) -> HeldOut:
     shapes = ", ".join(f"{list(spec.dims)}" for spec in inputs)
     size = (_EXAMPLES, _FILE_SIDE, _FILE_SIDE, 3)
@@ -138,7 +134,7 @@ def _examples(inputs: Sequence[TensorSpec], samples: Samples) -> HeldOut:
     arrays: dict[str, Array] = {}
     for at, spec in enumerate(inputs):
         if spec.datatype == "STRING":  # Picture files, the only kind of text that steps here read.
-            arrays[spec.name] = _as_files(np.random.default_rng(_SEED).integers(0, 256, size, np.uint8))
+            arrays[spec.name] = pipelines.picture_files(np.random.default_rng(_SEED).integers(0, 256, size, np.uint8))
         else:
             arrays[spec.name] = np.concatenate([np.asarray(row.values[at]) for row in rows])
     company = tuple(at for at, row in enumerate(rows) if not row.is_plain)

@@ -152,7 +152,7 @@ def _published_files(model: str, version: int, repository: Path) -> dict[str, st
     # SHA-256 by name.
     manifest = read_manifest(model, version, repository)
     files = manifest.get("files", [manifest["file"]] if "file" in manifest else [])
-    return {file["name"]: file["sha256"] for file in files}
+    return {file["name"]: file["sha256"] for file in (*files, *([manifest["golden"]] if "golden" in manifest else []))}
 
 
 def report(verifications: Sequence[Verification]) -> str:

@@ -14,12 +14,14 @@ from clients.client import Client
 from clients.command import progress
 from clients.connection import Connection, Protocol
 from clients.errors import ModelNotFound
+from clients.golden import complaint
 from tools import recipes
 from tools.export import pipelines
 from tools.export.agreement import BATCH_TOLERANCE
 from tools.export.pipelines import classes_of
 from tools.recipes import Imported, Pipeline, Recipe
 from tools.repository import REPOSITORY, RepositoryError, held_versions, read_manifest, versions
+from tools.serve.probes import golden_of
 from tools.train import training
 from tools.verify.passes import Effort, Pass, Way, assign_rows, common_rows, send, ways
 from tools.verify.references import HeldOut, References, answers, held_out
@@ -72,6 +74,7 @@ class Verifier:
         # Some of the rows say too little about accuracy to fail a version for it.
         whole = self.effort.limit is None or sum(held.rows for held in sets) < self.effort.limit
         conclude(findings, tolerance, *(_bounds(model, version, self.repository) if whole else ()))
+        findings.failures += self._golden_failures(model, served)
         verification = Verification(
             model=model,
             version=version,
@@ -107,6 +110,19 @@ class Verifier:
         way = Way(self.effort.protocols[0], size, 8)
         sent = asyncio.run(send(self.connections[way.protocol], name, way, held.inputs, np.arange(held.rows)))
         return np.asarray(classes_of(sent.outputs, held.classes) == held.labels, np.bool_)
+
+    def _golden_failures(self, model: str, served: Mapping[str, int]) -> list[str]:
+        """What is wrong with the answers to the requests that the version carries, over each protocol."""
+        golden, name = golden_of(model, served, self.repository), self.names.get(model, model)
+        if golden is None:
+            return []
+        failures = list[str]()
+        for protocol in self.effort.protocols:
+            with Client(self.connections[protocol]) as client:
+                answers = ((case, client.infer(name, case.inputs)) for case in golden.cases)
+                wrong = (complaint(case, answer, golden.tolerance) for case, answer in answers)
+                failures += [f"a golden request over {protocol}: {words}" for words in wrong if words]
+        return failures
 
     def _served_versions(self, client: Client, model: str) -> dict[str, int]:
         """The versions that requests without one go to: of a model, and of each that it needs."""
