@@ -158,7 +158,7 @@ class AsyncClient:
                     return await (call if repeatable else self._finished(call))
             except failures.transport_errors() as error:
                 problem = failures.translate(error, self.connection, what)
-                delay = next(delays, None) if failures.may_retry(problem, repeatable) else None
+                delay = failures.delay_before_retry(error, problem, repeatable, delays, self.connection.timeout_s)
                 if delay is None:
                     raise problem from error
             await asyncio.sleep(delay)

@@ -192,7 +192,7 @@ class Client:
                     return function(*arguments, **options, **self._options)
             except failures.transport_errors() as error:
                 problem = failures.translate(error, self.connection, what)
-                delay = next(delays, None) if failures.may_retry(problem, repeatable) else None
+                delay = failures.delay_before_retry(error, problem, repeatable, delays, self.connection.timeout_s)
                 if delay is None:
                     raise problem from error
             except BaseException:

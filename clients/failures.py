@@ -5,6 +5,7 @@ import http.client
 import random
 import re
 import ssl
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -29,6 +30,8 @@ _BY_STATUS: dict[str, type[errors.ClientError]] = {
     "StatusCode.UNAVAILABLE": errors.ServerUnavailable,
     "StatusCode.RESOURCE_EXHAUSTED": errors.ServerUnavailable,
     "StatusCode.UNIMPLEMENTED": errors.RequestRejected,
+    "StatusCode.UNAUTHENTICATED": errors.RequestRejected,
+    "StatusCode.PERMISSION_DENIED": errors.RequestRejected,
 }
 # Triton gives some of these errors as plain 400s or UNAVAILABLE, and gRPC has one code for all failures of a
 # connection; their messages tell them apart. The first entry that matches wins.
@@ -141,6 +144,34 @@ def may_retry(error: errors.ClientError, repeatable: bool) -> bool:
     a load balancer it would stop the next one.
     """
     return repeatable if isinstance(error, errors.ConnectionLost) else isinstance(error, errors.ServerUnavailable)
+
+
+def delay_before_retry(
+    error: BaseException, problem: errors.ClientError, repeatable: bool, delays: Iterator[float], longest_s: float
+) -> float | None:
+    """The seconds to wait before the next attempt; None if there is to be none.
+
+    A server that says when it wants to be asked again (Retry-After) is not asked before. A deadline that ends sooner is
+    not worth the waiting.
+    """
+    delay = next(delays, None) if may_retry(problem, repeatable) else None
+    wished = _retry_after(error)
+    return None if delay is None or wished >= longest_s else wished + delay
+
+
+def _retry_after(error: BaseException) -> float:
+    """The seconds of the Retry-After header of a refusal; 0 if there is none, or if it is a date.
+
+    tritonclient keeps the headers to itself: over gRPC, they are in the error that it has caught; over HTTP, in the
+    function that raises its own.
+    """
+    metadata = getattr(error.__context__, "trailing_metadata", None)
+    headers = metadata() if metadata else ()
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if frame.f_code.co_name == "_raise_if_error":
+            headers = dict(frame.f_locals["response"].headers).items()
+    text = next((value for name, value in headers or () if name.lower() == "retry-after"), "")
+    return float(text) if text.isascii() and text.isdigit() else 0.0
 
 
 def retry_delays(retries: int) -> Iterator[float]:

@@ -29,6 +29,7 @@ ROOMS = (
     "tools/datasets",
     "tools/train",
     "tools/sign",
+    "tools/front",
     "tools/serve",
     "tools/export",
     "tools/check",
@@ -53,6 +54,7 @@ ABOVE_THEIR_ROOMS |= {"tools.export.__main__"}
 HEAVY = {"torch", "torchvision", "sklearn"}
 WITHOUT_TORCH = (
     "repository",
+    "front",
     "serve",
     "new",
     "train",

@@ -1,6 +1,7 @@
 """Benchmarks through the real server.
 
     python -m tools.bench backend     # what serving costs: throughput beside the in-process TorchScript limit
+    python -m tools.bench door        # what the front door costs: directly, and through HAProxy
     python -m tools.bench parallel    # what dynamic batching, queue delay, instances and threads gain on this host
     python -m tools.bench peers       # the same file behind mosec, and behind FastAPI with uvicorn
     python -m tools.bench pipelines   # decode and scale images on the client, or on the server?
@@ -12,12 +13,30 @@ names the backend that serves TorchScript unless a benchmark compares them. Exit
 
 import argparse
 import sys
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from clients.command import command, command_parser, print_json
-from tools.bench import backend, parallel, peers, pipelines, tune
+from tools.bench import backend, door, parallel, peers, pipelines, tune
 from tools.serve.native import choose_backend
 
-_BENCHES = {"backend": backend, "parallel": parallel, "peers": peers, "pipelines": pipelines, "tune": tune}
+
+class _Bench(Protocol):
+    """What each of the modules has."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
+
+    def run(self, options: Any) -> dict[str, Any]: ...
+
+
+_BENCHES: Mapping[str, _Bench] = {
+    "backend": backend,
+    "door": door,
+    "parallel": parallel,
+    "peers": peers,
+    "pipelines": pipelines,
+    "tune": tune,
+}
 
 
 def _parser() -> argparse.ArgumentParser:

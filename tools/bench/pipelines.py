@@ -73,8 +73,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(options: BenchOptions) -> list[dict[str, Any]]:
-    """Measure all pipelines, print a table, and return a row for each kind of file, concurrency and way.
+def run(options: BenchOptions) -> dict[str, Any]:
+    """Measure all pipelines, print a table, and return its rows as "pipelines".
 
     Raises:
         RepositoryError: a pipeline has other steps than expected.
@@ -90,7 +90,7 @@ def run(options: BenchOptions) -> list[dict[str, Any]]:
     documents = [asdict(row) for row in rows]
     columns = [name for name in documents[0] if name != "pipeline"]
     print(text_table([columns, *([str(document[name]) for name in columns] for document in documents)]))
-    return documents
+    return {"pipelines": documents}
 
 
 def _file_pipelines(repository: Path) -> list[str]:

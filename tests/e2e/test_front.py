@@ -1,0 +1,319 @@
+"""The front door before two real tritonservers: who passes, what is refused, what a death does to callers."""
+
+import json
+import shutil
+import signal
+import ssl
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import numpy as np
+import pytest
+
+from clients.client import Client
+from clients.connection import Connection, Protocol, Tls
+from clients.errors import RequestRejected, ServerUnavailable, TlsFailed
+from tests.e2e.serving import add_sleeper
+from tests.hostile import over_grpc, over_http
+from tests.hostile.targets import Callers, send_grpc, send_http, write_repository
+from tools.front.certificates import write_authority, write_certificate
+from tools.front.door import Front
+from tools.front.keys import add_key, revoke_key
+from tools.front.options import Backend, FrontOptions
+from tools.repository import model_names, read_config
+from tools.serve.tritonserver import Options, Server
+
+pytestmark = pytest.mark.skipif(
+    not shutil.which("haproxy", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin"),
+    reason="HAProxy is not installed (apt install haproxy)",
+)
+MODEL, IMAGE = "mnist_mlp", np.full((1, 784), 0.5, np.float32)
+ANYWHERE = "127.0.0.1:0"
+SOON_S = 5.0
+
+
+@dataclass(frozen=True)
+class House:
+    """Two replicas with a repository, and a folder for doors' files."""
+
+    repository: Path
+    servers: list[Server]
+    folder: Path
+
+    @contextmanager
+    def door(self, **wanted: Any) -> Iterator[Front]:
+        """A door before the replicas."""
+        options = FrontOptions(**{"front": ANYWHERE, "operator": ANYWHERE, **wanted})
+        models = [read_config(model, repository=self.repository) for model in model_names(self.repository)]
+        backends = [Backend(f"replica{i}", each.http, each.grpc) for i, each in enumerate(self.servers)]
+        with Front(options, models, backends) as front:
+            yield front
+
+
+@pytest.fixture(scope="module")
+def house(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    folder = tmp_path_factory.mktemp("house")
+    repository = add_sleeper(write_repository(built, folder / "models"))
+    pki = folder / "pki"
+    pki.mkdir()
+    for authority in ("ca", "other"):
+        write_authority(pki, authority)
+    for name, authority, days in (
+        ("server", "ca", 9),
+        ("client", "ca", 9),
+        ("late", "ca", -1),
+        ("stranger", "other", 9),
+    ):
+        write_certificate(pki, name, ["127.0.0.1"], days, authority)
+    with ExitStack() as running:
+        servers = [Server(Options(repository)) for _ in range(2)]
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(running.enter_context, servers))
+        yield House(repository, servers, folder)
+
+
+@pytest.fixture(scope="module")
+def plain(house: House) -> Iterator[Front]:
+    """A door without TLS or keys."""
+    with house.door(request_timeout=1.0, access_log=house.folder / "plain.json") as front:
+        yield front
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """A door with TLS and keys, and one key of each kind."""
+
+    front: Front
+    keys: Path
+    log: Path
+    caller: str
+    operator: str
+
+    def connection(self, protocol: Protocol, key: str | None, pki: Path, **options: Any) -> Connection:
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        tls = Tls(ca_file=str(pki / "ca.pem"))
+        return Connection(protocol, self.front.address, retries=0, headers=headers, tls=tls, **options)
+
+
+@pytest.fixture(scope="module")
+def guarded(house: House) -> Iterator[Guarded]:
+    keys, log, pki = house.folder / "keys.map", house.folder / "access.json", house.folder / "pki"
+    caller, operator = add_key(keys, "alice", "caller", 0), add_key(keys, "olga", "operator", 0)
+    for kind in ("pem", "key"):
+        shutil.copy(pki / f"server.{kind}", house.folder / f"shown.{kind}")
+    tls = {"tls_cert": house.folder / "shown.pem", "tls_key": house.folder / "shown.key"}
+    with house.door(api_keys=keys, access_log=log, **tls) as front:
+        yield Guarded(front, keys, log, caller, operator)
+
+
+@pytest.fixture
+def pki(house: House) -> Path:
+    return house.folder / "pki"
+
+
+def ask(connection: Connection) -> bool:
+    with Client(connection) as client:
+        return bool(client.infer(MODEL, IMAGE)["OUTPUT__0"].shape == (1, 10))
+
+
+def soon(condition: Callable[[], bool]) -> bool:
+    """Whether something comes to be, within seconds."""
+    deadline = time.monotonic() + SOON_S
+    while not (met := condition()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return met
+
+
+def test_a_key_opens_the_door_and_nothing_else_does(guarded: Guarded, protocol: Protocol, pki: Path) -> None:
+    assert ask(guarded.connection(protocol, guarded.caller, pki))
+    for key in (None, "wrong", guarded.caller + "x"):
+        with pytest.raises(RequestRejected, match="unknown or revoked"):
+            ask(guarded.connection(protocol, key, pki))
+
+
+def test_keys_come_and_go_without_a_restart(guarded: Guarded, protocol: Protocol, pki: Path) -> None:
+    name, process = f"bob-{protocol}", guarded.front.pid
+    connection = guarded.connection(protocol, add_key(guarded.keys, name, "caller", 0), pki)
+    assert soon(lambda: passes(connection))
+    revoke_key(guarded.keys, name)
+    assert soon(lambda: not passes(connection))
+    assert ask(guarded.connection(protocol, guarded.caller, pki)) and guarded.front.pid == process
+
+
+def passes(connection: Connection) -> bool:
+    try:
+        return ask(connection)
+    except RequestRejected:
+        return False
+
+
+def test_a_key_s_quota_is_kept(guarded: Guarded, protocol: Protocol, pki: Path) -> None:
+    connection = guarded.connection(protocol, add_key(guarded.keys, f"few-{protocol}", "caller", 5), pki)
+    assert soon(lambda: passes(connection))
+    with Client(connection) as client, pytest.raises(ServerUnavailable, match="requests of this second"):
+        for _ in range(20):
+            client.infer(MODEL, IMAGE)
+
+
+def test_a_renewed_certificate_is_shown_without_a_restart(guarded: Guarded, house: House, pki: Path) -> None:
+    write_certificate(pki, "renewed", ["127.0.0.1"])
+    process = guarded.front.pid
+    for kind in ("key", "pem"):
+        shutil.copy(pki / f"renewed.{kind}", house.folder / f"shown.{kind}")
+    host, _, port = guarded.front.address.rpartition(":")
+    wanted = (pki / "renewed.pem").read_text().strip()
+    assert soon(lambda: ssl.get_server_certificate((host, int(port))).strip() == wanted)
+    assert guarded.front.pid == process
+
+
+@pytest.mark.parametrize("shown", ["late", "stranger"])
+def test_callers_refuse_a_door_whose_certificate_is_expired_or_foreign(
+    house: House, protocol: Protocol, pki: Path, shown: str
+) -> None:
+    with house.door(tls_cert=pki / f"{shown}.pem", tls_key=pki / f"{shown}.key") as front, pytest.raises(TlsFailed):
+        ask(Connection(protocol, front.address, retries=0, tls=Tls(ca_file=str(pki / "ca.pem"))))
+
+
+def test_mutual_tls_lets_in_those_with_a_certificate_of_the_authority(
+    house: House, protocol: Protocol, pki: Path
+) -> None:
+    files = {"tls_cert": pki / "server.pem", "tls_key": pki / "server.key", "client_ca": pki / "ca.pem"}
+    with house.door(**files) as front:
+        for name in ("client", None, "late", "stranger"):
+            own = {"cert_file": str(pki / f"{name}.pem"), "key_file": str(pki / f"{name}.key")} if name else {}
+            tls = Tls(ca_file=str(pki / "ca.pem"), **own)
+            connection = Connection(protocol, front.address, retries=0, timeout_s=5, tls=tls)
+            if name == "client":
+                assert ask(connection)
+            else:
+                with pytest.raises((TlsFailed, ServerUnavailable)):
+                    ask(connection)
+
+
+def test_what_is_for_operators_is_closed_over_http(plain: Front) -> None:
+    requests = {f"{how} {path}": over_http.request(body.encode(), path, how) for how, path, body in over_http.CLOSED}
+    assert {send_http(plain.address, sent) for sent in requests.values()} == {"403"}
+
+
+def test_what_is_for_operators_is_closed_over_grpc(plain: Front) -> None:
+    answers = {name: send_grpc(plain.address, over_grpc.Call(name, message)) for name, message in over_grpc.CLOSED}
+    assert set(answers.values()) == {"PERMISSION_DENIED"}, answers
+
+
+def test_an_operator_s_key_opens_them_at_the_local_address(guarded: Guarded, protocol: Protocol) -> None:
+    def names(key: str) -> set[str]:
+        connection = Connection(protocol, guarded.front.operator, headers={"Authorization": f"Bearer {key}"})
+        with Client(connection) as client:
+            return {model["name"] for model in client.models()}
+
+    assert MODEL in names(guarded.operator)
+    for key in (guarded.caller, "wrong"):
+        with pytest.raises(RequestRejected, match="only for operators"):
+            names(key)
+    assert b"haproxy_server_status" in urlopen(f"http://{guarded.front.operator}/metrics").read()
+
+
+HOSTILE_HTTP = {
+    "shape": over_http.infer(over_http.tensor([over_http.HUGE, 784], [1])),
+    "hidden shape": next(sent for name, sent in over_http.http_requests() if "escaped" in name),
+    "classes of texts": over_http.text_classes(),
+    "no classes": over_http.classes("OUTPUT__0", shape=[0, 784], data=[]),
+    "compressed": over_http.request(b"x", head="Content-Encoding: gzip"),
+    "longest": over_http.request(b"", head="Content-Length: 99999999999", length=False),
+    "slow": b"POST /v2/models/mnist_mlp/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{",
+    "chunks": over_http.request(b"1\r\n \r\n" * 200_000, head="Transfer-Encoding: chunked", length=False),
+}
+ANSWERS = {"compressed": "415", "longest": "413", "slow": "408", "chunks": "411"}
+
+
+@pytest.mark.parametrize("name", HOSTILE_HTTP)
+def test_a_hostile_request_over_http_is_refused_at_the_door(name: str, plain: Front, house: House) -> None:
+    assert send_http(plain.address, HOSTILE_HTTP[name]) == ANSWERS.get(name, "400")
+    for server in house.servers:
+        server.check()
+
+
+def test_hostile_requests_over_grpc_are_refused_at_the_door(plain: Front, house: House) -> None:
+    names = ("classes of a STRING output", "the same behind another model's name", "classes of an empty output")
+    calls = {name: call for name, call in over_grpc.grpc_requests() if name in names}
+    assert {name: send_grpc(plain.address, call) for name, call in calls.items()} == dict.fromkeys(
+        names, "INVALID_ARGUMENT"
+    )
+    for server in house.servers:
+        server.check()
+
+
+def test_good_classification_and_large_requests_pass(plain: Front, protocol: Protocol) -> None:
+    with Client(Connection(protocol, plain.address)) as client:
+        assert client.classify(MODEL, IMAGE, top=3)[0][0].probability > 0.1
+        assert client.infer(MODEL, np.zeros((64, 784), np.float32))["OUTPUT__0"].shape == (64, 10)
+        assert client.is_ready() and client.server()["name"] == "triton"
+
+
+def test_more_than_fits_is_told_so_at_once_and_comes_back_when_told(house: House, protocol: Protocol) -> None:
+    with house.door(in_flight=1, queue=1) as front, ThreadPoolExecutor(10) as pool:
+
+        def sleep(retries: int) -> tuple[str, float]:
+            began = time.monotonic()
+            with Client(Connection(protocol, front.address, retries=retries)) as client:
+                try:
+                    client.infer("sleeper", np.array([0.5], np.float32))
+                except ServerUnavailable as error:
+                    return str(error), time.monotonic() - began
+            return "answered", time.monotonic() - began
+
+        once = list(pool.map(sleep, [0] * 10))
+        refused = [seconds for outcome, seconds in once if "overloaded" in outcome]
+        assert len(refused) >= 6 and max(refused) < 0.4 and len(refused) < len(once)
+        # Those who come back only when the answer says so are served, all of them.
+        patient = list(pool.map(sleep, [3] * 5))
+        assert [outcome for outcome, _ in patient] == ["answered"] * 5
+        assert max(seconds for _, seconds in patient) > 1
+
+
+def test_a_door_is_ready_when_a_replica_is(house: House, protocol: Protocol) -> None:
+    with house.door() as front, Client(Connection(protocol, front.address, retries=0)) as client:
+        assert client.is_ready()
+        front.set_state("replica0", "draining")
+        assert client.is_ready() and ask(Connection(protocol, front.address))
+        front.set_state("replica1", "draining")
+        assert not client.is_ready()
+        with pytest.raises(ServerUnavailable, match="no replica is up"):
+            client.infer(MODEL, IMAGE)
+        assert urlopen(f"http://{front.address}/v2/health/live").status == 200
+        front.set_state("replica1", "up")
+        assert client.is_ready() and ask(Connection(protocol, front.address))
+
+
+def test_the_log_says_who_asked_what_and_no_secret_is_anywhere(guarded: Guarded, protocol: Protocol, pki: Path) -> None:
+    assert ask(guarded.connection(protocol, guarded.caller, pki))
+    with pytest.raises(RequestRejected):
+        ask(guarded.connection(protocol, "a-wrong-key", pki))
+    lines = [json.loads(line) for line in guarded.log.read_text().splitlines()]
+    served = [line for line in lines if line["client"] == "alice" and line["protocol"] == protocol and line["bytes_in"]]
+    last = next(line for line in reversed(served) if "nfer" in line["path"])
+    assert (
+        last["model"] == MODEL and last["status"] == 200 and last["ms"] >= 0 and last["replica"].startswith("replica")
+    )
+    assert {line["id"] for line in lines if line["id"]} and all(line["time"].endswith("Z") for line in lines)
+    written = "".join(path.read_text() for path in guarded.front.folder.iterdir() if path.is_file())
+    processes = subprocess.run(["ps", "axww"], capture_output=True, text=True).stdout
+    for secret in (guarded.caller, guarded.operator, "a-wrong-key"):
+        assert secret not in written + processes + guarded.log.read_text()
+
+
+def test_a_replica_killed_under_load_fails_nobody(house: House, plain: Front) -> None:
+    """The last test here: a replica is gone after it."""
+    callers = Callers({"http": plain.address, "grpc": plain.address}, pause_s=0)
+    with callers.calling():
+        time.sleep(1)
+        house.servers[0]._process.send_signal(signal.SIGKILL)
+        time.sleep(2)
+    assert callers.failures == [] and min(callers.answered.values()) > 100

@@ -1,0 +1,1 @@
+"""Hostile requests, and what becomes of a server that gets them."""

@@ -1,0 +1,100 @@
+"""What the front door costs: the same server, asked directly and through HAProxy.
+
+    python -m tools.bench door
+    python -m tools.bench door --concurrency 1 64 --rounds 5
+
+One row per request: HTTP with wrk where it is installed, else with perf_analyzer, and gRPC with perf_analyzer. Rounds
+go both ways in turn, so that a slowdown of the machine affects both; the tables hold medians. The door inspects and
+logs as it does in service, and asks nobody for a key. All share the same cores, the load generator too.
+"""
+
+import argparse
+import tempfile
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from clients.command import progress, text_table
+from clients.connection import PROTOCOLS
+from tools.bench import wrk
+from tools.bench.copies import serve_copies
+from tools.bench.options import TRAINED, BenchOptions, add_bench_arguments, trained_models
+from tools.bench.perf_analyzer import measure
+from tools.contract import read_contract
+from tools.front.door import Front
+from tools.front.options import Backend, FrontOptions
+from tools.repository import read_config
+
+_WAYS = ("direct", "door")
+_IN_FLIGHT = 1024  # This is about cost: nothing is to be refused.
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoorOptions(BenchOptions):
+    """The shared options, and the protocols."""
+
+    protocols: list[str]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the benchmark's options."""
+    add_bench_arguments(parser, DoorOptions, TRAINED, [1, 8, 32, 64], "each measurement", 2.0, rounds=3)
+    parser.add_argument("--protocols", nargs="+", choices=PROTOCOLS, default=PROTOCOLS, help="(default: all)")
+
+
+def run(options: DoorOptions) -> dict[str, Any]:
+    """Measure all models, print a table of each, and return the figures."""
+    document, models = {}, options.models or trained_models()
+    configs = [read_config(model, repository=options.repository) for model in models]
+    with tempfile.TemporaryDirectory() as scratch, serve_copies(models, options.repository, options.hardware) as server:
+        wanted = FrontOptions(
+            front="127.0.0.1:0", operator="127.0.0.1:0", in_flight=_IN_FLIGHT, access_log=Path(scratch) / "access.json"
+        )
+        with Front(wanted, configs, [Backend("replica0", server.http, server.grpc)]) as front:
+            for model in models:
+                direct = {str(name): server.address(name) for name in PROTOCOLS}
+                loads = _rounds(model, {"direct": direct, "door": dict.fromkeys(direct, front.address)}, options)
+                print(f"\n{model}\n{text_table(_table(loads))}", flush=True)
+                document[model] = {" ".join(map(str, key)): asdict(load) for key, load in loads.items()}
+    return document
+
+
+_Loads = dict[tuple[str, int, str], wrk.Load]
+
+
+def _rounds(model: str, addresses: dict[str, dict[str, str]], options: DoorOptions) -> _Loads:
+    steps = [
+        (protocol, level, way)
+        for _ in range(options.rounds)
+        for protocol in options.protocols
+        for level in options.concurrency
+        for way in _WAYS
+    ]
+    measured: dict[tuple[str, int, str], list[wrk.Load]] = defaultdict(list)
+    for protocol, level, way in progress(steps, model):
+        measured[protocol, level, way].append(_load(model, addresses[way][protocol], protocol, level, options))
+    return {key: _median(rounds) for key, rounds in measured.items()}
+
+
+def _median(rounds: Sequence[wrk.Load]) -> wrk.Load:
+    return wrk.Load(*(median(getattr(load, field.name) for load in rounds) for field in fields(wrk.Load)))
+
+
+def _load(model: str, address: str, protocol: str, level: int, options: DoorOptions) -> wrk.Load:
+    if protocol == "http" and wrk.is_installed():
+        body, headers = wrk.infer_request(read_contract(model, options.repository))
+        return wrk.send(f"http://{address}/v2/models/{model}/infer", body, headers, level, options.seconds)
+    measured = measure(model, address, protocol, level, options.seconds / 2)
+    return wrk.Load(measured.rate, measured.p50_ms, measured.p99_ms)
+
+
+def _table(loads: _Loads) -> list[list[str]]:
+    table = [["protocol", "connections", "direct/s", "door/s", "ratio", "direct p50 / p99 ms", "door p50 / p99 ms"]]
+    for protocol, level in dict.fromkeys(key[:2] for key in loads):
+        direct, door = (loads[protocol, level, way] for way in _WAYS)
+        cells = [protocol, str(level), f"{direct.rate:,.0f}", f"{door.rate:,.0f}", f"{door.rate / direct.rate:.2f}"]
+        table.append([*cells, *(f"{load.p50_ms:.2f} / {load.p99_ms:.2f}" for load in (direct, door))])
+    return table

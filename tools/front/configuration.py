@@ -1,0 +1,70 @@
+"""The files that HAProxy starts with, made from the options and from the configs of the models behind the door."""
+
+import ipaddress
+import shlex
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+from tools.front.knowledge import classless, needs_streams
+from tools.front.options import BUFFER_BYTES, INSPECTED_BYTES, Backend, FrontOptions
+from tools.repository import ROOT
+
+_SOURCES = ROOT / "deploy" / "haproxy"
+CONFIG, SOCKET, KEYS, CERTIFICATE = "haproxy.cfg", "admin.sock", "keys.map", "door.pem"
+
+
+def write_configuration(
+    folder: Path,
+    options: FrontOptions,
+    models: Sequence[ModelConfig],
+    backends: Sequence[Backend],
+    socket: str = SOCKET,
+) -> Path:
+    """Write HAProxy's configuration and the files that it names into a folder; returns the configuration's path.
+
+    Args:
+        folder: for this configuration alone; nobody else should be able to read it.
+        options: what is wanted, with ports above 0.
+        models: configs of the models that are served.
+        backends: what stands behind the door.
+        socket: of the runtime API; a relative path begins where HAProxy is started.
+    """
+    import jinja2
+
+    shutil.copy(_SOURCES / "inspect.lua", folder)
+    (folder / "models.map").write_text("".join(f"{classless(model)}\n" for model in models))
+    if options.api_keys:
+        shutil.copy(options.api_keys, folder / KEYS)
+    if options.tls_cert:
+        (folder / CERTIFICATE).touch(0o600)
+        (folder / CERTIFICATE).write_text(certificate(options))
+    if options.client_ca:
+        shutil.copy(options.client_ca, folder / "clients.pem")
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    text = environment.from_string((_SOURCES / "haproxy.cfg.j2").read_text()).render(
+        options=options,
+        backends=backends,
+        socket=shlex.quote(socket),
+        streams=any(needs_streams(model) for model in models),
+        names=any(not _is_numeric(backend.http) for backend in backends),
+        inspected=INSPECTED_BYTES,
+        buffer=BUFFER_BYTES,
+    )
+    (folder / CONFIG).write_text(text)
+    return folder / CONFIG
+
+
+def certificate(options: FrontOptions) -> str:
+    """The certificate with its chain and its key, in one text."""
+    files = [file for file in (options.tls_cert, options.tls_key) if file]
+    return "".join(f"{file.read_text().strip()}\n" for file in files)
+
+
+def _is_numeric(address: str) -> bool:
+    try:
+        return bool(ipaddress.ip_address(address.rpartition(":")[0].strip("[]")))
+    except ValueError:
+        return False

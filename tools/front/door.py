@@ -1,0 +1,177 @@
+"""The door as a process: HAProxy, from its configuration to its end.
+
+with Front(options, models, backends) as front:
+    front.set_state("replica0", "draining")
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+from clients.lifetime import leashed
+from tools.front import runtime
+from tools.front.configuration import CONFIG, certificate, write_configuration
+from tools.front.front_error import FrontError
+from tools.front.keys import read_keys
+from tools.front.options import Backend, FrontOptions
+
+_START_S, _STOP_S, _WATCH_S = 10.0, 15.0, 0.5
+_INSTALL = "install it (Debian, Ubuntu: apt install haproxy; Fedora: dnf install haproxy; macOS: brew install haproxy)"
+
+
+class Front:
+    """A HAProxy that runs until the end of its `with` block, and again should it die; it drains before it ends.
+
+    API keys and certificates whose files change are put to use at once, without a restart.
+
+    Attributes:
+        address, operator: HOST:PORT of callers and of operators.
+
+    Raises:
+        FrontError: on entry if HAProxy is not installed or does not start.
+    """
+
+    def __init__(
+        self,
+        options: FrontOptions,
+        models: Sequence[ModelConfig],
+        backends: Sequence[Backend],
+        on_log: Callable[[str], None] | None = None,
+    ):
+        self._options = replace(options, front=_with_port(options.front), operator=_with_port(options.operator))
+        self.address, self.operator = self._options.front, self._options.operator
+        self._models, self._backends, self._on_log = models, backends, on_log
+        self._stopping = threading.Event()
+
+    def __enter__(self) -> "Front":
+        program = shutil.which("haproxy", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+        if program is None:
+            raise FrontError(f"the front door is HAProxy, which is not on PATH; {_INSTALL}")
+        self._program = program
+        self.folder = Path(tempfile.mkdtemp(prefix="front-"))
+        try:
+            write_configuration(self.folder, self._options, self._models, self._backends)
+            self._seen = self._times()
+            self._start()
+        except BaseException:
+            self._end()
+            raise
+        self._watcher = threading.Thread(target=self._watch, daemon=True)
+        self._watcher.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stopping.set()
+        self._watcher.join()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.send_signal(signal.SIGUSR1)  # Requests that are under way are answered.
+            self._process.wait(_STOP_S)
+        self._end()
+
+    def set_state(self, name: str, state: str) -> None:
+        """Pass on a replica's new state: starting, up, draining or down.
+
+        Where that fails, HAProxy hears it a moment later from the replica's agent.
+        """
+        try:
+            runtime.set_state(self.folder, name, state)
+        except FrontError as error:
+            self._say(f"front door: {error}")
+
+    def in_flight(self, name: str) -> int | None:
+        """How many requests a replica has under way; None where HAProxy does not say."""
+        with suppress(FrontError):
+            return runtime.in_flight(self.folder, name)
+        return None
+
+    @property
+    def pid(self) -> int:
+        """Process id of HAProxy."""
+        return self._process.pid
+
+    def _start(self) -> None:
+        log = self._options.access_log
+        with (self.folder / "log").open("ab") as errors, Path(log or os.devnull).open("ab") as requests:
+            self._process = subprocess.Popen(
+                leashed([self._program, "-db", "-f", str(self.folder / CONFIG)]),
+                cwd=self.folder,
+                stdout=requests,
+                stderr=errors,
+                # Ctrl-C in a terminal must reach only us.
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + _START_S
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise FrontError(f"HAProxy does not start:\n{(self.folder / 'log').read_text().strip()}")
+            time.sleep(0.02)
+
+    def _answers(self) -> bool:
+        with suppress(FrontError):
+            return bool(runtime.ask(self.folder, "show version"))
+        return False
+
+    def _end(self) -> None:
+        if hasattr(self, "_process"):
+            self._process.kill()
+            self._process.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _watch(self) -> None:
+        while not self._stopping.wait(_WATCH_S):
+            try:
+                if self._process.poll() is not None:
+                    self._say(f"HAProxy ended with exit code {self._process.returncode} and is started again")
+                    self._start()
+                self._follow_files()
+            except (FrontError, OSError) as error:
+                self._say(f"front door: {error}")
+
+    def _follow_files(self) -> None:
+        """Put keys and certificates to use that have changed."""
+        before, self._seen = self._seen, self._times()
+        options = self._options
+        if self._seen[0] != before[0] and options.api_keys:
+            runtime.replace_keys(self.folder, read_keys(options.api_keys))
+        if self._seen[1:] != before[1:]:
+            runtime.replace_certificate(self.folder, certificate(options))
+
+    def _times(self) -> list[int]:
+        options = self._options
+        files = (options.api_keys, options.tls_cert, options.tls_key)
+        return [file.stat().st_mtime_ns if file else 0 for file in files]
+
+    def _say(self, text: str) -> None:
+        if self._on_log:
+            self._on_log(text)
+
+
+def _with_port(address: str) -> str:
+    """The address, with a free port in place of 0.
+
+    Raises:
+        FrontError: it cannot be listened at.
+    """
+    host, _, port = address.rpartition(":")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family) as holder:
+            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            holder.bind((host.strip("[]"), int(port)))
+            return f"{host}:{holder.getsockname()[1]}"
+    except OSError as error:
+        raise FrontError(f"cannot listen at {address} ({error.strerror}); choose another address") from error

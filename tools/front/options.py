@@ -1,0 +1,97 @@
+"""What stands behind the door, and how it is to be: one frozen value each, from options or code."""
+
+import argparse
+from dataclasses import dataclass, fields
+from functools import partial
+from pathlib import Path
+
+from clients.command import duration, positive
+from clients.connection import is_address
+from tools.front.front_error import FrontError
+
+# What the door reads of a request before it passes it on: so much is inspected, and can be sent to another replica when
+# one dies with it. HAProxy copies a buffer of this size for each request.
+INSPECTED_BYTES, BUFFER_BYTES = 96 << 10, 128 << 10
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A tritonserver: its name, HOST:PORT of both protocols, and the port of its agent (0: there is none)."""
+
+    name: str
+    http: str
+    grpc: str
+    agent_port: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrontOptions:
+    """Where the door is, who may pass, and what passes.
+
+    Raises:
+        FrontError: two options do not go together, or a file does not exist.
+    """
+
+    front: str  # HOST:PORT for callers
+    operator: str = "127.0.0.1:8004"  # for operators and Prometheus
+    tls_cert: Path | None = None
+    tls_key: Path | None = None  # None: the key is in the certificate's file
+    client_ca: Path | None = None  # whose certificates callers must show
+    api_keys: Path | None = None  # hashes, see tools.front.keys
+    access_log: Path | None = None
+    in_flight: int = 32  # of each replica and protocol
+    queue: int = 32  # requests that wait for one of them
+    max_body: int = 64  # MiB
+    request_timeout: float = 10.0  # seconds for what the door reads of a request to arrive in
+    router: str | None = None  # HOST:PORT of clients.router, which gets inferences over HTTP
+
+    def __post_init__(self) -> None:
+        if (self.tls_key or self.client_ca) and not self.tls_cert:
+            raise FrontError("--tls-key and --client-ca need the server's certificate; add --tls-cert")
+        for name in ("tls_cert", "tls_key", "client_ca", "api_keys"):
+            path = getattr(self, name)
+            if path and not path.is_file():
+                raise FrontError(
+                    f"--{name.replace('_', '-')}: {path} does not exist; `python -m tools.front` makes one"
+                )
+
+
+def add_front_arguments(parser: argparse.ArgumentParser, required: bool = False) -> None:
+    """Add the options that `front_options_from` reads."""
+    add = parser.add_argument_group("front door (HAProxy)").add_argument
+    address = partial(add, type=_address, metavar="HOST:PORT")
+    address("--front", required=required, help="one port for HTTP and gRPC; port 0 for any free one")
+    address("--operator", default=FrontOptions.operator, help="the operators' and metrics (default: %(default)s)")
+    path = partial(add, type=Path, metavar="PEM")
+    path("--tls-cert", help="the certificate to show, with its chain")
+    path("--tls-key", help="its private key, unless --tls-cert holds it as well")
+    path("--client-ca", help="let in only callers with a certificate of this authority")
+    add("--api-keys", type=Path, metavar="FILE", help="let in only callers with a key (python -m tools.front keys)")
+    add("--access-log", type=Path, metavar="FILE", help="append a line of JSON for each request")
+    number = partial(add, type=positive, metavar="N")
+    number("--in-flight", default=FrontOptions.in_flight, help="requests at once in a replica (default: %(default)s)")
+    number("--queue", default=FrontOptions.queue, help="requests that wait; more are refused (default: %(default)s)")
+    number("--max-body", default=FrontOptions.max_body, help="MiB of a request (default: %(default)s)")
+    text = "for a request to arrive in, or its first part (default: %(default)g)"
+    add("--request-timeout", type=duration, default=FrontOptions.request_timeout, metavar="S", help=text)
+    address("--router", help="a running clients.router, for inferences over HTTP")
+
+
+def front_options_from(arguments: argparse.Namespace) -> FrontOptions | None:
+    """The options of `add_front_arguments`; None without --front.
+
+    Raises:
+        FrontError: they do not go together.
+    """
+    values = {field.name: getattr(arguments, field.name) for field in fields(FrontOptions)}
+    if arguments.front is None:
+        if given := [name for name in ("tls_cert", "client_ca", "api_keys", "access_log", "router") if values[name]]:
+            raise FrontError(f"--{given[0].replace('_', '-')} belongs to the front door; add --front HOST:PORT")
+        return None
+    return FrontOptions(**values)
+
+
+def _address(text: str) -> str:
+    if not is_address(text):
+        raise argparse.ArgumentTypeError(f"expected HOST:PORT, got '{text}'")
+    return text
