@@ -12,10 +12,11 @@ COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose
 VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
+LM := $(VENV)/.ready-lm
 PIP_OPTIONS := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build models demo serve loadtest bench test test-gpu lint check format up down test-compose clean
+.PHONY: help setup lm build models demo serve loadtest bench test test-gpu lint check format up down test-compose clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +28,12 @@ $(READY): pyproject.toml constraints.txt
 	$(PY) -m pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) --group dev
 	$(PY) -m tools.serve --compile
 	@touch $@
+
+$(LM): $(READY)
+	$(PY) -m pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) --group lm
+	@touch $@
+
+lm: $(LM) ## add what language models need to .venv (0.3 GB)
 
 setup: $(READY) ## create .venv with all pinned dependencies
 
@@ -50,7 +57,7 @@ bench: build ## served inferences per second beside the in-process limit
 	@$(PY) -m tools.bench backend $(ARGS)
 
 # In the order listed, long files first: at the end many short ones keep both processes busy.
-test: models ## run the whole suite against a real tritonserver
+test: models $(LM) ## run the whole suite against a real tritonserver
 	$(PY) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # WHEELS=FOLDER makes an environment of those wheels and the host's own torch; without it that of `make setup` is used.

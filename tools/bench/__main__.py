@@ -2,6 +2,7 @@
 
     python -m tools.bench backend     # what serving costs: throughput beside the in-process TorchScript limit
     python -m tools.bench door        # what the front door costs: directly, and through HAProxy
+    python -m tools.bench language    # tokens per second through Triton beside the engine in process
     python -m tools.bench parallel    # what dynamic batching, queue delay, instances and threads gain on this host
     python -m tools.bench peers       # the same file behind mosec, and behind FastAPI with uvicorn
     python -m tools.bench pipelines   # decode and scale images on the client, or on the server?
@@ -17,7 +18,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from clients.command import command, command_parser, print_json
-from tools.bench import backend, door, parallel, peers, pipelines, tune
+from tools.bench import backend, door, language, parallel, peers, pipelines, tune
 from tools.serve.native import choose_backend
 
 
@@ -32,6 +33,7 @@ class _Bench(Protocol):
 _BENCHES: Mapping[str, _Bench] = {
     "backend": backend,
     "door": door,
+    "language": language,
     "parallel": parallel,
     "peers": peers,
     "pipelines": pipelines,

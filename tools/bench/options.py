@@ -21,7 +21,7 @@ class BenchOptions:
     models: list[str]
     concurrency: list[int]
     rounds: int = 1
-    seconds: float
+    seconds: float = 0.0
     hardware: str
     repository: Path
 
@@ -31,13 +31,13 @@ def add_bench_arguments(
     kind: type[Options],
     models: str,
     concurrency: list[int],
-    window: str,
-    seconds: float,
+    window: str = "",
+    seconds: float = 0.0,
     rounds: int = 0,
 ) -> None:
     """Add the options of `BenchOptions` with their defaults, and `read`, which reads all options into a `kind`.
 
-    A benchmark without rounds does not offer that option.
+    A benchmark without rounds, or without a time for each measurement, does not offer that option.
     """
     parser.set_defaults(read=partial(_read, kind))
     parser.add_argument("models", nargs="*", metavar="MODEL", help=f"(default: {models})")
@@ -45,7 +45,8 @@ def add_bench_arguments(
     parser.add_argument("--concurrency", nargs="+", type=positive, default=concurrency, metavar="N", help=levels)
     if rounds:
         parser.add_argument("--rounds", type=positive, default=rounds, help=f"through everything {DEFAULT}")
-    parser.add_argument("--seconds", type=duration, default=seconds, help=f"of {window} {DEFAULT}")
+    if seconds:
+        parser.add_argument("--seconds", type=duration, default=seconds, help=f"of {window} {DEFAULT}")
     parser.add_argument("--hardware", choices=HARDWARE, default="auto", help=f"as for tools.serve {DEFAULT}")
     parser.add_argument("--repository", type=Path, default=REPOSITORY, help=DEFAULT)
 

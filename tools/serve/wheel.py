@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tools.serve.server_error import ServerError
 
-PYTORCH_BACKEND = Path(__file__).parent.parent / "backends" / "pytorch"
+BACKENDS = Path(__file__).parent.parent / "backends"
 
 
 def wheel_path(package: str) -> Path:
@@ -24,7 +24,7 @@ def wheel_path(package: str) -> Path:
 
 
 def assemble_backends(folder: Path, native: Path | None) -> None:
-    """Fill a --backend-directory: the wheel's Python backend with the stub for this Python, and our pytorch backend.
+    """Fill a --backend-directory: the wheel's Python backend with the stub for this Python, and ours: pytorch, vllm.
 
     Files are copied, because Triton refuses a backend that is a link to another folder.
 
@@ -48,7 +48,12 @@ def assemble_backends(folder: Path, native: Path | None) -> None:
         (folder / "pytorch").mkdir()
         shutil.copy2(native, folder / "pytorch")
     else:
-        shutil.copytree(PYTORCH_BACKEND, folder / "pytorch", ignore=shutil.ignore_patterns("__pycache__"))
+        _copy("pytorch", folder)
+    _copy("vllm", folder)
+
+
+def _copy(backend: str, folder: Path) -> None:
+    shutil.copytree(BACKENDS / backend, folder / backend, ignore=shutil.ignore_patterns("__pycache__"))
 
 
 def environment() -> dict[str, str]:

@@ -1,0 +1,78 @@
+"""Requests of mixed lengths to a language model, some left in the middle, some refused, and how each ended."""
+
+import asyncio
+import random
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+import tritonclient.grpc.aio as grpc
+from tritonclient.utils import InferenceServerException
+
+from tests.language.asking import BEGINNINGS, answer, messages
+from tools.serve.tritonserver import Server
+from tools.serve.usage import memory_bytes
+
+MODEL, _LENGTHS = "lm", (1, 8, 30, 90)
+_ERRORS = ({"top_p": 5}, {"max_tokens": "x"}, {"n": 0}, {"no_such": 1})
+
+
+@dataclass
+class Result:
+    """How the requests ended, and memory while they ran."""
+
+    endings: Counter[str] = field(default_factory=Counter)
+    memory: list[tuple[int, int]] = field(default_factory=list)
+
+    @property
+    def growth_mb(self) -> float:
+        """Growth of memory in MB per 1,000 requests, after the first quarter."""
+        points = [point for point in sorted(self.memory) if point[0] >= self.memory[-1][0] / 4]
+        if len(points) < 3:
+            return 0.0
+        numbers, sizes = np.array(points, float).T
+        return float(np.polyfit(numbers, sizes, 1)[0] * 1000 / 1e6)
+
+
+async def run(server: Server, requests: int, at_once: int, choose: random.Random) -> Result:
+    result, numbers = Result(), iter(range(requests))
+    async with grpc.InferenceServerClient(server.grpc) as client:
+        alone = {
+            (text, length): (await answer(client, MODEL, text, max_tokens=length, temperature=0)).text
+            for text in BEGINNINGS
+            for length in _LENGTHS
+        }
+
+        async def work() -> None:
+            for number in numbers:
+                result.endings[await _one(client, alone, choose)] += 1
+                if number % 20 == 0:
+                    result.memory.append((number, memory_bytes(server.pid)))
+
+        await asyncio.gather(*(work() for _ in range(at_once)))
+    return result
+
+
+async def _one(client: grpc.InferenceServerClient, alone: dict[tuple[str, int], str], choose: random.Random) -> str:
+    """One request; how it ended."""
+    text, length, dice = choose.choice(BEGINNINGS), choose.choice(_LENGTHS), choose.random()
+    try:
+        if dice < 0.2:
+            return await _left(client, text, choose.randrange(1, 40))
+        if dice < 0.3:
+            await answer(client, MODEL, text, **choose.choice(_ERRORS))
+            return "other"
+        inputs = {"exclude_input_in_output": True}
+        answered = await answer(client, MODEL, text, dice < 0.8, inputs, max_tokens=length, temperature=0)
+        return "equal" if answered.text == alone[text, length] else "different"
+    except InferenceServerException as error:
+        return "refused" if "Error generating stream" in str(error) else "other"
+
+
+async def _left(client: grpc.InferenceServerClient, text: str, after: int) -> str:
+    count = 0
+    async for _ in messages(client, MODEL, text, True, {}, max_tokens=400, temperature=0, ignore_eos=True):
+        count += 1
+        if count == after:
+            break
+    return "left"

@@ -1,0 +1,119 @@
+"""From tokens to text, piece by piece: only what is new is decoded, characters stay whole, stop strings end it.
+
+A token is a few bytes, not a few characters: one character may come in several tokens, and a stop string may begin in
+one and end in the next. What may still become one or the other is held back.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tools.backends.vllm.sampling import Sampling
+
+_BROKEN = "�"  # What decoders write where bytes are no character.
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The bytes of every token; `special` ones stand for no text."""
+
+    tokens: Sequence[bytes]
+    special: frozenset[int]
+
+
+def read_vocabulary(tokenizer: Any) -> Vocabulary:
+    """Ask a tokenizer of OpenVINO for the bytes of its tokens.
+
+    Each is decoded after another one: alone, some tokenizers drop a blank at its beginning.
+    """
+    names = tokenizer.get_vocab_vector()
+    anchor = next(token for token in range(len(names)) if tokenizer.decode([token]).isalnum())
+    start = len(tokenizer.decode([anchor]))
+    pairs = [[anchor, token] for token in range(len(names))]
+    plain = [text[start:] for text in tokenizer.decode(pairs)]
+    whole = [text[start:] for text in tokenizer.decode(pairs, skip_special_tokens=False)]
+    tokens = [text.encode() if _BROKEN not in text else _raw(name) for text, name in zip(whole, names, strict=True)]
+    return Vocabulary(tokens, frozenset(token for token, text in enumerate(plain) if text != whole[token]))
+
+
+def _raw(name: Any) -> bytes:
+    """The bytes of a token that is no whole character, from its name in the vocabulary."""
+    if isinstance(name, bytes):
+        name = name.decode(errors="replace")
+    if name.startswith("<0x") and name.endswith(">"):
+        return bytes([int(name[3:-1], 16)])
+    letters = _letters()
+    return bytes(letters[letter] for letter in name) if all(letter in letters for letter in name) else name.encode()
+
+
+def _letters() -> dict[str, int]:
+    """The letter that stands for each byte in vocabularies like GPT-2's: itself if it prints, else a far one."""
+    printed = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = (byte for byte in range(256) if byte not in printed)
+    return {chr(byte): byte for byte in printed} | {chr(256 + place): byte for place, byte in enumerate(others)}
+
+
+class Text:
+    """The text of one answer while its tokens arrive.
+
+    Attributes:
+        tokens: how many belong to it so far.
+        is_stopped: a stop string or a stop token has ended it.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, sampling: Sampling):
+        self.tokens = 0
+        self.is_stopped = False
+        self._bytes, self._special = vocabulary.tokens, vocabulary.special if sampling.skip_special_tokens else ()
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._stops, self._min_tokens = sampling.stop, sampling.min_tokens
+        self._stop_tokens, self._keeps_stop = frozenset(sampling.stop_token_ids), sampling.include_stop_str_in_output
+        self._held = ""
+
+    def add(self, tokens: Iterable[int]) -> str:
+        """Take the next tokens; the text that is certain now. What comes after the end is ignored."""
+        certain = ""
+        for token in tokens:
+            if self.is_stopped:
+                break
+            certain += self._add(token)
+        return certain
+
+    def end(self) -> str:
+        """What was held back for a stop string that did not come; an unfinished character is dropped."""
+        held, self._held = self._held, ""
+        return held
+
+    def _add(self, token: int) -> str:
+        self.tokens += 1
+        is_free = self.tokens <= self._min_tokens
+        if token in self._stop_tokens and not is_free:
+            self.is_stopped = True
+            return self.end() + (self._decoded(token) if self._keeps_stop else "")
+        self._held += self._decoded(token)
+        return self.end() if is_free or not self._stops else self._until_stop()
+
+    def _decoded(self, token: int) -> str:
+        return "" if token in self._special else self._decoder.decode(self._bytes[token])
+
+    def _until_stop(self) -> str:
+        """The held text up to the first stop string, or up to where one may have begun."""
+        found = [(place, stop) for stop in self._stops if (place := self._held.find(stop)) >= 0]
+        if found:
+            place, stop = min(found)
+            self.is_stopped = True
+            self._held = self._held[: place + len(stop) * self._keeps_stop]
+            return self.end()
+        begun = max(_overlap(self._held, stop) for stop in self._stops)
+        certain, self._held = self._held[: len(self._held) - begun], self._held[len(self._held) - begun :]
+        return certain
+
+
+def _overlap(text: str, stop: str) -> int:
+    """How many characters at the end of a text may be the beginning of a stop string."""
+    longest = min(len(text), len(stop) - 1)
+    return next((size for size in range(longest, 0, -1) if text.endswith(stop[:size])), 0)
