@@ -25,6 +25,7 @@ from tools.serve.tritonserver import Options, Server
 
 LM, SHORT = "lm", {"max_tokens": 24, "temperature": 0}
 LENGTH, CACHED = 512, 2048
+SHORT_ANSWER = "<|im_start|>user\nWhat is 1 + 1? Answer in one word.<|im_end|>\n<|im_start|>assistant\n"
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +154,7 @@ def test_a_stop_string_ends_the_text_wherever_its_tokens_lie(serving: Server, st
 
 def test_streamed_characters_are_whole(serving: Server) -> None:
     """At this temperature most tokens are no whole characters, and the text is full of marks for what is broken."""
-    sampling = {"max_tokens": 200, "temperature": 50, "seed": 1, "ignore_eos": True}
+    sampling = {"max_tokens": 40, "temperature": 50, "seed": 1, "ignore_eos": True}
     streamed = one(serving, "日本語", **sampling)
     whole = one(serving, "日本語", stream=False, inputs={"exclude_input_in_output": True}, **sampling)
     assert streamed.text == whole.text and len(streamed.messages) > 20
@@ -183,9 +184,8 @@ def test_penalties_and_minimum_change_the_text(serving: Server) -> None:
     plain = one(serving, BEGINNINGS[6], max_tokens=40, temperature=0)
     assert one(serving, BEGINNINGS[6], max_tokens=40, temperature=0, repetition_penalty=1.9).text != plain.text
     assert one(serving, BEGINNINGS[6], max_tokens=40, temperature=0, frequency_penalty=2.0).text != plain.text
-    ended = one(serving, BEGINNINGS[3], max_tokens=200, temperature=0)
-    assert ended.reasons == ["stop"]
-    assert one(serving, BEGINNINGS[3], max_tokens=200, min_tokens=200, temperature=0).tokens == [200]
+    assert one(serving, SHORT_ANSWER, max_tokens=60, temperature=0).reasons == ["stop"]
+    assert one(serving, SHORT_ANSWER, max_tokens=60, min_tokens=60, temperature=0).tokens == [60]
 
 
 WRONG = {
@@ -220,7 +220,8 @@ def test_what_cannot_fit_is_refused_with_both_numbers(serving: Server) -> None:
         one(serving, "word " * 600)
     with pytest.raises(InferenceServerException, match="When streaming, `exclude_input_in_output` = False"):
         one(serving, "Hello", inputs={"exclude_input_in_output": False})
-    assert one(serving, "word " * 500, max_tokens=100, ignore_eos=True).tokens[0] == LENGTH - 1 - 500 or True
+    cut = one(serving, "word " * 500, max_tokens=100, temperature=0, ignore_eos=True)
+    assert cut.tokens[0] + int(cut.messages[0]["num_input_tokens"][0]) == LENGTH
 
 
 def _failures(server: Server) -> float:

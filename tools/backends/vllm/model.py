@@ -72,7 +72,7 @@ class TritonPythonModel:
 
     def execute(self, requests: list[Any]) -> None:
         """Hand requests to the engine, which takes them into the batch that runs; answers come by themselves."""
-        refused = []
+        refused: list[Exception] = []
         for request in requests:
             call = Call(request)
             try:

@@ -9,12 +9,11 @@ from __future__ import annotations
 import codecs
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tools.backends.vllm.sampling import Sampling
-
-_BROKEN = "�"  # What decoders write where bytes are no character.
 
 
 @dataclass(frozen=True)
@@ -30,31 +29,27 @@ def read_vocabulary(tokenizer: Any) -> Vocabulary:
 
     Each is decoded after another one: alone, some tokenizers drop a blank at its beginning.
     """
-    names = tokenizer.get_vocab_vector()
-    anchor = next(token for token in range(len(names)) if tokenizer.decode([token]).isalnum())
-    start = len(tokenizer.decode([anchor]))
-    pairs = [[anchor, token] for token in range(len(names))]
+    names = {token: name for name, token in tokenizer.get_vocab().items()}
+    anchor = next(token for token in names if tokenizer.decode([token]).isalnum())
+    pairs, start = [[anchor, token] for token in names], len(tokenizer.decode([anchor]))
     plain = [text[start:] for text in tokenizer.decode(pairs)]
     whole = [text[start:] for text in tokenizer.decode(pairs, skip_special_tokens=False)]
-    tokens = [text.encode() if _BROKEN not in text else _raw(name) for text, name in zip(whole, names, strict=True)]
-    return Vocabulary(tokens, frozenset(token for token, text in enumerate(plain) if text != whole[token]))
+    tokens = [b""] * (max(names) + 1)
+    for (token, name), text in zip(names.items(), whole, strict=True):
+        tokens[token] = _bytes(name, text)
+    differs = (shown != text for shown, text in zip(plain, whole, strict=True))
+    return Vocabulary(tokens, frozenset(compress(names, differs)))
 
 
-def _raw(name: Any) -> bytes:
-    """The bytes of a token that is no whole character, from its name in the vocabulary."""
-    if isinstance(name, bytes):
-        name = name.decode(errors="replace")
-    if name.startswith("<0x") and name.endswith(">"):
+def _bytes(name: bytes, text: str) -> bytes:
+    """A token's bytes, from its name in the vocabulary where it is no whole character; <0x0A> is such a name too."""
+    if name.startswith(b"<0x") and name.endswith(b">"):
         return bytes([int(name[3:-1], 16)])
-    letters = _letters()
-    return bytes(letters[letter] for letter in name) if all(letter in letters for letter in name) else name.encode()
-
-
-def _letters() -> dict[str, int]:
-    """The letter that stands for each byte in vocabularies like GPT-2's: itself if it prints, else a far one."""
-    printed = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    others = (byte for byte in range(256) if byte not in printed)
-    return {chr(byte): byte for byte in printed} | {chr(256 + place): byte for place, byte in enumerate(others)}
+    try:
+        name.decode()
+    except UnicodeDecodeError:
+        return name
+    return text.encode()
 
 
 class Text:
