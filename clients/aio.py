@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
-from clients import failures, wire
+from clients import failures, tracing, wire
 from clients.connection import Connection
 from clients.contract import Array, Contract, Inputs
 from clients.errors import DeadlineExceeded, InvalidInput, ServerUnavailable
@@ -26,7 +26,6 @@ class AsyncClient:
 
     def __init__(self, connection: Connection | None = None):
         self.connection = connection or Connection()
-        self._options = wire.request_options(self.connection)
         self._module = importlib.import_module(f"tritonclient.{self.connection.protocol}.aio")
         self._contracts: dict[tuple[str, str], Contract] = {}
         self._opened: Any = None
@@ -150,11 +149,16 @@ class AsyncClient:
     async def _call(
         self, what: str, function: Callable[..., Any], *arguments: Any, repeatable: bool = True, **options: Any
     ) -> Any:
+        with tracing.span(what, self.connection) as headers:
+            options |= wire.request_options(self.connection, headers)
+            return await self._attempt(what, functools.partial(function, *arguments, **options), repeatable)
+
+    async def _attempt(self, what: str, send: Callable[[], Any], repeatable: bool) -> Any:
         delays = failures.retry_delays(self.connection.retries)
         while True:
             try:
                 async with asyncio.timeout(self.connection.timeout_s):
-                    call = asyncio.ensure_future(function(*arguments, **options, **self._options))
+                    call = asyncio.ensure_future(send())
                     return await (call if repeatable else self._finished(call))
             except failures.transport_errors() as error:
                 problem = failures.translate(error, self.connection, what)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Self, TypeVar
 
-from clients import failures, wire
+from clients import failures, tracing, wire
 from clients.connection import Connection
 from clients.contract import Array, Contract, Inputs
 from clients.errors import DeadlineExceeded, ServerUnavailable
@@ -32,7 +32,6 @@ class Client:
 
     def __init__(self, connection: Connection | None = None):
         self.connection = connection or Connection()
-        self._options = wire.request_options(self.connection)
         # Imported late: HTTP's module needs gevent, and gRPC's needs grpcio.
         self._module = importlib.import_module(f"tritonclient.{self.connection.protocol}")
         options = _constructor_options(self.connection)
@@ -185,11 +184,16 @@ class Client:
     def _call(
         self, what: str, function: Callable[..., Any], *arguments: Any, repeatable: bool = True, **options: Any
     ) -> Any:
+        with tracing.span(what, self.connection) as headers:
+            options |= wire.request_options(self.connection, headers)
+            return self._attempt(what, functools.partial(function, *arguments, **options), repeatable)
+
+    def _attempt(self, what: str, send: Callable[[], Any], repeatable: bool) -> Any:
         delays = failures.retry_delays(self.connection.retries)
         while True:
             try:
                 with self._deadline():
-                    return function(*arguments, **options, **self._options)
+                    return send()
             except failures.transport_errors() as error:
                 problem = failures.translate(error, self.connection, what)
                 delay = failures.delay_before_retry(error, problem, repeatable, delays, self.connection.timeout_s)

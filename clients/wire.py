@@ -42,10 +42,12 @@ class Label:
     probability: float
 
 
-def request_options(connection: Connection) -> dict[str, Any]:
-    """Arguments of every call: headers, and the deadline for gRPC (for HTTP, it belongs to the connection)."""
+def request_options(connection: Connection, headers: Mapping[str, str]) -> dict[str, Any]:
+    """Arguments of a call: headers, and the deadline for gRPC (for HTTP, it belongs to the connection)."""
     # gRPC requires lower-case names; HTTP ignores case.
-    options: dict[str, Any] = {"headers": {name.lower(): value for name, value in connection.headers.items()}}
+    options: dict[str, Any] = {
+        "headers": {name.lower(): value for name, value in (*connection.headers.items(), *headers.items())}
+    }
     return {**options, "client_timeout": connection.timeout_s} if connection.protocol == "grpc" else options
 
 

@@ -39,7 +39,8 @@ pytestmark = pytest.mark.timeout(3600)
 MODELS = tuple(model for model in recipes.names() if recipes.load(model).default)
 OURS = ("build", "triton", "locust")
 PULLED = ("prometheus", "grafana")
-PROFILES = ("cpu", "gpu", "cpu,locust", "gpu,locust", "cpu,router", "gpu,router")
+PROFILES = ("cpu", "gpu", "cpu,locust", "gpu,locust", "cpu,router", "gpu,router", "cpu,tracing")
+ALL = "cpu,gpu,locust,router,tracing"
 PORTS = (
     "HTTP_PORT",
     "GRPC_PORT",
@@ -217,7 +218,7 @@ def stack(user: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack
         await_health(made)
         yield made
     finally:
-        made.compose("down", "--volumes", "--remove-orphans", profiles="cpu,gpu,locust,router", check=False)
+        made.compose("down", "--volumes", "--remove-orphans", profiles=ALL, check=False)
 
 
 def await_health(stack: Stack) -> None:
@@ -293,7 +294,7 @@ def test_a_profile_flag_takes_the_place_of_the_server_that_the_env_file_names(
         ).stdout.split()
         assert {service for service in created if service.startswith("triton")} == servers
     finally:
-        stack.compose("down", "--volumes", profiles="cpu,gpu,locust,router", COMPOSE_PROJECT_NAME=project)
+        stack.compose("down", "--volumes", profiles=ALL, COMPOSE_PROJECT_NAME=project)
     assert not stack.left(project)
 
 

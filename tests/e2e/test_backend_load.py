@@ -1,5 +1,8 @@
 """Models that must not load: the server says why, and its other models keep serving."""
 
+import re
+import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -99,6 +102,41 @@ def test_a_reload_of_a_damaged_file_leaves_the_old_model_serving(
     assert answers(connected, "good")
     save(Weighted(), file)
     connected.load_model("good")
+
+
+def histogram(server: Server, model: str) -> dict[str, float]:
+    """Count and sum of each histogram of a model."""
+    text = urllib.request.urlopen(f"http://{server.metrics}/metrics").read().decode()
+    lines = re.findall(rf'^pytorch_(\w+_(?:count|sum)){{model="{model}",version="1"}} (\S+)$', text, re.MULTILINE)
+    return {name: float(value) for name, value in lines}
+
+
+def await_histogram(server: Server, model: str, executions: int) -> dict[str, float]:
+    """The histograms, once they have counted so many executions; Triton answers before it counts."""
+    deadline = time.monotonic() + 5
+    while (found := histogram(server, model)).get("batch_size_count", 0) != executions and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return found
+
+
+@NEEDS_NATIVE
+def test_the_histograms_of_a_model_survive_its_reload_and_end_with_it(tmp_path: Path) -> None:
+    repository = write(tmp_path, {"good": GOOD["by_index"]})
+    flags = ("--model-control-mode=explicit", "--load-model=good")
+    options = Options(repository, backend="native", flags=flags)
+    with Server(options) as running, grpc.InferenceServerClient(running.grpc) as client:
+        assert answers(client, "good")
+        first = await_histogram(running, "good", 1)
+        assert first["batch_size_sum"] == 1 and 0 < first["compute_seconds_sum"] < 1
+        (repository / "good" / "1" / "model.pt").touch()
+        client.load_model("good")
+        assert answers(client, "good")
+        assert await_histogram(running, "good", 2)["compute_seconds_count"] == 2
+        client.unload_model("good")
+        assert await_histogram(running, "good", 0) == {}
+        client.load_model("good")
+        assert answers(client, "good")
+        assert await_histogram(running, "good", 1)["batch_size_sum"] == 1
 
 
 def test_a_damaged_model_at_startup_stops_the_server_and_shows_its_log(models: Path, tmp_path: Path) -> None:

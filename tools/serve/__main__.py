@@ -11,6 +11,7 @@ NVIDIA's, and runs it until Ctrl-C or SIGTERM.
 
 import argparse
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from pathlib import Path
 from clients.command import command, command_parser, say
 from tools.repository import REPOSITORY
 from tools.serve.hardware import HARDWARE
+from tools.serve.launch import otlp_flags
 from tools.serve.native import BACKENDS, choose_backend
 from tools.serve.tritonserver import Options, Server
 
@@ -62,6 +64,12 @@ def _parser() -> argparse.ArgumentParser:
         default="auto",
         help="what serves TorchScript: auto is native where it can be compiled (default: %(default)s)",
     )
+    parser.add_argument(
+        "--otlp",
+        type=_endpoint,
+        metavar="URL",
+        help="send the stages of traced requests to an OpenTelemetry receiver, for example http://127.0.0.1:4318",
+    )
     parser.add_argument("--compile", action="store_true", help="only compile the native backend, if need be")
     parser.add_argument("--verbose", action="store_true", help="show the whole log of tritonserver")
     parser.add_argument(
@@ -71,6 +79,13 @@ def _parser() -> argparse.ArgumentParser:
         help="run a line of shell with TRITON_HTTP_URL, TRITON_GRPC_URL and TRITON_METRICS_URL set, then stop",
     )
     return parser
+
+
+def _endpoint(url: str) -> str:
+    # Compose passes an empty text where its variable is not set.
+    if url and not re.fullmatch(r"https?://[^/\s]+/?", url):
+        raise argparse.ArgumentTypeError(f"expected http://HOST:PORT, the base of an OTLP receiver, got '{url}'")
+    return url
 
 
 def _shell(command: str) -> str:
@@ -93,7 +108,7 @@ def _options(arguments: argparse.Namespace, flags: Sequence[str]) -> Options:
         hardware=arguments.hardware,
         ready_timeout=arguments.ready_timeout,
         verbose=arguments.verbose,
-        flags=flags,
+        flags=[*(otlp_flags(arguments.otlp) if arguments.otlp else ()), *flags],
         public_key=arguments.public_key,
         backend=arguments.backend,
         on_log=say,

@@ -83,6 +83,18 @@ def _report_unbuilt(options: Options, models: Sequence[str], built: Sequence[str
         options.on_log(f"not served: {missing}")
 
 
+def otlp_flags(endpoint: str) -> list[str]:
+    """Flags with which Triton sends the stages of every request that comes with a `traceparent` to an OTLP receiver."""
+    # Rate 0: the caller decides which requests are traced, so that a trace never begins in the middle.
+    settings = (
+        "mode=opentelemetry",
+        f"opentelemetry,url={endpoint.rstrip('/')}/v1/traces",
+        "level=TIMESTAMPS",
+        "rate=0",
+    )
+    return [f"--trace-config={setting}" for setting in settings]
+
+
 def shm_prefix(backends: Path) -> str:
     """Name the prefix of this server's shared-memory regions, so that it can clean up after itself."""
     return f"{backends.name}_"

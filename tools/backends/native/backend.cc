@@ -16,8 +16,8 @@ EXPORTED Error* TRITONBACKEND_Initialize(TRITONBACKEND_Backend*) {
   return guarded([] {
     uint32_t major, minor;
     check(TRITONBACKEND_ApiVersion(&major, &minor));
-    if (major != 1 || minor < 10)
-      throw Failure(UNSUPPORTED, "expected Triton's backend API 1.10 or a later 1.x, this server has " +
+    if (major != 1 || minor < 19)
+      throw Failure(UNSUPPORTED, "expected Triton's backend API 1.19 or a later 1.x, this server has " +
                     std::to_string(major) + "." + std::to_string(minor));
   });
 }

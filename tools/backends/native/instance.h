@@ -187,9 +187,12 @@ class Instance {
           instance_, call.request, call.response && !error, times.start, times.compute_start, times.compute_end, end));
       ignore(TRITONBACKEND_RequestRelease(call.request, REQUEST_RELEASE_ALL));
     }
-    if (!error)
+    if (!error) {
       ignore(TRITONBACKEND_ModelInstanceReportBatchStatistics(
           instance_, rows, times.start, times.compute_start, times.compute_end, end));
+      model_.compute_seconds.observe((times.compute_end - times.compute_start) * 1e-9);
+      model_.batch_size.observe(rows);
+    }
     ignore(error);
   }
 

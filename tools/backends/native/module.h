@@ -12,12 +12,14 @@
 #include <mutex>
 
 #include "config.h"
+#include "metrics.h"
 
 using Module = torch::jit::Module;
 
 class Model {
  public:
-  explicit Model(TRITONBACKEND_Model* model) : config(read_config(model)), path_(path_of(model, config.filename)) {
+  explicit Model(TRITONBACKEND_Model* model)
+      : config(read_config(model)), version(version_of(model)), path_(folder_of(model) / version / config.filename) {
     if (config.flag("DISABLE_CUDNN").value_or(false)) at::globalContext().setUserEnabledCuDNN(false);
     if (auto count = config.count("INTER_OP_THREAD_COUNT")) set_interop_threads(*count);
   }
@@ -33,6 +35,7 @@ class Model {
   }
 
   const Config config;
+  const std::string version;
   const bool inference_mode = config.flag("INFERENCE_MODE").value_or(true);
   const bool optimize = !config.flag("DISABLE_OPTIMIZED_EXECUTION").value_or(false);
   const bool clean_cache = config.flag("ENABLE_CACHE_CLEANING").value_or(false);
@@ -40,6 +43,8 @@ class Model {
   const std::optional<bool> profiling = config.flag("ENABLE_JIT_PROFILING");
   const std::optional<bool> executor = config.flag("ENABLE_JIT_EXECUTOR");
   const std::optional<bool> fuser = config.flag("ENABLE_TENSOR_FUSER");
+  const Histogram compute_seconds{compute_times(), config.name, version, SECONDS};
+  const Histogram batch_size{config.max_batch_size > 0 ? batch_sizes() : nullptr, config.name, version, BATCH_SIZES};
 
  private:
   static Config read_config(TRITONBACKEND_Model* model) {
@@ -53,13 +58,17 @@ class Model {
     return Config(Json::parse({base, size}));
   }
 
-  static std::filesystem::path path_of(TRITONBACKEND_Model* model, const std::string& filename) {
+  static std::filesystem::path folder_of(TRITONBACKEND_Model* model) {
     int artifact_type;
     const char* location;
-    uint64_t version;
     check(TRITONBACKEND_ModelRepository(model, &artifact_type, &location));
+    return location;
+  }
+
+  static std::string version_of(TRITONBACKEND_Model* model) {
+    uint64_t version;
     check(TRITONBACKEND_ModelVersion(model, &version));
-    return std::filesystem::path(location) / std::to_string(version) / filename;
+    return std::to_string(version);
   }
 
   // Torch allows this once in a process: the first model wins, as with NVIDIA's backend.

@@ -10,6 +10,10 @@ extern "C" {
 
 struct TRITONSERVER_Error;
 struct TRITONSERVER_Message;
+struct TRITONSERVER_Metric;
+struct TRITONSERVER_MetricArgs;
+struct TRITONSERVER_MetricFamily;
+struct TRITONSERVER_Parameter;
 struct TRITONBACKEND_Backend;
 struct TRITONBACKEND_BackendAttribute;
 struct TRITONBACKEND_Model;
@@ -23,6 +27,8 @@ struct TRITONBACKEND_State;
 enum TRITONSERVER_Error_Code : int { UNKNOWN, INTERNAL, NOT_FOUND, INVALID_ARG, UNAVAILABLE, UNSUPPORTED };
 enum TRITONSERVER_InstanceGroupKind : int { KIND_AUTO, KIND_CPU, KIND_GPU, KIND_MODEL };
 enum TRITONSERVER_MemoryType : int { MEMORY_CPU, MEMORY_CPU_PINNED, MEMORY_GPU };
+enum TRITONSERVER_MetricKind : int { KIND_COUNTER, KIND_GAUGE, KIND_HISTOGRAM };
+enum TRITONSERVER_ParameterType : int { PARAMETER_STRING };
 enum TRITONSERVER_DataType : int {
   TYPE_INVALID, TYPE_BOOL, TYPE_UINT8, TYPE_UINT16, TYPE_UINT32, TYPE_UINT64, TYPE_INT8, TYPE_INT16, TYPE_INT32,
   TYPE_INT64, TYPE_FP16, TYPE_FP32, TYPE_FP64, TYPE_BYTES, TYPE_BF16
@@ -37,6 +43,20 @@ void TRITONSERVER_ErrorDelete(Error* error);
 const char* TRITONSERVER_ErrorMessage(Error* error);
 Error* TRITONSERVER_MessageSerializeToJson(TRITONSERVER_Message* message, const char** base, size_t* size);
 Error* TRITONSERVER_MessageDelete(TRITONSERVER_Message* message);
+
+TRITONSERVER_Parameter* TRITONSERVER_ParameterNew(
+    const char* name, TRITONSERVER_ParameterType type, const void* value);
+void TRITONSERVER_ParameterDelete(TRITONSERVER_Parameter* parameter);
+Error* TRITONSERVER_MetricFamilyNew(
+    TRITONSERVER_MetricFamily** family, TRITONSERVER_MetricKind kind, const char* name, const char* description);
+Error* TRITONSERVER_MetricArgsNew(TRITONSERVER_MetricArgs** args);
+Error* TRITONSERVER_MetricArgsSetHistogram(TRITONSERVER_MetricArgs* args, const double* buckets, uint64_t count);
+Error* TRITONSERVER_MetricArgsDelete(TRITONSERVER_MetricArgs* args);
+Error* TRITONSERVER_MetricNewWithArgs(
+    TRITONSERVER_Metric** metric, TRITONSERVER_MetricFamily* family, const TRITONSERVER_Parameter** labels,
+    uint64_t label_count, const TRITONSERVER_MetricArgs* args);
+Error* TRITONSERVER_MetricObserve(TRITONSERVER_Metric* metric, double value);
+Error* TRITONSERVER_MetricDelete(TRITONSERVER_Metric* metric);
 
 Error* TRITONBACKEND_ApiVersion(uint32_t* major, uint32_t* minor);
 Error* TRITONBACKEND_BackendAttributeSetParallelModelInstanceLoading(TRITONBACKEND_BackendAttribute*, bool enabled);

@@ -1,0 +1,49 @@
+"""Every metric that the dashboard or an alert asks for is one that something exposes, by its own account."""
+
+import json
+import re
+import urllib.request
+from collections.abc import Iterable
+
+import pytest
+
+from tests.compiler import NEEDS_NATIVE
+from tools.repository import ROOT
+from tools.serve.tritonserver import Server
+
+RULES = (ROOT / "deploy" / "prometheus" / "alerts.yml").read_text()
+DASHBOARD = json.loads((ROOT / "deploy" / "grafana" / "dashboards" / "triton.json").read_text())
+EXPRESSIONS = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
+# What begins a name says who exposes it.
+NAMES = set(re.findall(r"\b(?:nv|pytorch|triton|haproxy)_\w+", " ".join([RULES, *EXPRESSIONS])))
+
+
+def named(prefix: str) -> set[str]:
+    found = {name for name in NAMES if name.startswith(prefix)}
+    assert found
+    return found
+
+
+def exposed(lines: Iterable[str]) -> set[str]:
+    """The names of an exposition: of its series, and of families that have none yet."""
+    names = set()
+    for line in lines:
+        if family := re.fullmatch(r"# TYPE (\w+) (\w+)", line):
+            suffixes = ("_bucket", "_sum", "_count") if family[2] == "histogram" else ("",)
+            names |= {family[1] + suffix for suffix in suffixes}
+    return names
+
+
+@pytest.fixture(scope="module")
+def triton(server: Server) -> set[str]:
+    with urllib.request.urlopen(f"http://{server.metrics}/metrics") as answer:
+        return exposed(answer.read().decode().splitlines())
+
+
+def test_tritons_counters_exist(triton: set[str]) -> None:
+    assert named("nv_") <= triton
+
+
+@NEEDS_NATIVE
+def test_the_native_backends_histograms_exist(triton: set[str]) -> None:
+    assert named("pytorch_") <= triton

@@ -1,0 +1,146 @@
+"""One trace from a caller's span to Triton's stages, sent to a receiver made of OpenTelemetry's own messages."""
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clients.client import Client
+from clients.connection import PROTOCOLS, Connection
+from tests.conftest import Command
+from tests.pages import Page
+from tools.repository import ROOT
+from tools.serve.launch import otlp_flags
+from tools.serve.tritonserver import Options, Server
+
+messages = pytest.importorskip("opentelemetry.proto.collector.trace.v1.trace_service_pb2")
+
+(PAGE,) = Page(ROOT / "docs" / "observability.md").blocks("py")
+STAGES = {"InferRequest", "mnist_mlp", "compute"}  # of Triton's own names, from the outside in
+AWAITED = """
+import asyncio
+from clients.aio import AsyncClient
+
+async def ask():
+    async with AsyncClient(Connection("http", "127.0.0.1:8000")) as client:
+        with trace.get_tracer("shop").start_as_current_span("order"):
+            await client.infer("mnist_mlp", np.zeros((1, 784), np.float32))
+
+asyncio.run(ask())
+provider.shutdown()
+"""
+PROGRAMS = {"sync": PAGE, "asyncio": PAGE.partition("with Client")[0] + AWAITED}
+
+
+@dataclass(frozen=True)
+class Span:
+    """What a receiver was told of one span."""
+
+    name: str
+    trace: str
+    id: str
+    parent: str
+
+
+class Receiver(ThreadingHTTPServer):
+    """Keeps the spans that are posted to it."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.spans: list[Span] = []
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+    def traces(self) -> dict[str, dict[str, Span]]:
+        """Spans by trace and name."""
+        found: dict[str, dict[str, Span]] = {}
+        for span in self.spans:
+            found.setdefault(span.trace, {})[span.name] = span
+        return found
+
+
+def spans_of_protobuf(body: bytes) -> list[Span]:
+    """As OpenTelemetry for Python sends them."""
+    request = messages.ExportTraceServiceRequest.FromString(body)
+    found = [span for resource in request.resource_spans for scope in resource.scope_spans for span in scope.spans]
+    return [Span(one.name, one.trace_id.hex(), one.span_id.hex(), one.parent_span_id.hex()) for one in found]
+
+
+def spans_of_json(body: bytes) -> list[Span]:
+    """As Triton sends them; ids are in hexadecimal, unlike in other JSON of protobuf."""
+    request = json.loads(body)
+    found = [
+        span for resource in request["resourceSpans"] for scope in resource["scopeSpans"] for span in scope["spans"]
+    ]
+    return [Span(one["name"], one["traceId"], one["spanId"], one.get("parentSpanId", "")) for one in found]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        assert isinstance(self.server, Receiver) and self.path == "/v1/traces"
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        is_json = self.headers["Content-Type"].startswith("application/json")
+        self.server.spans += spans_of_json(body) if is_json else spans_of_protobuf(body)
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def receiver() -> Iterator[Receiver]:
+    with Receiver() as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield running
+        running.shutdown()
+
+
+@pytest.fixture(scope="module")
+def traced(receiver: Receiver, repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server of one model that tells the receiver soon."""
+    models = tmp_path_factory.mktemp("models")
+    (models / "mnist_mlp").symlink_to(repository / "mnist_mlp")
+    flags = [*otlp_flags(receiver.url), "--trace-config=opentelemetry,bsp_schedule_delay=100"]
+    with Server(Options(models, flags=flags)) as running:
+        yield running
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_callers_span_and_tritons_stages_are_one_trace(
+    program: str, protocol: str, traced: Server, receiver: Receiver
+) -> None:
+    receiver.spans.clear()
+    text = PROGRAMS[program].replace("http://127.0.0.1:4318", receiver.url)
+    text = text.replace('"http", "127.0.0.1:8000"', f'"{protocol}", "{traced.address(protocol)}"')
+    subprocess.run([sys.executable, "-W", "error", "-c", text], cwd=ROOT, check=True, timeout=60)
+    deadline = time.monotonic() + 10
+    while not {span.name for span in receiver.spans} >= STAGES and time.monotonic() < deadline:
+        time.sleep(0.05)
+    (spans,) = (trace for trace in receiver.traces().values() if "order" in trace)
+    assert spans["inference of mnist_mlp"].parent == spans["order"].id
+    assert spans["InferRequest"].parent == spans["inference of mnist_mlp"].id
+    assert spans["mnist_mlp"].parent == spans["InferRequest"].id
+    assert spans["compute"].parent == spans["mnist_mlp"].id
+
+
+def test_a_request_that_brings_no_trace_is_not_traced(traced: Server, receiver: Receiver) -> None:
+    receiver.spans.clear()
+    with Client(Connection("http", traced.http)) as client:
+        client.infer("mnist_mlp", np.zeros((1, 784), np.float32))
+    time.sleep(0.5)
+    assert receiver.spans == []
+
+
+def test_an_address_that_is_none_is_refused(command: Command) -> None:
+    answer = command("tools.serve", "--otlp", "127.0.0.1:4318")
+    assert answer.returncode == 2
+    assert "argument --otlp: expected http://HOST:PORT, the base of an OTLP receiver, got" in answer.stderr
