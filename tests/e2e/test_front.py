@@ -21,6 +21,7 @@ from clients.client import Client
 from clients.connection import Connection, Protocol, Tls
 from clients.errors import RequestRejected, ServerUnavailable, TlsFailed
 from tests.e2e.serving import add_sleeper
+from tests.haproxy import NEEDS_HAPROXY
 from tests.hostile import over_grpc, over_http
 from tests.hostile.targets import Callers, send_grpc, send_http, write_repository
 from tools.front.certificates import write_authority, write_certificate
@@ -30,10 +31,7 @@ from tools.front.options import Backend, FrontOptions
 from tools.repository import model_names, read_config
 from tools.serve.tritonserver import Options, Server
 
-pytestmark = pytest.mark.skipif(
-    not shutil.which("haproxy", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin"),
-    reason="HAProxy is not installed (apt install haproxy)",
-)
+pytestmark = NEEDS_HAPROXY
 MODEL, IMAGE = "mnist_mlp", np.full((1, 784), 0.5, np.float32)
 ANYWHERE = "127.0.0.1:0"
 SOON_S = 5.0

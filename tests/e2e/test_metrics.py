@@ -8,6 +8,9 @@ from collections.abc import Iterable
 import pytest
 
 from tests.compiler import NEEDS_NATIVE
+from tests.haproxy import NEEDS_HAPROXY
+from tools.front.door import Front
+from tools.front.options import Backend, FrontOptions
 from tools.repository import ROOT
 from tools.serve.tritonserver import Server
 
@@ -34,10 +37,14 @@ def exposed(lines: Iterable[str]) -> set[str]:
     return names
 
 
+def exposition(address: str) -> set[str]:
+    with urllib.request.urlopen(f"http://{address}/metrics") as answer:
+        return exposed(answer.read().decode().splitlines())
+
+
 @pytest.fixture(scope="module")
 def triton(server: Server) -> set[str]:
-    with urllib.request.urlopen(f"http://{server.metrics}/metrics") as answer:
-        return exposed(answer.read().decode().splitlines())
+    return exposition(server.metrics)
 
 
 def test_tritons_counters_exist(triton: set[str]) -> None:
@@ -47,3 +54,10 @@ def test_tritons_counters_exist(triton: set[str]) -> None:
 @NEEDS_NATIVE
 def test_the_native_backends_histograms_exist(triton: set[str]) -> None:
     assert named("pytorch_") <= triton
+
+
+@NEEDS_HAPROXY
+def test_the_front_doors_series_exist(server: Server) -> None:
+    options = FrontOptions(front="127.0.0.1:0", operator="127.0.0.1:0")
+    with Front(options, [], [Backend("replica0", server.http, server.grpc)]) as front:
+        assert named("haproxy_") <= exposition(front.operator)

@@ -16,8 +16,11 @@ import pytest
 from clients.client import Client
 from clients.connection import PROTOCOLS, Connection
 from tests.conftest import Command
+from tests.haproxy import NEEDS_HAPROXY
 from tests.pages import Page
-from tools.repository import ROOT
+from tools.front.door import Front
+from tools.front.options import Backend, FrontOptions
+from tools.repository import ROOT, read_config
 from tools.serve.launch import otlp_flags
 from tools.serve.tritonserver import Options, Server
 
@@ -113,23 +116,53 @@ def traced(receiver: Receiver, repository: Path, tmp_path_factory: pytest.TempPa
         yield running
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-@pytest.mark.parametrize("program", PROGRAMS)
-def test_a_callers_span_and_tritons_stages_are_one_trace(
-    program: str, protocol: str, traced: Server, receiver: Receiver
-) -> None:
+@pytest.fixture(scope="module")
+def access_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("door") / "access.json"
+
+
+@pytest.fixture(scope="module")
+def door(traced: Server, access_log: Path) -> Iterator[Front]:
+    """A front door before that server."""
+    options = FrontOptions(front="127.0.0.1:0", operator="127.0.0.1:0", access_log=access_log)
+    with Front(options, [read_config("mnist_mlp")], [Backend("replica0", traced.http, traced.grpc)]) as front:
+        yield front
+
+
+def order(program: str, protocol: str, address: str, receiver: Receiver) -> dict[str, Span]:
+    """Run a program against an address; the spans of its trace by name, once Triton's have come."""
     receiver.spans.clear()
     text = PROGRAMS[program].replace("http://127.0.0.1:4318", receiver.url)
-    text = text.replace('"http", "127.0.0.1:8000"', f'"{protocol}", "{traced.address(protocol)}"')
+    text = text.replace('"http", "127.0.0.1:8000"', f'"{protocol}", "{address}"')
     subprocess.run([sys.executable, "-W", "error", "-c", text], cwd=ROOT, check=True, timeout=60)
     deadline = time.monotonic() + 10
     while not {span.name for span in receiver.spans} >= STAGES and time.monotonic() < deadline:
         time.sleep(0.05)
     (spans,) = (trace for trace in receiver.traces().values() if "order" in trace)
+    return spans
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_callers_span_and_tritons_stages_are_one_trace(
+    program: str, protocol: str, traced: Server, receiver: Receiver
+) -> None:
+    spans = order(program, protocol, traced.address(protocol), receiver)
     assert spans["inference of mnist_mlp"].parent == spans["order"].id
     assert spans["InferRequest"].parent == spans["inference of mnist_mlp"].id
     assert spans["mnist_mlp"].parent == spans["InferRequest"].id
     assert spans["compute"].parent == spans["mnist_mlp"].id
+
+
+@NEEDS_HAPROXY
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_trace_goes_through_the_front_door_whose_log_names_it(
+    protocol: str, door: Front, access_log: Path, receiver: Receiver
+) -> None:
+    spans = order("sync", protocol, door.address, receiver)
+    assert spans["InferRequest"].parent == spans["inference of mnist_mlp"].id
+    entries = [json.loads(line) for line in access_log.read_text().splitlines()]
+    assert spans["order"].trace in {entry["trace"] for entry in entries if entry["model"] == "mnist_mlp"}
 
 
 def test_a_request_that_brings_no_trace_is_not_traced(traced: Server, receiver: Receiver) -> None:

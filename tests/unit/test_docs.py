@@ -18,7 +18,7 @@ from tools.repository import ROOT, model_names
 PAGES = pages()
 LONGEST_README = 220
 # Options of programs behind ours, which pass them on.
-TRITON_OPTIONS = {"--model-control-mode", "--model-config-name", "--allow-http"}
+TRITON_OPTIONS = {"--model-control-mode", "--model-config-name", "--allow-http", "--metrics-config", "--trace-config"}
 DOCKER_OPTIONS = {"--profile"}
 LOCUST = ("locust", "-f", "loadtest/locustfile.py")
 SWARM = ("python", "-m", "loadtest.swarm")  # It passes options on to Locust.
