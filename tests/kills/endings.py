@@ -71,6 +71,8 @@ def _run(
         )
     signal.signal(signal.SIGINT, ignored)
     time.sleep(moment)
+    if process.poll():
+        return process.returncode, f"Traceback: it had failed before {number.name}: {log.read_text()[-400:]}", set()
     servers = {path.name for path in Path(variables["TMPDIR"]).glob("triton-*")}
     process.send_signal(number)
     try:
