@@ -97,6 +97,11 @@ def held_versions(model: str, repository: Path = REPOSITORY) -> list[int]:
     return _numbered(repository / model / HELD)
 
 
+def next_version(model: str, repository: Path = REPOSITORY) -> int:
+    """The number of a model's next version, above all that are served or held."""
+    return max(versions(model, repository) + held_versions(model, repository), default=0) + 1
+
+
 def _numbered(folder: Path) -> list[int]:
     # Triton ignores files, and numbers with a leading zero.
     paths = (path for path in folder.glob("[1-9]*") if path.is_dir())

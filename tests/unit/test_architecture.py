@@ -26,6 +26,7 @@ ROOMS = (
     "tools/compression",
     "tools/steps",
     "tools/recipes",
+    "tools/language",
     "tools/datasets",
     "tools/train",
     "tools/sign",

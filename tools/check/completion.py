@@ -1,7 +1,7 @@
 """What a backend adds to an incomplete config when it loads a model: auto-complete, which is Triton's default.
 
-The pytorch backend adds nothing. Of the backends that do, only ONNX Runtime's additions are known here; models of the
-others are judged without their tensors.
+The pytorch backend adds nothing. Of the backends that do, only ONNX Runtime's additions are known here, and that vLLM's
+makes a model decoupled; models of the others are judged without their tensors.
 """
 
 from dataclasses import dataclass
@@ -29,6 +29,8 @@ def complete(config: Any, file: Path) -> Completion | None:
     """Add to a config what its backend would from the model's file; None where it adds nothing."""
     if config.backend == "python" and file.is_file() and "def auto_complete_config" in file.read_text(errors="replace"):
         return Completion("whatever auto_complete_config in model.py sets", known=False)
+    if config.backend == "vllm":
+        return _complete_vllm(config)
     if config.backend not in _COMPLETING or (config.input and config.output):
         return None
     if config.backend != "onnxruntime" or not file.is_file():
@@ -38,6 +40,15 @@ def complete(config: Any, file: Path) -> Completion | None:
     except OnnxError as error:
         return Completion("", known=False, problem=str(error))
     return _complete_onnx(config, inputs, outputs)
+
+
+def _complete_vllm(config: Any) -> Completion | None:
+    is_whole = config.HasField("model_transaction_policy")
+    if not is_whole:
+        config.model_transaction_policy.decoupled = True
+    if config.input and config.output:
+        return None if is_whole else Completion("model_transaction_policy { decoupled: true }")
+    return Completion("inputs and outputs", known=False)
 
 
 def _complete_onnx(config: Any, inputs: tuple[OnnxTensor, ...], outputs: tuple[OnnxTensor, ...]) -> Completion:

@@ -28,6 +28,7 @@ from tools.check import (
     tensors,
     torchscript,
     traffic,
+    vllm,
     warmup,
 )
 from tools.check.finding import Finding, Rule
@@ -47,6 +48,7 @@ SUBJECTS = {
     "Ensembles": ensembles.RULES,
     "Steps of ensembles": steps.RULES,
     "The pytorch backend": (*pytorch.RULES, *torchscript.RULES, *deep.RULES),
+    "The vllm backend": vllm.RULES,
     "Releases of Triton": releases.RULES,
     "Known bugs of Triton": bugs.RULES,
     "Habits": (*habits.RULES, *traffic.RULES),
@@ -133,7 +135,7 @@ def _check_model(model: Model, scope: Scope) -> list[Finding]:
         findings += names.check_installed(model, scope.installed)
     if scope.core_only:
         findings = [finding for finding in findings if RULES[finding.rule].refused_by == "core"]
-    for check in () if scope.core_only else (pytorch.check, bugs.check, torchscript.check, habits.check):
+    for check in () if scope.core_only else (pytorch.check, bugs.check, torchscript.check, vllm.check, habits.check):
         findings += () if _has_error(findings) else check(model)
     ignored = _TO_BE_MADE if model.name in scope.unbuilt else ()
     return [replace(finding, model=model.name) for finding in findings if finding.rule not in ignored]

