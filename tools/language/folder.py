@@ -72,6 +72,8 @@ def fill(model: str, recipe: LanguageModel, source: Source, version: int, folder
     cases = [_case(engine, network.chat(question)) for question in questions()]
     agreement = prove(model, network, engine, cases, recipe)
     _write_golden(cases, folder)
+    for file in folder.iterdir():
+        file.chmod(0o644)  # Hugging Face's writers leave weights to their owner alone, and containers run as others.
     return Published(source, recipe.precision, network.parameters, agreement)
 
 

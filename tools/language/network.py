@@ -1,8 +1,9 @@
 """The network as transformers runs it, in float32: the reference, and what vLLM reads."""
 
+import os
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ def _quiet(path: Path) -> Iterator[None]:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):
             warnings.simplefilter("ignore")
             yield
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
