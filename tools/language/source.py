@@ -65,9 +65,7 @@ def find_weights(model: str, recipe: LanguageModel, weights: str | None, reposit
 def _require_libraries() -> None:
     missing = [name for name in ("transformers", "gguf", "openvino_genai") if not find_spec(name)]
     if missing:
-        raise LanguageError(
-            f"language models need {', '.join(missing)}; run `make lm` (pip install --group lm-export)"
-        )
+        raise LanguageError(f"language models need {', '.join(missing)}; run `make lm` (pip install --group lm-export)")
 
 
 def _published(parent: str, repository: Path) -> Source:
