@@ -16,7 +16,7 @@ LM := $(VENV)/.ready-lm
 PIP_OPTIONS := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lm build models demo serve loadtest bench test test-gpu lint check format up down test-compose clean
+.PHONY: help setup lm build models demo demo-lm serve loadtest bench test test-gpu lint check format up down test-compose clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ models: $(READY)
 
 demo: $(READY) ## train, export, serve, verify, classify and load-test; the last line is JSON
 	@$(PY) -m tools.demo $(ARGS)
+
+demo-lm: $(LM) ## export, serve, ask and load-test a language model; the last line is JSON
+	@$(PY) -m tools.demo --language smollm2 $(ARGS)
 
 serve: models ## serve the repository on 127.0.0.1:8000 (HTTP), 8001 (gRPC), 8002 (metrics)
 	@$(PY) -m tools.serve $(ARGS)

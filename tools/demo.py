@@ -3,6 +3,9 @@
 Trains and exports the models that have no version yet, serves them with the embedded tritonserver, compares its
 answers with the trained networks', classifies sample images with classifiers and pipelines over HTTP and gRPC, and
 load-tests the classifiers over both protocols. Every figure comes from this run; the last line of stdout is JSON.
+
+With --language NAME, `make demo-lm` does so with a language model: it is exported and served alone, answers a question
+word by word, and is load-tested by eight callers.
 """
 
 import argparse
@@ -31,6 +34,8 @@ SAMPLES = ROOT / "build" / "samples"
 # The figures of a load test that go into the last line of stdout.
 FIGURES = ("rps", "p50_ms", "p95_ms", "p99_ms", "mean_batch", "errors")
 
+_QUESTION = "What is the capital of France, and what is it known for?"
+
 
 class _StepError(ToolError):
     """A step failed; its own output says why."""
@@ -46,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--users", type=positive, default=16, help=f"virtual users of the load test {default}")
     add("--run-time", type=duration, default="5s", metavar="TIME", help=f"per protocol {default}")
     add("--hardware", choices=HARDWARE, default="auto", help=f"as for tools.serve {default}")
+    add("--language", metavar="NAME", help="show this language model instead")
     return parser
 
 
@@ -53,12 +59,16 @@ def _title(text: str) -> None:
     print(f"\n== {text}", flush=True)
 
 
-def _build() -> Document:
-    _title("Train and export the models that have no version yet")
+def _export(*models: str) -> None:
     # Its last line is JSON too, but stdout must end with the demo's.
-    line = leashed([sys.executable, "-m", "tools.export", "--missing"])
+    line = leashed([sys.executable, "-m", "tools.export", "--missing", *models])
     if subprocess.run(line, cwd=ROOT, stdout=sys.stderr.fileno()).returncode:
         raise _StepError("the export failed")
+
+
+def _build() -> Document:
+    _title("Train and export the models that have no version yet")
+    _export()
     built = {}
     for model in filter(versions, model_names()):
         manifest = read_manifest(model, versions(model)[-1])
@@ -114,10 +124,31 @@ def _loadtest(server: Server, models: Sequence[str], users: int, seconds: float)
     return {name: {figure: run[figure] for figure in FIGURES} for name, run in runs.items()}
 
 
+def _language(model: str, hardware: str) -> Document:
+    _title(f"Export {model}, unless it has a version")
+    _export(model)
+    manifest = read_manifest(model, versions(model)[-1])
+    _title("Serve it with the embedded tritonserver, ask it, and load-test it")
+    flags = ["--model-control-mode=explicit", f"--load-model={model}"]
+    with Server(Options(hardware=hardware, on_log=say, flags=flags)) as server:
+        question = ["clients.generate", _QUESTION, "--chat", "--model", model, "--max-tokens", "48"]
+        line = leashed([sys.executable, "-m", *question, "--url", server.grpc, "--protocol", "grpc"])
+        print(f"> {_QUESTION}", flush=True)
+        if subprocess.run(line, cwd=ROOT).returncode:
+            raise _StepError("the question failed")
+        load = ["loadtest.llm", model, "--concurrency", "8", "--duration", "10", "--output-tokens", "32"]
+        result = _run("load test", load, {"TRITON_GRPC_URL": server.grpc})
+        server.check()
+    return {"model": model, "language": manifest["language"], "loadtest": result}
+
+
 @command(interrupted="the server is stopped")
 def main() -> int:
     """Run all steps in order."""
     arguments = _parser().parse_args()
+    if arguments.language:
+        print_json(_language(arguments.language, arguments.hardware))
+        return 0
     models = _build()
     _title("Serve with the embedded tritonserver")
     with Server(Options(hardware=arguments.hardware, on_log=say)) as server:

@@ -12,15 +12,12 @@ from tests.conftest import Command
 from tools.language import LanguageError
 from tools.language.proof import held_out, questions
 from tools.recipes import LanguageModel
-from tools.repository import REPOSITORY
+from tools.repository import REPOSITORY, read_config
 
 pytest.importorskip("transformers", reason="needs the dependency group lm-export (`make lm`)")
 pytest.importorskip("openvino_genai", reason="needs the dependency group lm (`make lm`)")
 
-TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
+TEMPLATE = read_config("smollm2").parameters["CHAT_TEMPLATE"].string_value
 
 
 def write_tiny(folder: Path, seed: int = 0, licence: bool = True) -> Path:
@@ -124,10 +121,11 @@ def _with(name: str, **changes: object) -> Callable[[Path], None]:
         (_without("config.json"), "expected config.json, tokenizer.json and *.safetensors"),
         (_without("LICENSE"), "does not say under which licence it is; put its LICENSE file beside it"),
         (_without("chat_template.jinja"), "has no chat template"),
+        (lambda folder: (folder / "chat_template.jinja").write_text("{{ messages }}"), "set it to '{{ messages }}'"),
         (_with("config.json", model_type="bloom"), "bloom"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"{}"), "transformers cannot read"),
     ],
-    ids=("no config", "no licence", "no template", "another network", "damaged"),
+    ids=("no config", "no licence", "no template", "another template", "another network", "damaged"),
 )
 def test_folders_that_cannot_be_published_are_refused_in_words(
     change: Callable[[Path], None], words: str, tiny: Path, tmp_path: Path, models: Path

@@ -24,7 +24,7 @@ from tools.export.samples import Samples
 from tools.language import folder as language_folder
 from tools.language.source import Source, find_weights
 from tools.recipes import Imported, LanguageModel, Pipeline, PythonStep, Recipe, RecipeError, Step
-from tools.repository import MODEL_FILE, ROOT, next_version, version_path
+from tools.repository import MODEL_FILE, ROOT, next_version, read_config, version_path
 from tools.train import training
 from tools.train.settings import TrainOptions
 from tools.train.training import Trained
@@ -52,7 +52,8 @@ def prepare(
         return partial(_fill_step, model, recipe, repository), None
     if isinstance(recipe, LanguageModel):
         weights = find_weights(model, recipe, options.weights, repository)
-        return partial(_fill_language_model, model, recipe, weights, version or next_version(model, repository)), None
+        parts = (model, recipe, weights, version or next_version(model, repository), repository)
+        return partial(_fill_language_model, *parts), None
     return partial(_fill_python_step, model, recipe, repository), None
 
 
@@ -144,8 +145,11 @@ def _fill_python_step(model: str, step: PythonStep, repository: Path, folder: Pa
     return Evidence(sources=step.files)
 
 
-def _fill_language_model(model: str, recipe: LanguageModel, weights: Source, version: int, folder: Path) -> Evidence:
-    published = language_folder.fill(model, recipe, weights, version, folder)
+def _fill_language_model(
+    model: str, recipe: LanguageModel, weights: Source, version: int, repository: Path, folder: Path
+) -> Evidence:
+    template = read_config(model, repository=repository).parameters["CHAT_TEMPLATE"].string_value
+    published = language_folder.fill(model, recipe, weights, version, template, folder)
     return Evidence(parent=recipe.parent, parameters=published.parameters, language=published.document())
 
 

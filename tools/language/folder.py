@@ -9,7 +9,7 @@ from importlib.metadata import version as release
 from pathlib import Path
 from typing import Any
 
-from tools.language import gguf_file
+from tools.language import LanguageError, gguf_file
 from tools.language.engine import Engine, write_network, write_tokenizer
 from tools.language.network import Network, write_folder
 from tools.language.proof import MAX_TOKENS, Agreement, Case, prove, questions
@@ -45,13 +45,13 @@ class Published:
         }
 
 
-def fill(model: str, recipe: LanguageModel, source: Source, version: int, folder: Path) -> Published:
+def fill(model: str, recipe: LanguageModel, source: Source, version: int, template: str, folder: Path) -> Published:
     """Write both forms of a language model into an empty folder, and prove that they are one.
 
-    Of a variant, vLLM reads its parent's weights.
+    Of a variant, vLLM reads its parent's weights. `template` is the chat template that clients find in the config.
 
     Raises:
-        LanguageError: the weights cannot be read or converted, or the forms differ.
+        LanguageError: the weights cannot be read or converted, the forms differ, or the template is another one.
     """
     whole = source.path if recipe.parent else folder
     if recipe.parent:
@@ -60,6 +60,8 @@ def fill(model: str, recipe: LanguageModel, source: Source, version: int, folder
     else:
         write_folder(source.path, folder)
     network = Network(whole)
+    if template != (own := network.tokenizer.chat_template):
+        raise LanguageError(f"{model}: CHAT_TEMPLATE in config.pbtxt is not that of {source.title}; set it to {own!r}")
     if not recipe.parent:
         write_tokenizer(network.tokenizer, folder)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:

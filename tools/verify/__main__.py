@@ -28,12 +28,19 @@ def _choose(models: list[str], repository: Path) -> list[str]:
     from tools.export import pipelines  # It imports torch, which `--help` can do without.
 
     for model in models:
-        recipes.load(model)
+        if _writes_texts(model):
+            raise recipes.RecipeError(
+                f"{model} is a language model, which export compares with its network; ask clients.generate"
+            )
         pipelines.newest(model, repository)
-    chosen = models or [name for name in recipes.names() if versions(name, repository)]
+    chosen = models or [name for name in recipes.names() if versions(name, repository) and not _writes_texts(name)]
     if not chosen:
         raise RepositoryError(f"no model in {repository} has a version; run `make build`")
     return pipelines.in_order(chosen, repository)
+
+
+def _writes_texts(model: str) -> bool:
+    return isinstance(recipes.load(model), recipes.LanguageModel)
 
 
 @command(interrupted="finished verifications are recorded")
