@@ -84,7 +84,7 @@ up: ## docker compose: build, serve, Prometheus, Grafana
 
 # All profiles: otherwise a server that `make up` did not choose would keep running.
 down: ## stop what `make up` started; the models stay
-	COMPOSE_PROFILES=cpu,gpu,locust,router,tracing $(COMPOSE) down --remove-orphans $(ARGS)
+	COMPOSE_PROFILES=cpu,gpu,gpu-lm,locust,router,tracing $(COMPOSE) down --remove-orphans $(ARGS)
 
 test-compose: $(READY) ## start the compose stack, test it over both protocols, stop it
 	COMPOSE='$(COMPOSE)' $(PY) -m pytest tests/compose $(ARGS)

@@ -6,7 +6,10 @@ saturated throughput. Speed is measured with perf_analyzer in rounds that go thr
 machine that slows down slows all of them. The page with the plot goes to build/compare/<model>.html; the last line of
 stdout is one compact JSON document.
 
+For a language model, perplexity takes the place of accuracy, and speed is that of streamed tokens.
+
     python -m tools.compare mnist_mlp
+    python -m tools.compare smollm2
     python -m tools.compare cifar10_cnn --rounds 5 --seconds 3
 """
 
@@ -21,6 +24,8 @@ from clients.command import command, command_parser, duration, positive, print_j
 from clients.connection import PROTOCOLS
 from clients.output import try_folder
 from loadtest.report import page
+from tools import recipes
+from tools.compare import language
 from tools.compare.measurement import Effort, Member, measure_family
 from tools.repository import REPOSITORY, ROOT
 from tools.serve.hardware import HARDWARE
@@ -73,7 +78,9 @@ def text(members: Sequence[Member], best: Sequence[str]) -> str:
 def write(members: Sequence[Member], best: Sequence[str], setting: str, folder: Path) -> Path:
     """Write <root>.html into a folder; returns its path."""
     root = members[0].name
-    title, figure = f"{root} and its variants", _plot(members, best)
+    points = {one.name: (one.rate, one.accuracy, one.accuracy - one.low, one.high - one.accuracy) for one in members}
+    labels = ("inferences per second through the server", "test accuracy, 95 % interval")
+    title, figure = f"{root} and its variants", _plot(points, labels, best)
     return page.write(folder / f"{root}.html", title, setting, figure, _table(members), _NOTES, frozenset(best))
 
 
@@ -98,25 +105,39 @@ def _table(members: Sequence[Member]) -> list[list[str]]:
     return [[*rows[0]], *([*row.values()] for row in rows)]
 
 
-def _plot(members: Sequence[Member], best: Sequence[str]) -> "Figure":
-    """Accuracy with its interval over throughput, the front joined."""
+def _plot(
+    points: Mapping[str, tuple[float, float, float, float]], labels: tuple[str, str], best: Sequence[str]
+) -> "Figure":
+    """Quality, with how far its interval goes down and up, over throughput; the front joined."""
     # Not pyplot, which keeps every figure and looks for a screen.
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 5), layout="constrained")
     axes = figure.subplots()
-    for member in members:
-        point = (member.rate, member.accuracy)
-        errors = [[member.accuracy - member.low], [member.high - member.accuracy]]
-        colour = "#1f5fbf" if member.name in best else "#8a94a3"
-        axes.errorbar(*point, yerr=errors, fmt="o", color=colour, capsize=3)
-        axes.annotate(member.name, point, xytext=(6, 5), textcoords="offset points", fontsize=8)
-    joined = sorted((member.rate, member.accuracy) for member in members if member.name in best)
+    for name, (rate, quality, down, up) in points.items():
+        colour = "#1f5fbf" if name in best else "#8a94a3"
+        axes.errorbar(rate, quality, yerr=[[down], [up]], fmt="o", color=colour, capsize=3)
+        axes.annotate(name, (rate, quality), xytext=(6, 5), textcoords="offset points", fontsize=8)
+    joined = sorted(points[name][:2] for name in best)
     axes.plot(*zip(*joined, strict=True), color="#1f5fbf", linewidth=1)
-    axes.set(xlabel="inferences per second through the server", ylabel="test accuracy, 95 % interval")
+    axes.set(xlabel=labels[0], ylabel=labels[1])
     axes.margins(x=0.15)
     axes.grid(alpha=0.3)
     return figure
+
+
+def _compare_languages(arguments: argparse.Namespace) -> int:
+    how = (arguments.rounds, arguments.concurrency, arguments.hardware, arguments.repository.resolve())
+    members, source = language.measure_languages(arguments.model, *how)
+    best, rows = front({one.name: (-one.perplexity, one.rate) for one in members}), language.table(members)
+    print(f"{text_table(rows)}\nPareto front of perplexity and tokens per second: {', '.join(best)}")
+    print_json({"front": best, "source": source, "models": {one.name: asdict(one) for one in members}})
+    points = {one.name: (one.rate, one.perplexity, 0.0, 0.0) for one in members}
+    labels = (f"tokens per second of {arguments.concurrency} streams", "perplexity, lower is better")
+    title, file = f"{members[0].name} and its variants", arguments.output / f"{members[0].name}.html"
+    setting = f"{source}; 1 and {arguments.concurrency} streams, {arguments.rounds} rounds"
+    say(f"Page: {page.write(file, title, setting, _plot(points, labels, best), rows, language.NOTES, frozenset(best))}")
+    return 0
 
 
 @command()
@@ -124,6 +145,8 @@ def main() -> int:
     """Measure a family, and write a table and a page."""
     arguments = _parser().parse_args()
     try_folder(arguments.output, "--output")
+    if isinstance(recipes.load(arguments.model), recipes.LanguageModel):
+        return _compare_languages(arguments)
     effort = Effort(arguments.rounds, arguments.seconds, arguments.concurrency, arguments.protocol)
     members, data = measure_family(arguments.model, effort, arguments.hardware, arguments.repository.resolve())
     best = front({member.name: (member.accuracy, member.rate) for member in members})
