@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tools.language import LanguageError
 from tools.language.network import Logits
@@ -124,6 +125,7 @@ def _is_same(reference: Form, case: Case) -> list[bool]:
     return [bool(token == best) for token, best in zip(case.tokens, logits.argmax(1), strict=True)]
 
 
-def _log_softmax(logits: Logits) -> "np.ndarray[tuple[int, int], np.dtype[np.float64]]":
-    shifted = logits.astype(np.float64) - logits.max(1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+def _log_softmax(logits: Logits) -> NDArray[np.float64]:
+    shifted: NDArray[np.float64] = logits.astype(np.float64) - logits.max(1, keepdims=True)
+    likelihoods: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+    return likelihoods
