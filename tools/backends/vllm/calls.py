@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,7 @@ class Call:
         self.arrived = time.monotonic()
         self.sequences: list[Sequence] = []
         self.is_over = False
+        self._lock = threading.Lock()
 
     def read(self) -> tuple[str, str]:
         """The prompt and the sampling parameters as JSON.
@@ -106,9 +108,12 @@ class Call:
             self._finish(pb_utils.InferenceResponse([], pb_utils.TritonError(message, code)), True)
 
     def _finish(self, response: Any, is_last: bool) -> None:
-        self.is_over = is_last
-        with suppress(pb_utils.TritonModelException):  # Whoever has gone is noticed by asking for it.
-            self.sender.send(response, flags=FINAL if is_last else 0)
+        # One thread sends tokens while another one ends what was cancelled: a response behind the last one would end
+        # tritonserver, which has freed the request by then.
+        with self._lock, suppress(pb_utils.TritonModelException):  # Whoever has gone is noticed by asking for it.
+            if not self.is_over:
+                self.is_over = is_last
+                self.sender.send(response, flags=FINAL if is_last else 0)
 
 
 class Answer:
