@@ -7,14 +7,17 @@ async with AsyncClient(Connection("http")) as client:
 import asyncio
 import functools
 import importlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any, Self, TypeVar
 
-from clients import failures, tracing, wire
+from clients import failures, streams, tracing, wire
+from clients.chat import Message
 from clients.connection import Connection
 from clients.contract import Array, Contract, Inputs
 from clients.errors import DeadlineExceeded, InvalidInput, ServerUnavailable
-from clients.handles import check_grpc, opened_grpc_aio
+from clients.generation import Chunk, generation
+from clients.handles import check_grpc, survives_no_fork
 from clients.wire import Label
 
 Answer = TypeVar("Answer")
@@ -39,7 +42,7 @@ class AsyncClient:
         self._opened = self._module.InferenceServerClient(self.connection.url, **_constructor_options(self.connection))
         self._loop = asyncio.get_running_loop()
         if is_grpc:
-            opened_grpc_aio(self._opened)
+            survives_no_fork(self._opened)
         return self
 
     @property
@@ -128,6 +131,23 @@ class AsyncClient:
 
         return await self._infer(contract, inputs, [wanted], version, labels_from)
 
+    async def generate(
+        self,
+        model: str,
+        prompt: str | Sequence[Message],
+        *,
+        stream: bool = True,
+        chat_template: str = "",
+        version: str | int = "",
+        **sampling: Any,
+    ) -> AsyncGenerator[Chunk, None]:
+        """Have a language model continue a text or answer messages, piece by piece."""
+        contract = await self.contract(model, version)
+        asked = generation(contract, prompt, sampling, stream, chat_template, str(version))
+        async with aclosing(streams.chunks_aio(self._client, asked, self.connection)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
     async def _infer(
         self, contract: Contract, inputs: Inputs, outputs: list[Any], version: str | int, read: Callable[[Any], Answer]
     ) -> Answer:
@@ -161,10 +181,7 @@ class AsyncClient:
                     call = asyncio.ensure_future(send())
                     return await (call if repeatable else self._finished(call))
             except failures.transport_errors() as error:
-                problem = failures.translate(error, self.connection, what)
-                delay = failures.delay_before_retry(error, problem, repeatable, delays, self.connection.timeout_s)
-                if delay is None:
-                    raise problem from error
+                delay = failures.delay_or_raise(error, self.connection, what, delays, repeatable)
             await asyncio.sleep(delay)
 
     def _finished(self, call: "asyncio.Future[Any]") -> "asyncio.Future[Any]":

@@ -9,14 +9,16 @@ Threads may share a Client, and child processes go on with their parent's; each 
 import functools
 import importlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Self, TypeVar
 
-from clients import failures, tracing, wire
+from clients import failures, streams, tracing, wire
+from clients.chat import Message
 from clients.connection import Connection
 from clients.contract import Array, Contract, Inputs
 from clients.errors import DeadlineExceeded, ServerUnavailable
+from clients.generation import Chunk, generation
 from clients.handles import Handles, grpc_call
 from clients.wire import Label
 
@@ -165,6 +167,36 @@ class Client:
 
         return self._infer(contract, inputs, [wanted], version, labels_from)
 
+    def generate(
+        self,
+        model: str,
+        prompt: str | Sequence[Message],
+        *,
+        stream: bool = True,
+        chat_template: str = "",
+        version: str | int = "",
+        **sampling: Any,
+    ) -> Generator[Chunk, None, None]:
+        """Have a language model continue a text or answer messages; yields the answer piece by piece.
+
+        Leaving the loop ends the generation on the server.
+
+        Args:
+            model: its name.
+            prompt: a text; or messages {"role": …, "content": …}, for the model's chat template.
+            stream: whether pieces come as they are made, or the answer as one.
+            chat_template: another one (Jinja).
+            version: a version number.
+            **sampling: as vLLM names them: max_tokens, temperature, top_p, top_k, seed, stop, n …
+
+        Raises:
+            InvalidInput: it is no language model, or the messages do not fit its template.
+            ClientError: as `infer` does.
+        """
+        contract = self.contract(model, version)
+        asked = generation(contract, prompt, sampling, stream, chat_template, str(version))
+        return streams.chunks(self._client, asked, self.connection)
+
     def _infer(
         self, contract: Contract, inputs: Inputs, outputs: list[Any], version: str | int, read: Callable[[Any], Answer]
     ) -> Answer:
@@ -195,10 +227,7 @@ class Client:
                 with self._deadline():
                     return send()
             except failures.transport_errors() as error:
-                problem = failures.translate(error, self.connection, what)
-                delay = failures.delay_before_retry(error, problem, repeatable, delays, self.connection.timeout_s)
-                if delay is None:
-                    raise problem from error
+                delay = failures.delay_or_raise(error, self.connection, what, delays, repeatable)
             except BaseException:
                 # Ctrl-C, say. HTTP's connection would wait for ever for its turn, or read the answer to this request.
                 self._handles.drop()

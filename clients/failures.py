@@ -146,7 +146,18 @@ def may_retry(error: errors.ClientError, repeatable: bool) -> bool:
     return repeatable if isinstance(error, errors.ConnectionLost) else isinstance(error, errors.ServerUnavailable)
 
 
-def delay_before_retry(
+def delay_or_raise(
+    error: BaseException, connection: Connection, what: str, delays: Iterator[float], repeatable: bool
+) -> float:
+    """The seconds to wait before the next attempt; raises our error if there is to be none."""
+    problem = translate(error, connection, what)
+    delay = _delay_before_retry(error, problem, repeatable, delays, connection.timeout_s)
+    if delay is None:
+        raise problem from error
+    return delay
+
+
+def _delay_before_retry(
     error: BaseException, problem: errors.ClientError, repeatable: bool, delays: Iterator[float], longest_s: float
 ) -> float | None:
     """The seconds to wait before the next attempt; None if there is to be none.

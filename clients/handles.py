@@ -16,8 +16,8 @@ from typing import Any
 from clients.errors import InvalidInput
 
 _PATIENCE_S = 2.0  # of a fork, with requests over gRPC that are under way
-# Clients of grpc.aio; its thread polls for as long as there is one.
-_open_grpc_aio: "weakref.WeakSet[Any]" = weakref.WeakSet()
+# Clients of grpc.aio, whose thread polls for as long as there is one, and streams.
+_unforkable: "weakref.WeakSet[Any]" = weakref.WeakSet()
 # What does not work in this process, because its parent was using it.
 _broken: list[str] = []
 # The parent's clients: deleted here, gRPC's would close their channels and wait for the parent's threads.
@@ -160,16 +160,16 @@ def grpc_call() -> Iterator[None]:
         _gate.leave()
 
 
-def opened_grpc_aio(client: Any) -> None:
-    """Mark that a client of grpc.aio is open for as long as it exists."""
-    _open_grpc_aio.add(client)
+def survives_no_fork(opened: Any) -> None:
+    """Mark a client of grpc.aio or a stream, for as long as it exists."""
+    _unforkable.add(opened)
 
 
 @functools.cache
 def _look_at_grpc_when_forking() -> None:
     def after_in_child() -> None:
-        _never_deleted.extend(_open_grpc_aio)
-        if _open_grpc_aio or _gate.calling - {threading.get_ident()}:
+        _never_deleted.extend(_unforkable)
+        if _unforkable or _gate.calling - {threading.get_ident()}:
             _broken.append("grpc")
         _gate.__init__()  # type: ignore[misc]
 
@@ -181,7 +181,7 @@ def check_grpc() -> None:
     _look_at_grpc_when_forking()
     if _broken:
         raise InvalidInput(
-            "this process was forked while its parent used gRPC (an open AsyncClient, or a long request in another "
-            "thread), which gRPC does not survive; fork before, start processes with multiprocessing's 'spawn', or use "
-            "HTTP"
+            "this process was forked while its parent used gRPC (an open AsyncClient, a stream, or a long request in "
+            "another thread), which gRPC does not survive; fork before, start processes with multiprocessing's 'spawn' "
+            "or use HTTP"
         )

@@ -14,15 +14,27 @@ from clients.connection import Connection
 @contextmanager
 def span(what: str, connection: Connection) -> Iterator[dict[str, str]]:
     """Open a span around a request; yields the headers that tell the server of it, none without a tracer."""
-    # A program that has not imported it has set up no tracer.
-    if "opentelemetry.trace" not in sys.modules:
+    if not _is_set_up():
         yield {}
         return
-    from opentelemetry import propagate, trace
+    from opentelemetry import trace
 
-    headers: dict[str, str] = {}
     attributes = {"server.address": connection.url, "network.protocol.name": connection.protocol}
     tracer = trace.get_tracer("clients")
     with tracer.start_as_current_span(what, kind=trace.SpanKind.CLIENT, attributes=attributes):
+        yield current()
+
+
+def current() -> dict[str, str]:
+    """The headers that tell a server of the span that is open here; none without a tracer."""
+    headers: dict[str, str] = {}
+    if _is_set_up():
+        from opentelemetry import propagate
+
         propagate.inject(headers)
-        yield headers
+    return headers
+
+
+def _is_set_up() -> bool:
+    # A program that has not imported it has set up no tracer.
+    return "opentelemetry.trace" in sys.modules

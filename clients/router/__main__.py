@@ -1,12 +1,14 @@
-"""Route traffic to Triton, and try a candidate on a share of it: `python -m clients.router`.
+"""Route traffic to Triton, try a candidate on a share of it, and speak OpenAI's API: `python -m clients.router`.
 
-The router passes everything through, over HTTP. During a trial, a share of the inference requests for its model goes
+The router answers OpenAI's API itself (/v1/chat/completions, /v1/completions, /v1/models), by way of Triton's gRPC, and
+passes everything else through, over HTTP. During a trial, a share of the inference requests for its model goes
 to the model and to the candidate at once. A caller of a "canary" gets the candidate's answer, or the model's if the
 candidate fails or is late; a caller of a "shadow" always gets the model's. The evidence and the decision of a trial
 are served at a second address, which callers need not reach; `python -m tools.versions MODEL rollout` begins trials
 and acts on the decision.
 
     python -m clients.router --upstream 127.0.0.1:8000 --listen 127.0.0.1:8080 --control 127.0.0.1:8081
+    python -m clients.router --openai-only --grpc 127.0.0.1:8001     # nothing but /v1, no trials
 
     GET    /trials           all trials with their evidence
     PUT    /trials/MODEL     begin one: {"candidate": "mnist_mlp.v2", "mode": "shadow", "share": 0.1, ...}
@@ -19,18 +21,23 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 
+from clients.chat import read_template
 from clients.command import command, command_parser, positive_float, print_json, say
-from clients.connection import is_address
+from clients.connection import Connection, is_address
 from clients.errors import InvalidInput, ToolError
+from clients.openai.application import add_openai
 from clients.router.proxy import Router
 from clients.router.trial import Terms, Trial
 
 _LARGEST_BODY = 256 * 2**20
+_LONGEST_GENERATION_S = 600
 
 
 def _control(router: Router) -> web.Application:
@@ -64,33 +71,43 @@ def _control(router: Router) -> web.Application:
 @asynccontextmanager
 async def _serve(application: web.Application, address: str) -> AsyncIterator[str]:
     """Serve at HOST:PORT (port 0: any free one) within the block; yields where it listens."""
-    runner = web.AppRunner(application, access_log=None, auto_decompress=False, shutdown_timeout=10)
+    options: dict[str, Any] = {"auto_decompress": False, "shutdown_timeout": 10, "access_log": None}
+    # A caller that goes away is not worked for any further.
+    runner = web.AppRunner(application, handler_cancellation=True, **options)
     await runner.setup()
     host, _, port = address.rpartition(":")
     try:
         try:
-            await web.TCPSite(runner, host, int(port)).start()
+            await web.TCPSite(runner, host.strip("[]"), int(port)).start()
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno else error
             remedy = "choose others with --listen and --control"
             raise ToolError(f"cannot listen at {address} ({reason}); {remedy}") from error
-        yield "{}:{}".format(*runner.addresses[0][:2])
+        yield f"{host}:{runner.addresses[0][1]}"
     finally:
         await runner.cleanup()
 
 
-async def _route(upstream: str, patience_s: float, listen: str, control: str) -> None:
-    """Serve both addresses and print them; return after a signal, once requests under way are answered."""
+async def _route(arguments: argparse.Namespace, chat_template: str) -> None:
+    """Serve the addresses and print them; return after a signal, once requests under way are answered."""
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
             loop.add_signal_handler(number, stop.set)
     traffic = web.Application(client_max_size=_LARGEST_BODY)
-    async with Router(upstream, patience_s) as router:
-        traffic.router.add_route("*", "/{path:.*}", router.handle)
-        async with _serve(traffic, listen) as listening, _serve(_control(router), control) as controlling:
-            print_json({"listen": listening, "control": controlling})
-            await stop.wait()
+    add_openai(traffic, Connection("grpc", arguments.grpc, _LONGEST_GENERATION_S), chat_template)
+    async with AsyncExitStack() as stack:
+        serve = {"listen": traffic}
+        if not arguments.openai_only:
+            router = await stack.enter_async_context(Router(arguments.upstream, arguments.patience))
+            traffic.router.add_route("*", "/{path:.*}", router.handle)
+            serve["control"] = _control(router)
+        addresses = {
+            name: await stack.enter_async_context(_serve(application, getattr(arguments, name)))
+            for name, application in serve.items()
+        }
+        print_json(addresses)
+        await stop.wait()
 
 
 def _address(text: str) -> str:
@@ -105,12 +122,18 @@ def main() -> int:
     parser = command_parser("clients.router", __doc__)
     add_address = partial(parser.add_argument, type=_address, metavar="HOST:PORT")
     add_address("--upstream", default="127.0.0.1:8000", help="Triton's HTTP (default: %(default)s)")
+    text = "Triton's gRPC, for OpenAI's API (default: %(default)s)"
+    add_address("--grpc", default="127.0.0.1:8001", help=text)
     add_address("--listen", default="127.0.0.1:8080", help="for callers (default: %(default)s)")
     add_address("--control", default="127.0.0.1:8081", help="for trials (default: %(default)s)")
     text = "seconds that callers wait for a candidate (default: %(default)g)"
     parser.add_argument("--patience", type=positive_float, default=1.0, metavar="S", help=text)
+    text = "serve OpenAI's API and nothing else at --listen"
+    parser.add_argument("--openai-only", action="store_true", help=text)
+    text = "Jinja for all chats, in place of the templates in the models' configs"
+    parser.add_argument("--chat-template", type=Path, metavar="FILE", help=text)
     arguments = parser.parse_args()
-    asyncio.run(_route(arguments.upstream, arguments.patience, arguments.listen, arguments.control))
+    asyncio.run(_route(arguments, read_template(arguments.chat_template)))
     say("stopped")
     return 0
 

@@ -1,4 +1,4 @@
-"""The documentation works: its commands and its code run against the session's server."""
+"""The documentation works: its commands and its code run against the session's servers."""
 
 import os
 import subprocess
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.language import MODEL
 from tests.pages import pages
 from tools.repository import ROOT
 from tools.serve.tritonserver import Server
@@ -15,7 +16,7 @@ from tools.serve.tritonserver import Server
 def numbered(*languages: str) -> list[object]:
     """The blocks of all pages in order, each with the page's name and its number there."""
     return [
-        pytest.param(block, id=f"{page.name}-{number}")
+        pytest.param(block, "language_server" if MODEL in block else "server", id=f"{page.name}-{number}")
         for page in pages()
         for number, block in enumerate(page.blocks(*languages), 1)
     ]
@@ -35,11 +36,13 @@ def run(command: list[str], server: Server) -> str:
     return result.stdout
 
 
-@pytest.mark.parametrize("block", numbered("bash"))
-def test_a_block_of_commands_runs(block: str, server: Server) -> None:
+@pytest.mark.parametrize(("block", "name"), numbered("bash"))
+def test_a_block_of_commands_runs(block: str, name: str, request: pytest.FixtureRequest) -> None:
+    server: Server = request.getfixturevalue(name)
     assert run(["bash", "-euo", "pipefail", "-c", addressed(server, block)], server)
 
 
-@pytest.mark.parametrize("block", numbered("python"))
-def test_a_block_of_python_runs(block: str, server: Server) -> None:
+@pytest.mark.parametrize(("block", "name"), numbered("python"))
+def test_a_block_of_python_runs(block: str, name: str, request: pytest.FixtureRequest) -> None:
+    server: Server = request.getfixturevalue(name)
     assert run([sys.executable, "-W", "error", "-c", addressed(server, block)], server)

@@ -30,6 +30,7 @@ from tests.e2e.second_versions import (
     worse,
 )
 from tools.repository import MANIFEST_FILE, held_versions, version_path, versions
+from tools.serve.router_process import RouterError
 from tools.serve.tritonserver import Server
 from tools.verify.passes import Effort
 from tools.verify.verifier import Verifier, connections
@@ -37,7 +38,7 @@ from tools.versions import candidates
 from tools.versions.candidates import RefusedError, candidate_name
 from tools.versions.promotion import promote, rollback
 from tools.versions.rollout import Plan, Rollout, roll_out
-from tools.versions.router_control import Router, RouterError, started_router
+from tools.versions.router_control import Router, started_router
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from tools.repository import ROOT, model_names
 ROOMS = (
     "clients",
     "clients/batch",
+    "clients/openai",
     "clients/router",
     "loadtest",  # the ground: loads, payloads, records, objectives
     "loadtest/generator",

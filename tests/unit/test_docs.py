@@ -54,7 +54,7 @@ class Answer:
 
     def offers(self, option: str) -> bool:
         """Whether an option is in the list of options; examples at the end of a help do not count."""
-        return re.search(rf"^ +(?:-\w[^,\n]*, )?{option}(?![\w-])", self.text, re.MULTILINE) is not None
+        return re.search(rf"^ +(?:-[^,\n]*, )?{option}(?![\w-])", self.text, re.MULTILINE) is not None
 
 
 def run(line: Sequence[str]) -> subprocess.CompletedProcess[str]:

@@ -84,3 +84,17 @@ def test_an_address_without_a_port_is_refused() -> None:
     with start("--listen", "localhost") as process:
         _, err = process.communicate(timeout=20)
     assert process.returncode == 2 and "expected HOST:PORT, got 'localhost'" in err
+
+
+def test_with_openai_only_nothing_else_is_served_and_a_server_that_is_gone_is_told_in_openais_form() -> None:
+    with start("--openai-only", "--grpc", "127.0.0.1:1", "--listen", ANY_PORT) as process:
+        assert process.stdout
+        addresses = json.loads(process.stdout.readline())
+        assert addresses.keys() == {"listen"}
+        url, body = f"http://{addresses['listen']}", {"model": "m", "prompt": "Hi"}
+        assert requests.get(f"{url}/v2", timeout=10).status_code == 404
+        answer = requests.post(f"{url}/v1/completions", json=body, timeout=10)
+        process.kill()
+    assert answer.status_code == 503
+    error = answer.json()["error"]
+    assert error["type"] == "server_error" and "no server answers at grpc://127.0.0.1:1" in error["message"]

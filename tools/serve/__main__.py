@@ -25,6 +25,7 @@ from tools.repository import REPOSITORY
 from tools.serve.hardware import HARDWARE
 from tools.serve.launch import otlp_flags
 from tools.serve.native import BACKENDS, choose_backend
+from tools.serve.router_process import RouterProcess, openai_api
 from tools.serve.tritonserver import Options, Server
 
 _CHILD_SECONDS = 10  # for the command of --run to end in when it is stopped
@@ -39,6 +40,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--http-port", type=int, default=8000, help="0 for any free port (default: %(default)s)")
     parser.add_argument("--grpc-port", type=int, default=8001, help="0 for any free port (default: %(default)s)")
     parser.add_argument("--metrics-port", type=int, default=8002, help="0 for any free port (default: %(default)s)")
+    text = "serve OpenAI's API for language models as well, at this port; 0 for any free one"
+    parser.add_argument("--openai-port", type=int, metavar="PORT", help=text)
     parser.add_argument(
         "--hardware",
         choices=HARDWARE,
@@ -76,7 +79,8 @@ def _parser() -> argparse.ArgumentParser:
         "--run",
         metavar="COMMAND",
         type=_shell,
-        help="run a line of shell with TRITON_HTTP_URL, TRITON_GRPC_URL and TRITON_METRICS_URL set, then stop",
+        help="run a line of shell with TRITON_HTTP_URL, TRITON_GRPC_URL and TRITON_METRICS_URL set, and with "
+        "--openai-port OPENAI_BASE_URL; then stop",
     )
     return parser
 
@@ -115,19 +119,24 @@ def _options(arguments: argparse.Namespace, flags: Sequence[str]) -> Options:
     )
 
 
-def _wait(server: Server) -> None:
+def _wait(server: Server, openai: RouterProcess | None) -> None:
     forms = {"http": "http://{} (HTTP)", "grpc": "{} (gRPC)", "metrics": "http://{}/metrics"}
     places = [forms[name].format(address) for name, address in server.endpoints.addresses.items()]
+    if openai:
+        places.append(f"{openai.openai_url} (OpenAI's API)")
     print(f"Serving at {', '.join(places)}; {server.backend.name} pytorch backend; Ctrl-C stops")
     sys.stdout.flush()
     while True:
         time.sleep(0.5)
         server.check()
+        if openai:
+            openai.check()
 
 
-def _run(server: Server, command: str) -> int:
+def _run(server: Server, openai: RouterProcess | None, command: str) -> int:
     """Run a line of shell while the server runs; return its exit code."""
     urls = {f"TRITON_{name.upper()}_URL": url for name, url in server.endpoints.addresses.items()}
+    urls |= {"OPENAI_BASE_URL": openai.openai_url} if openai else {}
     child = subprocess.Popen(["sh", "-c", command], env={**os.environ, **server.mark, **urls})
     try:
         while child.poll() is None:
@@ -168,10 +177,13 @@ def main() -> int:
         print(f"{backend.name} pytorch backend: {backend.library or backend.reason}")
         return 0
     try:
-        with Server(_options(arguments, flags)) as server:
+        with (
+            Server(_options(arguments, flags)) as server,
+            openai_api(server.grpc, arguments.host, arguments.openai_port) as openai,
+        ):
             if arguments.run:
-                return _run(server, arguments.run)
-            _wait(server)
+                return _run(server, openai, arguments.run)
+            _wait(server, openai)
     except KeyboardInterrupt:  # The normal end of a server.
         say("stopped")
     return 0

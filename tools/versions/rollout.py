@@ -20,9 +20,10 @@ from clients.command import say
 from clients.connection import Connection
 from clients.errors import ClientError
 from clients.router.trial import Terms
+from tools.serve.router_process import RouterError
 from tools.versions.candidates import beside, served_version, serving, settle
 from tools.versions.promotion import LOAD_SECONDS, examine, switch
-from tools.versions.router_control import Router, RouterError, Trial, started_router
+from tools.versions.router_control import Router, Trial, started_router
 
 if TYPE_CHECKING:
     from tools.verify.verifier import Verifier

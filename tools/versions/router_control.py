@@ -1,8 +1,6 @@
 """The control address of a router (`clients.router`): begin a trial, read its evidence, end it; or start a router."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,13 +8,7 @@ from typing import Any, TypedDict
 from urllib.error import HTTPError
 from urllib.request import ProxyHandler, Request, build_opener
 
-from clients.errors import ToolError
-from clients.lifetime import leashed
-from tools.repository import ROOT
-
-
-class RouterError(ToolError):
-    """The router does not answer, or refuses a trial; its own words say why."""
+from tools.serve.router_process import RouterError, router_process
 
 
 class Trial(TypedDict):
@@ -69,14 +61,5 @@ class Router:
 @contextmanager
 def started_router(upstream: str, listen: str) -> Iterator[Router]:
     """Run a router in front of a server's HTTP address while the block lasts; raises RouterError if it cannot start."""
-    words = [sys.executable, "-m", "clients.router", "--upstream", upstream, "--listen", listen]
-    command = leashed([*words, "--control", "127.0.0.1:0"])
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as child:
-        try:
-            assert child.stdout is not None
-            line = child.stdout.readline()
-            if not line:
-                raise RouterError("the router did not start; its message is above")
-            yield Router(**json.loads(line))
-        finally:
-            child.terminate()
+    with router_process("--upstream", upstream, "--listen", listen, "--control", "127.0.0.1:0") as running:
+        yield Router(**running.addresses)

@@ -1,0 +1,37 @@
+"""A server with the language model alone, and what its metrics say is running."""
+
+import time
+import urllib.request
+
+from tools.serve.tritonserver import Server
+
+MODEL = "smollm2"
+# Longer than any test waits.
+LONG = {"max_tokens": 1500, "ignore_eos": True}
+
+
+def metric(server: Server, name: str) -> float:
+    """The value of one of vLLM's metrics."""
+    with urllib.request.urlopen(f"http://{server.metrics}/metrics") as answer:
+        lines = answer.read().decode().splitlines()
+    return next(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"vllm:{name}{{"))
+
+
+def running_sequences(server: Server) -> int:
+    return int(metric(server, "num_requests_running") + metric(server, "num_requests_waiting"))
+
+
+def busy(server: Server) -> None:
+    """Wait until a generation is running."""
+    deadline = time.monotonic() + 2.5
+    while not running_sequences(server):
+        assert time.monotonic() < deadline, "nothing runs"
+        time.sleep(0.05)
+
+
+def idle(server: Server) -> None:
+    """Wait until no generation is running or waiting; metrics may be a second old."""
+    deadline = time.monotonic() + 2.5
+    while running := running_sequences(server):
+        assert time.monotonic() < deadline, f"{running} generations still run"
+        time.sleep(0.05)

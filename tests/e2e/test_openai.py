@@ -1,0 +1,204 @@
+"""OpenAI's API, as OpenAI's own Python package sees it."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+import requests
+
+from clients.client import Client
+from tests.conftest import Command, connection_to
+from tests.e2e.language import LONG, MODEL, busy, idle
+from tests.e2e.serving import FREE_PORTS, add_sleeper, serving
+from tools.serve.router_process import openai_api, router_process
+from tools.serve.tritonserver import Server
+
+QUESTION: Any = [{"role": "user", "content": "Why is the sea salty?"}]
+GREEDY: Any = {"temperature": 0, "max_tokens": 12, "extra_body": {"ignore_eos": True}}
+ENDLESS: Any = {"max_tokens": LONG["max_tokens"], "extra_body": {"ignore_eos": True}}
+
+
+@pytest.fixture(scope="module")
+def url(language_server: Server) -> Iterator[str]:
+    """The base of the API in front of the language model's server."""
+    with openai_api(language_server.grpc, "127.0.0.1", 0) as running:
+        assert running
+        yield running.openai_url
+
+
+@pytest.fixture(scope="module")
+def api(url: str) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=url, api_key="none", max_retries=0) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def answer(language_server: Server) -> str:
+    """What the model answers to the question, over gRPC."""
+    with Client(connection_to(language_server, "grpc")) as client:
+        chunks = client.generate(MODEL, QUESTION, temperature=0, max_tokens=12, ignore_eos=True)
+        return "".join(chunk.text for chunk in chunks)
+
+
+def test_a_chat_is_answered_whole(api: openai.OpenAI, answer: str) -> None:
+    completion = api.chat.completions.create(model=MODEL, messages=QUESTION, **GREEDY)
+    (choice,) = completion.choices
+    assert (choice.message.role, choice.message.content, choice.finish_reason) == ("assistant", answer, "length")
+    assert (
+        completion.object == "chat.completion" and completion.model == MODEL and completion.id.startswith("chatcmpl-")
+    )
+    assert completion.usage and completion.usage.completion_tokens == 12 < completion.usage.prompt_tokens
+    assert completion.usage.total_tokens == 12 + completion.usage.prompt_tokens
+
+
+def test_a_chat_is_streamed_with_its_usage_at_the_end(api: openai.OpenAI, answer: str) -> None:
+    usage: Any = {"include_usage": True}
+    parts = list(
+        api.chat.completions.create(model=MODEL, messages=QUESTION, stream=True, stream_options=usage, **GREEDY)
+    )
+    *deltas, last = parts
+    assert deltas[0].choices[0].delta.role == "assistant" and len(deltas) > 4
+    assert "".join(part.choices[0].delta.content or "" for part in deltas) == answer
+    assert [part.choices[0].finish_reason for part in deltas] == [None] * (len(deltas) - 1) + ["length"]
+    assert last.choices == [] and last.usage and last.usage.completion_tokens == 12
+    assert len({part.id for part in parts}) == 1 and {part.object for part in parts} == {"chat.completion.chunk"}
+
+
+def test_a_text_is_continued_whole_and_streamed(api: openai.OpenAI) -> None:
+    whole = api.completions.create(model=MODEL, prompt="One, two, three,", **GREEDY)
+    parts = list(api.completions.create(model=MODEL, prompt=["One, two, three,"], stream=True, **GREEDY))
+    assert whole.choices[0].text == "".join(part.choices[0].text for part in parts) != ""
+    assert whole.choices[0].finish_reason == parts[-1].choices[0].finish_reason == "length"
+    assert parts[0].usage is None and whole.usage and whole.usage.completion_tokens == 12
+
+
+def test_a_stop_text_ends_an_answer_and_is_no_part_of_it(api: openai.OpenAI) -> None:
+    text = api.completions.create(model=MODEL, prompt="One, two, three,", **GREEDY).choices[0].text
+    stop = text[5:8]
+    stopped = api.completions.create(model=MODEL, prompt="One, two, three,", stop=stop, **GREEDY).choices[0]
+    assert (stopped.text, stopped.finish_reason) == (text[: text.index(stop)], "stop")
+
+
+def test_several_answers_are_choices(api: openai.OpenAI) -> None:
+    options: Any = {"n": 2, "seed": 3, "max_tokens": 6, "extra_body": {"ignore_eos": True}}
+    completion = api.chat.completions.create(model=MODEL, messages=QUESTION, **options)
+    assert [choice.index for choice in completion.choices] == [0, 1]
+    assert completion.usage and completion.usage.completion_tokens == 12
+
+
+def test_a_message_may_be_a_list_of_texts(api: openai.OpenAI, answer: str) -> None:
+    parts: Any = [
+        {"role": "user", "content": [{"type": "text", "text": "Why is the sea "}, {"type": "text", "text": "salty?"}]}
+    ]
+    assert api.chat.completions.create(model=MODEL, messages=parts, **GREEDY).choices[0].message.content == answer
+
+
+def test_language_models_are_listed(api: openai.OpenAI) -> None:
+    assert [model.id for model in api.models.list()] == [MODEL] == [api.models.retrieve(MODEL).id]
+    with pytest.raises(openai.NotFoundError, match="no_such_model"):
+        api.models.retrieve("no_such_model")
+
+
+@pytest.mark.parametrize("streams", [False, True])
+@pytest.mark.parametrize(
+    ("wrong", "words", "parameter"),
+    [
+        ({"max_tokens": -1}, "max_tokens", None),
+        ({"temperature": "hot"}, "temperature", None),
+        ({"tools": [{"type": "function"}]}, "'tools' is not supported", "tools"),
+        ({"messages": []}, "at least one message", "messages"),
+        ({"messages": "hello"}, "'messages' must be a list", "messages"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+            "a list of texts",
+            "messages[0].content",
+        ),
+    ],
+)
+def test_what_cannot_be_asked_is_a_bad_request_in_words(
+    wrong: dict[str, Any], words: str, parameter: str | None, streams: bool, api: openai.OpenAI
+) -> None:
+    with pytest.raises(openai.BadRequestError, match=words) as caught:
+        api.chat.completions.create(**{"model": MODEL, "messages": QUESTION, "stream": streams, **wrong})
+    assert (caught.value.type, caught.value.param) == ("invalid_request_error", parameter)
+
+
+def test_an_unknown_model_is_not_found(api: openai.OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError, match="no_such_model") as caught:
+        api.chat.completions.create(model="no_such_model", messages=QUESTION)
+    assert caught.value.code == "model_not_found"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"), [("/completions", b"{", 400), ("/completions", b"[]", 400), ("/embeddings", b"{}", 404)]
+)
+def test_every_error_has_openais_form(path: str, body: bytes, status: int, url: str) -> None:
+    answered = requests.post(url + path, body, timeout=10)
+    assert answered.status_code == status
+    assert answered.json()["error"].keys() == {"message", "type", "param", "code"}
+
+
+def test_eight_callers_each_get_the_answer_that_they_get_alone(url: str) -> None:
+    prompts = [f"{number} times two is" for number in range(8)]
+
+    async def ask_all() -> tuple[list[str], list[str]]:
+        async with openai.AsyncOpenAI(base_url=url, api_key="none") as api:
+
+            async def ask(prompt: str) -> str:
+                completion = await api.completions.create(model=MODEL, prompt=prompt, **GREEDY)
+                return completion.choices[0].text
+
+            return [await ask(prompt) for prompt in prompts], await asyncio.gather(*map(ask, prompts))
+
+    alone, together = asyncio.run(ask_all())
+    assert together == alone
+
+
+def test_a_caller_that_goes_away_takes_its_generation_with_it(api: openai.OpenAI, language_server: Server) -> None:
+    with api.chat.completions.create(model=MODEL, messages=QUESTION, stream=True, **ENDLESS) as parts:
+        for place, _ in enumerate(parts):
+            if place == 3:
+                break
+        busy(language_server)
+    idle(language_server)
+    with pytest.raises(openai.APITimeoutError):
+        api.with_options(timeout=0.5).chat.completions.create(model=MODEL, messages=QUESTION, **ENDLESS)
+    idle(language_server)
+
+
+def test_the_router_speaks_both_apis_at_one_address(language_server: Server, answer: str) -> None:
+    triton = ("--upstream", language_server.http, "--grpc", language_server.grpc)
+    with router_process(*triton, "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0") as running:
+        listen = f"http://{running.addresses['listen']}"
+        assert requests.get(f"{listen}/v2/models/{MODEL}", timeout=10).json()["name"] == MODEL
+        with openai.OpenAI(base_url=f"{listen}/v1", api_key="none") as api:
+            completion = api.chat.completions.create(model=MODEL, messages=QUESTION, **GREEDY)
+        assert completion.choices[0].message.content == answer
+
+
+@pytest.fixture
+def beside(tmp_path: Path) -> tuple[str | Path, ...]:
+    """Arguments of a server that starts in a moment, with the API beside it."""
+    return "--repository", add_sleeper(tmp_path / "models"), *FREE_PORTS, "--openai-port=0"
+
+
+def test_a_server_serves_it_while_a_command_runs_and_leaves_nothing_behind(
+    beside: tuple[str | Path, ...], tmp_path: Path
+) -> None:
+    ask = "import openai; print(list(openai.OpenAI(api_key='none').models.list()))"
+    with serving(tmp_path / "run", *beside, "--run", f'{sys.executable} -c "{ask}"') as server:
+        assert server.line() == "[]"
+        assert server.process.wait(20) == 0
+    with serving(tmp_path / "killed", *beside) as server:
+        assert server.line().split(", ")[-1].split(";")[0].endswith("/v1 (OpenAI's API)")
+        server.process.send_signal(signal.SIGKILL)
+
+
+def test_without_grpc_there_is_no_openai_port(beside: tuple[str | Path, ...], command: Command) -> None:
+    refused = command("tools.serve", *beside, "--allow-grpc=false", "--run", "true")
+    assert refused.returncode == 2 and "--openai-port goes through gRPC, which --allow-grpc turns off" in refused.stderr
