@@ -11,6 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from clients.command import say
 from tests.commands.running import run_tries
 from tests.commands.world import make_world
 
@@ -25,10 +26,14 @@ def main() -> int:
     arguments = parser.parse_args()
     numbers = range(arguments.tries) if arguments.only is None else [arguments.only]
     with tempfile.TemporaryDirectory(prefix="commands-") as folder:
-        outcomes = run_tries(make_world(Path(folder)), numbers, arguments.seed, arguments.workers)
-        failed = [outcome for outcome in outcomes if outcome.flaw]
-    for outcome in outcomes if arguments.only is not None else failed:
-        print(outcome, outcome.stderr[-3000:], sep="\n", end="\n\n")
+        outcomes = []
+        for outcome in run_tries(make_world(Path(folder)), numbers, arguments.seed, arguments.workers):
+            outcomes.append(outcome)
+            if outcome.flaw or arguments.only is not None:
+                print(outcome, outcome.stderr[-3000:], sep="\n", end="\n\n", flush=True)
+            if len(outcomes) % 50 == 0:
+                say(f"{len(outcomes)} tries")
+    failed = [outcome for outcome in outcomes if outcome.flaw]
     codes = {code: sum(outcome.code == code for outcome in outcomes) for code in sorted({o.code for o in outcomes})}
     print(f"{len(outcomes)} tries, exit codes {codes}, {len(failed)} failed")
     return int(bool(failed))

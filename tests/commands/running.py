@@ -37,10 +37,10 @@ class Outcome:
         return f"#{self.number} {self.flaw or f'exit code {self.code}'}: {self.tried}"
 
 
-def run_tries(world: Path, numbers: Iterable[int], seed: int, workers: int) -> list[Outcome]:
+def run_tries(world: Path, numbers: Iterable[int], seed: int, workers: int) -> Iterator[Outcome]:
     """Carry out the tries with these numbers in a world; the same seed gives the same tries."""
     with _places(world) as places, ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(lambda number: _run(world, number, seed, places), numbers))
+        yield from pool.map(lambda number: _run(world, number, seed, places), numbers)
 
 
 @contextlib.contextmanager
