@@ -94,7 +94,7 @@ class TritonPythonModel:
         read = int(tokens.shape[1])
         if not 0 < read < settings.max_model_len:
             raise ValueError(
-                f"the prompt has {read} tokens; expected at least 1 and fewer than max_model_len={settings.max_model_len}"
+                f"the prompt has {read} tokens; expected 1 or more, fewer than max_model_len={settings.max_model_len}"
             )
         limit = min(asked.max_tokens or settings.max_model_len, settings.max_model_len - read)
         blocks = settings.needed(read + limit)
