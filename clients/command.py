@@ -165,7 +165,8 @@ def interruptible() -> Iterator[None]:
     finally:
         # After a signal the program is ending: further ones must not disturb its last lines.
         for number, handler in before.items():
-            signal.signal(number, signal.SIG_IGN if received else handler)
+            is_ignored = received or signal.getsignal(number) is signal.SIG_IGN
+            signal.signal(number, signal.SIG_IGN if is_ignored else handler)
 
 
 def _raise_interrupt() -> NoReturn:

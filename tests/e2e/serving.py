@@ -164,7 +164,8 @@ def serving(folder: Path, *arguments: str | Path, **variables: str) -> Iterator[
             running.end(signal.SIGTERM)
         stop.set()
         watcher.join()
-    deadline = time.monotonic() + 8
+    # A caretaker grants a server ten seconds to end in good order.
+    deadline = time.monotonic() + 15
     while (left := traces(folder, started, prefixes)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not left, f"left behind: {left}"

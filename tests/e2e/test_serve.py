@@ -94,7 +94,8 @@ def test_a_stop_before_it_is_ready_leaves_nothing_either(tmp_path: Path) -> None
 
 
 def test_a_tritonserver_that_is_killed_is_noticed_at_once_and_its_log_shown(sleeper: Path, tmp_path: Path) -> None:
-    with serving(tmp_path / "run", "--repository", sleeper, "--verbose", *FREE_PORTS) as server:
+    flags = ("--verbose", "--max-deaths=1", *FREE_PORTS)
+    with serving(tmp_path / "run", "--repository", sleeper, *flags) as server:
         server.grpc()
         began = time.monotonic()
         os.kill(server.triton(), signal.SIGKILL)

@@ -35,7 +35,8 @@ def main() -> int:
         for name in arguments.commands or CASES:
             codes: Counter[int] = Counter()
             clean = Counter(dict.fromkeys(arguments.signals, 0))
-            for signal_name in arguments.signals:
+            spared = {number.name for number in CASES[name].spared}
+            for signal_name in [each for each in arguments.signals if each not in spared]:
                 for step in range(arguments.moments):
                     moment = CASES[name].seconds * (step + 0.5) / arguments.moments
                     ending = end(CASES[name], signal.Signals[signal_name], moment, variables)
@@ -44,7 +45,7 @@ def main() -> int:
                     left += bool(ending.left)
                     if ending.left:
                         say(f"{name}, {signal_name} after {moment:.2f} s: {ending}")
-            counts = (f"{clean[signal_name]} of {arguments.moments}" for signal_name in arguments.signals)
+            counts = ("-" if each in spared else f"{clean[each]} of {arguments.moments}" for each in arguments.signals)
             rows.append([name, *counts, " ".join(f"{code}×{count}" for code, count in sorted(codes.items()))])
             say("  ".join(rows[-1]))
     print(text_table(rows))

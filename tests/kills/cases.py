@@ -1,5 +1,6 @@
 """The commands that run for long, each on a repository, a server and a folder of outputs of its own."""
 
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ import numpy as np
 MODEL = "mnist_mlp"
 FREE_PORTS = ["--http-port=0", "--grpc-port=0", "--metrics-port=0"]
 PYTHON = [sys.executable, "-m"]
+# Without a terminal, it restarts servers.
+_ROLLS = (signal.SIGHUP,)
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class Case:
     line: Callable[[Place], list[str]]
     seconds: float
     earlier: tuple[str, ...] = ()  # results of an earlier run, by their paths in the folder of outputs
+    spared: tuple[signal.Signals, ...] = ()  # which do not end it
 
 
 def _rows(place: Place) -> str:
@@ -78,8 +82,9 @@ CASES = {
     "clients.router": Case(
         lambda place: [*PYTHON, "clients.router", "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0"], 3
     ),
-    "tools.serve": Case(_tool("tools.serve", *FREE_PORTS), 5),
-    "tools.serve python backend": Case(_tool("tools.serve", *FREE_PORTS, "--backend", "python"), 10),
+    "tools.serve": Case(_tool("tools.serve", *FREE_PORTS), 5, spared=_ROLLS),
+    "tools.serve, two": Case(_tool("tools.serve", *FREE_PORTS, "--replicas", "2"), 10, spared=_ROLLS),
+    "tools.serve python backend": Case(_tool("tools.serve", *FREE_PORTS, "--backend", "python"), 10, spared=_ROLLS),
     "tools.serve --run": Case(
         _tool("tools.serve", *FREE_PORTS, "--run", f"{sys.executable} -m loadtest.peak {MODEL} --slo 'p99<50ms'"), 10
     ),

@@ -1,9 +1,11 @@
 """Serve the model repository with the real tritonserver, without Docker: `python -m tools.serve`.
 
 Starts the tritonserver of the `nvidia-pytriton` wheel on the repository, with a pytorch backend of ours in place of
-NVIDIA's, and runs it until Ctrl-C or SIGTERM.
+NVIDIA's, and keeps it alive until Ctrl-C or SIGTERM: it is started again when it dies, and every model is asked for an
+answer that is known, and healed if that does not come.
 
     python -m tools.serve                                  # ports 8000 (HTTP), 8001 (gRPC), 8002 (metrics)
+    python -m tools.serve --replicas 2                     # two servers, the second at 8010, 8011, 8012
     python -m tools.serve --http-port 0 --grpc-port 0      # free ports, printed
     python -m tools.serve --run 'python -m clients.status' # serve while a command runs, then stop
     python -m tools.serve --model-control-mode=explicit    # any further tritonserver flag is passed through
@@ -13,20 +15,27 @@ import argparse
 import os
 import re
 import shlex
+import socket
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from clients.command import command, command_parser, say
+from clients.command import command, command_parser, positive, positive_float, say
+from clients.connection import is_address
 from tools.repository import REPOSITORY
 from tools.serve.hardware import HARDWARE
-from tools.serve.launch import otlp_flags
+from tools.serve.journal import Journal
+from tools.serve.launch import LOCALHOST, otlp_flags
 from tools.serve.native import BACKENDS, choose_backend
+from tools.serve.ports import listening
+from tools.serve.replica import Replica
 from tools.serve.router_process import RouterProcess, openai_api
+from tools.serve.server_error import ServerError
+from tools.serve.supervisor import Supervisor
 from tools.serve.tritonserver import Options, Server
+from tools.serve.watchdog import Care
 
 _CHILD_SECONDS = 10  # for the command of --run to end in when it is stopped
 
@@ -75,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--compile", action="store_true", help="only compile the native backend, if need be")
     parser.add_argument("--verbose", action="store_true", help="show the whole log of tritonserver")
+    _add_supervision(parser)
     parser.add_argument(
         "--run",
         metavar="COMMAND",
@@ -90,6 +100,30 @@ def _endpoint(url: str) -> str:
     if url and not re.fullmatch(r"https?://[^/\s]+/?", url):
         raise argparse.ArgumentTypeError(f"expected http://HOST:PORT, the base of an OTLP receiver, got '{url}'")
     return url
+
+
+def _add_supervision(parser: argparse.ArgumentParser) -> None:
+    group, default = parser.add_argument_group("supervision (not with --run)"), "(default: %(default)s)"
+    group.add_argument("--replicas", type=positive, default=1, metavar="N", help=f"servers with all models {default}")
+    words = f"seconds between golden requests to each model; 0 for none {default}"
+    group.add_argument("--watch", type=_seconds, default=Care.interval_s, metavar="S", help=words)
+    words = f"how long a model may take; set it above your longest request {default}"
+    group.add_argument("--watch-timeout", type=positive_float, default=Care.patience_s, metavar="S", help=words)
+    words = f"give up after so many in a row, none after a minute of service {default}"
+    group.add_argument("--max-deaths", type=positive, default=Care.max_deaths, metavar="N", help=words)
+    words = "where /status and /metrics of the supervisor are (default: the port after --metrics-port, or a free one)"
+    group.add_argument("--status", type=_address, metavar="HOST:PORT", help=words)
+    group.add_argument("--log-format", choices=("text", "json"), default="text", help=f"of events {default}")
+
+
+def _seconds(text: str) -> float:
+    return 0.0 if text == "0" else positive_float(text)
+
+
+def _address(text: str) -> str:
+    if not is_address(text):
+        raise argparse.ArgumentTypeError(f"expected HOST:PORT, got '{text}'")
+    return text
 
 
 def _shell(command: str) -> str:
@@ -119,18 +153,39 @@ def _options(arguments: argparse.Namespace, flags: Sequence[str]) -> Options:
     )
 
 
-def _wait(server: Server, openai: RouterProcess | None) -> None:
+def _supervise(arguments: argparse.Namespace, options: Options) -> None:
+    """Serve until a signal, whatever happens to the servers."""
+    care = Care(arguments.max_deaths, arguments.watch, arguments.watch_timeout)
+    journal = Journal(arguments.log_format == "json")
+    # Compiled here, where Ctrl-C ends the compiler.
+    backend = choose_backend(options.backend, options.on_log)
+    supervisor = Supervisor(options, arguments.replicas, care, journal, _page(arguments))
+
+    grpc = supervisor.replicas[0].endpoints.grpc
+    with openai_api(grpc, arguments.host, arguments.openai_port) as openai:
+
+        def tell() -> None:
+            for replica in supervisor.replicas:
+                title = f"{replica.name}: " if arguments.replicas > 1 else ""
+                beside = f", {openai.openai_url} (OpenAI's API)" if openai and replica is supervisor.replicas[0] else ""
+                print(f"{title}Serving at {_places(replica)}{beside}; {backend.name} pytorch backend; Ctrl-C stops")
+            print(f"State of the service: http://{supervisor.status_url}/status and /metrics", flush=True)
+
+        supervisor.run(tell, openai.check if openai else None)
+    journal.tell("stopped", "stopped")
+
+
+def _page(arguments: argparse.Namespace) -> socket.socket:
+    if arguments.status:
+        return listening(arguments.status)
+    with suppress(ServerError):
+        return listening(f"{LOCALHOST}:{arguments.metrics_port + 1 if arguments.metrics_port else 0}")
+    return listening()
+
+
+def _places(replica: Replica) -> str:
     forms = {"http": "http://{} (HTTP)", "grpc": "{} (gRPC)", "metrics": "http://{}/metrics"}
-    places = [forms[name].format(address) for name, address in server.endpoints.addresses.items()]
-    if openai:
-        places.append(f"{openai.openai_url} (OpenAI's API)")
-    print(f"Serving at {', '.join(places)}; {server.backend.name} pytorch backend; Ctrl-C stops")
-    sys.stdout.flush()
-    while True:
-        time.sleep(0.5)
-        server.check()
-        if openai:
-            openai.check()
+    return ", ".join(forms[name].format(place) for name, place in replica.endpoints.addresses.items())
 
 
 def _run(server: Server, openai: RouterProcess | None, command: str) -> int:
@@ -176,14 +231,15 @@ def main() -> int:
         backend = choose_backend(arguments.backend, say)
         print(f"{backend.name} pytorch backend: {backend.library or backend.reason}")
         return 0
+    options = _options(arguments, flags)
     try:
-        with (
-            Server(_options(arguments, flags)) as server,
-            openai_api(server.grpc, arguments.host, arguments.openai_port) as openai,
-        ):
-            if arguments.run:
+        if arguments.run:
+            with (
+                Server(options) as server,
+                openai_api(server.grpc, arguments.host, arguments.openai_port) as openai,
+            ):
                 return _run(server, openai, arguments.run)
-            _wait(server, openai)
+        _supervise(arguments, options)
     except KeyboardInterrupt:  # The normal end of a server.
         say("stopped")
     return 0

@@ -20,7 +20,7 @@ class Endpoints:
     http: str
     grpc: str
     metrics: str
-    # The headers that open health where a flag restricts it, by protocol.
+    # The headers that open what flags restrict, by protocol.
     keys: Mapping[Protocol, dict[str, str]] = field(default_factory=dict)
     grpc_has_tls: bool = False  # with certificates that we do not know
 
@@ -99,7 +99,6 @@ def _values(name: str, flags: Sequence[str]) -> list[str]:
 
 
 def _key(restrictions: Sequence[str], prefix: str) -> dict[str, str]:
-    """The header that opens health, from restrictions such as "health,metadata:key=value"."""
-    parts = (restriction.partition(":") for restriction in restrictions)
-    pairs = (pair.partition("=") for apis, _, pair in parts if "health" in apis.split(","))
-    return {prefix + name: value for name, _, value in pairs}
+    """The headers that open what is restricted, from restrictions such as "health,metadata:key=value"."""
+    pairs = (restriction.partition(":")[2].partition("=") for restriction in restrictions)
+    return {prefix + name: value for name, _, value in pairs if name}

@@ -29,6 +29,7 @@ class Options:
         flags: further flags of tritonserver.
         public_key: serve only what was signed with the private key that belongs to it.
         backend: one of `BACKENDS`: what serves TorchScript.
+        is_lenient: serve the other models where one does not load.
         on_log: called with each line of the log.
     """
 
@@ -43,6 +44,7 @@ class Options:
     flags: Sequence[str] = ()
     public_key: Path | None = None
     backend: str = "auto"
+    is_lenient: bool = False
     on_log: Callable[[str], None] | None = field(default=None, compare=False)
 
 
@@ -132,4 +134,5 @@ def command_line(options: Options, backends: Path, ports: Sequence[int], gpu: bo
         f"--log-info={str(options.verbose).lower()}",
     ]
     cpu = [f"--model-config-name={CPU_CONFIG}", "--pinned-memory-pool-byte-size=0", "--allow-gpu-metrics=false"]
-    return line + ([] if gpu else cpu) + list(options.flags)
+    lenient = ["--exit-on-error=false"] if options.is_lenient else []
+    return line + ([] if gpu else cpu) + lenient + list(options.flags)

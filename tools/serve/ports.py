@@ -4,6 +4,7 @@ import errno
 import socket
 from collections.abc import Sequence
 from contextlib import ExitStack
+from itertools import cycle
 
 from tools.serve.server_error import ServerError
 
@@ -29,21 +30,20 @@ def numeric_host(host: str) -> str:
 
 
 def choose_ports(host: str, wanted: Sequence[int]) -> list[int]:
-    """Choose the ports for HTTP, gRPC and metrics; a free port replaces each 0.
+    """Choose ports for HTTP, gRPC and metrics, of one server or of several; a free port replaces each 0.
 
-    All three are bound at once, so that they differ.
+    All are bound at once, so that they differ.
 
     Raises:
         ServerError: a port is taken or invalid.
     """
-    names = ("http", "grpc", "metrics")
     given = [port for port in wanted if port]
     if len(set(given)) < len(given):
         raise ServerError("--http-port, --grpc-port and --metrics-port must differ; got " + ", ".join(map(str, wanted)))
     with ExitStack() as held:
         return [
             held.enter_context(_bind(host, port, name)).getsockname()[1]
-            for name, port in zip(names, wanted, strict=True)
+            for name, port in zip(cycle(("http", "grpc", "metrics")), wanted, strict=False)
         ]
 
 
@@ -72,3 +72,23 @@ def listens(pid: int, ports: set[int]) -> bool:
     except psutil.Error:  # It has just ended.
         return False
     return ports <= {each.laddr.port for each in connections if each.status == psutil.CONN_LISTEN}
+
+
+def listening(address: str = "127.0.0.1:0") -> socket.socket:
+    """A socket of the supervisor's own, at HOST:PORT; port 0 takes a free one.
+
+    Raises:
+        ServerError: the address is taken, or is none of this host.
+    """
+    host, _, port = address.rpartition(":")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host.strip("[]"), int(port)), family=family)
+    except OSError as error:
+        raise ServerError(f"cannot listen on {address} ({error.strerror}); choose another with --status") from error
+
+
+def address_of(listener: socket.socket) -> str:
+    """HOST:PORT of a socket."""
+    host, port, *_ = listener.getsockname()
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

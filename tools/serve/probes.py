@@ -1,5 +1,6 @@
 """What a served version is asked to see whether it works: its golden requests, or zeros where it carries none."""
 
+import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -72,15 +73,16 @@ def zeros(contract: Contract) -> Golden:
     return Golden(0.0, (Case(inputs, {}),))
 
 
-async def ask(client: AsyncClient, model: str, version: int, case: Case, tolerance: float) -> Reply:
+async def ask(client: AsyncClient, model: str, version: int, case: Case, tolerance: float, patience_s: float) -> Reply:
     """Send a probe to a version, and judge the answer."""
     began = time.monotonic()
     try:
-        answer = await client.infer(model, case.inputs, version=version)
+        async with asyncio.timeout(patience_s):
+            answer = await client.infer(model, case.inputs, version=version)
     except ModelNotFound:  # It is being unloaded.
         reply = Reply("gone")
-    except DeadlineExceeded:
-        reply = Reply("late", f"no answer within {client.connection.timeout_s:g} s")
+    except (TimeoutError, DeadlineExceeded):
+        reply = Reply("late", f"no answer within {patience_s:g} s")
     except (RequestRejected, ServerFailed, InvalidInput) as error:
         # Nobody knows whether a model takes zeros, so a refusal of them is an answer.
         is_sick = bool(case.outputs) or any(words in str(error) for words in _DEAD)

@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
+from clients.connection import Connection
 from tools.serve.caretaker import Caretaker
 from tools.serve.endpoints import NAMES, endpoints, is_allowed
 from tools.serve.hardware import use_gpu
@@ -38,6 +39,7 @@ class Server:
     Attributes:
         endpoints: where to connect to.
         http, grpc, metrics: HOST:PORT of each; empty where a flag turns it off.
+        repository: the path to it that tritonserver was given.
 
     Raises:
         ServerError: on entry if it cannot start, with its log; from `check` if it has died.
@@ -49,6 +51,8 @@ class Server:
         self.log: deque[str] = deque(maxlen=400)
         self._failures: list[str] = []  # of models, while the server starts
         self._has_given_up = False
+        self._is_doomed = False
+        self._patience = STOP_SECONDS + 5.0
         self._noise: tuple[str, ...] = ()
         self._exit = ExitStack()
 
@@ -67,10 +71,30 @@ class Server:
 
     def check(self) -> None:
         """Raise ServerError, with the end of the log, if the process has ended."""
-        code = self._process.poll()
-        if code is not None:
+        if not self.is_running:
+            code = self._process.returncode
             self._reader.join(timeout=1)
             raise self._error(_ending(code))
+
+    def kill(self) -> None:
+        """End it at once, from any thread and in any state; leaving the `with` block still cleans up."""
+        self._is_doomed = True
+        if hasattr(self, "_process"):
+            self._process.kill()
+
+    def hurry(self, seconds: float) -> None:
+        """Grant it only so long to end: nothing runs any more, but callers may keep connections open."""
+        self._patience = seconds
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the process has not ended."""
+        return self._process.poll() is None
+
+    @property
+    def unloadable(self) -> str:
+        """The models that did not load as it started, and why; empty if all did."""
+        return "; ".join(dict.fromkeys(self._failures))
 
     def log_tail(self, lines: int = 40) -> str:
         """Return the last lines of the log, without what is always there."""
@@ -80,6 +104,13 @@ class Server:
     def address(self, protocol: str) -> str:
         """Return HOST:PORT for "http" or "grpc"."""
         return {"http": self.http, "grpc": self.grpc}[protocol]
+
+    def connection(self, timeout_s: float) -> Connection | None:
+        """How to ask it, with the keys to what its flags restrict; None where only others' certificates open it."""
+        if self.http:
+            return Connection("http", self.http, timeout_s, 0, self.endpoints.keys.get("http", {}))
+        is_open = self.grpc and not self.endpoints.grpc_has_tls
+        return Connection("grpc", self.grpc, timeout_s, 0, self.endpoints.keys.get("grpc", {})) if is_open else None
 
     @property
     def mark(self) -> dict[str, str]:
@@ -104,7 +135,8 @@ class Server:
         self.http, self.grpc, self.metrics = self.endpoints.http, self.endpoints.grpc, self.endpoints.metrics
         folder = tempfile.TemporaryDirectory(prefix="triton-", dir=scratch_parent())
         self._backends = Path(self._exit.enter_context(folder))
-        options = replace(options, host=host, repository=plain_path(options.repository, self._backends))
+        self.repository = plain_path(options.repository, self._backends)
+        options = replace(options, host=host, repository=self.repository)
         self._caretaker = Caretaker(self._backends, shm_prefix(self._backends), STOP_SECONDS)
         self._exit.enter_context(self._caretaker)
         self.backend = choose_backend(options.backend, options.on_log)
@@ -124,6 +156,8 @@ class Server:
         self._reader = threading.Thread(target=self._read_log, daemon=True)
         self._reader.start()
         self._exit.callback(self._stop)
+        if self._is_doomed:
+            self._process.kill()
         self._wait_until_ready()
 
     def _read_log(self) -> None:
@@ -148,6 +182,8 @@ class Server:
         while not ((is_listening := listens(self.pid, self.endpoints.ports)) and self.endpoints.are_ready()):
             self.check()
             # It listens once it has tried all models; after it has given up, it takes ten seconds to end.
+            if is_listening and self._failures and self.options.is_lenient:
+                return
             if self._has_given_up or (is_listening and self._failures):
                 raise self._error("cannot be ready")
             if time.monotonic() > deadline:
@@ -162,7 +198,7 @@ class Server:
     def _stop(self) -> None:
         self._process.send_signal(signal.SIGKILL if self._has_given_up else signal.SIGTERM)
         try:
-            self._process.wait(STOP_SECONDS + 5)
+            self._process.wait(self._patience)
         except subprocess.TimeoutExpired:
             self.log.append("tritonserver did not stop in time and was killed")
         finally:

@@ -1,0 +1,157 @@
+"""A supervised service under test: its replicas, its events, and what becomes of a fault."""
+
+import json
+import os
+import signal
+import socket
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from clients.connection import Protocol
+from tests.e2e.serving import FREE_PORTS, Serving, name_of, serving
+from tests.faults import models
+from tests.faults.load import Choose
+
+Document = dict[str, Any]
+# Faster than by default, so that tests are.
+FLAGS = ("--watch=0.5", "--watch-timeout=1", "--log-format=json", "--status=127.0.0.1:0")
+
+
+@dataclass(frozen=True)
+class Service:
+    """A running `tools.serve` with replicas."""
+
+    serving: Serving
+    repository: Path
+    status_url: str
+
+    def status(self) -> Document:
+        """What the supervisor says."""
+        document: Document = json.loads(urllib.request.urlopen(self.status_url, timeout=5).read())
+        return document
+
+    def counters(self) -> str:
+        """What Prometheus gets."""
+        page = self.status_url.replace("/status", "/metrics")
+        return str(urllib.request.urlopen(page, timeout=5).read().decode())
+
+    def events(self) -> list[Document]:
+        """All events so far."""
+        lines = (line for line in self.serving.stderr.splitlines() if line.startswith("{"))
+        return [document for document in map(json.loads, lines) if document["event"] != "log"]
+
+    def wait(self, name: str, since: float, model: str = "", timeout: float = 20) -> Document:
+        """The first event of a name since a time, of a model if one is given."""
+        deadline = time.monotonic() + timeout
+        while True:
+            for event in self.events():
+                is_about = not model or event.get("model") == model
+                if event["event"] == name and is_about and seconds_of(event) >= since:
+                    return event
+            assert self.serving.process.poll() is None and time.monotonic() < deadline, self.serving.stderr
+            time.sleep(0.02)
+
+    def tritons(self) -> list[int]:
+        """Process ids of the tritonservers, the oldest first."""
+        return sorted(pid for pid in self.serving.started() if name_of(pid) == "tritonserver")
+
+    def stubs(self, model: str) -> list[int]:
+        """Process ids of a model's processes."""
+        lines = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in self.serving.started() if name_of(pid)}
+        return sorted(pid for pid, line in lines.items() if b"stub" in line and f"/{model}/".encode() in line)
+
+    def chooser(self) -> Choose:
+        """The address of a replica that takes requests, as a load balancer finds it: by asking the agents."""
+        replicas = self.status()["replicas"]
+
+        def choose(protocol: Protocol) -> str | None:
+            return next((each[protocol] for each in replicas if agent_says(each["agent"]) == "up ready"), None)
+
+        return choose
+
+
+def seconds_of(event: Document) -> float:
+    """When an event was, as time.time() counts."""
+    return datetime.fromisoformat(event["at"]).timestamp()
+
+
+def agent_says(address: str) -> str:
+    """What a replica's agent answers."""
+    host, _, port = address.rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=5) as connection:
+        return connection.recv(100).decode().strip()
+
+
+@contextmanager
+def service(folder: Path, *flags: str, replicas: int = 2, names: Sequence[str] = (models.NAME,)) -> Iterator[Service]:
+    """Serve models of these tests, once they have answered rightly; nothing may be left afterwards."""
+    repository = folder / "models"
+    for name in names:
+        models.write(repository, name)
+    arguments = ("--repository", repository, *FREE_PORTS, f"--replicas={replicas}", *FLAGS, *flags)
+    with serving(folder / "run", *arguments) as running:
+        while not (line := running.line()).startswith("State of the service: "):
+            pass
+        started = Service(running, repository, line.split()[4])
+        while started.counters().count("triton_supervisor_model_healthy{") < replicas * len(names):
+            time.sleep(0.05)
+        yield started
+
+
+def _kill(service: Service, model: str) -> None:
+    os.kill(service.tritons()[0], signal.SIGKILL)
+
+
+def _stop(service: Service, model: str) -> None:
+    os.kill(service.tritons()[0], signal.SIGSTOP)
+
+
+def _kill_stub(service: Service, model: str) -> None:
+    os.kill(service.stubs(model)[0], signal.SIGKILL)
+
+
+def _order(what: str) -> Callable[[Service, str], None]:
+    return lambda service, model: models.order(service.repository, model, what)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """How a fault is made, by a service and a model, and the events that say that it was noticed and mended."""
+
+    inject: Callable[[Service, str], None]
+    noticed: str
+    mended: str
+
+
+FAULTS = {
+    "kill -9 of a replica": Fault(_kill, "died", "up"),
+    "SIGSTOP of a replica": Fault(_stop, "restarting", "up"),
+    "a model's process killed": Fault(_kill_stub, "sick", "healed"),
+    "a model hangs for ever": Fault(_order("hangs"), "sick", "healed"),
+    "a model answers wrongly": Fault(_order("lies"), "sick", "healed"),
+    "the same, until its server restarts": Fault(_order("sticks"), "restarting", "healed"),
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Seconds from a fault until it was noticed, and until it was mended."""
+
+    noticed_s: float
+    mended_s: float
+
+
+def suffer(service: Service, fault: Fault, model: str = models.NAME) -> Outcome:
+    """Inject a fault and wait until it is mended."""
+    began = time.time()
+    fault.inject(service, model)
+    about = model if fault.mended == "healed" else ""
+    noticed = service.wait(fault.noticed, began, about)
+    mended = service.wait(fault.mended, seconds_of(noticed), about)
+    return Outcome(seconds_of(noticed) - began, seconds_of(mended) - began)

@@ -1,0 +1,69 @@
+"""How a service shows itself: an agent port per replica for load balancers, and /metrics and /status over HTTP.
+
+An agent port answers every connection with a word that HAProxy's agent check understands. /metrics is for Prometheus,
+/status is a JSON document for `clients.status`.
+"""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+from aiohttp import web
+
+from tools.serve.journal import Journal
+from tools.serve.ports import address_of
+from tools.serve.replica import AGENT_ANSWERS, Replica
+
+
+@asynccontextmanager
+async def monitor(replicas: Sequence[Replica], page: socket.socket, journal: Journal) -> AsyncIterator[None]:
+    """Answer at the replicas' agent ports, and at the page's socket, while the block lasts."""
+    async with AsyncExitStack() as open_servers:
+        for replica in replicas:
+            await open_servers.enter_async_context(await asyncio.start_server(_answer(replica), sock=replica.agent))
+        runner = web.AppRunner(_application(replicas, journal), access_log=None)
+        await runner.setup()
+        open_servers.push_async_callback(runner.cleanup)
+        await web.SockSite(runner, page).start()
+        yield
+
+
+def document(replicas: Sequence[Replica], journal: Journal) -> dict[str, Any]:
+    """What /status says."""
+    return {"replicas": [_state(replica) for replica in replicas], "events": list(journal.latest)}
+
+
+def _state(replica: Replica) -> dict[str, Any]:
+    return {
+        "name": replica.name,
+        "state": replica.state,
+        "starts": replica.starts,
+        "deaths": replica.deaths,
+        "agent": address_of(replica.agent),
+        **replica.endpoints.addresses,
+        "sick": replica.watchdog.ward.problems() if replica.watchdog else {},
+    }
+
+
+def _answer(replica: Replica) -> Any:
+    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(f"{AGENT_ANSWERS[replica.state]}\n".encode())
+        writer.close()
+
+    return answer
+
+
+def _application(replicas: Sequence[Replica], journal: Journal) -> web.Application:
+    from prometheus_client import generate_latest
+
+    async def metrics(_: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(journal.registry), content_type="text/plain", charset="utf-8")
+
+    async def status(_: web.Request) -> web.Response:
+        return web.json_response(document(replicas, journal))
+
+    application = web.Application()
+    application.add_routes([web.get("/metrics", metrics), web.get("/status", status)])
+    return application
