@@ -3,7 +3,6 @@
 -- It reads the JSON and the protobuf of inference requests, as far as they lie in HAProxy's buffer. Plain searches come
 -- first, so that an ordinary request costs microseconds.
 
-local MOST_ELEMENTS = 2 ^ 28
 local DEEPEST = 32
 
 -- Whether a text opens more than DEEPEST brackets within each other.
@@ -25,8 +24,8 @@ local function is_deep(text)
     return false
 end
 
--- What is wrong with the shapes of a request, and whether one of them is empty.
-local function shape_fault(text)
+-- What is wrong with the shapes of a request of so many bytes, and whether one of them is empty.
+local function shape_fault(text, most)
     local place, is_empty = 1, false
     while true do
         local _, last = text:find('"shape"', place, true)
@@ -36,7 +35,7 @@ local function shape_fault(text)
             local size = dim:match("^%d+$") and tonumber(dim)
             if not size then return "a dimension of a shape is no whole number from 0 on" end
             is_empty, product = is_empty or size == 0, product * math.max(size, 1)
-            if product > MOST_ELEMENTS then return "a shape has more elements than any request can hold" end
+            if product > most then return "a shape has more elements than the request has bytes" end
         end
         place = last + 1
     end
@@ -44,7 +43,7 @@ end
 
 local NO_CLASSES = "an output of texts, or one that may be empty, has no classes; ask without classification"
 
-local function json_fault(text, classless)
+local function json_fault(text, most, classless)
     local place = 0
     repeat
         place = text:find("\\u00", place + 1, true)
@@ -52,7 +51,7 @@ local function json_fault(text, classless)
         if code and string.char(code):match("[%w_.-]") then return "letters and digits are written as they are, not escaped" end
     until not place
     if is_deep(text) then return "the JSON is nested too deeply" end
-    local fault, is_empty = shape_fault(text)
+    local fault, is_empty = shape_fault(text, most)
     if fault then return fault end
     if text:find('"classification"', 1, true) then
         if not classless or is_empty then return NO_CLASSES end
@@ -65,14 +64,15 @@ end
 local function http_fault(txn, body, classless)
     local headers = txn.http:req_get_headers()
     local lengths = headers["inference-header-content-length"]
-    local whole = headers["content-length"] and tonumber(headers["content-length"][0]) or #body
+    local most = headers["content-length"] and tonumber(headers["content-length"][0]) or #body
+    local whole = most
     if lengths then
         local length = lengths[0]:match("^%d+$") and tonumber(lengths[0])
         if lengths[1] or not length or length > whole then return "Inference-Header-Content-Length is no length of a part of the body" end
         whole = length
     end
     if whole > #body then return "the JSON is longer than the door reads; send tensors as binary data behind it" end
-    return json_fault(body:sub(1, whole), classless)
+    return json_fault(body:sub(1, whole), most, classless)
 end
 
 -- A variable-length number of protobuf, and the place behind it.

@@ -5,7 +5,6 @@ import http.client
 import http.server
 import socket
 import ssl
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from clients.aio import AsyncClient
 from clients.client import Client
 from clients.connection import Connection, Protocol
+from tools.front.certificates import write_authority, write_certificate
 
 STYLES = ("sync", "asyncio")
 
@@ -137,22 +137,9 @@ class ReadyOverGrpc(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ign
 def certificates(folder: Path) -> None:
     """Write ca.pem, which signs server.pem and client.pem for 127.0.0.1, and other.pem, which nobody trusts."""
     for name in ("ca", "other"):
-        openssl(folder, "req", "-x509", *new_key(name), "-out", f"{name}.pem", "-subj", f"/CN={name}")
-    (folder / "names").write_text("subjectAltName=IP:127.0.0.1")
-    signing = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "names")
+        write_authority(folder, name)
     for name in ("server", "client"):
-        openssl(folder, "req", *new_key(name), "-out", f"{name}.csr", "-subj", f"/CN={name}")
-        openssl(folder, "x509", "-req", "-in", f"{name}.csr", *signing, "-out", f"{name}.pem")
-
-
-def new_key(name: str) -> tuple[str, ...]:
-    """Options of openssl for an unencrypted key in a file of its own."""
-    return ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", f"{name}.key")
-
-
-def openssl(folder: Path, *arguments: str) -> None:
-    """Run openssl in a folder."""
-    subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+        write_certificate(folder, name, ["127.0.0.1"])
 
 
 class Forward(http.server.BaseHTTPRequestHandler):

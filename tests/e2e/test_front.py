@@ -1,6 +1,7 @@
 """The front door before two real tritonservers: who passes, what is refused, what a death does to callers."""
 
 import json
+import os
 import shutil
 import signal
 import ssl
@@ -11,25 +12,29 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.request import urlopen
 
 import numpy as np
+import psutil
 import pytest
 
 from clients.client import Client
 from clients.connection import Connection, Protocol, Tls
 from clients.errors import RequestRejected, ServerUnavailable, TlsFailed
-from tests.e2e.serving import add_sleeper
+from tests.e2e import peers
+from tests.e2e.serving import FREE_PORTS, Serving, add_sleeper, name_of, serving
 from tests.haproxy import NEEDS_HAPROXY
 from tests.hostile import over_grpc, over_http
-from tests.hostile.targets import Callers, send_grpc, send_http, write_repository
+from tests.hostile.targets import Callers, door_address, send_grpc, send_http, write_repository
 from tools.front.certificates import write_authority, write_certificate
 from tools.front.door import Front
 from tools.front.keys import add_key, revoke_key
 from tools.front.options import Backend, FrontOptions
 from tools.repository import model_names, read_config
 from tools.serve.tritonserver import Options, Server
+from tools.versions.router_control import started_router
 
 pytestmark = NEEDS_HAPROXY
 MODEL, IMAGE = "mnist_mlp", np.full((1, 784), 0.5, np.float32)
@@ -51,7 +56,7 @@ class House:
         options = FrontOptions(**{"front": ANYWHERE, "operator": ANYWHERE, **wanted})
         models = [read_config(model, repository=self.repository) for model in model_names(self.repository)]
         backends = [Backend(f"replica{i}", each.http, each.grpc) for i, each in enumerate(self.servers)]
-        with Front(options, models, backends) as front:
+        with TemporaryDirectory() as folder, Front(Path(folder), options, models, backends) as front:
             yield front
 
 
@@ -121,9 +126,9 @@ def ask(connection: Connection) -> bool:
         return bool(client.infer(MODEL, IMAGE)["OUTPUT__0"].shape == (1, 10))
 
 
-def soon(condition: Callable[[], bool]) -> bool:
+def soon(condition: Callable[[], bool], seconds: float = SOON_S) -> bool:
     """Whether something comes to be, within seconds."""
-    deadline = time.monotonic() + SOON_S
+    deadline = time.monotonic() + seconds
     while not (met := condition()) and time.monotonic() < deadline:
         time.sleep(0.05)
     return met
@@ -221,8 +226,8 @@ def test_an_operator_s_key_opens_them_at_the_local_address(guarded: Guarded, pro
 HOSTILE_HTTP = {
     "shape": over_http.infer(over_http.tensor([over_http.HUGE, 784], [1])),
     "hidden shape": next(sent for name, sent in over_http.http_requests() if "escaped" in name),
-    "classes of texts": over_http.text_classes(),
-    "no classes": over_http.classes("OUTPUT__0", shape=[0, 784], data=[]),
+    "classes of texts": over_http.no_classes("texts"),
+    "no classes": over_http.no_classes("nothing"),
     "compressed": over_http.request(b"x", head="Content-Encoding: gzip"),
     "longest": over_http.request(b"", head="Content-Length: 99999999999", length=False),
     "slow": b"POST /v2/models/mnist_mlp/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{",
@@ -258,21 +263,20 @@ def test_good_classification_and_large_requests_pass(plain: Front, protocol: Pro
 def test_more_than_fits_is_told_so_at_once_and_comes_back_when_told(house: House, protocol: Protocol) -> None:
     with house.door(in_flight=1, queue=1) as front, ThreadPoolExecutor(10) as pool:
 
-        def sleep(retries: int) -> tuple[str, float]:
-            began = time.monotonic()
-            with Client(Connection(protocol, front.address, retries=retries)) as client:
-                try:
-                    client.infer("sleeper", np.array([0.5], np.float32))
-                except ServerUnavailable as error:
-                    return str(error), time.monotonic() - began
+        def sleep(retries: int, style: str = "sync") -> tuple[str, float]:
+            began, connection = time.monotonic(), Connection(protocol, front.address, retries=retries)
+            try:
+                peers.ask(style, connection, "infer", "sleeper", np.array([0.5], np.float32))
+            except ServerUnavailable as error:
+                return str(error), time.monotonic() - began
             return "answered", time.monotonic() - began
 
         once = list(pool.map(sleep, [0] * 10))
         refused = [seconds for outcome, seconds in once if "overloaded" in outcome]
         assert len(refused) >= 6 and max(refused) < 0.4 and len(refused) < len(once)
         # Those who come back only when the answer says so are served, all of them.
-        patient = list(pool.map(sleep, [3] * 5))
-        assert [outcome for outcome, _ in patient] == ["answered"] * 5
+        patient = list(pool.map(sleep, [3] * 6, peers.STYLES * 3))
+        assert [outcome for outcome, _ in patient] == ["answered"] * 6
         assert max(seconds for _, seconds in patient) > 1
 
 
@@ -307,11 +311,61 @@ def test_the_log_says_who_asked_what_and_no_secret_is_anywhere(guarded: Guarded,
         assert secret not in written + processes + guarded.log.read_text()
 
 
+def test_inferences_over_http_pass_the_router_while_there_is_one(house: House) -> None:
+    log = house.folder / "router.json"
+    with started_router(house.servers[0].http, ANYWHERE) as router:
+        assert router.listen
+        with house.door(router=router.listen, access_log=log) as front:
+            assert ask(Connection("http", front.address))
+            os.kill(listener(router.listen), signal.SIGKILL)
+            assert ask(Connection("http", front.address)) and ask(Connection("grpc", front.address))
+    passed = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+    ways = [line["replica"] for line in passed if line["path"].lower().endswith("infer")]
+    assert ways[0] == "router" and set(ways[1:]) <= {"replica0", "replica1"} and len(ways) == 3
+
+
+def listener(address: str) -> int:
+    """Process id of who listens at an address of this host."""
+    port = int(address.rpartition(":")[2])
+    connections = psutil.net_connections("tcp")
+    return next(each.pid for each in connections if each.status == psutil.CONN_LISTEN and each.laddr.port == port)
+
+
 def test_a_replica_killed_under_load_fails_nobody(house: House, plain: Front) -> None:
-    """The last test here: a replica is gone after it."""
+    """The last test with these replicas: one is gone after it."""
     callers = Callers({"http": plain.address, "grpc": plain.address}, pause_s=0)
     with callers.calling():
         time.sleep(1)
         house.servers[0]._process.send_signal(signal.SIGKILL)
         time.sleep(2)
     assert callers.failures == [] and min(callers.answered.values()) > 100
+
+
+def test_a_served_door_outlives_a_death_and_a_restart_in_turn(house: House, tmp_path: Path) -> None:
+    repository = tmp_path / "models"
+    shutil.copytree(house.repository / MODEL, repository / MODEL)
+    door = ("--front", ANYWHERE, "--operator", ANYWHERE, "--replicas", "2")
+    with serving(tmp_path / "run", "--repository", repository, *FREE_PORTS, *door) as running:
+        address = door_address(running.line(60))
+
+        def replaced(before: set[int], left: int) -> bool:
+            now = tritons(running)
+            return len(now) == 2 and len(now & before) == left
+
+        callers = Callers({"http": address, "grpc": address}, pause_s=0.01)
+        with callers.calling():
+            before = tritons(running)
+            os.kill(min(before), signal.SIGKILL)
+            assert soon(lambda: replaced(before, 1))
+            time.sleep(3)  # It loads its model.
+            before = tritons(running)
+            running.process.send_signal(signal.SIGHUP)
+            assert soon(lambda: replaced(before, 0), 30)
+            time.sleep(2)
+        assert callers.failures == [] and min(callers.answered.values()) > 100
+        assert running.end(signal.SIGTERM) == 0
+
+
+def tritons(running: Serving) -> set[int]:
+    """Process ids of its tritonservers."""
+    return {pid for pid in running.started() if name_of(pid) == "tritonserver"}

@@ -41,8 +41,6 @@ def restricted(small_repository: Path) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if not shutil.which("openssl"):
-        pytest.skip("openssl is not on PATH")
     folder = tmp_path_factory.mktemp("pki")
     certificates(folder)
     return folder

@@ -36,11 +36,11 @@ def classes(asked: pb.ModelInferRequest, output: str, count: int = 1) -> pb.Mode
     return asked
 
 
-def text_classes() -> bytes:
-    """Classes of a STRING output."""
-    asked = pb.ModelInferRequest(model_name="texts")
+def no_classes(model: str) -> bytes:
+    """Classes of an output that has none."""
+    asked = pb.ModelInferRequest(model_name=model)
     asked.inputs.add(name="NUMBER", datatype="FP32", shape=[1]).contents.fp32_contents.append(1)
-    return bytes(classes(asked, "TEXT").SerializeToString())
+    return bytes(classes(asked, "OUTPUT").SerializeToString())
 
 
 def _texts(raw: bytes) -> pb.ModelInferRequest:
@@ -56,10 +56,11 @@ def grpc_requests() -> Iterator[tuple[str, Call]]:
     def made(message: pb.ModelInferRequest, method: str = "ModelInfer", timeout_s: float = 20.0) -> Call:
         return Call(method, message.SerializeToString(), timeout_s)
 
-    yield "classes of a STRING output", Call("ModelInfer", text_classes())
-    hidden = infer().SerializeToString() + text_classes()
+    yield "classes of a STRING output", Call("ModelInfer", no_classes("texts"))
+    hidden = infer().SerializeToString() + no_classes("texts")
     yield "the same behind another model's name", Call("ModelInfer", hidden)
-    yield "classes of an empty output", made(classes(infer(shape=(0, 784), raw=b""), "OUTPUT__0"))
+    yield "classes of an empty output", Call("ModelInfer", no_classes("nothing"))
+    yield "classes of an empty batch", made(classes(infer(shape=(0, 784), raw=b""), "OUTPUT__0"))
     for count in (0, -1, HUGE):
         yield f"{count} classes", made(classes(infer(), "OUTPUT__0", count))
     yield "shape [2^63-1, 784], raw data", made(infer(shape=(HUGE, 784)))

@@ -1,6 +1,6 @@
 """Hostile requests over HTTP, as bytes on the wire.
 
-The served repository is that of `tests.hostile.targets`: `mnist_mlp`, and `texts`, whose output is a STRING.
+The served repository is that of `tests.hostile.targets`: a classifier, and two models whose outputs have no classes.
 """
 
 import gzip
@@ -9,7 +9,6 @@ from collections.abc import Iterator
 
 MODEL = "mnist_mlp"
 INFER = f"/v2/models/{MODEL}/infer"
-TEXTS = "/v2/models/texts/infer"
 HUGE = 2**63 - 1
 _DATA = [0.5] * 784
 
@@ -44,11 +43,11 @@ def binary(head: object, content: bytes, length: object = None) -> bytes:
     )
 
 
-def text_classes() -> bytes:
-    """Classes of a STRING output."""
-    wanted = [{"name": "TEXT", "parameters": {"classification": 1}}]
+def no_classes(model: str) -> bytes:
+    """Classes of an output that has none."""
+    wanted = [{"name": "OUTPUT", "parameters": {"classification": 1}}]
     body = {"inputs": [{"name": "NUMBER", "shape": [1], "datatype": "FP32", "data": [1]}], "outputs": wanted}
-    return request(json.dumps(body).encode(), TEXTS)
+    return request(json.dumps(body).encode(), f"/v2/models/{model}/infer")
 
 
 def _nested(depth: int, opener: bytes = b"[", closer: bytes = b"]") -> bytes:
@@ -116,9 +115,13 @@ def http_requests() -> Iterator[tuple[str, bytes]]:
     absurd = sized | {"shape": [HUGE, HUGE], "parameters": {"binary_data_size": 4}}
     yield "binary data of an absurd shape", binary({"inputs": [absurd]}, b"abcd")
     text = {"name": "INPUT__0", "shape": [1, 784], "datatype": "BYTES", "parameters": {"binary_data_size": 4}}
+    hidden = json.dumps({"inputs": [sized | {"shape": [HUGE, 784], "data": [1]}]}).replace('"data"', '"d\\u0061ta"')
+    length = f"Inference-Header-Content-Length: {len(hidden)}"
+    yield "an absurd shape in a head, its data under an escaped name", request(hidden.encode(), head=length)
     yield "a BYTES element of 4 GB", binary({"inputs": [text]}, b"\xff\xff\xff\xff")
-    yield "classes of a STRING output", text_classes()
-    yield "classes of an empty output", classes("OUTPUT__0", shape=[0, 784], data=[])
+    yield "classes of a STRING output", no_classes("texts")
+    yield "classes of an empty output", no_classes("nothing")
+    yield "classes of an empty batch", classes("OUTPUT__0", shape=[0, 784], data=[])
     for count in (0, -1, HUGE, 1e300):
         yield f"{count} classes", classes("OUTPUT__0", count)
     yield "a datatype that is none", infer(tensor(datatype="FP99"))

@@ -18,12 +18,12 @@ from clients.errors import ClientError
 from tests.hostile.over_grpc import MODEL, SERVICE, Call
 
 CONFIG = """
-name: "texts"
+name: "{name}"
 backend: "python"
 max_batch_size: 0
-input { name: "NUMBER" data_type: TYPE_FP32 dims: [ 1 ] }
-output { name: "TEXT" data_type: TYPE_STRING dims: [ 1 ] }
-instance_group { kind: KIND_CPU }
+input {{ name: "NUMBER" data_type: TYPE_FP32 dims: [ 1 ] }}
+output {{ name: "OUTPUT" data_type: TYPE_{dtype} dims: [ -1 ] }}
+instance_group {{ kind: KIND_CPU }}
 """
 SOURCE = """
 import numpy as np
@@ -32,18 +32,31 @@ import triton_python_backend_utils as pb_utils
 
 class TritonPythonModel:
     def execute(self, requests):
-        text = pb_utils.Tensor("TEXT", np.array([b"text"], np.object_))
-        return [pb_utils.InferenceResponse([text]) for _ in requests]
+        output = pb_utils.Tensor("OUTPUT", {array})
+        return [pb_utils.InferenceResponse([output]) for _ in requests]
 """
+# Models whose output has no classes: their data types, and what they answer.
+CLASSLESS = {"texts": ("STRING", 'np.array([b"text"], np.object_)'), "nothing": ("FP32", "np.zeros(0, np.float32)")}
 
 
 def write_repository(built: Path, folder: Path) -> Path:
-    """A classifier, and a model with a STRING output."""
+    """A classifier, and models whose outputs have no classes."""
     shutil.copytree(built / MODEL, folder / MODEL)
-    (folder / "texts" / "1").mkdir(parents=True)
-    (folder / "texts" / "1" / "model.py").write_text(SOURCE)
-    (folder / "texts" / "config.pbtxt").write_text(CONFIG)
+    for name, (dtype, array) in CLASSLESS.items():
+        write_model(folder, name, CONFIG.format(name=name, dtype=dtype), SOURCE.format(array=array))
     return folder
+
+
+def write_model(repository: Path, name: str, config: str, source: str) -> None:
+    """Add a model in Python, as version 1."""
+    (repository / name / "1").mkdir(parents=True)
+    (repository / name / "1" / "model.py").write_text(source)
+    (repository / name / "config.pbtxt").write_text(config)
+
+
+def door_address(line: str) -> str:
+    """HOST:PORT of the front door, from the line that `tools.serve` prints."""
+    return line.split(" ")[3]
 
 
 def send_http(address: str, sent: bytes, timeout_s: float = 12.0) -> str:

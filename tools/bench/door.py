@@ -53,7 +53,7 @@ def run(options: DoorOptions) -> dict[str, Any]:
         wanted = FrontOptions(
             front="127.0.0.1:0", operator="127.0.0.1:0", in_flight=_IN_FLIGHT, access_log=Path(scratch) / "access.json"
         )
-        with Front(wanted, configs, [Backend("replica0", server.http, server.grpc)]) as front:
+        with Front(Path(scratch), wanted, configs, [Backend("replica0", server.http, server.grpc)]) as front:
             for model in models:
                 direct = {str(name): server.address(name) for name in PROTOCOLS}
                 loads = _rounds(model, {"direct": direct, "door": dict.fromkeys(direct, front.address)}, options)

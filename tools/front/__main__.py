@@ -10,6 +10,7 @@
 
 import argparse
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -80,6 +81,8 @@ def _certificates(arguments: argparse.Namespace) -> None:
 def _config(arguments: argparse.Namespace) -> None:
     options = front_options_from(arguments)
     assert options
+    # Elsewhere, what HAProxy prints is its log.
+    options = replace(options, access_log=options.access_log or Path("-"))
     arguments.folder.mkdir(parents=True, exist_ok=True)
     models = [read_config(model, repository=arguments.repository) for model in model_names(arguments.repository)]
     path = write_configuration(arguments.folder, options, models, arguments.backend, arguments.socket)

@@ -9,9 +9,10 @@ from pathlib import Path
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from tools.front.knowledge import classless, needs_streams
-from tools.front.options import BUFFER_BYTES, INSPECTED_BYTES, Backend, FrontOptions
+from tools.front.options import Backend, FrontOptions
 from tools.repository import ROOT
 
+_HEADERS_AND_ROOM = 16 << 10  # beside a request's body in a buffer
 _SOURCES = ROOT / "deploy" / "haproxy"
 CONFIG, SOCKET, KEYS, CERTIFICATE = "haproxy.cfg", "admin.sock", "keys.map", "door.pem"
 
@@ -50,8 +51,8 @@ def write_configuration(
         socket=shlex.quote(socket),
         streams=any(needs_streams(model) for model in models),
         names=any(not _is_numeric(backend.http) for backend in backends),
-        inspected=INSPECTED_BYTES,
-        buffer=BUFFER_BYTES,
+        inspected=options.inspect << 10,
+        buffer=(options.inspect << 10) + _HEADERS_AND_ROOM,
     )
     (folder / CONFIG).write_text(text)
     return folder / CONFIG

@@ -9,10 +9,9 @@ import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -27,14 +26,15 @@ from tools.front.front_error import FrontError
 from tools.front.keys import read_keys
 from tools.front.options import Backend, FrontOptions
 
-_START_S, _STOP_S, _WATCH_S = 10.0, 15.0, 0.5
+_START_S, _STOP_S, _WATCH_S = 10.0, 5.0, 0.5
 _INSTALL = "install it (Debian, Ubuntu: apt install haproxy; Fedora: dnf install haproxy; macOS: brew install haproxy)"
 
 
 class Front:
     """A HAProxy that runs until the end of its `with` block, and again should it die; it drains before it ends.
 
-    API keys and certificates whose files change are put to use at once, without a restart.
+    API keys and certificates whose files change are put to use at once, without a restart. Its folder, which nobody
+    else should be able to read, gets its configuration; `environment` is added to HAProxy's environment.
 
     Attributes:
         address, operator: HOST:PORT of callers and of operators.
@@ -45,14 +45,19 @@ class Front:
 
     def __init__(
         self,
+        folder: Path,
         options: FrontOptions,
         models: Sequence[ModelConfig],
         backends: Sequence[Backend],
-        on_log: Callable[[str], None] | None = None,
+        on_log: Callable[[str], None] = lambda text: None,
+        environment: Mapping[str, str] | None = None,
     ):
+        self.folder = folder
         self._options = replace(options, front=_with_port(options.front), operator=_with_port(options.operator))
         self.address, self.operator = self._options.front, self._options.operator
-        self._models, self._backends, self._on_log = models, backends, on_log
+        self._models, self._backends = models, backends
+        self._on_log, self._said = on_log, ""
+        self._environment = {**os.environ, **(environment or {})}
         self._stopping = threading.Event()
 
     def __enter__(self) -> "Front":
@@ -60,14 +65,9 @@ class Front:
         if program is None:
             raise FrontError(f"the front door is HAProxy, which is not on PATH; {_INSTALL}")
         self._program = program
-        self.folder = Path(tempfile.mkdtemp(prefix="front-"))
-        try:
-            write_configuration(self.folder, self._options, self._models, self._backends)
-            self._seen = self._times()
-            self._start()
-        except BaseException:
-            self._end()
-            raise
+        write_configuration(self.folder, self._options, self._models, self._backends)
+        self._seen = self._times()
+        self._start()
         self._watcher = threading.Thread(target=self._watch, daemon=True)
         self._watcher.start()
         return self
@@ -109,6 +109,7 @@ class Front:
             self._process = subprocess.Popen(
                 leashed([self._program, "-db", "-f", str(self.folder / CONFIG)]),
                 cwd=self.folder,
+                env=self._environment,
                 stdout=requests,
                 stderr=errors,
                 # Ctrl-C in a terminal must reach only us.
@@ -117,6 +118,7 @@ class Front:
         deadline = time.monotonic() + _START_S
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
+                self._end()
                 raise FrontError(f"HAProxy does not start:\n{(self.folder / 'log').read_text().strip()}")
             time.sleep(0.02)
 
@@ -126,10 +128,8 @@ class Front:
         return False
 
     def _end(self) -> None:
-        if hasattr(self, "_process"):
-            self._process.kill()
-            self._process.wait()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._process.kill()
+        self._process.wait()
 
     def _watch(self) -> None:
         while not self._stopping.wait(_WATCH_S):
@@ -156,8 +156,10 @@ class Front:
         return [file.stat().st_mtime_ns if file else 0 for file in files]
 
     def _say(self, text: str) -> None:
-        if self._on_log:
+        # A trouble that lasts is told once.
+        if text != self._said:
             self._on_log(text)
+        self._said = text
 
 
 def _with_port(address: str) -> str:

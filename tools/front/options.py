@@ -9,10 +9,6 @@ from clients.command import duration, positive
 from clients.connection import is_address
 from tools.front.front_error import FrontError
 
-# What the door reads of a request before it passes it on: so much is inspected, and can be sent to another replica when
-# one dies with it. HAProxy copies a buffer of this size for each request.
-INSPECTED_BYTES, BUFFER_BYTES = 96 << 10, 128 << 10
-
 
 @dataclass(frozen=True)
 class Backend:
@@ -39,9 +35,10 @@ class FrontOptions:
     client_ca: Path | None = None  # whose certificates callers must show
     api_keys: Path | None = None  # hashes, see tools.front.keys
     access_log: Path | None = None
-    in_flight: int = 32  # of each replica and protocol
-    queue: int = 32  # requests that wait for one of them
+    in_flight: int = 16  # of each replica and protocol
+    queue: int = 4  # requests that wait for one of them
     max_body: int = 64  # MiB
+    inspect: int = 24  # KiB that are read and looked into before a request passes
     request_timeout: float = 10.0  # seconds for what the door reads of a request to arrive in
     router: str | None = None  # HOST:PORT of clients.router, which gets inferences over HTTP
 
@@ -72,6 +69,8 @@ def add_front_arguments(parser: argparse.ArgumentParser, required: bool = False)
     number("--in-flight", default=FrontOptions.in_flight, help="requests at once in a replica (default: %(default)s)")
     number("--queue", default=FrontOptions.queue, help="requests that wait; more are refused (default: %(default)s)")
     number("--max-body", default=FrontOptions.max_body, help="MiB of a request (default: %(default)s)")
+    text = "KiB read before a request passes; JSON must fit; more is slower (default: %(default)s)"
+    number("--inspect", default=FrontOptions.inspect, help=text)
     text = "for a request to arrive in, or its first part (default: %(default)g)"
     add("--request-timeout", type=duration, default=FrontOptions.request_timeout, metavar="S", help=text)
     address("--router", help="a running clients.router, for inferences over HTTP")

@@ -20,11 +20,14 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from clients.command import command, command_parser, positive, positive_float, say
 from clients.connection import is_address
+from tools.front.options import add_front_arguments, front_options_from
 from tools.repository import REPOSITORY
+from tools.serve.doorway import front_door
 from tools.serve.hardware import HARDWARE
 from tools.serve.journal import Journal
 from tools.serve.launch import LOCALHOST, otlp_flags
@@ -85,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--compile", action="store_true", help="only compile the native backend, if need be")
     parser.add_argument("--verbose", action="store_true", help="show the whole log of tritonserver")
     _add_supervision(parser)
+    add_front_arguments(parser)
     parser.add_argument(
         "--run",
         metavar="COMMAND",
@@ -159,12 +163,17 @@ def _supervise(arguments: argparse.Namespace, options: Options) -> None:
     journal = Journal(arguments.log_format == "json")
     # Compiled here, where Ctrl-C ends the compiler.
     backend = choose_backend(options.backend, options.on_log)
+    front = front_options_from(arguments)
     supervisor = Supervisor(options, arguments.replicas, care, journal, _page(arguments))
 
     grpc = supervisor.replicas[0].endpoints.grpc
-    with openai_api(grpc, arguments.host, arguments.openai_port) as openai:
+    with (
+        openai_api(grpc, arguments.host, arguments.openai_port) as openai,
+        front_door(front, supervisor, partial(journal.log, "")) as place,
+    ):
 
         def tell() -> None:
+            print(place, end="")
             for replica in supervisor.replicas:
                 title = f"{replica.name}: " if arguments.replicas > 1 else ""
                 beside = f", {openai.openai_url} (OpenAI's API)" if openai and replica is supervisor.replicas[0] else ""
@@ -234,6 +243,8 @@ def main() -> int:
     options = _options(arguments, flags)
     try:
         if arguments.run:
+            if arguments.front:
+                raise ServerError("--front is for callers from elsewhere, and does not go with --run")
             with (
                 Server(options) as server,
                 openai_api(server.grpc, arguments.host, arguments.openai_port) as openai,

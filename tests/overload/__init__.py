@@ -1,0 +1,1 @@
+"""More load than the service behind the front door can serve."""
