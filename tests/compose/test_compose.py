@@ -4,8 +4,9 @@
     make test-compose PYTHON_IMAGE=python:3.11-slim TORCH_INDEX=    # another base image, torch from pip's own index
 
 It is no part of `make test`: it builds an image and trains. It takes its own project name and free ports, so that it
-never meets a stack that runs already, and it works on a copy of the checkout. A service whose image can neither be
-found nor pulled is left out, and the tests of that service are skipped with Docker's own reason.
+never meets a stack that runs already, and it works on a copy of the checkout. Where the images of HAProxy and
+Prometheus cannot be pulled, Debian's packages of them take their place (standin.Dockerfile). Another service whose
+image can neither be found nor pulled is left out, and the tests of that service are skipped with Docker's own reason.
 """
 
 import json
@@ -27,9 +28,10 @@ from typing import Any
 import pytest
 
 from clients.client import Client
-from clients.connection import Connection, Protocol
-from clients.errors import ClientError
+from clients.connection import Connection, Protocol, Tls
+from clients.errors import ClientError, RequestRejected
 from loadtest.payloads import inputs
+from tests.conftest import Command
 from tools import recipes
 from tools.repository import ROOT
 
@@ -38,15 +40,21 @@ pytestmark = pytest.mark.timeout(3600)
 
 MODELS = tuple(model for model in recipes.names() if recipes.load(model).default)
 OURS = ("build", "triton", "locust")
-PULLED = ("prometheus", "grafana")
+PULLED = ("front", "prometheus", "grafana")
+STOOD_IN = {"front": "HAPROXY_IMAGE", "prometheus": "PROMETHEUS_IMAGE"}
 PROFILES = ("cpu", "gpu", "cpu,locust", "gpu,locust", "cpu,router", "gpu,router", "cpu,tracing")
 ALL = "cpu,gpu,locust,router,tracing"
 PORTS = (
     "HTTP_PORT",
     "GRPC_PORT",
     "METRICS_PORT",
+    "STATUS_PORT",
+    "FRONT_PORT",
+    "OPERATOR_PORT",
     "PROMETHEUS_PORT",
     "GRAFANA_PORT",
+    "JAEGER_PORT",
+    "OTLP_PORT",
     "LOCUST_PORT",
     "ROUTER_PORT",
     "ROUTER_CONTROL_PORT",
@@ -57,6 +65,7 @@ QUERIES = {
     for panel in DASHBOARD["panels"]
     for target in panel["targets"]
 }
+FIRST_TRITON = "$(grep -lx tritonserver /proc/[0-9]*/comm | head -n 1 | cut -d/ -f3)"
 Finished = subprocess.CompletedProcess[str]
 
 
@@ -127,10 +136,17 @@ class Stack:
     project: str
     ports: dict[str, str]
     left_out: dict[str, str] = field(default_factory=dict)  # service → why its image cannot be had
+    images: dict[str, str] = field(default_factory=dict)  # variable → an image in place of one that cannot be had
 
     def variables(self, profiles: str) -> dict[str, str]:
         owner = {"PUID": str(self.user), "PGID": str(self.user)}
-        return {"COMPOSE_PROJECT_NAME": self.project, "COMPOSE_PROFILES": profiles, **owner, **self.ports}
+        return {
+            "COMPOSE_PROJECT_NAME": self.project,
+            "COMPOSE_PROFILES": profiles,
+            **owner,
+            **self.ports,
+            **self.images,
+        }
 
     def compose(self, *arguments: str, profiles: str = "cpu,locust", check: bool = True, **variables: str) -> Finished:
         command = (*shlex.split(compose_command()), *arguments)
@@ -161,8 +177,8 @@ class Stack:
     def execute(self, service: str, *command: str, check: bool = True) -> Finished:
         return run("docker", "exec", self.container(service), *command, check=check)
 
-    def client(self, protocol: Protocol = "http") -> Client:
-        return Client(Connection(protocol, f"127.0.0.1:{self.port(protocol.upper())}"))
+    def client(self, protocol: Protocol, port: str = "") -> Client:
+        return Client(Connection(protocol, f"127.0.0.1:{self.port(port or protocol.upper())}"))
 
     def left(self, project: str) -> str:
         """Containers, networks and volumes of a project, one a line."""
@@ -185,6 +201,15 @@ def why_unavailable(image: str) -> str | None:
         return None
     pulled = run("docker", "pull", "--quiet", image, check=False)
     return f"{image} cannot be pulled: {pulled.stderr.strip()}" if pulled.returncode else None
+
+
+def stand_in(service: str) -> str:
+    """An image of our own with a service's program."""
+    folder, base = Path(__file__).parent, os.environ.get("PYTHON_IMAGE", "python:3.11.14-slim-bookworm")
+    name = f"triton-test-{service}"
+    recipe = ("--file", str(folder / "standin.Dockerfile"), "--target", service, "--build-arg", f"BASE={base}")
+    run("docker", "build", "--quiet", *recipe, "--tag", name, str(folder))
+    return name
 
 
 @pytest.fixture(scope="session")
@@ -211,7 +236,9 @@ def stack(user: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack
     folder = checkout(tmp_path_factory.mktemp("checkout"), user)
     made = Stack(folder, user, f"triton-test-{os.getpid()}", free_ports())
     reasons = {service: why_unavailable(image_of(made, service)) for service in PULLED}
-    made.left_out = {service: reason for service, reason in reasons.items() if reason}
+    missing = {service: reason for service, reason in reasons.items() if reason}
+    made.images = {STOOD_IN[service]: stand_in(service) for service in missing if service in STOOD_IN}
+    made.left_out = {service: reason for service, reason in missing.items() if service not in STOOD_IN}
     wanted = ["triton", *(service for service in PULLED if service not in made.left_out)]
     try:
         made.make("up", f"ARGS={' '.join(wanted)}")
@@ -243,9 +270,9 @@ def published(stack: Stack, service: str) -> list[dict[str, str]]:
     return [address for addresses in bindings.values() for address in addresses]
 
 
-def send(stack: Stack, protocol: Protocol, batch: int = 3) -> None:
+def send(stack: Stack, protocol: Protocol, batch: int = 3, port: str = "") -> None:
     """One request to every default model that takes numbers, of random ones; its answer has its outputs."""
-    with stack.client(protocol) as client:
+    with stack.client(protocol, port) as client:
         for model in MODELS:
             contract = client.contract(model)
             if any(spec.datatype == "BYTES" for spec in contract.inputs):
@@ -281,7 +308,7 @@ def test_a_profile_flag_takes_the_place_of_the_server_that_the_env_file_names(
     # Our image stands in for all: a container that cannot start, for want of a GPU too, was yet chosen and created.
     # (`up --no-start` would do, were it not that docker-compose 1.29 then waits for ever for the end of `build`.)
     image = image_of(stack, "triton")
-    images = {f"{name}_IMAGE": image for name in ("TRITON", "PROMETHEUS", "GRAFANA")}
+    images = {f"{name}_IMAGE": image for name in ("TRITON", "HAPROXY", "PROMETHEUS", "GRAFANA")}
     project = f"{stack.project}-{flag}"
     variables = {**stack.variables(""), **free_ports(), **images, "COMPOSE_PROJECT_NAME": project}
     # The variable would come before .env, which is what is tested.
@@ -356,11 +383,41 @@ def test_a_container_has_no_privileges_and_can_gain_none(service: str, locust: S
     assert not host["Privileged"] and not host["CapAdd"]
 
 
-@pytest.mark.parametrize("service", OURS)
+@pytest.mark.parametrize("service", (*OURS, "front"))
 def test_a_container_of_ours_runs_without_root_on_a_read_only_file_system(service: str, locust: Stack) -> None:
     facts = locust.inspect(service)
     assert facts["Config"]["User"] == f"{locust.user}:{locust.user}"
     assert facts["HostConfig"]["ReadonlyRootfs"]
+
+
+@pytest.mark.parametrize("service", (*OURS, *PULLED))
+def test_a_container_may_not_take_all_memory(service: str, locust: Stack) -> None:
+    assert locust.inspect(service)["HostConfig"]["Memory"] > 0
+
+
+def test_a_container_has_time_to_drain(stack: Stack) -> None:
+    assert stack.inspect("triton")["Config"]["StopTimeout"] >= 30
+    door = stack.inspect("front")["Config"]
+    assert door["StopTimeout"] >= 20 and door["StopSignal"] == "SIGUSR1"
+
+
+def test_every_default_model_answers_at_the_front_door_over_either_protocol(stack: Stack, protocol: Protocol) -> None:
+    send(stack, protocol, port="FRONT")
+
+
+def test_the_front_door_is_healthy_and_closed_to_what_changes_the_server(stack: Stack, protocol: Protocol) -> None:
+    eventually(lambda: stack.health("front") == "healthy", "the health of front")
+    with stack.client(protocol, "FRONT") as client, pytest.raises(RequestRejected, match="operators"):
+        client.unload(MODELS[0])
+
+
+def test_the_front_door_logs_each_request_as_json(stack: Stack) -> None:
+    send(stack, "http", port="FRONT")
+    log = run("docker", "logs", stack.container("front")).stdout
+    entries = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
+    asked = [entry for entry in entries if entry["path"].endswith("/infer")]
+    assert asked and {entry["model"] for entry in asked} <= set(MODELS)
+    assert all(entry["status"] == 200 and entry["id"] and entry["ms"] >= 0 for entry in asked[-len(MODELS) :])
 
 
 def test_the_server_cannot_write_to_the_repository(stack: Stack) -> None:
@@ -377,9 +434,25 @@ def test_the_server_says_nothing_of_trouble_and_has_room_for_tensors(stack: Stac
     assert not re.search(r"^[EW]\d{4}|error|Traceback", log.stdout + log.stderr, re.MULTILINE), log.stderr
 
 
-def test_a_server_that_dies_is_started_again(stack: Stack) -> None:
-    # The supervisor in the container notices that tritonserver is gone and ends; the engine starts it anew.
-    stack.execute("triton", "sh", "-c", "kill -9 $(basename $(dirname $(grep -lx tritonserver /proc/[0-9]*/comm)))")
+def test_a_replica_that_dies_is_not_noticed_at_the_front_door_and_started_again(stack: Stack) -> None:
+    def replicas() -> list[dict[str, Any]]:
+        return list(json.loads(fetch(stack.port("STATUS"), "/status"))["replicas"])
+
+    eventually(lambda: all(replica["state"] == "up" for replica in replicas()), "both replicas")
+    stack.execute("triton", "sh", "-c", f"kill -9 {FIRST_TRITON}")
+    for _ in range(20):
+        send(stack, "http", port="FRONT")
+        send(stack, "grpc", port="FRONT")
+    eventually(lambda: sum(replica["starts"] for replica in replicas()) == 3, "the replica's second start")
+    eventually(lambda: all(replica["state"] == "up" for replica in replicas()), "both replicas again")
+    assert stack.inspect("triton")["RestartCount"] == 0
+
+
+def test_a_supervisor_that_dies_is_started_again(stack: Stack) -> None:
+    # Its replicas end with it; the engine starts the container anew.
+    # The first process that names it is the container's init.
+    find = "grep --files-with-matches --text tools.serve /proc/[0-9]*/cmdline | cut -d/ -f3 | sort -n | sed -n 2p"
+    stack.execute("triton", "sh", "-c", f"kill -9 $({find})")
     eventually(lambda: stack.inspect("triton")["RestartCount"] > 0, "the restart")
     await_health(stack)
     send(stack, "grpc")
@@ -389,12 +462,19 @@ def test_the_configuration_of_prometheus_passes_promtool(stack: Stack) -> None:
     stack.execute("prometheus", "promtool", "check", "config", "/etc/prometheus/prometheus.yml")
 
 
-def test_prometheus_reaches_its_target(stack: Stack) -> None:
+def test_prometheus_reaches_its_targets(stack: Stack) -> None:
     stack.container("prometheus")
-    (target,) = eventually(
-        lambda: [one for one in prometheus(stack, "targets")["activeTargets"] if one["health"] == "up"], "the target"
+    eventually(
+        lambda: {one["health"] for one in prometheus(stack, "targets")["activeTargets"]} == {"up"}, "all targets"
     )
-    assert target["labels"]["job"] == "triton" and not target["lastError"]
+
+
+def test_prometheus_knows_the_alerts_and_none_fires(stack: Stack) -> None:
+    stack.container("prometheus")
+    groups = eventually(lambda: prometheus(stack, "rules")["groups"], "the rules")
+    rules = [rule for group in groups for rule in group["rules"]]
+    assert len(rules) > 10 and {rule["health"] for rule in rules} <= {"ok", "unknown"}
+    assert [rule["name"] for rule in rules if rule.get("state") == "firing"] == []
 
 
 @pytest.mark.parametrize("name", QUERIES)
@@ -402,8 +482,9 @@ def test_the_query_of_a_dashboard_panel_returns_data_under_load(name: str, stack
     stack.container("prometheus")
 
     def under_load() -> list[float]:
-        send(stack, "http")
-        send(stack, "grpc")
+        for port in ("", "FRONT"):
+            send(stack, "http", port=port)
+            send(stack, "grpc", port=port)
         return values(stack, QUERIES[name])
 
     assert all(value >= 0 for value in eventually(under_load, f"data for {QUERIES[name]}"))
@@ -422,6 +503,26 @@ def test_grafana_shows_the_provisioned_dashboard_and_reaches_prometheus(stack: S
     shown = eventually(lambda: json.loads(fetch(port, f"/api/dashboards/uid/{DASHBOARD['uid']}")), "the dashboard")
     assert shown["meta"]["provisioned"] and len(shown["dashboard"]["panels"]) == len(DASHBOARD["panels"])
     assert b"nv_inference_count" in fetch(port, "/api/datasources/proxy/uid/prometheus/api/v1/label/__name__/values")
+
+
+def test_the_front_door_takes_certificates_and_keys(stack: Stack, command: Command) -> None:
+    secrets = stack.folder / "secrets"
+    command("tools.front", "certificates", secrets, "--host", "127.0.0.1")
+    key = command("tools.front", "keys", "add", secrets / "keys.map", "alice").stdout.strip()
+    for file in (secrets, *secrets.iterdir()):
+        os.chown(file, stack.user or os.getuid(), -1)
+    options = "--tls-cert /secrets/server.pem --tls-key /secrets/server.key --api-keys /secrets/keys.map"
+    stack.compose("run", "--rm", "build", FRONT_SECRETS="./secrets", FRONT_OPTIONS=options)
+    stack.compose("kill", "-s", "USR2", "front")
+    tls = Tls(ca_file=str(secrets / "ca.pem"))
+
+    def asked(headers: dict[str, str]) -> bool:
+        with Client(Connection("grpc", f"127.0.0.1:{stack.port('FRONT')}", headers=headers, tls=tls)) as client:
+            return bool(client.contract(MODELS[0]))
+
+    assert eventually(lambda: asked({"authorization": f"Bearer {key}"}), "an answer over TLS")
+    with pytest.raises(RequestRejected):
+        asked({"authorization": "Bearer another"})
 
 
 def test_locust_shows_its_web_page(locust: Stack) -> None:

@@ -6,12 +6,14 @@ import urllib.request
 from collections.abc import Iterable
 
 import pytest
+from prometheus_client import generate_latest
 
 from tests.compiler import NEEDS_NATIVE
 from tests.haproxy import NEEDS_HAPROXY
 from tools.front.door import Front
 from tools.front.options import Backend, FrontOptions
 from tools.repository import ROOT
+from tools.serve.journal import Journal
 from tools.serve.tritonserver import Server
 
 RULES = (ROOT / "deploy" / "prometheus" / "alerts.yml").read_text()
@@ -54,6 +56,11 @@ def test_tritons_counters_exist(triton: set[str]) -> None:
 @NEEDS_NATIVE
 def test_the_native_backends_histograms_exist(triton: set[str]) -> None:
     assert named("pytorch_") <= triton
+
+
+def test_the_supervisors_series_exist() -> None:
+    registry = Journal().registry
+    assert named("triton_") <= exposed(generate_latest(registry).decode().splitlines())
 
 
 @NEEDS_HAPROXY
