@@ -4,6 +4,7 @@ import json
 import re
 import urllib.request
 from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
 from prometheus_client import generate_latest
@@ -64,7 +65,7 @@ def test_the_supervisors_series_exist() -> None:
 
 
 @NEEDS_HAPROXY
-def test_the_front_doors_series_exist(server: Server) -> None:
+def test_the_front_doors_series_exist(server: Server, tmp_path: Path) -> None:
     options = FrontOptions(front="127.0.0.1:0", operator="127.0.0.1:0")
-    with Front(options, [], [Backend("replica0", server.http, server.grpc)]) as front:
+    with Front(tmp_path, options, [], [Backend("replica0", server.http, server.grpc)]) as front:
         assert named("haproxy_") <= exposition(front.operator)

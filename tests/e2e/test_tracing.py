@@ -125,7 +125,8 @@ def access_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def door(traced: Server, access_log: Path) -> Iterator[Front]:
     """A front door before that server."""
     options = FrontOptions(front="127.0.0.1:0", operator="127.0.0.1:0", access_log=access_log)
-    with Front(options, [read_config("mnist_mlp")], [Backend("replica0", traced.http, traced.grpc)]) as front:
+    backends = [Backend("replica0", traced.http, traced.grpc)]
+    with Front(access_log.parent, options, [read_config("mnist_mlp")], backends) as front:
         yield front
 
 
