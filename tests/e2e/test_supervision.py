@@ -4,8 +4,11 @@
 """
 
 import os
+import shutil
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +19,7 @@ from tests.conftest import Command
 from tests.e2e.serving import FREE_PORTS, add_sleeper, serving
 from tests.faults.load import constant_load
 from tests.faults.service import FAULTS, Service, agent_says, service, suffer
+from tools.repository import ROOT
 
 MODELS = {name: f"model{number}" for number, name in enumerate(FAULTS)}
 
@@ -99,3 +103,13 @@ def test_a_service_manager_is_told_and_reassured(tmp_path: Path) -> None:
             assert started.end(signal.SIGTERM) == 0
             while b"STOPPING=1" not in heard:
                 heard.append(manager.recv(100))
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not installed")
+def test_the_unit_is_one_that_systemd_takes(tmp_path: Path) -> None:
+    unit = (ROOT / "deploy" / "systemd" / "triton.service").read_text()
+    place = tmp_path / "triton.service"
+    # Only a program that exists passes.
+    place.write_text(unit.replace("/opt/triton/.venv/bin/python", sys.executable))
+    judged = subprocess.run(["systemd-analyze", "verify", place], capture_output=True, text=True)
+    assert (judged.returncode, judged.stderr) == (0, "")

@@ -71,5 +71,6 @@ def _ask(client: Client, number: Array, tally: Tally) -> None:
     except ClientError as error:
         tally.failures[f"{client.connection.protocol}: {type(error).__name__}"] += 1
     else:
-        tally.right += answer == 42
-        tally.failures[f"{client.connection.protocol}: wrong"] += answer != 42
+        is_right = bool(answer == 42)
+        tally.right += is_right
+        tally.failures[f"{client.connection.protocol}: wrong"] += not is_right
