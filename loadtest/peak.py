@@ -19,9 +19,10 @@ from clients.client import Client
 from clients.command import command, command_parser, duration, positive_float, print_json, say
 from clients.connection import add_connection_arguments
 from clients.errors import InvalidInput
+from clients.generation import is_language_model
 from loadtest import slo
 from loadtest.analysis.audit import INVALID
-from loadtest.analysis.measurement import is_language_model, measure, prompt_setting, setting_of
+from loadtest.analysis.measurement import measure, prompt_setting, setting_of
 from loadtest.analysis.peak_search import Search, trial_seconds, uniform_belief
 from loadtest.analysis.result import RunResult
 from loadtest.load import Load, closed_loop, open_loop
@@ -138,7 +139,7 @@ def main() -> int:
     model, protocol, options = arguments.model, arguments.protocol, generator_options(arguments)
     limits = (arguments.trial, arguments.budget, arguments.precision)
     with Client(stream_connection(arguments)) as client:
-        has_tokens = protocol == "openai" or is_language_model(client, model)
+        has_tokens = protocol == "openai" or is_language_model(client.contract(model))
         objectives = slo.parse(arguments.slo, has_tokens)
         if has_tokens:
             setting = prompt_setting(client, model, protocol, options, prompt_options(arguments))

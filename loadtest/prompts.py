@@ -8,7 +8,6 @@ keeps the prefixes of prompts must not know them.
 import argparse
 import json
 import os
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 from clients.command import positive
 from clients.connection import Connection, connection_from
 from clients.errors import InvalidInput
+from clients.generation import Generation
 from loadtest.load import Load
 from loadtest.payloads import Payload
 
@@ -144,34 +144,24 @@ def encode(prompts: Prompts, rows: Sequence[Prompt]) -> Payload:
     asked = [
         (row.text, {"max_tokens": row.output_tokens, "temperature": 0, "ignore_eos": True} | further) for row in rows
     ]
+    generations = [_generation(model, text, parameters) for text, parameters in asked]
     if prompts.stream == "grpc":
-        bodies = tuple(_grpc_body(model, text, parameters) for text, parameters in asked)
-        return Payload(model, prompts.source, bodies, {}, 0, stream=prompts.stream)
-    if prompts.stream == "http":
-        bodies = tuple(_generate_body(text, parameters) for text, parameters in asked)
-        path = f"v2/models/{model}/generate_stream"
+        bodies = tuple(bytes(one.message().SerializeToString()) for one in generations)
+        path = ""
+    elif prompts.stream == "http":
+        bodies = tuple(json.dumps(one.inputs).encode() for one in generations)
+        path = generations[0].path.removeprefix("/")
     else:
         bodies = tuple(_openai_body(model, text, parameters, options.chat) for text, parameters in asked)
         path = f"v1/{'chat/' * options.chat}completions"
     return Payload(model, prompts.source, bodies, _JSON, 0, path, prompts.stream)
 
 
-def _grpc_body(model: str, text: str, parameters: dict[str, Any]) -> bytes:
-    from tritonclient.grpc.service_pb2 import ModelInferRequest
-
-    request = ModelInferRequest(model_name=model)
-    for name, content in {"text_input": text, "sampling_parameters": json.dumps(parameters)}.items():
-        request.inputs.add(name=name, datatype="BYTES", shape=[1])
-        request.raw_input_contents.append(struct.pack("<I", len(content.encode())) + content.encode())
-    for name in ("stream", "return_num_input_tokens", "return_num_output_tokens"):
-        request.inputs.add(name=name, datatype="BOOL", shape=[1])
-        request.raw_input_contents.append(b"\1")
-    return bytes(request.SerializeToString())
-
-
-def _generate_body(text: str, parameters: dict[str, Any]) -> bytes:
-    flags = dict.fromkeys(("stream", "return_num_input_tokens", "return_num_output_tokens"), True)
-    return json.dumps({"text_input": text, "sampling_parameters": json.dumps(parameters), **flags}).encode()
+def _generation(model: str, text: str, parameters: dict[str, Any]) -> Generation:
+    flags: dict[str, str | bool] = dict.fromkeys(
+        ("stream", "return_num_input_tokens", "return_num_output_tokens"), True
+    )
+    return Generation(model, "", {"text_input": text, "sampling_parameters": json.dumps(parameters), **flags})
 
 
 def _openai_body(model: str, text: str, parameters: dict[str, Any], chat: bool) -> bytes:

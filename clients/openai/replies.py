@@ -93,7 +93,7 @@ class Reply:
 
     def _part(self, choices: list[Document], usage: Document | None = None) -> bytes:
         kind = "chat.completion.chunk" if self._asked.is_chat else "text_completion"
-        counted = {"usage": usage} if self._asked.counts_tokens else {}
+        counted = {"usage": self._usage() if self._asked.counts_each else usage} if self._asked.counts_tokens else {}
         return event({**self._head, "object": kind, "choices": choices, **counted})
 
 

@@ -36,6 +36,7 @@ class Asked:
     Attributes:
         prompt: a text, or in a chat the messages.
         counts_tokens: whether a stream ends with its usage.
+        counts_each: whether every event of a stream has the usage so far, which is an extension of vLLM's.
     """
 
     model: str
@@ -43,6 +44,7 @@ class Asked:
     sampling: Mapping[str, Any]
     streams: bool
     counts_tokens: bool
+    counts_each: bool = False
 
     @property
     def is_chat(self) -> bool:
@@ -72,6 +74,7 @@ def asked(body: Any, is_chat: bool) -> Asked:
         sampling,
         _typed(given, "stream", bool, False),
         bool(options.get("include_usage")),
+        bool(options.get("include_usage") and options.get("continuous_usage_stats")),
     )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from clients.client import Client
 from clients.connection import Connection
 from clients.errors import InvalidInput
+from clients.generation import is_language_model
 from loadtest.analysis.audit import audit
 from loadtest.analysis.counters import stages_us
 from loadtest.analysis.explain import explain
@@ -40,7 +41,7 @@ class Setting:
 
 def setting_of(client: Client, model: str, options: GeneratorOptions) -> Setting:
     """Encode the requests for a model; raises what `loadtest.payloads.payload` raises."""
-    if is_language_model(client, model):
+    if is_language_model(client.contract(model)):
         raise InvalidInput(
             f"{model} is a language model, which streams its answers; use `python -m loadtest.llm {model}`"
         )
@@ -59,18 +60,11 @@ def prompt_setting(
         ClientError: the server does not answer, or has no such model.
     """
     parameters_of(asked)
-    if protocol != "openai" and not is_language_model(client, model):
+    if protocol != "openai" and not is_language_model(client.contract(model)):
         raise InvalidInput(f"{model} is no language model: it has no input text_input; use `python -m loadtest.run`")
     rows = read_prompts(asked.prompts, asked.output_tokens) if asked.prompts else ()
     prompts = Prompts(model, protocol, asked, rows)
     return Setting(client.connection, prompts if rows else exact(client.connection, prompts), options)
-
-
-def is_language_model(client: Client, model: str) -> bool:
-    """Whether a model has the tensors of NVIDIA's vLLM backend; raises ClientError."""
-    contract = client.contract(model)
-    names = {spec.name for spec in (*contract.inputs, *contract.outputs)}
-    return {"text_input", "text_output"} <= names
 
 
 def measure(
