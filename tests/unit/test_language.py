@@ -1,14 +1,12 @@
-"""Export of language models, with a network of random weights: both forms, their proof, and refused weights."""
+"""Export of language models: weights that are refused, tried with a network of random weights."""
 
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import Command
 from tools.language import LanguageError
 from tools.language.proof import held_out, questions
 from tools.language.source import find_weights
@@ -68,43 +66,6 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).mkdir()
         shutil.copyfile(REPOSITORY / name / "config.pbtxt", folder / name / "config.pbtxt")
     return folder
-
-
-def test_a_folder_is_published_in_both_forms_and_so_is_a_variant_of_it(
-    tiny: Path, models: Path, command: Command
-) -> None:
-    options = ("--repository", models, "--weights", tiny)
-    result = command("tools.export", "smollm2", "smollm2_int4", *options)
-    assert result.returncode == 0, result.stderr
-    manifests = json.loads(result.stdout.splitlines()[-1])
-    for name, precision in (("smollm2", "int8"), ("smollm2_int4", "int4")):
-        version, said = models / name / "1", manifests[name]["language"]
-        assert json.loads((version / "model.json").read_text())["model"] == "./smollm2/1"
-        assert said["precision"] == precision and said["licence"] == "Apache License 2.0" and not said["stand_in"]
-        assert len(json.loads((version / "golden.json").read_text())["cases"]) == 20
-        files = {file["name"]: file["bytes"] for file in manifests[name]["files"]}
-        assert {"config.json", "tokenizer.json", "chat_template.jinja", "golden.json"} <= files.keys()
-        assert ("model.safetensors" in files) == (name == "smollm2")
-        assert {"openvino_model.xml", "openvino_tokenizer.xml", "openvino_detokenizer.xml"} <= files.keys()
-    assert manifests["smollm2_int4"]["parent"] == "smollm2"
-    sizes = [(models / name / "1" / "openvino_model.bin").stat().st_size for name in manifests]
-    assert sizes[1] < 0.7 * sizes[0]
-
-
-def test_two_forms_of_different_weights_are_refused(tiny: Path, models: Path, tmp_path: Path) -> None:
-    from tools.language.engine import Engine
-    from tools.language.folder import _case
-    from tools.language.network import Network
-    from tools.language.proof import prove
-
-    recipe = LanguageModel(budget=0.02, same=0.9)
-    other = Network(write_tiny(tmp_path / "other", seed=1))
-    engine = Engine(models / "smollm2" / "1")
-    with pytest.raises(LanguageError, match=r"perplexity \d.* in OpenVINO and \d.* in transformers on \d+ tokens"):
-        prove("smollm2", other, engine, [], recipe)
-    case = _case(engine, other.chat("Hello"))
-    with pytest.raises(LanguageError, match="of 32 tokens that OpenVINO chose, transformers would have chosen"):
-        prove("smollm2", other, engine, [case], replace(recipe, budget=99))
 
 
 def _without(name: str) -> Callable[[Path], None]:

@@ -19,6 +19,7 @@ Logits = NDArray[np.float32]  # [tokens, vocabulary]
 @contextmanager
 def _quiet(path: Path) -> Iterator[None]:
     """Keep transformers from printing, and turn whatever it raises about files into one line."""
+    from safetensors import SafetensorError
     from transformers.utils import logging
 
     logging.set_verbosity_error()
@@ -27,7 +28,7 @@ def _quiet(path: Path) -> Iterator[None]:
         with warnings.catch_warnings(), open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):
             warnings.simplefilter("ignore")
             yield
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise LanguageError(f"transformers cannot read {path} ({reason}); give other --weights") from error
 
