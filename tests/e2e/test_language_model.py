@@ -43,7 +43,7 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     def stalling(config: ModelConfig) -> None:
         config.parameters["ENGINE_STALL_SECONDS"].string_value = "0.001"
 
-    add_copy(model, folder, LM, small, max_model_len=LENGTH, max_num_seqs=16)
+    add_copy(model, folder, LM, small, max_model_len=LENGTH, max_num_seqs=16, dtype="float32")
     add_copy(model, folder, "stalling", stalling, max_model_len=LENGTH)
     with Server(Options(folder)) as running:
         yield running

@@ -35,7 +35,7 @@ def main() -> int:
     if not built_models():
         raise ServerError("no language model has a version; `make demo-lm` makes one")
     with tempfile.TemporaryDirectory() as folder:
-        add_copy(built_models()[0], Path(folder), MODEL, lambda config: None)
+        add_copy(built_models()[0], Path(folder), MODEL, lambda config: None, dtype="float32")
         with Server(Options(Path(folder), ready_timeout=300)) as server:
             result = asyncio.run(run(server, arguments.requests, arguments.at_once, random.Random(arguments.seed)))
             time.sleep(2.5)

@@ -113,7 +113,8 @@ def test_arguments_of_vllm_mean_the_same(tmp_path: Path) -> None:
     own = {"parameters": {"KV_CACHE_TOKENS": {"string_value": "640"}, "KV_CACHE_PRECISION": {"string_value": "u8"}}}
     read = read_settings(folder(tmp_path, given, "model.gguf"), own, "MODEL")
     assert (read.max_model_len, read.blocks, read.needed(33), read.prefix_caching) == (100, 20, 2, False)
-    assert read.properties == {"KV_CACHE_PRECISION": "u8", "INFERENCE_PRECISION_HINT": "f32"}
+    exact = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}
+    assert read.properties == {"KV_CACHE_PRECISION": "u8", **exact}
 
 
 def test_a_missing_wheel_names_the_remedy(tmp_path: Path) -> None:

@@ -182,7 +182,11 @@ class TritonPythonModel:
                 f"Model is unavailable due to unhealthy engine: {self._engine.failure}",
                 pb_utils.TritonError.UNAVAILABLE,
             )
-        with suppress(Exception):  # Only --model-control-mode=explicit lets a model be unloaded.
+        # It waits for `finalize`, which waits for this thread.
+        threading.Thread(target=self._unload, daemon=True).start()
+
+    def _unload(self) -> None:
+        with suppress(pb_utils.TritonModelException):  # Only --model-control-mode=explicit lets a model be unloaded.
             pb_utils.unload_model(self._name)
 
     def finalize(self) -> None:

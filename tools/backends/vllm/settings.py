@@ -14,7 +14,8 @@ from typing import Any
 BLOCK = 32  # Tokens of a block of KV cache; OpenVINO's on a CPU.
 NETWORK = "openvino_model.xml"
 _ARGUMENTS, _LORA = "model.json", "multi_lora.json"
-_DTYPES = {"float32": "f32", "float": "f32", "bfloat16": "bf16"}
+_HINT, _CACHE, _GROUP = "INFERENCE_PRECISION_HINT", "KV_CACHE_PRECISION", "DYNAMIC_QUANTIZATION_GROUP_SIZE"
+_OWN = (_CACHE, _GROUP)  # Of OpenVINO's properties, those that a parameter may set.
 _CACHED_TOKENS = 32_768
 _LENGTH = 2048
 
@@ -80,10 +81,6 @@ def read_settings(folder: Path, config: Mapping[str, Any], kind: str) -> Setting
         )
     weights = _weights(folder)
     length = _integer(given, "max_model_len", _longest(weights))
-    precisions = {
-        "KV_CACHE_PRECISION": own.get("KV_CACHE_PRECISION"),
-        "INFERENCE_PRECISION_HINT": _DTYPES.get(given.get("dtype", "")),
-    }
     return Settings(
         weights,
         length,
@@ -93,8 +90,19 @@ def read_settings(folder: Path, config: Mapping[str, Any], kind: str) -> Setting
         prefix_caching=bool(given.get("enable_prefix_caching", True)),
         stream_interval=_integer(given, "stream_interval", 1),
         speculation=_speculation(given.get("speculative_config"), folder),
-        properties={name: value for name, value in precisions.items() if value},
+        properties=_precisions(given.get("dtype", "auto")) | {name: own[name] for name in _OWN if name in own},
     )
+
+
+def _precisions(dtype: str) -> dict[str, str]:
+    """OpenVINO's properties for vLLM's dtype.
+
+    Only with float32 throughout is a text the same whatever else runs in its batch: quantized activations, which the
+    others have, are rounded in another way at each size of a batch.
+    """
+    if dtype in ("float32", "float"):
+        return {_HINT: "f32", _CACHE: "f32", _GROUP: "0"}
+    return {_HINT: "bf16"} if dtype == "bfloat16" else {}
 
 
 def _arguments(folder: Path) -> dict[str, Any]:
