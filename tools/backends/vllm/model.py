@@ -119,8 +119,14 @@ class TritonPythonModel:
             for entry in news:
                 self._take(*entry)
             for call in dict.fromkeys(sequence.owner for sequence, *_ in news):
-                if not call.is_over:
-                    call.send()
+                self._answer(call)
+
+    def _answer(self, call: Call) -> None:
+        try:
+            if not call.is_over:
+                call.send()
+        except Exception as error:  # Trouble with one answer must not end the thread that writes all.
+            call.fail(f"Error generating stream: {error!r}", pb_utils.TritonError.INTERNAL)
 
     def _take(self, sequence: Sequence, news: Any, moment: float) -> None:
         call: Call = sequence.owner
@@ -152,7 +158,8 @@ class TritonPythonModel:
         reported = 0.0
         while not self._is_closing.wait(_LOOK_SECONDS):
             self._drop_the_gone()
-            if self._engine.began and time.monotonic() - self._engine.began > self._stall:
+            began = self._engine.began
+            if began and time.monotonic() - began > self._stall:
                 self._engine.failure = f"a step has taken longer than {self._stall:g} s (ENGINE_STALL_SECONDS)"
             if time.monotonic() - reported > _REPORT_SECONDS:
                 self._report()

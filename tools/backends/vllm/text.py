@@ -93,7 +93,9 @@ class Text:
         return self.end() if is_free or not self._stops else self._until_stop()
 
     def _decoded(self, token: int) -> str:
-        return "" if token in self._special else self._decoder.decode(self._bytes[token])
+        # A network may have more tokens than its tokenizer; they stand for nothing.
+        is_text = token not in self._special and token < len(self._bytes)
+        return self._decoder.decode(self._bytes[token]) if is_text else ""
 
     def _until_stop(self) -> str:
         """The held text up to the first stop string, or up to where one may have begun."""
