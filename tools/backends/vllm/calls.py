@@ -160,11 +160,8 @@ class Answer:
         return json.dumps([{token: self._logprob(token, value, rank)} for token, value in self._logprobs])
 
     def _logprob(self, token: int, value: float, rank: int | None) -> dict[str, Any]:
-        return {
-            "logprob": value,
-            "rank": rank,
-            "decoded_token": self._vocabulary.tokens[token].decode(errors="replace"),
-        }
+        known = self._vocabulary.tokens[token] if token < len(self._vocabulary.tokens) else b""
+        return {"logprob": value, "rank": rank, "decoded_token": known.decode(errors="replace")}
 
 
 def _texts(texts: list[str]) -> Any:
