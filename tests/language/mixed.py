@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -34,12 +35,15 @@ class Result:
         return float(np.polyfit(numbers, sizes, 1)[0] * 1000 / 1e6)
 
 
-async def run(server: Server, requests: int, at_once: int, choose: random.Random) -> Result:
+async def run(
+    server: Server, requests: int, at_once: int, choose: random.Random, prompts: Sequence[str] = BEGINNINGS
+) -> Result:
+    """Send requests for random continuations of prompts, so many at once."""
     result, numbers = Result(), iter(range(requests))
     async with grpc.InferenceServerClient(server.grpc) as client:
         alone = {
             (text, length): (await answer(client, MODEL, text, max_tokens=length, temperature=0)).text
-            for text in BEGINNINGS
+            for text in prompts
             for length in _LENGTHS
         }
 
@@ -55,7 +59,7 @@ async def run(server: Server, requests: int, at_once: int, choose: random.Random
 
 async def _one(client: grpc.InferenceServerClient, alone: dict[tuple[str, int], str], choose: random.Random) -> str:
     """One request; how it ended."""
-    text, length, dice = choose.choice(BEGINNINGS), choose.choice(_LENGTHS), choose.random()
+    (text, length), dice = choose.choice(list(alone)), choose.random()
     try:
         if dice < 0.2:
             return await _left(client, text, choose.randrange(1, 40))
