@@ -1,4 +1,4 @@
-"""Export of language models: weights that are refused, tried with a network of random weights."""
+"""Export of language models, with a network of random weights: both forms, their proof, and refused weights."""
 
 import json
 import shutil
@@ -9,7 +9,7 @@ import pytest
 
 from tools.language import LanguageError
 from tools.language.proof import held_out, questions
-from tools.language.source import find_weights
+from tools.language.source import Source, find_weights
 from tools.recipes import LanguageModel
 from tools.repository import REPOSITORY, ROOT, read_config
 from tools.torchvision_import import make_importable
@@ -18,6 +18,12 @@ pytest.importorskip("transformers", reason="needs the dependency group lm-export
 pytest.importorskip("openvino_genai", reason="needs the dependency group lm (`make lm`)")
 
 TEMPLATE = read_config("smollm2").parameters["CHAT_TEMPLATE"].string_value
+
+# Of random weights, many tokens are about as likely as each other, and quantization chooses other ones.
+RECIPES = {
+    "smollm2": LanguageModel(budget=0.2, same=0.75),
+    "smollm2_int4": LanguageModel(parent="smollm2", precision="int4", budget=2.0, same=0.2),
+}
 
 
 def write_tiny(folder: Path, seed: int = 0, licence: bool = True) -> Path:
@@ -66,6 +72,46 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).mkdir()
         shutil.copyfile(REPOSITORY / name / "config.pbtxt", folder / name / "config.pbtxt")
     return folder
+
+
+def test_a_folder_is_published_in_both_forms_and_so_is_a_variant_of_it(tiny: Path, models: Path) -> None:
+    from tools.export.publication import Evidence, publish
+    from tools.language.folder import fill
+
+    manifests = {}
+    for name, recipe in RECIPES.items():
+        weights = find_weights(name, recipe, str(tiny), models)
+
+        def write(
+            folder: Path, name: str = name, recipe: LanguageModel = recipe, weights: Source = weights
+        ) -> Evidence:
+            return Evidence(language=fill(name, recipe, weights, 1, TEMPLATE, folder).document())
+
+        manifests[name] = publish(name, write, models).document()
+        version, said = models / name / "1", manifests[name]["language"]
+        assert json.loads((version / "model.json").read_text())["model"] == "./smollm2/1"
+        assert said["precision"] == recipe.precision and said["licence"] == "Apache License 2.0"
+        assert len(json.loads((version / "golden.json").read_text())["cases"]) == 20
+        files = {file["name"] for file in manifests[name]["files"]}
+        assert files >= {"config.json", "tokenizer.json", "chat_template.jinja", "openvino_tokenizer.xml"}
+        assert ("model.safetensors" in files) == (name == "smollm2")
+        assert all(file.stat().st_mode & 0o044 for file in version.iterdir())
+    sizes = [(models / name / "1" / "openvino_model.bin").stat().st_size for name in manifests]
+    assert sizes[1] < 0.7 * sizes[0]
+
+
+def test_two_forms_of_different_weights_are_refused(models: Path, tmp_path: Path) -> None:
+    from tools.language.engine import Engine
+    from tools.language.folder import _case
+    from tools.language.network import Network
+    from tools.language.proof import prove
+
+    other, engine = Network(write_tiny(tmp_path / "other", seed=1)), Engine(models / "smollm2" / "1")
+    case = _case(engine, other.chat("Hello"))
+    with pytest.raises(LanguageError, match=r"tokens that OpenVINO chose, transformers would have chosen \d+ after"):
+        prove("smollm2", other, engine, [case], LanguageModel(budget=99))
+    with pytest.raises(LanguageError, match=r"perplexity \d.* in OpenVINO and \d.* in transformers on \d+ tokens"):
+        prove("smollm2", other, engine, [case], LanguageModel(budget=-0.9))
 
 
 def _without(name: str) -> Callable[[Path], None]:
