@@ -176,7 +176,8 @@ def targets(names: list[str], repository: Path, scratch: Path) -> Iterator[dict[
             running.callback(found["direct"].close)  # type: ignore[union-attr]
         if "door" in names:
             door = ("--front", "127.0.0.1:0", "--operator", "127.0.0.1:0", "--replicas", "2", "--request-timeout", "2")
-            arguments = ("--repository", repository, *FREE_PORTS, *door)
+            # A restart for each death, however many.
+            arguments = ("--repository", repository, *FREE_PORTS, *door, "--max-deaths", "100000")
             found["door"] = Door(running.enter_context(serving(scratch / "run", *arguments)))
         yield found
 
