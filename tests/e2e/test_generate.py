@@ -115,7 +115,7 @@ def test_what_the_engine_refuses_is_said_in_its_words(ask: Ask) -> None:
 
 
 def test_a_deadline_is_for_the_whole_answer_and_ends_it(spoken: Connection, language_server: Server) -> None:
-    hurried = Connection(spoken.protocol, spoken.url, timeout_s=0.6)
+    hurried = Connection(spoken.protocol, spoken.url, timeout_s=0.4)
     for ask in (
         lambda: asked(hurried, 10**6, MODEL, SEA, **LONG),
         lambda: asyncio.run(asked_aio(hurried, 10**6, MODEL, SEA, **LONG)),
@@ -123,12 +123,12 @@ def test_a_deadline_is_for_the_whole_answer_and_ends_it(spoken: Connection, lang
         began = time.monotonic()
         with pytest.raises(DeadlineExceeded):
             ask()
-        assert 0.5 < time.monotonic() - began < 2
+        assert 0.3 < time.monotonic() - began < 2
     idle(language_server)
 
 
 def test_threads_share_a_client_and_each_gets_the_answer_that_its_prompt_gets_alone(spoken: Connection) -> None:
-    prompts = [f"{number} plus one is" for number in ("One", "Two", "Three", "Four", "Five", "Six")]
+    prompts = [f"{number} plus one is" for number in ("One", "Two", "Three", "Four")]
     with Client(spoken) as client, ThreadPoolExecutor(len(prompts)) as pool:
         alone = [text(list(client.generate(MODEL, prompt, **GREEDY))) for prompt in prompts]
         assert list(pool.map(lambda prompt: text(list(client.generate(MODEL, prompt, **GREEDY))), prompts)) == alone
