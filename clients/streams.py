@@ -23,6 +23,11 @@ from clients.handles import survives_no_fork
 Outputs = Mapping[str, Any]
 _EVENT = b"data:"
 _LARGEST_EVENT = 2**20
+# What NVIDIA's backend says, and ours too.
+_CODES = {
+    "unhealthy engine": "StatusCode.UNAVAILABLE",
+    "Error generating stream": "StatusCode.INVALID_ARGUMENT",
+}
 
 
 def chunks(client: Any, generation: Generation, connection: Connection) -> Generator[Chunk, None, None]:
@@ -91,11 +96,11 @@ async def _over_grpc_aio(client: Any, generation: Generation, connection: Connec
 
 
 def _called(client: Any, generation: Generation, connection: Connection) -> Any:
-    # Without this header, errors within a stream are texts without a code.
-    headers = {"triton_grpc_error": "true"} | _headers(connection)
     # tritonclient's own streams are one per client, with a thread and a callback.
     stream = client._client_stub.ModelStreamInfer
-    return stream(iter([generation.message()]), metadata=tuple(headers.items()), timeout=connection.timeout_s)
+    return stream(
+        iter([generation.message()]), metadata=tuple(_headers(connection).items()), timeout=connection.timeout_s
+    )
 
 
 def _headers(connection: Connection) -> dict[str, str]:
@@ -118,8 +123,11 @@ def _closing(call: Any) -> Iterator[None]:
 def _outputs(response: Any) -> Outputs:
     from tritonclient.grpc import InferResult
 
-    if response.error_message:
-        raise InferenceServerException(response.error_message)
+    if message := response.error_message:
+        # In a stream, errors have no code. Triton offers one (triton_grpc_error), but that can end tritonserver 2.51.
+        raise InferenceServerException(
+            message, next((code for words, code in _CODES.items() if words in message), None)
+        )
     result = InferResult(response.infer_response)
     arrays = {output.name: result.as_numpy(output.name) for output in response.infer_response.outputs}
     return {
