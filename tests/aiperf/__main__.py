@@ -99,7 +99,10 @@ def ours(task: Task) -> Figures:
         document = json.loads(printed.splitlines()[-1])
     if document["errors"] or not document["valid"]:
         raise AiperfFailed(f"loadtest.llm: {document['error_kinds'] or document['invalid_because']}")
-    return {**{name: document[own] for name, (_, _, own) in _FIGURES.items()}, _CPU: cpu_s}
+    figures = {name: document[own] for name, (_, _, own) in _FIGURES.items()}
+    if None in figures.values():
+        raise AiperfFailed(f"loadtest.llm: {document['requests']} answers are too few for a p50; set more --seconds")
+    return {**figures, _CPU: cpu_s}
 
 
 def theirs(task: Task) -> Figures:
