@@ -107,12 +107,33 @@ local function each_field(bytes, place, visit)
             return false
         end
     end
-    return true
+    return place == #bytes + 1
+end
+
+-- The fields of a ModelInferRequest that are texts, or messages with fields of their own, by their numbers.
+local TEXT = "text"
+local PARAMETER = {[1] = TEXT, [2] = {[3] = TEXT}}
+local OUTPUT = {[1] = TEXT, [2] = PARAMETER}
+local INPUT = {[1] = TEXT, [2] = TEXT, [4] = PARAMETER, [5] = {}}
+local REQUEST = {[1] = TEXT, [2] = TEXT, [3] = TEXT, [4] = PARAMETER, [5] = INPUT, [6] = OUTPUT}
+
+-- Whether bytes are such a message: several at once that are none can end tritonserver.
+local function is_message(bytes, place, form)
+    local is_good = true
+    local is_protobuf = each_field(bytes, place, function(number, _, first, last)
+        local inner = form[number]
+        if not inner or last > #bytes then return end
+        local content = bytes:sub(first, last)
+        is_good = is_good and (inner == TEXT and utf8.len(content) or inner ~= TEXT and is_message(content, 1, inner))
+    end)
+    return is_protobuf and is_good
 end
 
 -- A ModelInferRequest begins behind the five bytes of gRPC; its field 1 is the model, 6 an output, whose field 1 is
 -- its name.
 local function grpc_fault(body, classless)
+    local is_whole = #body >= 5 and #body == 5 + string.unpack(">I4", body, 2)
+    if is_whole and not is_message(body, 6, REQUEST) then return "the message is no ModelInferRequest" end
     if not body:find("classification", 1, true) then return nil end
     local asked, names, models = false, {}, 0
     local is_protobuf = each_field(body, 6, function(number, bytes, first, last)
@@ -125,7 +146,7 @@ local function grpc_fault(body, classless)
             if inner == 1 then names[#names + 1] = output:sub(from, to) end
         end)
     end)
-    if not is_protobuf or models > 1 then return "the message is no ModelInferRequest" end
+    if is_whole and not is_protobuf or models > 1 then return "the message is no ModelInferRequest" end
     if not asked then return nil end
     if not classless then return NO_CLASSES end
     for _, name in ipairs(names) do
