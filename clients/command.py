@@ -236,6 +236,15 @@ def progress_counter(unit: str, total: int, done: int = 0) -> Iterator[Callable[
         yield advance
 
 
+def address(text: str) -> str:
+    """An option's value: HOST:PORT."""
+    from clients.connection import is_address
+
+    if not is_address(text):
+        raise argparse.ArgumentTypeError(f"expected HOST:PORT, got '{text}'")
+    return text
+
+
 def positive(text: str) -> int:
     """An option's value: a whole number above 0."""
     if not (text.isascii() and text.isdigit() and int(text) > 0):

@@ -10,7 +10,7 @@ The report (HTML, Markdown, JSON) goes to build/loadtest; the last line of stdou
 loadtest.diff compares. Exit codes are those of loadtest.run.
 
     python -m loadtest.llm smollm2 --rate 2 --duration 60 --slo 'ttft_p95<500ms,itl_p99<60ms'
-    python -m loadtest.llm smollm2 --concurrency 8 --prompt-tokens 512 --protocol openai --url 127.0.0.1:9000
+    python -m loadtest.llm smollm2 --concurrency 8 --prompt-tokens 512 --protocol openai --url 127.0.0.1:8080
 """
 
 import argparse

@@ -66,7 +66,7 @@ def stream_connection(arguments: argparse.Namespace) -> Connection:
     if arguments.protocol != "openai":
         return connection_from(arguments)
     base = os.environ.get("OPENAI_BASE_URL", "").partition("://")[2].removesuffix("/v1")
-    url = arguments.url or base or "127.0.0.1:9000"
+    url = arguments.url or base or "127.0.0.1:8080"
     return connection_from(argparse.Namespace(**{**vars(arguments), "protocol": "http", "url": url}))
 
 

@@ -64,9 +64,8 @@ def asked(body: Any, is_chat: bool) -> Asked:
     for name in given.keys() - _KNOWN - (_OF_CHAT if is_chat else _OF_TEXT) - set(_SAMPLING):
         raise Refused(f"the parameter '{name}' is not supported", name)
     sampling = {name: given[name] for name in _SAMPLING if name in given}
-    sampling["max_tokens"] = given.get("max_completion_tokens", given.get("max_tokens")) or (
-        _LENGTH_OF_CHAT if is_chat else _LENGTH_OF_TEXT
-    )
+    usual = _LENGTH_OF_CHAT if is_chat else _LENGTH_OF_TEXT
+    sampling["max_tokens"] = given.get("max_completion_tokens", given.get("max_tokens", usual))
     options = _typed(given, "stream_options", dict, {})
     return Asked(
         _typed(given, "model", str),

@@ -29,8 +29,8 @@ from typing import Any
 from aiohttp import web
 
 from clients.chat import read_template
-from clients.command import command, command_parser, positive_float, print_json, say
-from clients.connection import Connection, is_address
+from clients.command import address, command, command_parser, positive_float, print_json, say
+from clients.connection import Connection
 from clients.errors import InvalidInput, ToolError
 from clients.openai.application import add_openai
 from clients.router.proxy import Router
@@ -110,17 +110,11 @@ async def _route(arguments: argparse.Namespace, chat_template: str) -> None:
         await stop.wait()
 
 
-def _address(text: str) -> str:
-    if not is_address(text):
-        raise argparse.ArgumentTypeError(f"expected HOST:PORT, got '{text}'")
-    return text
-
-
 @command()
 def main() -> int:
     """Route until a signal; the first line of stdout says where, as JSON."""
     parser = command_parser("clients.router", __doc__)
-    add_address = partial(parser.add_argument, type=_address, metavar="HOST:PORT")
+    add_address = partial(parser.add_argument, type=address, metavar="HOST:PORT")
     add_address("--upstream", default="127.0.0.1:8000", help="Triton's HTTP (default: %(default)s)")
     text = "Triton's gRPC, for OpenAI's API (default: %(default)s)"
     add_address("--grpc", default="127.0.0.1:8001", help=text)

@@ -5,8 +5,7 @@ from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 
-from clients.command import duration, positive
-from clients.connection import is_address
+from clients.command import address, duration, positive
 from tools.front.front_error import FrontError
 
 
@@ -56,9 +55,9 @@ class FrontOptions:
 def add_front_arguments(parser: argparse.ArgumentParser, required: bool = False) -> None:
     """Add the options that `front_options_from` reads."""
     add = parser.add_argument_group("front door (HAProxy)").add_argument
-    address = partial(add, type=_address, metavar="HOST:PORT")
-    address("--front", required=required, help="one port for HTTP and gRPC; port 0 for any free one")
-    address("--operator", default=FrontOptions.operator, help="the operators' and metrics (default: %(default)s)")
+    place = partial(add, type=address, metavar="HOST:PORT")
+    place("--front", required=required, help="one port for HTTP and gRPC; port 0 for any free one")
+    place("--operator", default=FrontOptions.operator, help="the operators' and metrics (default: %(default)s)")
     path = partial(add, type=Path, metavar="PEM")
     path("--tls-cert", help="the certificate to show, with its chain")
     path("--tls-key", help="its private key, unless --tls-cert holds it as well")
@@ -73,7 +72,7 @@ def add_front_arguments(parser: argparse.ArgumentParser, required: bool = False)
     number("--inspect", default=FrontOptions.inspect, help=text)
     text = "for a request to arrive in, or its first part (default: %(default)g)"
     add("--request-timeout", type=duration, default=FrontOptions.request_timeout, metavar="S", help=text)
-    address("--router", help="a running clients.router, for inferences over HTTP")
+    place("--router", help="a running clients.router, for inferences over HTTP")
 
 
 def front_options_from(arguments: argparse.Namespace) -> FrontOptions | None:
@@ -88,9 +87,3 @@ def front_options_from(arguments: argparse.Namespace) -> FrontOptions | None:
             raise FrontError(f"--{given[0].replace('_', '-')} belongs to the front door; add --front HOST:PORT")
         return None
     return FrontOptions(**values)
-
-
-def _address(text: str) -> str:
-    if not is_address(text):
-        raise argparse.ArgumentTypeError(f"expected HOST:PORT, got '{text}'")
-    return text

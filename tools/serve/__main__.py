@@ -23,8 +23,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from clients.command import command, command_parser, positive, positive_float, say
-from clients.connection import is_address
+from clients.command import address, command, command_parser, positive, positive_float, say
 from tools.front.options import add_front_arguments, front_options_from
 from tools.repository import REPOSITORY
 from tools.serve.doorway import front_door
@@ -116,18 +115,12 @@ def _add_supervision(parser: argparse.ArgumentParser) -> None:
     words = f"give up after so many in a row, none after a minute of service {default}"
     group.add_argument("--max-deaths", type=positive, default=Care.max_deaths, metavar="N", help=words)
     words = "where /status and /metrics of the supervisor are (default: the port after --metrics-port, or a free one)"
-    group.add_argument("--status", type=_address, metavar="HOST:PORT", help=words)
+    group.add_argument("--status", type=address, metavar="HOST:PORT", help=words)
     group.add_argument("--log-format", choices=("text", "json"), default="text", help=f"of events {default}")
 
 
 def _seconds(text: str) -> float:
     return 0.0 if text == "0" else positive_float(text)
-
-
-def _address(text: str) -> str:
-    if not is_address(text):
-        raise argparse.ArgumentTypeError(f"expected HOST:PORT, got '{text}'")
-    return text
 
 
 def _shell(command: str) -> str:

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 from tools.cpu_config import write_cpu_config
-from tools.repository import CPU_CONFIG, REPOSITORY, model_names, versions
+from tools.repository import CPU_CONFIG, REPOSITORY, model_names, read_config, versions
 from tools.serve.server_error import ServerError
 from tools.serve.wheel import wheel_path
 from tools.sign.signatures import refuse_unproven
@@ -73,7 +74,22 @@ def prepare_repository(options: Options, gpu: bool) -> list[str]:
     if any(flag.startswith("--model-control-mode") for flag in options.flags):
         return []
     _report_unbuilt(options, models, built)
-    return ["--model-control-mode=explicit", *(f"--load-model={model}" for model in built)]
+    load = _without_engineless(options, built)
+    return ["--model-control-mode=explicit", *(f"--load-model={model}" for model in load)]
+
+
+def _without_engineless(options: Options, built: Sequence[str]) -> list[str]:
+    """Leave out language models where their engine is not installed: one that fails to load ends the server."""
+    if find_spec("openvino_genai"):
+        return list(built)
+    load = [model for model in built if read_config(model, repository=options.repository).backend != "vllm"]
+    if left := [model for model in built if model not in load]:
+        words = f"{', '.join(left)}: no engine for language models is installed; `make lm` installs it"
+        if not load:
+            raise ServerError(words)
+        if options.on_log:
+            options.on_log(f"not served: {words}")
+    return load
 
 
 def _report_unbuilt(options: Options, models: Sequence[str], built: Sequence[str]) -> None:

@@ -24,6 +24,7 @@ from clients.golden import Case, Golden, complaint, read
 from tools.repository import GOLDEN_FILE, MANIFEST_FILE, read_manifest, version_path
 
 _VARIABLE_DIM = 1
+_PROMPT = "text_input"  # What a language model requires, and nothing else: it is asked for a token.
 _SLACK = 10  # times the tolerance: a watchdog looks for nonsense, not for another device's rounding
 # What Triton says of a Python-based model whose process has died, and of one that has enough to do.
 _DEAD, _FULL = ("is not healthy", "Stub process"), "maximum queue size"
@@ -73,12 +74,20 @@ def zeros(contract: Contract) -> Golden:
     return Golden(0.0, (Case(inputs, {}),))
 
 
+async def _answer(client: AsyncClient, model: str, version: int, case: Case) -> Mapping[str, Array]:
+    if set(case.inputs) != {_PROMPT}:
+        return await client.infer(model, case.inputs, version=version)
+    async for _ in client.generate(model, "1", version=version, max_tokens=1):
+        pass
+    return {}
+
+
 async def ask(client: AsyncClient, model: str, version: int, case: Case, tolerance: float, patience_s: float) -> Reply:
     """Send a probe to a version, and judge the answer."""
     began = time.monotonic()
     try:
         async with asyncio.timeout(patience_s):
-            answer = await client.infer(model, case.inputs, version=version)
+            answer = await _answer(client, model, version, case)
     except ModelNotFound:  # It is being unloaded.
         reply = Reply("gone")
     except (TimeoutError, DeadlineExceeded):
