@@ -93,6 +93,11 @@ def command(interrupted: str = "stopped") -> Callable[[Callable[[], int]], Calla
                     f"error: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}{_remedy(error)}"
                 )
                 return ToolError.exit_code
+            except RuntimeError as error:
+                if not str(error).startswith("Symlink loop"):  # What Path.resolve says before Python 3.13.
+                    raise
+                say(f"error: {error}")
+                return ToolError.exit_code
             except MemoryError:
                 say("error: out of memory; close other programs, or raise the limit (ulimit -v)")
                 return ToolError.exit_code

@@ -19,7 +19,7 @@ from typing import Any
 from tools.serve.tritonserver import Options, Server
 from tools.serve.wheel import assemble_backends
 
-BACKENDS = ("alpha", "onnxruntime", "openvino", "python", "pytorch", "tensorflow", "tensorrt")
+BACKENDS = ("alpha", "onnxruntime", "openvino", "python", "pytorch", "tensorflow", "tensorrt", "vllm")
 DIED = "tritonserver died"
 KEEPER = 'name: "keeper" backend: "alpha"'
 PYTHON_MODEL = """
@@ -121,8 +121,9 @@ def _make_backends(folder: Path) -> bool:
 
 def _copy_python(folder: Path) -> None:
     """Create them without a compiler: the Python backend, and Python-based backends that return nothing."""
-    assemble_backends(folder)
+    assemble_backends(folder, None)
     shutil.rmtree(folder / "pytorch")
+    shutil.rmtree(folder / "vllm")
     for name in BACKENDS:
         if name != "python":
             (folder / name).mkdir()

@@ -33,6 +33,7 @@ LEFT_OUT = {
     "--repository build/brought": ELSEWHERE,
     "--data cifar10": MINUTES,
     "cifar10_cnn_int8": MINUTES,
+    "smollm2": MINUTES,
     "--weights IMAGENET1K_V1": MINUTES,
     "scorer": AGAIN,
     "bags": AGAIN,

@@ -189,12 +189,12 @@ def test_a_failure_of_the_connection_decides_the_kind_of_error_too(
 
 
 def test_header_names_are_sent_in_lower_case_as_grpc_demands() -> None:
-    assert wire.request_options(Connection("grpc", headers={"X-Key": "Sesame"}))["headers"] == {"x-key": "Sesame"}
+    assert wire.request_options(Connection("grpc", headers={"X-Key": "Sesame"}), {})["headers"] == {"x-key": "Sesame"}
 
 
 def test_only_grpc_gets_the_deadline_with_each_call() -> None:
-    assert wire.request_options(Connection("grpc", timeout_s=3))["client_timeout"] == 3
-    assert "client_timeout" not in wire.request_options(Connection("http", timeout_s=3))
+    assert wire.request_options(Connection("grpc", timeout_s=3), {})["client_timeout"] == 3
+    assert "client_timeout" not in wire.request_options(Connection("http", timeout_s=3), {})
 
 
 @pytest.mark.parametrize("content", [None, "no PEM"])

@@ -64,7 +64,7 @@ def _summary(manifest: Manifest) -> str:
     if evidence.data:
         images = f"{evidence.test_images} images of {evidence.data.title}"
         parts[0] += f": test accuracy {evidence.accuracy:.2%} on {images}"
-    if evidence.parent:
+    if evidence.parent and evidence.parent_accuracy is not None:
         parts.append(f"{evidence.parent}: {evidence.parent_accuracy:.2%}")
     if said := evidence.language:
         parts[0] += f": perplexity {said['perplexity']:.2f}, {said['precision']}, from {said['source']}"
