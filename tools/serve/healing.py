@@ -101,6 +101,10 @@ class Processes:
             with suppress(psutil.Error):
                 psutil.Process(pid).kill()
 
+    def forget(self, model: str) -> None:
+        """Miss none of the processes that a model has had: it was loaded anew."""
+        self._models = {pid: name for pid, name in self._models.items() if name != model}
+
     def _model(self, line: Sequence[str]) -> str:
         # A stub's arguments name the model's file.
         paths = (Path(word) for word in line if word.startswith(f"{self._repository}/"))

@@ -201,6 +201,7 @@ class Watchdog:
             if miss.outcome == "late":
                 self._processes.end(model)
             failure = await reload(client, model, self._served[model], self._around.repository)
+            self._processes.forget(model)
             took = round(time.monotonic() - began, 2)
             words = f"cannot be loaded anew: {failure}" if failure else f"loaded anew in {took:g} s"
             self._journal.tell("reloaded", words, self._around.name, model, seconds=took)
