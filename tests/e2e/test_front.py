@@ -150,6 +150,29 @@ def test_keys_come_and_go_without_a_restart(guarded: Guarded, protocol: Protocol
     assert ask(guarded.connection(protocol, guarded.caller, pki)) and guarded.front.pid == process
 
 
+def test_keys_are_those_of_the_file_when_haproxy_dies_and_starts_again(house: House, tmp_path: Path) -> None:
+    keys = tmp_path / "keys.map"
+    first = add_key(keys, "first", "caller", 0)
+    with house.door(api_keys=keys) as front:
+        old, new = (
+            Connection("http", front.address, retries=0, headers={"Authorization": f"Bearer {key}"})
+            for key in (first, add_key(keys, "second", "caller", 0))
+        )
+        revoke_key(keys, "first")
+        assert soon(lambda: passes(new) and not passes(old))
+        process = front.pid
+        os.kill(process, signal.SIGKILL)
+        assert soon(lambda: front.pid != process and is_open(front.address))
+        assert passes(new) and not passes(old)
+
+
+def is_open(address: str) -> bool:
+    try:
+        return bool(urlopen(f"http://{address}/v2/health/live", timeout=1).status == 200)
+    except OSError:
+        return False
+
+
 def passes(connection: Connection) -> bool:
     try:
         return ask(connection)

@@ -65,8 +65,6 @@ class Front:
         if program is None:
             raise FrontError(f"the front door is HAProxy, which is not on PATH; {_INSTALL}")
         self._program = program
-        write_configuration(self.folder, self._options, self._models, self._backends)
-        self._seen = self._times()
         self._start()
         self._watcher = threading.Thread(target=self._watch, daemon=True)
         self._watcher.start()
@@ -104,6 +102,9 @@ class Front:
         return self._process.pid
 
     def _start(self) -> None:
+        # Anew each time: a key may have been revoked since the last one.
+        self._seen = self._times()
+        write_configuration(self.folder, self._options, self._models, self._backends)
         log = self._options.access_log
         with (self.folder / "log").open("ab") as errors, Path(log or os.devnull).open("ab") as requests:
             self._process = subprocess.Popen(
