@@ -124,11 +124,7 @@ class AsyncClient:
     ) -> list[list[Label]]:
         """Run a classifier; the `top` best labels of each input, best first."""
         contract = await self.contract(model, version)
-        name, wanted = wire.class_output(self._module, contract, output, top)
-
-        def labels_from(result: Any) -> list[list[Label]]:
-            return wire.labels_from(result.as_numpy(name), contract, top)
-
+        wanted, labels_from = wire.class_output(self._module, contract, output, top)
         return await self._infer(contract, inputs, [wanted], version, labels_from)
 
     async def generate(

@@ -160,11 +160,7 @@ class Client:
             ClientError: as `infer` does.
         """
         contract = self.contract(model, version)
-        name, wanted = wire.class_output(self._module, contract, output, top)
-
-        def labels_from(result: Any) -> list[list[Label]]:
-            return wire.labels_from(result.as_numpy(name), contract, top)
-
+        wanted, labels_from = wire.class_output(self._module, contract, output, top)
         return self._infer(contract, inputs, [wanted], version, labels_from)
 
     def generate(

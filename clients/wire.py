@@ -204,8 +204,10 @@ def infer_outputs(module: ModuleType, contract: Contract, outputs: Sequence[str]
     return [module.InferRequestedOutput(name) for name in outputs or known]
 
 
-def class_output(module: ModuleType, contract: Contract, output: str | None, top: int) -> tuple[str, Any]:
-    """Request an output (default: the first) as classes, all of them; returns its name too.
+def class_output(
+    module: ModuleType, contract: Contract, output: str | None, top: int
+) -> tuple[Any, Callable[[Any], list[list[Label]]]]:
+    """Request an output (default: the first) as classes, all of them; returns what reads its `top` best labels too.
 
     Raises:
         InvalidInput: the model has no output of that name, or it contains texts; or `top` is less than one label.
@@ -220,7 +222,8 @@ def class_output(module: ModuleType, contract: Contract, output: str | None, top
         raise InvalidInput(f"{contract.model} output '{wanted}' contains texts, which are no scores; use infer")
     # Asked for more classes than there are, Triton returns all: dims that vary need no guess.
     classes = 2**30 if -1 in spec.dims else math.prod(spec.dims)
-    return wanted, module.InferRequestedOutput(wanted, class_count=classes)
+    requested = module.InferRequestedOutput(wanted, class_count=classes)
+    return requested, lambda result: labels_from(result.as_numpy(wanted), contract, top)
 
 
 def labels_from(rows: Array, contract: Contract, top: int) -> list[list[Label]]:

@@ -28,7 +28,7 @@ def language_server(built: Path, tmp_path_factory: pytest.TempPathFactory) -> It
     """A server with the language model alone."""
     pytest.importorskip("openvino_genai", reason="the dependency group lm is not installed")
     if not versions(MODEL, built):
-        pytest.skip(f"no version of {MODEL}; `make test` exports it")
+        pytest.skip(f"no version of {MODEL}; run `make demo-lm`")
     models = tmp_path_factory.mktemp("language")
     # Hundreds of megabytes, which nobody changes.
     (models / MODEL).symlink_to(built / MODEL)

@@ -27,13 +27,12 @@ from tools.backends.vllm.pipeline import Pipeline
 from tools.backends.vllm.sampling import Sampling
 from tools.backends.vllm.settings import read_settings
 from tools.bench.options import DEFAULT, BenchOptions, add_bench_arguments
-from tools.bench.streams import Streamed, stream
+from tools.bench.streams import Streamed, stories, stream
 from tools.repository import config_path, model_names, read_config, version_path, versions
 from tools.serve.server_error import ServerError
 from tools.serve.tritonserver import Options, Server
 
 BACKEND, _ARGUMENTS, _ALONE = "vllm", "model.json", "{}_one_at_a_time"
-_PROMPT = "Write story number {} about a cat and the sea.\n\nIt was"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +114,7 @@ def _pipeline(model: str, repository: Path) -> Pipeline:
 
 
 def _row(engine: Pipeline, server: Server, model: str, streams: int, tokens: int) -> _Row:
-    prompts, total = [_PROMPT.format(number) for number in range(streams)], streams * tokens
+    prompts, total = stories(streams), streams * tokens
     in_process = total / _in_process(engine, prompts, tokens)
     alone = stream(server.grpc, _ALONE.format(model), prompts, tokens)
     served = stream(server.grpc, model, prompts, tokens)

@@ -2,11 +2,12 @@
 
 import asyncio
 import json
-import resource
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+
+from clients.generation import Generation
 
 _METHOD = "/inference.GRPCInferenceService/ModelStreamInfer"
 
@@ -26,15 +27,15 @@ def stream(address: str, model: str, prompts: Sequence[str], tokens: int) -> Str
     return asyncio.run(_stream(address, [_request(model, prompt, tokens) for prompt in prompts]))
 
 
-def _request(model: str, prompt: str, tokens: int) -> bytes:
-    from tritonclient.grpc.service_pb2 import ModelInferRequest
+def stories(count: int) -> list[str]:
+    """Prompts of one length that differ."""
+    return [f"Write story number {number} about a cat and the sea.\n\nIt was" for number in range(count)]
 
-    request = ModelInferRequest(model_name=model)
+
+def _request(model: str, prompt: str, tokens: int) -> bytes:
     sampling = json.dumps({"max_tokens": tokens, "temperature": 0, "ignore_eos": True})
-    for name, value in (("text_input", prompt), ("sampling_parameters", sampling)):
-        request.inputs.add(name=name, datatype="BYTES", shape=[1]).contents.bytes_contents.append(value.encode())
-    request.inputs.add(name="stream", datatype="BOOL", shape=[1]).contents.bool_contents.append(True)
-    return bytes(request.SerializeToString())
+    asked = Generation(model, "", {"text_input": prompt, "sampling_parameters": sampling, "stream": True})
+    return bytes(asked.message().SerializeToString())
 
 
 async def _stream(address: str, requests: Sequence[bytes]) -> Streamed:
@@ -42,9 +43,9 @@ async def _stream(address: str, requests: Sequence[bytes]) -> Streamed:
 
     async with grpc.aio.insecure_channel(address) as channel:
         await channel.channel_ready()
-        used, began = _cpu_seconds(), time.perf_counter()
+        used, began = time.process_time(), time.perf_counter()
         times = await asyncio.gather(*(_read(channel, request) for request in requests))
-        seconds, cpu = time.perf_counter() - began, _cpu_seconds() - used
+        seconds, cpu = time.perf_counter() - began, time.process_time() - used
     between = [later - earlier for moments in times for earlier, later in pairwise(moments)]
     return Streamed(seconds, cpu, [moments[0] - began for moments in times], between)
 
@@ -53,8 +54,3 @@ async def _read(channel: "grpc.aio.Channel", request: bytes) -> list[float]:  # 
     """When each message of a stream came."""
     call = channel.stream_stream(_METHOD)([request])
     return [time.perf_counter() async for _ in call]
-
-
-def _cpu_seconds() -> float:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime

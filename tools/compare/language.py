@@ -10,7 +10,7 @@ from clients.client import Client
 from clients.command import progress, say
 from clients.connection import Connection
 from tools import recipes
-from tools.bench.streams import Streamed, stream
+from tools.bench.streams import Streamed, stories, stream
 from tools.recipes import LanguageModel
 from tools.repository import RepositoryError, read_manifest, version_path, versions
 from tools.serve.tritonserver import Options, Server
@@ -18,7 +18,6 @@ from tools.serve.usage import memory_by_model
 
 _READY_SECONDS = 300.0
 _TOKENS = 32  # of each stream
-_PROMPT = "Write story number {} about a cat and the sea.\n\nIt was"
 NOTES = (
     "Bold: the Pareto front, models that no other one equals or beats in both perplexity and tokens per second. "
     "Perplexity: OpenVINO's when the model was exported, on the text written for that; lower is better. Size: "
@@ -60,8 +59,8 @@ def measure_languages(
         alone: dict[str, list[Streamed]] = {name: [] for name in members}
         many: dict[str, list[Streamed]] = {name: [] for name in members}
         for name in progress([*members] * (rounds + 1), "speed"):
-            alone[name].append(stream(server.grpc, name, [_PROMPT.format(0)], _TOKENS))
-            many[name].append(stream(server.grpc, name, [_PROMPT.format(at) for at in range(streams)], _TOKENS))
+            alone[name].append(stream(server.grpc, name, stories(1), _TOKENS))
+            many[name].append(stream(server.grpc, name, stories(streams), _TOKENS))
             server.check()
     measured = [
         # The first round warms up.

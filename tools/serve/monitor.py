@@ -8,18 +8,21 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
-
-from aiohttp import web
+from typing import TYPE_CHECKING, Any
 
 from tools.serve.journal import Journal
 from tools.serve.ports import address_of
 from tools.serve.replica import AGENT_ANSWERS, Replica
 
+if TYPE_CHECKING:
+    from aiohttp import web
+
 
 @asynccontextmanager
 async def monitor(replicas: Sequence[Replica], page: socket.socket, journal: Journal) -> AsyncIterator[None]:
     """Answer at the replicas' agent ports, and at the page's socket, while the block lasts."""
+    from aiohttp import web
+
     async with AsyncExitStack() as open_servers:
         for replica in replicas:
             await open_servers.enter_async_context(await asyncio.start_server(_answer(replica), sock=replica.agent))
@@ -55,7 +58,8 @@ def _answer(replica: Replica) -> Any:
     return answer
 
 
-def _application(replicas: Sequence[Replica], journal: Journal) -> web.Application:
+def _application(replicas: Sequence[Replica], journal: Journal) -> "web.Application":
+    from aiohttp import web
     from prometheus_client import generate_latest
 
     async def metrics(_: web.Request) -> web.Response:

@@ -30,7 +30,7 @@ class RouterProcess:
         return f"http://{self.addresses['listen']}/v1"
 
     def check(self) -> None:
-        """Raise RouterError if it has."""
+        """Raise RouterError if the router has ended."""
         if self.process.poll() is not None:
             raise RouterError(f"the router ended with exit code {self.process.returncode}")
 
