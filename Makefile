@@ -16,7 +16,7 @@ LM := $(VENV)/.ready-lm
 PIP_OPTIONS := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lm build models demo demo-lm serve loadtest bench test test-gpu lint check format up down test-compose clean
+.PHONY: help setup lm build models demo demo-lm serve loadtest bench test test-gpu wheel lint check format up down test-compose clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ test: models $(LM) ## run the whole suite against a real tritonserver
 # WHEELS=FOLDER makes an environment of those wheels and the host's own torch; without it that of `make setup` is used.
 test-gpu: $(if $(WHEELS),,$(READY)) ## what needs a GPU; figures in build/gpu.json (DEVICE=cpu rehearses it)
 	tests/gpu/run.sh $(WHEELS)
+
+wheel: $(READY) ## build the wheel `triton-repo` into build/wheel
+	$(PY) -m hatchling build --target wheel --directory build/wheel
 
 lint: $(READY) ## ruff format, ruff, mypy --strict
 	$(PY) -m ruff format --check .

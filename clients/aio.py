@@ -7,9 +7,10 @@ async with AsyncClient(Connection("http")) as client:
 import asyncio
 import functools
 import importlib
+import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing
-from typing import Any, Self, TypeVar
+from contextlib import aclosing, asynccontextmanager
+from typing import Any, TypeVar
 
 from clients import failures, streams, tracing, wire
 from clients.chat import Message
@@ -22,6 +23,19 @@ from clients.wire import Label
 
 Answer = TypeVar("Answer")
 _PATIENCE_S = 1.0  # with requests that were cancelled, before the connection is closed
+if sys.version_info >= (3, 11):  # noqa: UP036  # A clone runs on 3.11, the installed client on 3.10 too.
+    _timeout = asyncio.timeout
+else:
+
+    @asynccontextmanager
+    async def _timeout(seconds: float) -> AsyncGenerator[None, None]:
+        from async_timeout import timeout  # aiohttp brings it where asyncio has none
+
+        try:
+            async with timeout(seconds):
+                yield
+        except asyncio.TimeoutError as error:  # noqa: UP041
+            raise TimeoutError from error
 
 
 class AsyncClient:
@@ -34,7 +48,7 @@ class AsyncClient:
         self._opened: Any = None
         self._under_way: set[asyncio.Future[Any]] = set()
 
-    async def __aenter__(self) -> Self:
+    async def __aenter__(self) -> "AsyncClient":
         is_grpc = self.connection.protocol == "grpc"
         if is_grpc:
             check_grpc()
@@ -173,7 +187,7 @@ class AsyncClient:
         delays = failures.retry_delays(self.connection.retries)
         while True:
             try:
-                async with asyncio.timeout(self.connection.timeout_s):
+                async with _timeout(self.connection.timeout_s):
                     call = asyncio.ensure_future(send())
                     return await (call if repeatable else self._finished(call))
             except failures.transport_errors() as error:

@@ -11,7 +11,7 @@ import importlib
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 from clients import failures, streams, tracing, wire
 from clients.chat import Message
@@ -46,7 +46,7 @@ class Client:
     def _client(self) -> Any:
         return self._handles.get()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Client":
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -29,6 +29,7 @@ from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
 from clients.errors import ToolError
+from clients.installation import as_typed
 
 Item = TypeVar("Item")
 _REMEDIES = {
@@ -49,14 +50,25 @@ class _DocFormatter(argparse.HelpFormatter):
         return "\n\n".join(part if part.startswith(" ") else wrap.fill(" ".join(part.split())) for part in paragraphs)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Answers a shell that asks for completions (argcomplete), which parses what was typed with this very parser."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        if args is None and "_ARGCOMPLETE" in os.environ:
+            import argcomplete
+
+            argcomplete.autocomplete(self)  # It ends the process.
+        return super().parse_known_args(args, namespace)
+
+
 def command_parser(module: str, doc: str | None, epilog: str = "", **options: Any) -> argparse.ArgumentParser:
-    """Create the parser of `python -m MODULE`, whose help is the module's docstring `doc`.
+    """Create the parser of a module's command, whose help is the module's docstring `doc`.
 
     Its first paragraph stands above the options, the rest with its examples below them, and `epilog` at the end.
     """
     description, _, rest = (doc or "").strip().partition("\n\n")
-    return argparse.ArgumentParser(
-        prog=f"python -m {module}",
+    return _Parser(
+        prog=as_typed(module),
         description=description,
         epilog="\n\n".join(filter(None, (rest, epilog))),
         formatter_class=_DocFormatter,

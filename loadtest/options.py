@@ -5,10 +5,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from clients.command import duration, positive, seed
+from clients.installation import ROOT
 from loadtest.load import DEFAULT_ARRIVALS, DEFAULT_DURATION_S, SCHEDULES, LoadOptions
 
 # Where `make build` puts them, from whatever folder a test is run.
-SAMPLES = Path(__file__).resolve().parent.parent / "build" / "samples"
+SAMPLES = ROOT / "build" / "samples"
 REPORTS = Path("build/loadtest")
 
 

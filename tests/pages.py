@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from tools.__main__ import COMMANDS as INSTALLED
 from tools.repository import ROOT
 
 README = ROOT / "README.md"
 MAKEFILE = (ROOT / "Makefile").read_text()
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+COMMANDS = {command.name: command.module for command in INSTALLED}
 # What ends a command of a line of shell.
 SEPARATORS = {"|", ">", "&&", ";"}
 
@@ -81,6 +83,9 @@ def commands_of(words: Sequence[str]) -> Iterator[Command]:
             yield from commands_of(shlex.split(word))
         elif word == "python" and rest[:1] == ["-m"] and is_ours(rest[1]):
             yield Command(("python", "-m", rest[1]), until_separator(rest[2:]))
+        elif word == "triton-repo" and rest:
+            module = COMMANDS.get(rest[0])
+            yield Command(("python", "-m", module or "tools"), until_separator(rest[1:] if module else rest))
         elif word == "locust" and words[place - 1] != "--profile" and rest[:1] == ["-f"]:
             yield Command(("locust", "-f", rest[1]), until_separator(rest[2:]))
         elif word == "make" and rest:

@@ -24,6 +24,7 @@ from clients.command import command, command_parser, duration, positive, print_j
 from clients.connection import PROTOCOLS, Connection
 from clients.errors import ToolError
 from clients.images import image_files
+from clients.installation import module_line
 from clients.lifetime import leashed
 from tools.repository import ROOT, model_names, read_config, read_manifest, versions
 from tools.serve.hardware import HARDWARE
@@ -61,7 +62,7 @@ def _title(text: str) -> None:
 
 def _export(*models: str) -> None:
     # Its last line is JSON too, but stdout must end with the demo's.
-    line = leashed([sys.executable, "-m", "tools.export", "--missing", *models])
+    line = leashed(module_line("tools.export", "--missing", *models))
     if subprocess.run(line, cwd=ROOT, stdout=sys.stderr.fileno()).returncode:
         raise _StepError("the export failed")
 
@@ -82,7 +83,7 @@ def _build() -> Document:
 
 def _run(step: str, command: Sequence[str], environment: Mapping[str, str]) -> Document:
     # Shows what a command prints, and returns its last line.
-    line = leashed([sys.executable, "-m", *command])
+    line = leashed(module_line(*command))
     result = subprocess.run(line, cwd=ROOT, env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True)
     *lines, last = result.stdout.splitlines() or [""]
     print("\n".join(lines), flush=True)
@@ -132,7 +133,7 @@ def _language(model: str, hardware: str) -> Document:
     flags = ["--model-control-mode=explicit", f"--load-model={model}"]
     with Server(Options(hardware=hardware, on_log=say, flags=flags)) as server:
         question = ["clients.generate", _QUESTION, "--chat", "--model", model, "--max-tokens", "48"]
-        line = leashed([sys.executable, "-m", *question, "--url", server.grpc, "--protocol", "grpc"])
+        line = leashed(module_line(*question, "--url", server.grpc, "--protocol", "grpc"))
         print(f"> {_QUESTION}", flush=True)
         if subprocess.run(line, cwd=ROOT).returncode:
             raise _StepError("the question failed")

@@ -1,7 +1,7 @@
 """The layout of the model repository, and the only code that knows it.
 
 Whatever lists models, reads a config, or adds and removes a version goes through this module. It does not import
-torch, so that commands which only check or serve a repository start fast.
+torch, so that commands which only check or serve a repository start fast, and protobuf only where it reads a config.
 """
 
 import json
@@ -11,16 +11,17 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from google.protobuf import text_format
-from google.protobuf.json_format import MessageToDict
-from tritonclient.grpc.model_config_pb2 import ModelConfig
-
+from clients import installation
 from clients.errors import ToolError
 
-ROOT = Path(__file__).resolve().parent.parent
+if TYPE_CHECKING:
+    from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+ROOT = installation.ROOT
 REPOSITORY = ROOT / "model_repository"
+RECIPES = ROOT / ("recipes" if installation.PACKAGE else "tools/recipes")
 CPU_CONFIG = "cpu"
 MODEL_FILE = "model.pt"
 MANIFEST_FILE = "manifest.json"
@@ -47,12 +48,15 @@ def config_path(model: str, name: str | None = None, repository: Path = REPOSITO
     return folder / "configs" / f"{name}.pbtxt" if name else folder / "config.pbtxt"
 
 
-def read_config(model: str, name: str | None = None, repository: Path = REPOSITORY) -> ModelConfig:
+def read_config(model: str, name: str | None = None, repository: Path = REPOSITORY) -> "ModelConfig":
     """Parse a model's config, with its folder's name where it gives none, as Triton does.
 
     Raises:
         RepositoryError: there is none, or it is not a ModelConfig (with line and column).
     """
+    from google.protobuf import text_format
+    from tritonclient.grpc.model_config_pb2 import ModelConfig
+
     path = config_path(model, name, repository)
     if not path.is_file():
         known = ", ".join(model_names(repository)) or "none"
@@ -81,8 +85,10 @@ def selected_versions(config: Any, versions: Iterable[int]) -> list[int]:
     return present[-count:] if count else []
 
 
-def as_triton_json(config: ModelConfig) -> dict[str, Any]:
+def as_triton_json(config: "ModelConfig") -> dict[str, Any]:
     """Return a config in the form that Triton passes to backends."""
+    from google.protobuf.json_format import MessageToDict
+
     document: dict[str, Any] = MessageToDict(config, preserving_proto_field_name=True)
     return document
 

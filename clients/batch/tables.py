@@ -18,6 +18,7 @@ from numpy.lib import format as npy
 from clients.batch.chunks import Chunk
 from clients.contract import Array
 from clients.errors import InvalidInput
+from clients.installation import how_to_install
 from clients.output import try_folder
 
 # Readers of Parquet expect row groups of about this size; a group has to fit in memory twice.
@@ -65,7 +66,9 @@ def check_format(path: Path) -> None:
         try:
             import pyarrow.parquet  # noqa: F401
         except ImportError as error:
-            raise InvalidInput(f"{path}: Parquet needs pyarrow ({error}); run `make setup`, or write .npz") from error
+            raise InvalidInput(
+                f"{path}: Parquet needs pyarrow ({error}); run {how_to_install('client')}, or write .npz"
+            ) from error
 
 
 def write_table(path: Path, table: Table) -> None:

@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 from urllib.parse import quote, unquote
 
 from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector, web
@@ -34,7 +34,7 @@ class Router:
     trials: dict[str, Trial] = field(default_factory=dict)  # by model
     _background: set[asyncio.Task[None]] = field(default_factory=set)
 
-    async def __aenter__(self) -> Self:
+    async def __aenter__(self) -> "Router":
         # Bodies pass as they are, compressed or not; callers limit the number of connections.
         timeout, connector = ClientTimeout(total=self.timeout_s), TCPConnector(limit=0)
         self._session = ClientSession(timeout=timeout, connector=connector, auto_decompress=False)

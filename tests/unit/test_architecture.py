@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tools.__main__ import COMMANDS
 from tools.repository import ROOT, model_names
 
 # Every room, the lowest first: a file imports its own room and rooms above it in this list, nothing else of ours.
@@ -114,6 +115,19 @@ def test_nobody_imports_a_command() -> None:
     commands = {module for module, file in sources().items() if "\nif __name__ ==" in file.read_text()}
     assert len(commands) > 12
     assert not {f"{module} → {other}" for module in sources() for other in imports(module) & commands}
+
+
+def test_the_installed_command_has_every_command_except_what_makes_and_measures_our_own_models() -> None:
+    commands = {
+        module.removesuffix(".__main__") for module, file in sources().items() if "\nif __name__ ==" in file.read_text()
+    }
+    own = {module for module in commands if module.startswith("tools.bench")} | {
+        "tools",
+        "tools.compare",
+        "tools.demo",
+        "tools.train",
+    }
+    assert {each.module for each in COMMANDS} == commands - own
 
 
 def test_no_file_imports_itself_by_way_of_others() -> None:

@@ -60,7 +60,7 @@ def as_sarif(findings: Iterable[Finding], rules: Mapping[str, Rule], base: Path)
     """A SARIF log of one run, with all rules and the findings as results."""
     index = {name: number for number, name in enumerate(rules)}
     driver = {
-        "name": "tools.check",
+        "name": "triton-check",
         "informationUri": "https://docs.nvidia.com/deeplearning/triton-inference-server/",
         "rules": [_sarif_rule(rule) for rule in rules.values()],
     }

@@ -9,7 +9,7 @@ from typing import Any
 
 from tools.cpu_config import write_cpu_config
 from tools.datasets import ImageData
-from tools.repository import GOLDEN_FILE, MANIFEST_FILE, REPOSITORY, next_version, staged_version
+from tools.repository import GOLDEN_FILE, MANIFEST_FILE, RECIPES, REPOSITORY, ROOT, next_version, staged_version
 from tools.sign.signatures import sign
 
 # The newest release whose libtorch backend the files are written for; docker-compose.yml pulls the same one.
@@ -90,7 +90,7 @@ class Manifest:
         return {
             "model": self.model,
             "version": self.version,
-            "recipe": f"tools/recipes/{self.model}.py",
+            "recipe": str(RECIPES.relative_to(ROOT) / f"{self.model}.py"),
             **{key: value for key, value in asdict(self.evidence).items() if value is not None},
             "torch": torch.__version__,
             "triton_container": TRITON_CONTAINER,

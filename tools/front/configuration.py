@@ -8,12 +8,12 @@ from pathlib import Path
 
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
+from clients.installation import CODE
 from tools.front.knowledge import classless, needs_streams
 from tools.front.options import Backend, FrontOptions
-from tools.repository import ROOT
 
 _HEADERS_AND_ROOM = 16 << 10  # beside a request's body in a buffer
-_SOURCES = ROOT / "deploy" / "haproxy"
+_SOURCES = CODE / "deploy" / "haproxy"
 CONFIG, SOCKET, KEYS, CERTIFICATE = "haproxy.cfg", "admin.sock", "keys.map", "door.pem"
 
 

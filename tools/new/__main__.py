@@ -23,7 +23,7 @@ from clients.contract import TensorSpec
 from tools.new.creation import NewModel, create
 from tools.new.options import OptionError, Options
 from tools.recipes import Imported
-from tools.repository import REPOSITORY, ROOT
+from tools.repository import RECIPES, REPOSITORY, ROOT
 from tools.serve.hardware import HARDWARE
 
 
@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
         "--recipes",
         type=Path,
         metavar="DIR",
-        help="where the recipe goes (default: tools/recipes; nowhere for another --repository)",
+        help=f"where the recipe goes (default: {RECIPES}, if it exists; nowhere for another --repository)",
     )
     add("--hardware", choices=HARDWARE, default=Options.hardware, help=f"for the first call {default}")
     add(

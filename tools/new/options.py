@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clients.errors import ToolError
-from tools.repository import REPOSITORY, ROOT
+from tools.repository import RECIPES, REPOSITORY
 
 
 class OptionError(ToolError):
@@ -29,6 +29,6 @@ class Options:
     @property
     def recipe_path(self) -> Path | None:
         """Where the recipe goes; None for another repository without a folder for recipes."""
-        own = ROOT / "tools" / "recipes" if self.repository.resolve() == REPOSITORY else None
+        own = RECIPES if RECIPES.is_dir() and self.repository.resolve() == REPOSITORY else None
         folder = self.recipes or own
         return folder / f"{self.name}.py" if folder else None

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from clients.contract import TensorSpec
+from clients.installation import PACKAGE, as_typed
 from tools.recipes import Imported
 
 LABELS = "labels.txt"
@@ -157,10 +158,10 @@ def recipe(model: str, title: str, imported: Imported) -> str:
     arguments = "".join(f"    {name}={_literal(value)},\n" for name, value in changed.items())
     return f'''"""{model}: {title}.
 
-python -m tools.export {model}      # again, after its source or checkpoint has changed
+{as_typed("tools.export")} {model}      # again, after its source or checkpoint has changed
 """
 
-from tools.recipes import Imported
+from {PACKAGE}tools.recipes import Imported
 
 RECIPE = Imported(
 {arguments})

@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from clients.errors import ToolError
+from clients.installation import PACKAGE
 from tools.compression.change import Change
+from tools.repository import RECIPES, ROOT
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -169,6 +171,10 @@ class LanguageModel:
 AnyRecipe = Recipe | Step | PythonStep | Pipeline | Imported | LanguageModel
 
 
+if PACKAGE:  # Installed, the recipes are those in the folder where the command is run.
+    __path__.append(str(RECIPES))
+
+
 def names() -> list[str]:
     """List the models that have a recipe, sorted."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
@@ -177,7 +183,7 @@ def names() -> list[str]:
 def load(model: str) -> AnyRecipe:
     """Load the recipe of a model; RecipeError if there is none of this name."""
     if model not in names():
-        raise RecipeError(f"no recipe tools/recipes/{model}.py; there are: {', '.join(names())}")
+        raise RecipeError(f"no recipe {RECIPES.relative_to(ROOT) / model}.py; there are: {', '.join(names())}")
     recipe: AnyRecipe = importlib.import_module(f"{__name__}.{model}").RECIPE
     return recipe
 

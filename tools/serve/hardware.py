@@ -1,7 +1,6 @@
 """Whether models can run on a GPU here; the driver is asked, because importing torch takes seconds."""
 
 import ctypes
-import importlib.metadata
 
 from tools.serve.server_error import ServerError
 
@@ -31,5 +30,7 @@ def why_no_gpu() -> str | None:
     devices = ctypes.c_int(0)
     if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(devices)) != 0 or devices.value == 0:
         return "the NVIDIA driver sees no GPU"
-    build = importlib.metadata.version("torch")
+    from importlib.metadata import version  # It takes longer to import than `--help` should.
+
+    build = version("torch")
     return f"torch {build} is a CPU build" if build.endswith("+cpu") else None

@@ -84,7 +84,8 @@ def _without_engineless(options: Options, built: Sequence[str]) -> list[str]:
         return list(built)
     load = [model for model in built if read_config(model, repository=options.repository).backend != "vllm"]
     if left := [model for model in built if model not in load]:
-        words = f"{', '.join(left)}: no engine for language models is installed; `make lm` installs it"
+        remedy = "`make lm` or `pip install openvino-genai` installs it"
+        words = f"{', '.join(left)}: no engine for language models is installed; {remedy}"
         if not load:
             raise ServerError(words)
         if options.on_log:

@@ -16,16 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from clients import installation
 from clients.lifetime import leashed
-from tools.repository import ROOT
 from tools.serve.server_error import ServerError
 from tools.serve.wheel import wheel_path
 
 Backend = Literal["native", "python"]
 BACKENDS = ("auto", "native", "python")
 LIBRARY = "libtriton_pytorch.so"
-SOURCES = ROOT / "tools" / "backends" / "native"
-CACHE = Path(os.environ.get("TRITON_NATIVE_CACHE", ROOT / "build" / "native"))
+SOURCES = Path(__file__).parent.parent / "backends" / "native"
+CACHE = Path(os.environ.get("TRITON_NATIVE_CACHE", installation.CACHE / "native"))
 REMEDY = "install a C++20 compiler (Debian, Ubuntu: apt install g++)"
 FLAGS = ("-std=c++20", "-O2", "-fPIC", "-shared", "-fvisibility=hidden", "-fvisibility-inlines-hidden")
 

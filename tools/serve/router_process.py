@@ -2,12 +2,12 @@
 
 import json
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from clients.errors import ToolError
+from clients.installation import module_line
 from clients.lifetime import leashed
 from tools.repository import ROOT
 from tools.serve.ports import numeric_host
@@ -38,7 +38,7 @@ class RouterProcess:
 @contextmanager
 def router_process(*options: str) -> Iterator[RouterProcess]:
     """Run a router with these options while the block lasts; raises RouterError if it cannot start."""
-    line = leashed([sys.executable, "-m", "clients.router", *options])
+    line = leashed(module_line("clients.router", *options))
     # A session of its own: Ctrl-C in a terminal reaches this process, which then ends it.
     with subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True) as child:
         try:

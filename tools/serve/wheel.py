@@ -6,6 +6,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from clients.installation import how_to_install
 from tools.serve.server_error import ServerError
 
 BACKENDS = Path(__file__).parent.parent / "backends"
@@ -19,7 +20,7 @@ def wheel_path(package: str) -> Path:
     """
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise ServerError(f"the Python package {package} is not installed; run `make setup`")
+        raise ServerError(f"the Python package {package} is not installed; run {how_to_install('serve')}")
     return Path(spec.submodule_search_locations[0])
 
 

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from clients.images import ImageSpec
-from tools import compression, recipes
+from tools import compression
 from tools.datasets import ImageData
 from tools.recipes import RecipeError
-from tools.repository import ROOT
+from tools.repository import RECIPES, ROOT
 from tools.train.settings import Settings
 
 CHECKPOINTS = ROOT / "build" / "checkpoints"
@@ -25,7 +25,7 @@ def checkpoint_path(lineage: list[Settings], data: ImageData, spec: ImageSpec) -
 
     The lineage holds the training's own settings, then those of the parent and teacher that it builds on.
     """
-    sources = [Path(recipes.__path__[0], f"{settings.model}.py").read_text() for settings in lineage]
+    sources = [(RECIPES / f"{settings.model}.py").read_text() for settings in lineage]
     if len(lineage) > 1:
         # As the code read before `Change` had a file of its own, so that checkpoints from then are still found.
         before, now = "from tools.recipes import", "from tools.compression.change import"

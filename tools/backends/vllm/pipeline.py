@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tools.backends.vllm.sampling import Sampling
     from tools.backends.vllm.settings import Settings
 
-REMEDY = "openvino-genai is not installed; run `make lm`, or `pip install --group lm`"
+REMEDY = "openvino-genai is not installed; run `make lm`, or `pip install openvino-genai`"
 _HAS_REQUESTS = "_ZN2ov5genai26ContinuousBatchingPipeline25has_non_finished_requestsEv"
 _STEP = "_ZN2ov5genai26ContinuousBatchingPipeline4stepEv"
 _WARM_UP = 8  # tokens

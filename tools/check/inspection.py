@@ -1,0 +1,154 @@
+"""What `tools.check` does: which models are checked for which servers, and how the findings are shown."""
+
+import argparse
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from clients.command import print_json, say, text_table
+from tools.check import fixes, report, signatures
+from tools.check.finding import Finding, Fix
+from tools.check.page import page
+from tools.check.rehearsal import rehearse
+from tools.check.releases import EMBEDDED, NEWEST, parse_release, pinned
+from tools.check.rules import RULES, SUBJECTS, Scope, check, check_deep, check_traffic
+from tools.check.upgrade import differences
+from tools.repository import RECIPES, REPOSITORY, RepositoryError, model_names
+
+
+@dataclass(frozen=True)
+class _Options:
+    """What to check.
+
+    Attributes:
+        models: report on these alone; empty for all.
+        url: HOST:PORT of a running server whose counters are checked too.
+        public_key: verify signatures with this key.
+    """
+
+    repository: Path
+    models: tuple[str, ...]
+    scope: Scope
+    deep: bool
+    url: str | None
+    public_key: Path | None
+
+
+def inspect(arguments: argparse.Namespace) -> int:
+    """Check what the options of `tools.check` name, and print the findings; returns the exit code."""
+    if arguments.rules:
+        print(page(SUBJECTS), end="")
+        return 0
+    began, base, findings, count = time.perf_counter(), Path.cwd(), list[Finding](), 0
+    for repository, models in _chosen_models(arguments).items():
+        options = _options(arguments, repository, models)
+        count += len(_model_folders(options.repository, options.models))
+        if arguments.upgrade:
+            return _show_upgrade(options, *arguments.upgrade)
+        findings += _fix_and_find(options) if arguments.fix else _find(options)
+    summary = report.summary(findings, count, time.perf_counter() - began)
+    if arguments.sarif:
+        print(json.dumps(report.as_sarif(findings, RULES, base), indent=1))
+    elif arguments.json:
+        print(json.dumps({**summary, "findings": report.as_json(findings, base)}, indent=1))
+    else:
+        print(*report.as_text(findings, base), sep="\n", end="\n" if findings else "")
+        print_json(summary)
+    failing = ("error", "warning") if arguments.strict else ("error",)
+    return int(any(finding.severity in failing for finding in findings))
+
+
+def _chosen_models(arguments: argparse.Namespace) -> dict[Path, tuple[str, ...]]:
+    """The models to report on by repository, none for all: of a file, that which the file belongs to."""
+    chosen: dict[Path, tuple[str, ...]] = {}
+    for path in arguments.paths or [REPOSITORY]:
+        if not path.is_file():
+            chosen[path.resolve()] = tuple(arguments.model)
+        elif folder := next((above for above in path.absolute().parents if (above / "config.pbtxt").is_file()), None):
+            chosen[folder.parent] = tuple(dict.fromkeys((*chosen.get(folder.parent, ()), folder.name)))
+    return chosen
+
+
+def _options(arguments: argparse.Namespace, repository: Path, models: tuple[str, ...]) -> _Options:
+    backends = frozenset(arguments.backends) if arguments.backends else None
+    unbuilt = frozenset(model_names(repository)) if arguments.unbuilt else _unbuilt(repository)
+    releases = (_release(arguments.triton),) if arguments.triton else (EMBEDDED, pinned())
+    scope = Scope(arguments.hardware, backends, unbuilt, auto_complete=arguments.auto_complete, releases=releases)
+    return _Options(repository, models, scope, arguments.deep, arguments.url, arguments.public_key)
+
+
+def _release(text: str) -> str:
+    release = parse_release(text)
+    if release > NEWEST:
+        say(f"{release} is later than {NEWEST}, the newest release that is known here, and judged by what that has")
+    return release
+
+
+def _unbuilt(repository: Path) -> frozenset[str]:
+    """Models that `python -m tools.export` builds: one without a version is not built yet, which is no error."""
+    if repository != REPOSITORY:
+        return frozenset()
+    return frozenset(path.stem for path in RECIPES.glob("*.py"))
+
+
+def _model_folders(repository: Path, models: Sequence[str]) -> list[str]:
+    """The folders to check.
+
+    Raises:
+        RepositoryError: there is no repository, it is empty, or it lacks one of the models.
+    """
+    if not repository.is_dir():
+        raise RepositoryError(f"{repository} is not a folder; give the path of a model repository")
+    folders = sorted(path.name for path in repository.iterdir() if path.is_dir())
+    if not folders:
+        raise RepositoryError(f"{repository} contains no model; a model is a folder with a config.pbtxt")
+    if unknown := sorted(set(models) - set(folders)):
+        raise RepositoryError(f"no model {', '.join(unknown)} in {repository}; there are {', '.join(folders)}")
+    return list(models or folders)
+
+
+def _find(options: _Options) -> list[Finding]:
+    findings = check(options.repository, options.scope)
+    if options.deep:
+        broken = {finding.model for finding in findings if finding.severity == "error"}
+        findings += check_deep(options.repository, broken)
+    if options.url:
+        findings += check_traffic(options.repository, options.url)
+    if options.public_key:
+        findings += signatures.check(options.repository, options.public_key)
+    return _chosen(findings, options)
+
+
+def _chosen(findings: list[Finding], options: _Options) -> list[Finding]:
+    return [finding for finding in findings if not options.models or finding.model in options.models]
+
+
+def _fix_and_find(options: _Options) -> list[Finding]:
+    """Apply all fixes, unless a model that loads would not load with them."""
+    rehearse(options.repository, lambda place: list(_fixes(place, options)))
+    for fix in _fixes(options.repository, options):
+        place = f"{report.shown(fix.place.file, Path.cwd())}:{fix.place.line}"
+        say(f"fixed {place}: {fix.old} → {fix.new}")
+    return _find(options)
+
+
+def _fixes(repository: Path, options: _Options) -> Iterator[Fix]:
+    """Apply fixes until there are none left; one may reveal another."""
+    while applied := fixes.apply(_chosen(check(repository, options.scope), options)):
+        yield from applied
+
+
+def _show_upgrade(options: _Options, old: str, new: str) -> int:
+    """Print what differs between two releases; 1 if the new one refuses something."""
+    found = differences(options.repository, _release(old), _release(new), options.scope)
+    found = [difference for difference in found if not options.models or difference.model in options.models]
+    models: dict[tuple[str, str, str], list[str]] = {}
+    for difference in found:
+        models.setdefault((difference.since, difference.kind, difference.what), []).append(difference.model)
+    if models:
+        rows = [[since, kind, ", ".join(names), what] for (since, kind, what), names in models.items()]
+        print(text_table([["since", "what", "models", "change"], *rows]))
+    print_json({"from": old, "to": new, "differences": [asdict(difference) for difference in found]})
+    return int(any(difference.kind == "refused" for difference in found))
