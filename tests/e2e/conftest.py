@@ -1,5 +1,6 @@
 """Every test here must leave the server that it talked to alive; and a server with the language model alone."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,8 +8,7 @@ import pytest
 
 from clients.client import Client
 from clients.connection import Connection
-from tests.e2e.language import MODEL
-from tools.repository import versions
+from tests.language.tiny import served_tiny
 from tools.serve.tritonserver import Options, Server
 
 
@@ -24,13 +24,16 @@ def server_lives_on(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def language_server(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def language_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with a language model of random weights, which all processes of a run share."""
+    for package in ("openvino_genai", "transformers"):
+        pytest.importorskip(package, reason="needs the dependency group lm-export (`make lm`)")
+    folder = tmp_path_factory.getbasetemp()
+    return served_tiny((folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "language")
+
+
+@pytest.fixture(scope="session")
+def language_server(language_models: Path) -> Iterator[Server]:
     """A server with the language model alone."""
-    pytest.importorskip("openvino_genai", reason="the dependency group lm is not installed")
-    if not versions(MODEL, built):
-        pytest.skip(f"no version of {MODEL}; run `make demo-lm`")
-    models = tmp_path_factory.mktemp("language")
-    # Hundreds of megabytes, which nobody changes.
-    (models / MODEL).symlink_to(built / MODEL)
-    with Server(Options(models)) as running:
+    with Server(Options(language_models)) as running:
         yield running

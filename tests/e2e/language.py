@@ -3,11 +3,11 @@
 import time
 import urllib.request
 
+from tests.language.tiny import MODEL as MODEL
 from tools.serve.tritonserver import Server
 
-MODEL = "smollm2"
 # Longer than any test waits.
-LONG = {"max_tokens": 1500, "ignore_eos": True}
+LONG = {"max_tokens": 6000, "ignore_eos": True}
 
 
 def metric(server: Server, name: str) -> float:

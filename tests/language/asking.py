@@ -32,15 +32,22 @@ def built_models() -> list[str]:
     return [name for name in model_names() if read_config(name).backend == "vllm" and versions(name)]
 
 
-def add_copy(model: str, folder: Path, name: str, change: Callable[[ModelConfig], None], **arguments: Any) -> None:
+def add_copy(
+    model: str,
+    folder: Path,
+    name: str,
+    change: Callable[[ModelConfig], None],
+    repository: Path = REPOSITORY,
+    **arguments: Any,
+) -> None:
     """Link a model's version into another repository, with another config and other engine arguments."""
-    source, target = version_path(model, versions(model)[-1], REPOSITORY), folder / name / "1"
+    source, target = version_path(model, versions(model, repository)[-1], repository), folder / name / "1"
     target.mkdir(parents=True)
     for path in source.iterdir():
         if path.name != "model.json":
             (target / path.name).symlink_to(path.resolve())
     (target / "model.json").write_text(json.dumps(json.loads((source / "model.json").read_text()) | arguments))
-    config = read_config(model)
+    config = read_config(model, repository=repository)
     config.name = name
     change(config)
     config_path(name, repository=folder).write_text(str(config))

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import tritonclient.grpc.aio as grpc
 from tritonclient.utils import InferenceServerException
 
@@ -25,14 +24,18 @@ class Result:
     endings: Counter[str] = field(default_factory=Counter)
     memory: list[tuple[int, int]] = field(default_factory=list)
 
-    @property
-    def growth_mb(self) -> float:
-        """Growth of memory in MB per 1,000 requests, after the first quarter."""
-        points = [point for point in sorted(self.memory) if point[0] >= self.memory[-1][0] / 4]
-        if len(points) < 3:
-            return 0.0
-        numbers, sizes = np.array(points, float).T
-        return float(np.polyfit(numbers, sizes, 1)[0] * 1000 / 1e6)
+    def growth(self) -> dict[str, float]:
+        """Growth of memory in MB per 1,000 requests after the first quarter: Theil and Sen's slope, 95 % interval."""
+        from scipy.stats import theilslopes
+
+        later = [point for point in sorted(self.memory) if point[0] >= self.memory[-1][0] / 4]
+        if len(later) < 3:
+            return dict.fromkeys(("slope", "low", "high"), 0.0)
+        found = theilslopes([size for _, size in later], [number for number, _ in later])
+        slopes = (found.slope, found.low_slope, found.high_slope)
+        return {
+            name: round(float(slope) / 1e3, 2) for name, slope in zip(("slope", "low", "high"), slopes, strict=True)
+        }
 
 
 async def run(

@@ -7,55 +7,19 @@ from pathlib import Path
 
 import pytest
 
+from tests.language.tiny import RECIPE, publish_tiny, write_configs, write_tiny
 from tools.language import LanguageError
-from tools.language.proof import held_out, questions
-from tools.language.source import Source, find_weights
+from tools.language.source import find_weights
 from tools.recipes import LanguageModel
-from tools.repository import REPOSITORY, ROOT, read_config
-from tools.torchvision_import import make_importable
+from tools.repository import ROOT
 
 pytest.importorskip("transformers", reason="needs the dependency group lm-export (`make lm`)")
 pytest.importorskip("openvino_genai", reason="needs the dependency group lm (`make lm`)")
 
-TEMPLATE = read_config("smollm2").parameters["CHAT_TEMPLATE"].string_value
-
-# Of random weights, many tokens are about as likely as each other, and quantization chooses other ones.
 RECIPES = {
-    "smollm2": LanguageModel(budget=0.2, same=0.75),
+    "smollm2": RECIPE,
     "smollm2_int4": LanguageModel(parent="smollm2", precision="int4", budget=2.0, same=0.2),
 }
-
-
-def write_tiny(folder: Path, seed: int = 0, licence: bool = True) -> Path:
-    """A network like Llama's in Hugging Face's form: random weights, and a tokenizer of the held-out text."""
-    import torch
-
-    make_importable()
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    special = ["<|im_start|>", "<|im_end|>"]
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=512, special_tokens=special, initial_alphabet=alphabet)
-    tokenizer.train_from_iterator([held_out(), *questions()], trainer)
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=special[0], eos_token=special[1])
-    fast.chat_template = TEMPLATE
-    fast.save_pretrained(folder)
-    torch.manual_seed(seed)
-    config = LlamaConfig(
-        **{"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4},
-        **{"num_key_value_heads": 2, "vocab_size": 512, "bos_token_id": 0, "eos_token_id": 1},
-        # Of the usual size, all answers would be about as likely as each other.
-        initializer_range=0.3,
-        tie_word_embeddings=True,
-    )
-    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
-    if licence:
-        (folder / "LICENSE").write_text("\nApache License 2.0\n")
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -67,27 +31,13 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository of language models without versions."""
-    folder = tmp_path_factory.mktemp("models")
-    for name in ("smollm2", "smollm2_int4"):
-        (folder / name).mkdir()
-        shutil.copyfile(REPOSITORY / name / "config.pbtxt", folder / name / "config.pbtxt")
-    return folder
+    return write_configs(tmp_path_factory.mktemp("models"), *RECIPES)
 
 
 def test_a_folder_is_published_in_both_forms_and_so_is_a_variant_of_it(tiny: Path, models: Path) -> None:
-    from tools.export.publication import Evidence, publish
-    from tools.language.folder import fill
-
     manifests = {}
     for name, recipe in RECIPES.items():
-        weights = find_weights(name, recipe, str(tiny), models)
-
-        def write(
-            folder: Path, name: str = name, recipe: LanguageModel = recipe, weights: Source = weights
-        ) -> Evidence:
-            return Evidence(language=fill(name, recipe, weights, 1, TEMPLATE, folder).document())
-
-        manifests[name] = publish(name, write, models).document()
+        manifests[name] = publish_tiny(name, recipe, tiny, models)
         version, said = models / name / "1", manifests[name]["language"]
         assert json.loads((version / "model.json").read_text())["model"] == "./smollm2/1"
         assert said["precision"] == recipe.precision and said["licence"] == "Apache License 2.0"
