@@ -8,7 +8,8 @@ import pytest
 
 from clients.client import Client
 from clients.connection import Connection
-from tests.language.tiny import served_tiny
+from tests.language.tiny import MODEL, served_tiny
+from tools.repository import versions
 from tools.serve.tritonserver import Options, Server
 
 
@@ -36,4 +37,17 @@ def language_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def language_server(language_models: Path) -> Iterator[Server]:
     """A server with the language model alone."""
     with Server(Options(language_models)) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def trained_language_server(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with the exported language model alone, where somebody has exported it."""
+    pytest.importorskip("openvino_genai", reason="needs the dependency group lm (`make lm`)")
+    if not versions(MODEL, built):
+        pytest.skip(f"no version of {MODEL}; run `make demo-lm`")
+    models = tmp_path_factory.mktemp("trained")
+    # Hundreds of megabytes, which nobody changes.
+    (models / MODEL).symlink_to(built / MODEL)
+    with Server(Options(models)) as running:
         yield running

@@ -7,7 +7,7 @@ from tests.language.tiny import MODEL as MODEL
 from tools.serve.tritonserver import Server
 
 # Longer than any test waits.
-LONG = {"max_tokens": 6000, "ignore_eos": True}
+LONG = {"max_tokens": 8000, "ignore_eos": True}
 
 
 def metric(server: Server, name: str) -> float:
@@ -30,8 +30,8 @@ def busy(server: Server) -> None:
 
 
 def idle(server: Server) -> None:
-    """Wait until no generation is running or waiting; metrics may be a second old."""
-    deadline = time.monotonic() + 2.5
+    """Wait until no generation is running or waiting; metrics may be a second old, and the host busy."""
+    deadline = time.monotonic() + 5
     while running := running_sequences(server):
         assert time.monotonic() < deadline, f"{running} generations still run"
         time.sleep(0.05)

@@ -123,7 +123,7 @@ def test_a_deadline_is_for_the_whole_answer_and_ends_it(spoken: Connection, lang
         began = time.monotonic()
         with pytest.raises(DeadlineExceeded):
             ask()
-        assert 0.3 < time.monotonic() - began < 2
+        assert 0.3 < time.monotonic() - began < 5
     idle(language_server)
 
 
@@ -172,7 +172,7 @@ def test_the_command_prints_the_text_as_it_comes_or_one_document(command: Comman
 
 
 def test_ctrl_c_ends_the_command_and_the_generation(language_server: Server) -> None:
-    line = [sys.executable, "-m", "clients.generate", SEA, "--max-tokens", "6000", "--sampling", "ignore_eos=true"]
+    line = [sys.executable, "-m", "clients.generate", SEA, "--max-tokens", "8000", "--sampling", "ignore_eos=true"]
     with subprocess.Popen(
         [*line, "--url", language_server.http], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:

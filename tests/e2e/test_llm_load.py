@@ -12,8 +12,8 @@ from tools.serve.router_process import openai_api
 from tools.serve.tritonserver import Server
 
 INVALID = 3
-ASKED = ("--prompt-tokens", "40", "--output-tokens", "6")
-EXACTLY = [{"least": number, "mean": number, "most": number} for number in (40, 6)]
+ASKED = ("--prompt-tokens", "80", "--output-tokens", "6")
+EXACTLY = [{"least": number, "mean": number, "most": number} for number in (80, 6)]
 
 
 def figures(command: Command, server: Server, folder: Path, *options: str) -> dict[str, Any]:
@@ -26,7 +26,7 @@ def figures(command: Command, server: Server, folder: Path, *options: str) -> di
 def test_every_prompt_and_every_answer_has_exactly_the_tokens_that_were_asked_for(
     command: Command, language_server: Server, tmp_path: Path
 ) -> None:
-    options = ("--rate", "6", "--duration", "3", "--processes", "2", "--slo", "ttft_p50<20s,itl_p90<20s,errors<1%")
+    options = ("--rate", "6", "--duration", "2", "--processes", "2", "--slo", "ttft_p50<20s,itl_p90<20s,errors<1%")
     seen = figures(command, language_server, tmp_path, *options)
     assert seen["errors"] == 0 and seen["requests"] == seen["server"]["requests"] > 5
     assert seen["valid"] is False or [seen["prompt_tokens"], seen["output_tokens"]] == EXACTLY
@@ -51,10 +51,12 @@ def test_the_other_protocols_count_the_same_tokens(
     assert seen["valid"] is False or 0 < seen["tpot_mean_ms"] < seen["mean_ms"]
 
 
-def test_the_highest_rate_under_an_objective_of_tokens_is_found(command: Command, language_server: Server) -> None:
+def test_the_highest_rate_under_an_objective_of_tokens_is_found(
+    command: Command, trained_language_server: Server
+) -> None:
     options = ("--slo", "ttft_p50<20s", "--trial", "1", "--budget", "6", "--precision", "20", "--protocol", "grpc")
     result = command(
-        "loadtest.peak", MODEL, "--prompt-tokens", "8", "--output-tokens", "2", *options, server=language_server
+        "loadtest.peak", MODEL, "--prompt-tokens", "8", "--output-tokens", "2", *options, server=trained_language_server
     )
     assert result.returncode in (0, 1, INVALID), result.stderr
     found = json.loads(result.stdout.splitlines()[-1])

@@ -26,7 +26,7 @@ RECIPE = LanguageModel(budget=0.2, same=0.75)
 _SERVED = replace(RECIPE, engine=ENGINE | {"dtype": "float32"})
 # Layers that change next to nothing, for the pace of a larger network: of two layers, an answer would be over before
 # a test has looked at it.
-_IDLE_LAYERS = 14
+_IDLE_LAYERS = 6
 _SPECIAL = ("<|im_start|>", "<|im_end|>")
 # One token each, as load tests want them.
 _WORDS = " time year people way day man thing woman life child world school state family student group country problem"
