@@ -43,6 +43,8 @@ _BY_MESSAGE: dict[str, type[errors.ClientError]] = {
     "is restricted, expecting header": errors.RequestRejected,
     "handshake failed": errors.TlsFailed,
     "failed to connect": errors.ServerUnavailable,
+    # A Python-based model's process has died; behind a front door, another replica may answer.
+    "is not healthy": errors.ServerUnavailable,
     "Socket closed": errors.ConnectionLost,
     "Connection reset": errors.ConnectionLost,
     "Broken pipe": errors.ConnectionLost,

@@ -13,7 +13,8 @@ for folder in build data front build/* data/*; do
   fi
 done
 python -m tools.export --missing
-# The two replicas of tools.serve; NVIDIA's container is one server, in the first one's place.
+# The two replicas of tools.serve, and the ports of their agents, which pass on what the watchdog has found; NVIDIA's
+# container is one server, in the first one's place, and has no agent.
 # shellcheck disable=SC2086  # Options, not one word.
 exec python -m tools.front config front --front 0.0.0.0:8443 --operator 0.0.0.0:8004 \
-  --backend replica0=triton:8000,triton:8001 --backend replica1=triton:8010,triton:8011 ${FRONT_OPTIONS:-}
+  --backend replica0=triton:8000,triton:8001,8005 --backend replica1=triton:8010,triton:8011,8015 ${FRONT_OPTIONS:-}

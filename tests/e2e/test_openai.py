@@ -1,9 +1,12 @@
 """OpenAI's API, as OpenAI's own Python package sees it."""
 
 import asyncio
+import json
 import signal
 import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,12 @@ from clients.client import Client
 from tests.conftest import Command, connection_to
 from tests.e2e.language import LONG, MODEL, busy, idle
 from tests.e2e.serving import FREE_PORTS, add_sleeper, serving
+from tests.haproxy import NEEDS_HAPROXY
+from tools.front.door import Front
+from tools.front.keys import add_key
+from tools.front.options import Backend, FrontOptions
+from tools.repository import read_config
+from tools.serve.ports import choose_ports
 from tools.serve.router_process import openai_api, router_process
 from tools.serve.tritonserver import Server
 
@@ -179,6 +188,52 @@ def test_the_router_speaks_both_apis_at_one_address(language_server: Server, ans
         with openai.OpenAI(base_url=f"{listen}/v1", api_key="none") as api:
             completion = api.chat.completions.create(model=MODEL, messages=QUESTION, **GREEDY)
         assert completion.choices[0].message.content == answer
+
+
+@NEEDS_HAPROXY
+def test_it_passes_the_front_door_with_its_keys_and_asks_by_way_of_the_door(
+    language_server: Server, answer: str, tmp_path: Path
+) -> None:
+    key, inner = add_key(tmp_path / "keys", "alice", "caller", 0), f"127.0.0.1:{choose_ports('127.0.0.1', [0])[0]}"
+    models = [read_config(MODEL, repository=language_server.options.repository)]
+    backends = [Backend("replica0", language_server.http, language_server.grpc)]
+    places = {"front": "127.0.0.1:0", "operator": "127.0.0.1:0", "inner": inner}
+    with openai_api(inner, "127.0.0.1", 0) as api:
+        assert api
+        log = tmp_path / "log"
+        options = FrontOptions(
+            **places, api_keys=tmp_path / "keys", openai=api.addresses["listen"], access_log=log, in_flight=1, queue=1
+        )
+        (tmp_path / "door").mkdir()
+        with Front(tmp_path / "door", options, models, backends) as front:
+            url = f"http://{front.address}/v1"
+            with openai.OpenAI(base_url=url, api_key=key, max_retries=0) as client:
+                parts = client.chat.completions.create(model=MODEL, messages=QUESTION, stream=True, **GREEDY)
+                pieces = [part.choices[0].delta.content or "" for part in parts]
+                assert "".join(pieces) == answer and len(pieces) > 4
+                assert [model.id for model in client.models.list()] == [MODEL]
+                with pytest.raises(openai.PermissionDeniedError):
+                    client.embeddings.create(model=MODEL, input="Hi")
+                refused_when_full(client)
+            with openai.OpenAI(base_url=url, api_key="no") as stranger, pytest.raises(openai.AuthenticationError):
+                stranger.models.list()
+    idle(language_server)
+    lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+    assert {"path": "/v1/chat/completions", "model": MODEL, "client": "alice", "status": 200}.items() <= lines[
+        0
+    ].items()
+
+
+def refused_when_full(client: openai.OpenAI) -> None:
+    """One runs and one waits; the next is told so, and the first is no longer worked for once its caller has gone."""
+    with ThreadPoolExecutor(1) as pool:
+        with client.chat.completions.create(model=MODEL, messages=QUESTION, stream=True, **ENDLESS) as parts:
+            next(iter(parts))
+            waiting = pool.submit(client.chat.completions.create, model=MODEL, messages=QUESTION, **GREEDY)
+            time.sleep(0.3)
+            with pytest.raises(openai.InternalServerError, match="overloaded"):
+                client.chat.completions.create(model=MODEL, messages=QUESTION, **GREEDY)
+        assert waiting.result().choices[0].message.content
 
 
 @pytest.fixture

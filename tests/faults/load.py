@@ -1,4 +1,4 @@
-"""Constant load of both protocols on the replicas that say that they take requests."""
+"""Constant load of both protocols, on the front door or on the replicas that say that they take requests."""
 
 import threading
 import time
@@ -16,17 +16,18 @@ from clients.errors import ClientError
 from tests.faults import models
 
 _PAUSE_S = 0.01
-_TIMEOUT_S = 5.0
-# The address for the next request; None where nobody takes any.
-Choose = Callable[[Protocol], str | None]
+# Where to send the next request; None where nobody takes any.
+Choose = Callable[[Protocol], Connection | None]
 
 
 @dataclass
 class Tally:
-    """What callers saw: answers, failures by message, and requests that nobody took."""
+    """What callers saw: answers, failures by message, requests that nobody took, and the longest time of one."""
 
     right: int = 0
     failures: Counter[str] = field(default_factory=Counter)
+    longest_s: float = 0.0
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def failed(self) -> int:
@@ -35,42 +36,45 @@ class Tally:
 
 
 @contextmanager
-def constant_load(choose: Choose) -> Iterator[Tally]:
-    """Send requests one after the other over each protocol for as long as the block lasts."""
+def constant_load(choose: Choose, callers: int = 1) -> Iterator[Tally]:
+    """Have so many callers of each protocol send requests one after the other for as long as the block lasts."""
     tally, stop = Tally(), threading.Event()
-    callers = [threading.Thread(target=_call, args=(choose, protocol, tally, stop)) for protocol in PROTOCOLS]
-    for caller in callers:
-        caller.start()
+    threads = [threading.Thread(target=_call, args=(choose, protocol, tally, stop)) for protocol in PROTOCOLS * callers]
+    for thread in threads:
+        thread.start()
     try:
         yield tally
     finally:
         stop.set()
-        for caller in callers:
-            caller.join()
+        for thread in threads:
+            thread.join()
 
 
 def _call(choose: Choose, protocol: Protocol, tally: Tally, stop: threading.Event) -> None:
-    number, client = np.array([[21.0]], np.float32), Client(Connection(protocol, "none:1", _TIMEOUT_S, 0))
+    number, client = np.array([[21.0]], np.float32), Client(Connection(protocol, "none:1"))
     while not stop.is_set():
-        address = choose(protocol)
-        if address is None:
+        connection = choose(protocol)
+        if connection is None:
             tally.failures[f"{protocol}: nobody takes requests"] += 1
-        elif address != client.connection.url:
+        elif connection != client.connection:
             # A connection that is kept open would hold its server up when that is to end.
             client.close()
-            client = Client(Connection(protocol, address, _TIMEOUT_S, 0))
-        if address:
+            client = Client(connection)
+        if connection:
             _ask(client, number, tally)
         time.sleep(_PAUSE_S)
     client.close()
 
 
 def _ask(client: Client, number: Array, tally: Tally) -> None:
+    began, problem = time.monotonic(), ""
     try:
         (answer,) = client.infer(models.NAME, number)["Y"].ravel()
+        problem = "" if answer == 42 else "wrong"
     except ClientError as error:
-        tally.failures[f"{client.connection.protocol}: {type(error).__name__}"] += 1
-    else:
-        is_right = bool(answer == 42)
-        tally.right += is_right
-        tally.failures[f"{client.connection.protocol}: wrong"] += not is_right
+        problem = type(error).__name__
+    with tally.lock:
+        tally.right += not problem
+        if problem:
+            tally.failures[f"{client.connection.protocol}: {problem}"] += 1
+        tally.longest_s = max(tally.longest_s, time.monotonic() - began)

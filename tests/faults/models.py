@@ -64,6 +64,12 @@ def write(repository: Path, name: str = NAME) -> None:
     np.savez(folder / "1" / "golden.npz", tolerance=np.array(1e-3), **arrays)
 
 
+def push_corrupt_version(repository: Path, name: str) -> None:
+    """Put a newer version that does not load beside the good one."""
+    (repository / name / "2").mkdir()
+    (repository / name / "2" / "model.py").write_text("half a model, as a copy leaves it that was cut sh")
+
+
 def order(repository: Path, name: str, what: str) -> None:
     """Have the next process of the model that looks obey: "hangs", "lies" or "sticks"."""
     (repository / name / "orders" / what).touch()

@@ -13,10 +13,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from clients.connection import Protocol
+from clients.connection import Connection, Protocol, Tls
 from tests.e2e.serving import FREE_PORTS, Serving, name_of, serving
 from tests.faults import models
 from tests.faults.load import Choose
+from tests.hostile.targets import door_address
+from tools.front.certificates import write_authority, write_certificate
 
 Document = dict[str, Any]
 # Faster than by default, so that tests are.
@@ -30,6 +32,7 @@ class Service:
     serving: Serving
     repository: Path
     status_url: str
+    door: str = ""  # its address, if there is one
 
     def status(self) -> Document:
         """What the supervisor says."""
@@ -42,9 +45,8 @@ class Service:
         return str(urllib.request.urlopen(page, timeout=5).read().decode())
 
     def events(self) -> list[Document]:
-        """All events so far."""
-        lines = (line for line in self.serving.stderr.splitlines() if line.startswith("{"))
-        return [document for document in map(json.loads, lines) if document["event"] != "log"]
+        """The latest events; not from its log, which may be what is broken."""
+        return list(self.status()["events"])
 
     def wait(self, name: str, since: float, model: str = "", timeout: float = 20) -> Document:
         """The first event of a name since a time, of a model if one is given."""
@@ -55,7 +57,7 @@ class Service:
                 if event["event"] == name and is_about and seconds_of(event) >= since:
                     return event
             assert self.serving.process.poll() is None and time.monotonic() < deadline, self.serving.stderr
-            time.sleep(0.02)
+            time.sleep(0.05)
 
     def tritons(self) -> list[int]:
         """Process ids of the tritonservers, the oldest first."""
@@ -70,10 +72,27 @@ class Service:
         """The address of a replica that takes requests, as a load balancer finds it: by asking the agents."""
         replicas = self.status()["replicas"]
 
-        def choose(protocol: Protocol) -> str | None:
-            return next((each[protocol] for each in replicas if agent_says(each["agent"]) == "up ready"), None)
+        def choose(protocol: Protocol) -> Connection | None:
+            ready = (each[protocol] for each in replicas if agent_says(each["agent"]) == "up ready")
+            address = next(ready, None)
+            return Connection(protocol, address, 5.0, 0) if address else None
 
         return choose
+
+    def door_chooser(self) -> Choose:
+        """The front door, asked without retries."""
+        tls = Tls(str(self.pki / "ca.pem"))
+        return lambda protocol: Connection(protocol, self.door, 30.0, 0, tls=tls)
+
+    @property
+    def pki(self) -> Path:
+        """The folder of the door's certificates."""
+        return self.repository.parent / "pki"
+
+    @property
+    def logs(self) -> Path:
+        """The folder of all logs, if there is a door."""
+        return self.repository.parent / "logs"
 
 
 def seconds_of(event: Document) -> float:
@@ -89,19 +108,37 @@ def agent_says(address: str) -> str:
 
 
 @contextmanager
-def service(folder: Path, *flags: str, replicas: int = 2, names: Sequence[str] = (models.NAME,)) -> Iterator[Service]:
+def service(
+    folder: Path, *flags: str, replicas: int = 2, names: Sequence[str] = (models.NAME,), **variables: str
+) -> Iterator[Service]:
     """Serve models of these tests, once they have answered rightly; nothing may be left afterwards."""
     repository = folder / "models"
     for name in names:
         models.write(repository, name)
     arguments = ("--repository", repository, *FREE_PORTS, f"--replicas={replicas}", *FLAGS, *flags)
-    with serving(folder / "run", *arguments) as running:
+    with serving(folder / "run", *arguments, **variables) as running:
+        door = ""
         while not (line := running.line()).startswith("State of the service: "):
-            pass
-        started = Service(running, repository, line.split()[4])
+            door = door_address(line) if line.startswith("Front door at ") else door
+        started = Service(running, repository, line.split()[4], door)
         while started.counters().count("triton_supervisor_model_healthy{") < replicas * len(names):
             time.sleep(0.05)
         yield started
+
+
+def door_flags(folder: Path, address: str = "127.0.0.1:0") -> list[str]:
+    """Options for a front door with TLS; its access log and the service's own are in one folder."""
+    pki, logs = folder / "pki", folder / "logs"
+    if not pki.exists():
+        pki.mkdir()
+        write_authority(pki)
+        write_certificate(pki, "server", ["127.0.0.1"])
+    for path in (logs, folder / "run"):
+        path.mkdir(exist_ok=True)
+    if not (folder / "run" / "stderr").is_symlink():
+        (folder / "run" / "stderr").symlink_to(logs / "stderr")
+    tls = (f"--tls-cert={pki / 'server.pem'}", f"--tls-key={pki / 'server.key'}")
+    return [f"--front={address}", "--operator=127.0.0.1:0", *tls, f"--access-log={logs / 'access.json'}"]
 
 
 def _kill(service: Service, model: str) -> None:
@@ -141,10 +178,10 @@ FAULTS = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """Seconds from a fault until it was noticed, and until it was mended."""
+    """Seconds from a fault until it was noticed and until it was mended; None where there was nothing to notice."""
 
-    noticed_s: float
-    mended_s: float
+    noticed_s: float | None
+    mended_s: float | None
 
 
 def suffer(service: Service, fault: Fault, model: str = models.NAME) -> Outcome:
@@ -154,4 +191,4 @@ def suffer(service: Service, fault: Fault, model: str = models.NAME) -> Outcome:
     about = model if fault.mended == "healed" else ""
     noticed = service.wait(fault.noticed, began, about)
     mended = service.wait(fault.mended, seconds_of(noticed), about)
-    return Outcome(seconds_of(noticed) - began, seconds_of(mended) - began)
+    return Outcome(round(seconds_of(noticed) - began, 2), round(seconds_of(mended) - began, 2))

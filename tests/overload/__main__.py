@@ -8,10 +8,12 @@ as much. Exit code 1 if less than 90 % of the saturating rate is answered at twi
 requests is then more than twice that at 90 % load.
 
     python -m tests.overload
+    python -m tests.overload mnist_mlp --apart      # server and load generator on cores of their own
     python -m tests.overload cifar10_cnn --protocol grpc --options '--in-flight 8 --queue 8'
 """
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -28,6 +30,7 @@ from tools.bench.copies import write_copy
 from tools.repository import ROOT
 
 _CALLERS = 32
+_CORES = os.sched_getaffinity(0)
 CONFIG = """
 name: "waiting"
 backend: "python"
@@ -87,6 +90,16 @@ def row(name: str, found: dict[str, Any]) -> list[str]:
     ]
 
 
+def _use_half(is_server: bool, is_apart: bool) -> int:
+    """Have what is started from now on run on one half of the cores, if that is wanted; the number of cores."""
+    cores = sorted(_CORES)
+    if is_apart and len(cores) > 1:
+        half = len(cores) // 2
+        cores = cores[:half] if is_server else cores[half:]
+        os.sched_setaffinity(0, cores)
+    return len(cores)
+
+
 @command()
 def main() -> int:
     """Overload a service."""
@@ -96,6 +109,7 @@ def main() -> int:
     parser.add_argument(
         "--duration", type=duration, default=60.0, metavar="TIME", help="of each open loop (default: 60s)"
     )
+    parser.add_argument("--apart", action="store_true", help="server and load generator on half of the cores each")
     parser.add_argument("--options", default="", help="further options of tools.serve, in one word")
     arguments = parser.parse_args()
     model, protocol = arguments.model or "waiting", arguments.protocol
@@ -106,13 +120,15 @@ def main() -> int:
         else:
             write_model(scratch / "models", model, CONFIG, SOURCE)
         served = ("--repository", scratch / "models", *FREE_PORTS, *_DOOR, *shlex.split(arguments.options))
+        _use_half(True, arguments.apart)
         with serving(scratch / "run", *served) as running:
             url = door_address(running.line(60))
+            processes = min(_use_half(False, arguments.apart), 2)
             closed = run(model, url, protocol, 10, scratch, "--concurrency", str(_CALLERS))
             saturating = (closed["requests"] - closed["errors"]) / closed["duration_s"]
             found = {"closed loop": closed}
             for name, share in (("90 %", 0.9), ("200 %", 2.0)):
-                load = ("--rate", f"{share * saturating:.0f}", "--processes", "2")
+                load = ("--rate", f"{share * saturating:.0f}", "--processes", str(processes))
                 found[name] = run(model, url, protocol, arguments.duration, scratch, *load)
                 say(f"{name}: {found[name]['error_kinds']}")
     print(

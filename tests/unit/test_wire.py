@@ -152,7 +152,7 @@ def test_an_invalid_version_number_is_refused(version: str) -> None:
         ("StatusCode.UNAVAILABLE", "failed to connect; Tls handshake failed: WRONG_VERSION_NUMBER", errors.TlsFailed),
         ("504", "gateway timeout", errors.DeadlineExceeded),
         ("StatusCode.DEADLINE_EXCEEDED", "Deadline Exceeded", errors.DeadlineExceeded),
-        ("500", "Stub process 'x' is not healthy.", errors.ServerFailed),
+        ("500", "Stub process 'x' is not healthy.", errors.ServerUnavailable),
         ("StatusCode.INTERNAL", "failed", errors.ServerFailed),
         ("", "anything", errors.ServerFailed),
     ],

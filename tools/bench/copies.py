@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -49,10 +49,12 @@ def write_copies(models: Iterable[str], folder: Path, repository: Path = REPOSIT
 
 
 @contextmanager
-def serve_copies(models: Iterable[str], repository: Path, hardware: str, backend: str = "auto") -> Iterator[Server]:
+def serve_copies(
+    models: Iterable[str], repository: Path, hardware: str, backend: str = "auto", flags: Sequence[str] = ()
+) -> Iterator[Server]:
     """Serve copies of the models alone: others would take memory and caches from those that are measured."""
     with tempfile.TemporaryDirectory() as scratch:
         copies = write_copies(models, Path(scratch), repository.resolve())
-        options = Options(copies, hardware=hardware, ready_timeout=_READY_S, backend=backend)
+        options = Options(copies, hardware=hardware, ready_timeout=_READY_S, backend=backend, flags=flags)
         with Server(options) as server:
             yield server

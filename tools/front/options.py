@@ -39,7 +39,10 @@ class FrontOptions:
     max_body: int = 64  # MiB
     inspect: int = 24  # KiB that are read and looked into before a request passes
     request_timeout: float = 10.0  # seconds for what the door reads of a request to arrive in
-    router: str | None = None  # HOST:PORT of clients.router, which gets inferences over HTTP
+    router: str | None = None  # HOST:PORT of clients.router, which gets inferences over HTTP, and OpenAI's API
+    # Not from the command line: HOST:PORT of a server of OpenAI's API, and where the door lets it ask any replica.
+    openai: str | None = None
+    inner: str | None = None
 
     def __post_init__(self) -> None:
         if (self.tls_key or self.client_ca) and not self.tls_cert:
@@ -72,7 +75,7 @@ def add_front_arguments(parser: argparse.ArgumentParser, required: bool = False)
     number("--inspect", default=FrontOptions.inspect, help=text)
     text = "for a request to arrive in, or its first part (default: %(default)g)"
     add("--request-timeout", type=duration, default=FrontOptions.request_timeout, metavar="S", help=text)
-    place("--router", help="a running clients.router, for inferences over HTTP")
+    place("--router", help="a running clients.router, for inferences over HTTP and for OpenAI's API")
 
 
 def front_options_from(arguments: argparse.Namespace) -> FrontOptions | None:
@@ -81,7 +84,8 @@ def front_options_from(arguments: argparse.Namespace) -> FrontOptions | None:
     Raises:
         FrontError: they do not go together.
     """
-    values = {field.name: getattr(arguments, field.name) for field in fields(FrontOptions)}
+    names = [field.name for field in fields(FrontOptions)]
+    values = {name: getattr(arguments, name) for name in names if name in arguments}
     if arguments.front is None:
         if given := [name for name in ("tls_cert", "client_ca", "api_keys", "access_log", "router") if values[name]]:
             raise FrontError(f"--{given[0].replace('_', '-')} belongs to the front door; add --front HOST:PORT")

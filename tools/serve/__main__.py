@@ -26,7 +26,7 @@ from pathlib import Path
 from clients.command import address, command, command_parser, positive, positive_float, say
 from tools.front.options import add_front_arguments, front_options_from
 from tools.repository import REPOSITORY
-from tools.serve.doorway import front_door
+from tools.serve.doorway import doors
 from tools.serve.hardware import HARDWARE
 from tools.serve.journal import Journal
 from tools.serve.launch import LOCALHOST, otlp_flags
@@ -159,11 +159,7 @@ def _supervise(arguments: argparse.Namespace, options: Options) -> None:
     front = front_options_from(arguments)
     supervisor = Supervisor(options, arguments.replicas, care, journal, _page(arguments))
 
-    grpc = supervisor.replicas[0].endpoints.grpc
-    with (
-        openai_api(grpc, arguments.host, arguments.openai_port) as openai,
-        front_door(front, supervisor, partial(journal.log, "")) as place,
-    ):
+    with doors(front, supervisor, arguments.host, arguments.openai_port, partial(journal.log, "")) as (place, openai):
 
         def tell() -> None:
             print(place, end="")

@@ -3,12 +3,16 @@
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from tools.front.door import Front
 from tools.front.options import Backend, FrontOptions
 from tools.repository import model_names, read_config
 from tools.serve.caretaker import Caretaker
+from tools.serve.launch import LOCALHOST
+from tools.serve.ports import ANY, choose_ports
+from tools.serve.router_process import RouterProcess, openai_api
 from tools.serve.server_error import ServerError
 from tools.serve.supervisor import Supervisor
 
@@ -16,13 +20,34 @@ _PATIENCE_S = 5  # of the caretaker with HAProxy
 
 
 @contextmanager
-def front_door(options: FrontOptions | None, supervisor: Supervisor, on_log: Callable[[str], None]) -> Iterator[str]:
-    """Keep the door open within the block, if one is wanted; yields a line that says where it is.
+def doors(
+    options: FrontOptions | None,
+    supervisor: Supervisor,
+    host: str,
+    openai_port: int | None,
+    on_log: Callable[[str], None],
+) -> Iterator[tuple[str, RouterProcess | None]]:
+    """Keep the front door and OpenAI's API open within the block, as far as they are wanted.
+
+    With a door, callers reach the API there, and it asks any replica by way of the door; else it asks the first one.
+    Yields a line that says where the door is, and the API.
 
     Raises:
         FrontError: HAProxy is not installed or does not start.
+        RouterError: OpenAI's API does not start.
         ServerError: a protocol is off.
     """
+    inner = f"{LOCALHOST}:{choose_ports(LOCALHOST, [0])[0]}" if options and openai_port is not None else ""
+    with openai_api(inner or supervisor.replicas[0].endpoints.grpc, host, openai_port) as openai:
+        if options and openai:
+            listens_at, _, port = openai.addresses["listen"].rpartition(":")
+            options = replace(options, openai=f"{ANY.get(listens_at, listens_at)}:{port}", inner=inner)
+        with _front_door(options, supervisor, on_log) as place:
+            yield place, openai
+
+
+@contextmanager
+def _front_door(options: FrontOptions | None, supervisor: Supervisor, on_log: Callable[[str], None]) -> Iterator[str]:
     if options is None:
         yield ""
         return
@@ -42,4 +67,5 @@ def front_door(options: FrontOptions | None, supervisor: Supervisor, on_log: Cal
         Front(folder, options, models, backends, on_log, caretaker.mark) as front,
     ):
         supervisor.attach(front.set_state, front.in_flight)
-        yield f"Front door at {front.address} (HTTP and gRPC); operators at {front.operator}\n"
+        offered = "HTTP, gRPC and OpenAI's API" if options.openai else "HTTP and gRPC"
+        yield f"Front door at {front.address} ({offered}); operators at {front.operator}\n"

@@ -15,6 +15,7 @@ from tools.repository import version_path
 from tools.serve.journal import Journal
 
 _STEADY_S = 60.0  # once it has answered rightly for so long, a model is treated as one that was never sick
+_RELAPSES = 3  # so often what has helped is tried again, unless the model is steady meanwhile
 _LOAD_S = 20.0
 
 
@@ -26,6 +27,7 @@ class Patient:
     problem: str
     tried: list[str] = field(default_factory=list)
     right_since: float | None = None
+    relapses: int = 0
 
 
 class Ward:
@@ -39,7 +41,8 @@ class Ward:
         """Note that a model is sick."""
         patient = self.patients.get(model)
         if patient is None or patient.right_since is not None:
-            patient = self.patients[model] = Patient(time.monotonic(), problem, patient.tried if patient else [])
+            tried, relapses = (patient.tried, patient.relapses + 1) if patient else ([], 0)
+            patient = self.patients[model] = Patient(time.monotonic(), problem, tried, relapses=relapses)
             self._journal.model_is(self._replica, model, False)
             self._journal.tell("sick", problem, self._replica, model)
         return patient
@@ -51,6 +54,8 @@ class Ward:
             self._journal.model_is(self._replica, model, True)
         elif patient.right_since is None:
             patient.right_since, took = now, round(now - patient.since, 2)
+            if patient.relapses < _RELAPSES:
+                patient.tried.clear()
             self._journal.model_is(self._replica, model, True)
             self._journal.tell("healed", f"answers rightly again after {took:g} s", self._replica, model, seconds=took)
         elif now - patient.right_since > _STEADY_S:
@@ -82,6 +87,10 @@ class Processes:
         self._zombies: set[int] = set()
         self._server, self._repository = server, repository
 
+    def has_lost_one(self) -> bool:
+        """Whether one of those that were seen has died; costs little, unlike a look at all."""
+        return any(name and _is_zombie(pid) for pid, name in self._models.items())
+
     def bereaved(self) -> set[str]:
         """Look again; models that have lost a process which has been dead since the last look."""
         before, self._zombies = self._zombies, set()
@@ -109,3 +118,9 @@ class Processes:
         # A stub's arguments name the model's file.
         paths = (Path(word) for word in line if word.startswith(f"{self._repository}/"))
         return next((path.relative_to(self._repository).parts[0] for path in paths), "")
+
+
+def _is_zombie(pid: int) -> bool:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2].startswith(b"Z")
+    return False

@@ -19,6 +19,7 @@ _TOLD = (
     "unhealed",
     "unwatched",
     "lenient",
+    "loaded",
     "rolling",
     "rolled",
     "stopped",

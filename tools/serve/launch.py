@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from tools.cpu_config import write_cpu_config
-from tools.repository import CPU_CONFIG, REPOSITORY, model_names, read_config, versions
+from tools.repository import CPU_CONFIG, REPOSITORY, RepositoryError, model_names, read_config, versions
 from tools.serve.server_error import ServerError
 from tools.serve.wheel import wheel_path
 from tools.sign.signatures import refuse_unproven
@@ -49,14 +49,14 @@ class Options:
     on_log: Callable[[str], None] | None = field(default=None, compare=False)
 
 
-def prepare_repository(options: Options, gpu: bool) -> list[str]:
+def prepare_repository(options: Options, gpu: bool) -> tuple[list[str], list[str]]:
     """Derive the CPU configs that will be served, and choose the models to load.
 
     Triton exits if a model folder has no version, so only models with a version are named; the others are logged. If
     the flags include a --model-control-mode, the caller chooses.
 
     Returns:
-        Flags for tritonserver.
+        Flags for tritonserver, and the models that are left out because their config cannot be used, if it is lenient.
 
     Raises:
         ServerError: the repository is empty, or no model in it has a version.
@@ -66,16 +66,26 @@ def prepare_repository(options: Options, gpu: bool) -> list[str]:
     if not models:
         raise ServerError(f"{options.repository} holds no model (no <model>/config.pbtxt); give another --repository")
     built = [model for model in models if versions(model, options.repository)]
-    # Publishing writes this config too, so a read-only repository usually has it.
-    if not gpu:
-        for model in built:
-            write_cpu_config(model, options.repository)
+    failures = [failure for model in built if (failure := _config_failure(model, options, gpu))]
+    built = [model for model in built if not any(failure.startswith(f"{model} ") for failure in failures)]
     refuse_unproven(built, options.public_key, options.repository, options.flags)
     if any(flag.startswith("--model-control-mode") for flag in options.flags):
-        return []
+        return [], failures
     _report_unbuilt(options, models, built)
     load = _without_engineless(options, built)
-    return ["--model-control-mode=explicit", *(f"--load-model={model}" for model in load)]
+    return ["--model-control-mode=explicit", *(f"--load-model={model}" for model in load)], failures
+
+
+def _config_failure(model: str, options: Options, gpu: bool) -> str:
+    """Bring a model's config up to date; why that fails, where the other models are to be served nevertheless."""
+    try:
+        # Publishing writes this config too, so a read-only repository usually has it.
+        read_config(model, repository=options.repository) if gpu else write_cpu_config(model, options.repository)
+    except RepositoryError as error:
+        if not options.is_lenient:
+            raise
+        return f"{model} version {versions(model, options.repository)[-1]} does not load: {error}"
+    return ""
 
 
 def _without_engineless(options: Options, built: Sequence[str]) -> list[str]:

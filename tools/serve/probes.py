@@ -27,21 +27,26 @@ _VARIABLE_DIM = 1
 _PROMPT = "text_input"  # What a language model requires, and nothing else: it is asked for a token.
 _SLACK = 10  # times the tolerance: a watchdog looks for nonsense, not for another device's rounding
 # What Triton says of a Python-based model whose process has died, and of one that has enough to do.
-_DEAD, _FULL = ("is not healthy", "Stub process"), "maximum queue size"
+_DEAD, _FULL = "Stub process", "maximum queue size"
 
 
 @dataclass(frozen=True)
 class Reply:
     """What came of a probe; `words` say what is wrong, `seconds` how long it took."""
 
-    outcome: Literal["right", "busy", "gone", "late", "failed", "wrong"]
+    outcome: Literal["right", "busy", "gone", "late", "dead", "failed", "wrong"]
     words: str = ""
     seconds: float = 0.0
 
     @property
     def is_miss(self) -> bool:
         """Whether it is a sign of sickness."""
-        return self.outcome in ("late", "failed", "wrong")
+        return self.is_mute or self.outcome in ("failed", "wrong")
+
+    @property
+    def is_mute(self) -> bool:
+        """Whether callers wait for an answer that does not come."""
+        return self.outcome in ("late", "dead")
 
 
 def golden_of(model: str, served: Mapping[str, int], repository: Path) -> Golden | None:
@@ -94,7 +99,7 @@ async def ask(client: AsyncClient, model: str, version: int, case: Case, toleran
         reply = Reply("late", f"no answer within {patience_s:g} s")
     except (RequestRejected, ServerFailed, InvalidInput) as error:
         # Nobody knows whether a model takes zeros, so a refusal of them is an answer.
-        is_sick = bool(case.outputs) or any(words in str(error) for words in _DEAD)
+        is_sick = bool(case.outputs) or _DEAD in str(error)
         reply = Reply("failed", str(error)) if is_sick else Reply("right")
     except ServerUnavailable as error:
         reply = Reply("busy") if _FULL in str(error) else Reply("failed", str(error))

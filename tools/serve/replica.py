@@ -1,6 +1,7 @@
 """One tritonserver that is started again whenever it ends, on the same ports, under the same name."""
 
 import asyncio
+import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -8,10 +9,12 @@ from dataclasses import replace
 from typing import Literal
 
 from clients.errors import ClientError, ToolError
+from tools.repository import RepositoryError
 from tools.serve.endpoints import Endpoints, endpoints
+from tools.serve.gaps import fill_gaps
 from tools.serve.journal import Journal
 from tools.serve.launch import Options
-from tools.serve.ports import ANY, listening, numeric_host
+from tools.serve.ports import ANY, numeric_host
 from tools.serve.server_error import ServerError
 from tools.serve.tritonserver import Server
 from tools.serve.watchdog import Care, Surroundings, Watchdog
@@ -23,6 +26,7 @@ AGENT_ANSWERS: dict[State, str] = {"starting": "down", "up": "up ready", "draini
 _LOOK_S = 0.1  # between two looks at the process
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.1, 5.0
 _STEADY_S = 60.0  # a replica that lived so long has recovered from earlier deaths
+_GAP_S, _LONGEST_GAP_S = 2.0, 30.0  # between two tries to load what is missing; of a service without this replica
 _NOTICE_S = 1.0  # for those who ask at the agent's port, once a replica drains
 _DRAIN_S = 10.0
 _IDLE_STOP_S = 2.0
@@ -39,17 +43,17 @@ class Replica:
         others: the other replicas of the service.
     """
 
-    def __init__(self, name: str, options: Options, care: Care, journal: Journal):
+    def __init__(self, name: str, options: Options, care: Care, journal: Journal, agent: socket.socket):
         self.name, self.care = name, care
         self.options = replace(options, on_log=lambda line: journal.log(name, line))
         self.on_state: Callable[[str, State], None] = lambda name, state: None
         self.in_flight: Callable[[str], int | None] = lambda name: None
         self.others: Sequence[Replica] = ()
-        self.agent = listening()
+        self.agent = agent
         self.server: Server | None = None
         self.state: State = "down"
         self.deaths = self.starts = 0
-        around = Surroundings(name, options.repository, self._restart, self.out_of_service, self._may_restart)
+        around = Surroundings(name, options.repository, self._restart, self.out_of_service, self._has_company)
         self.watchdog = Watchdog(around, care, journal) if care.interval_s else None
         self._journal = journal
         self._wish: Wish | None = None
@@ -99,7 +103,7 @@ class Replica:
     @contextmanager
     def out_of_service(self) -> Iterator[None]:
         """Take no requests meanwhile, if others do."""
-        if self.state == "up" and any(other.state == "up" for other in self.others):
+        if self.state == "up" and self._has_company():
             self._enter("draining")
         try:
             yield
@@ -110,8 +114,8 @@ class Replica:
     def _restart(self) -> None:
         self.wish("restart")
 
-    def _may_restart(self) -> bool:
-        return not self.others or any(other.state == "up" for other in self.others)
+    def _has_company(self) -> bool | None:
+        return any(other.state == "up" for other in self.others) if self.others else None
 
     def _enter(self, state: State) -> None:
         if state != self.state:
@@ -127,18 +131,45 @@ class Replica:
         """One life; returns when it was wished to end, raises ServerError when it ended by itself."""
         self._enter("starting")
         self.server = server = Server(self.options)
+        filling: asyncio.Task[None] | None = None
         try:
             await asyncio.to_thread(server.__enter__)
             self.starts += 1
             if server.unloadable:
                 self._journal.tell("lenient", "serves the other models: " + server.unloadable, self.name)
+                missing = await self._fill_gaps(server, server.unloadable_models)
+                filling = asyncio.create_task(self._fill_gaps_for_ever(server, missing))
+                await self._await_gaps(server, filling)
             self._enter("up")
             await self._attend(server)
         finally:
+            if filling:
+                filling.cancel()
             if self.state != "draining":
                 self._enter("down")
             await asyncio.to_thread(server.__exit__, None, None, None)
             self._enter("down")
+
+    async def _fill_gaps(self, server: Server, missing: set[str]) -> set[str]:
+        """Try to load what did not load as the server started; returns what is missing still."""
+        loaded = await fill_gaps(server, missing)
+        for model, words in loaded.items():
+            self._journal.tell("loaded", words, self.name, model)
+        return missing - set(loaded)
+
+    async def _fill_gaps_for_ever(self, server: Server, missing: set[str]) -> None:
+        pause = _GAP_S
+        while missing:
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_GAP_S)
+            missing = await self._fill_gaps(server, missing)
+
+    async def _await_gaps(self, server: Server, filling: "asyncio.Task[None]") -> None:
+        """Wait for a while until the server lacks no model, if another one takes the requests meanwhile."""
+        deadline = time.monotonic() + _LONGEST_GAP_S
+        while not filling.done() and self._has_company() and not self._wish and time.monotonic() < deadline:
+            server.check()
+            await asyncio.wait([filling], timeout=_LOOK_S)
 
     async def _attend(self, server: Server) -> None:
         watching = asyncio.create_task(self._watch(server))
@@ -191,7 +222,7 @@ class Replica:
         reason, _, log = str(error).partition("\n")
         reason = reason.removesuffix("; its log ends:")
         self._journal.tell("died", f"{reason}; starts again", self.name, delay_s=delay, log=log)
-        if self.server and self.server.unloadable:
+        if isinstance(error, RepositoryError) or (self.server and self.server.unloadable):
             self.options = replace(self.options, is_lenient=True)
         with suppress(TimeoutError):
             await asyncio.wait_for(self._wished.wait(), delay)

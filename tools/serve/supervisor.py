@@ -18,12 +18,14 @@ from tools.serve.journal import Journal
 from tools.serve.launch import Options
 from tools.serve.monitor import monitor
 from tools.serve.notify import heartbeat_s, notify
-from tools.serve.ports import address_of, choose_ports, numeric_host
+from tools.serve.ports import address_of, choose_ports, listening, numeric_host
 from tools.serve.replica import Replica, State
+from tools.serve.server_error import ServerError
 from tools.serve.watchdog import Care
 
 _LOOK_S = 0.5  # between two looks at what runs beside the servers
 _APART = 10  # between the ports of two replicas, where they are not just any free ones
+_AGENT = 3  # from a replica's port of metrics to its agent's
 
 
 class Supervisor:
@@ -39,7 +41,8 @@ class Supervisor:
 
     def __init__(self, options: Options, count: int, care: Care, journal: Journal, page: socket.socket):
         self.replicas = [
-            Replica(f"replica{number}", each, care, journal) for number, each in enumerate(_options(options, count))
+            Replica(f"replica{number}", each, care, journal, _agent(options, number))
+            for number, each in enumerate(_options(options, count))
         ]
         self._page = page
         self._journal = journal
@@ -166,6 +169,15 @@ def _options(options: Options, count: int) -> list[Options]:
         replace(options, http_port=http, grpc_port=grpc, metrics_port=metrics)
         for http, grpc, metrics in zip(ports[::3], ports[1::3], ports[2::3], strict=True)
     ]
+
+
+def _agent(options: Options, number: int) -> socket.socket:
+    """Where a replica's state is told: at a port that a door elsewhere can know, if that is free, else at any."""
+    host = numeric_host(options.host)
+    with suppress(ServerError):
+        port = options.metrics_port + _AGENT + _APART * number if options.metrics_port else 0
+        return listening(f"{host}:{port}")
+    return listening(f"{host}:0")
 
 
 async def _until_one_ends(lives: list[asyncio.Task[None]], check: Callable[[], None] | None) -> None:

@@ -40,6 +40,7 @@ class Server:
         endpoints: where to connect to.
         http, grpc, metrics: HOST:PORT of each; empty where a flag turns it off.
         repository: the path to it that tritonserver was given.
+        on_gpu: whether config.pbtxt is served as it stands.
 
     Raises:
         ServerError: on entry if it cannot start, with its log; from `check` if it has died.
@@ -96,6 +97,11 @@ class Server:
         """The models that did not load as it started, and why; empty if all did."""
         return "; ".join(dict.fromkeys(self._failures))
 
+    @property
+    def unloadable_models(self) -> set[str]:
+        """Their names."""
+        return {failure.partition(" version ")[0] for failure in self._failures}
+
     def log_tail(self, lines: int = 40) -> str:
         """Return the last lines of the log, without what is always there."""
         telling = [line for line in self.log if not any(noise in line for noise in (*self._noise, *STACKS))]
@@ -124,9 +130,9 @@ class Server:
 
     def _start(self) -> None:
         options = self.options
-        gpu = use_gpu(options.hardware)
+        gpu = self.on_gpu = use_gpu(options.hardware)
         self._noise = () if gpu else NOISE
-        load = prepare_repository(options, gpu)
+        load, self._failures = prepare_repository(options, gpu)
         host = numeric_host(options.host)
         wanted = (options.http_port, options.grpc_port, options.metrics_port)
         used = [port if is_allowed(name, options.flags) else 0 for name, port in zip(NAMES, wanted, strict=True)]

@@ -2,8 +2,9 @@
 
 Only a real inference shows that a model works: readiness stays true where a model's process has died, hangs or computes
 nonsense. Two misses in a row are a sickness. The model is loaded anew; if that does not help, the server is started
-anew; if that does not either, it is reported and left in peace. A model that is merely busy, and answers others
-meanwhile, is not sick.
+anew; if that does not either, it is reported and left in peace. Where a model hangs or its process has died, and
+another replica is up, the server is started anew at once: those who wait are then answered by the other one. A model
+that is merely busy, and answers others meanwhile, is not sick.
 """
 
 import asyncio
@@ -30,7 +31,9 @@ _UNHEALED_S = 30.0  # between questions to a model that nothing has helped
 # The first answer shows how fast a model is. Later ones may take this many times as long as the slowest of late.
 _FIRST_S, _MARGIN, _FORGETTING = 30.0, 4.0, 0.9
 _STATISTICS_S = 2.0
+_GLANCE_S = 0.2  # between two looks at the processes of Python-based models
 _COMPANY_S = 15.0  # to wait for another replica, before this one restarts
+_GRACE_S = 1.0  # for what other models compute, before a server with one that hangs is ended
 
 
 @dataclass(frozen=True)
@@ -55,14 +58,14 @@ class Surroundings:
     Attributes:
         restart: start the server anew, which ends the watch.
         out_of_service: keep requests away meanwhile.
-        may_restart: whether the service goes on meanwhile, as far as it ever can.
+        has_company: whether another replica is up; None where there is no other one.
     """
 
     name: str
     repository: Path
     restart: Callable[[], None]
     out_of_service: Callable[[], AbstractContextManager[None]]
-    may_restart: Callable[[], bool]
+    has_company: Callable[[], bool | None]
 
 
 class Watchdog:
@@ -92,12 +95,20 @@ class Watchdog:
                         self._served, self._probes = served, {}
                         asking = [asyncio.create_task(self._ask_for_ever(client, name)) for name in served]
                     await self._look_at_processes(client)
-                    await asyncio.sleep(self._care.interval_s)
+                    await self._wait()
                     for task in asking:
                         if task.done():
                             task.result()
             finally:
                 await _cancel(asking)
+
+    async def _wait(self) -> None:
+        """Until the next look at everything, which comes early if a model's process has died."""
+        end = time.monotonic() + self._care.interval_s
+        while (left := end - time.monotonic()) > 0:
+            await asyncio.sleep(min(left, _GLANCE_S))
+            if self._processes.has_lost_one() and not self._healing.locked():
+                return
 
     async def _index(self, client: AsyncClient) -> dict[str, int] | None:
         """The newest ready version of each model of the repository; None once the server is to be started anew."""
@@ -121,13 +132,14 @@ class Watchdog:
         # Of several instances, one that has died is rarely the one that a golden request meets.
         for model in () if self._healing.locked() else self._processes.bereaved():
             if model in self._probes:
-                miss = Reply("failed", "one of its processes has died")
+                miss = Reply("dead", "one of its processes has died")
                 await self._heal(client, model, self._probes[model].cases[0], miss)
 
     async def _ask_for_ever(self, client: AsyncClient, model: str) -> None:
         probe = self._probes[model] = await self._probe(client, model)
         # Not all at once.
-        await asyncio.sleep(random.uniform(0, self._care.interval_s))
+        is_well = model not in self.ward.problems()
+        await asyncio.sleep(random.uniform(0, self._care.interval_s) if is_well else 0)
         for case in itertools.cycle(probe.cases):
             began = time.monotonic()
             miss = await self._sickness(client, model, case)
@@ -172,15 +184,12 @@ class Watchdog:
             if is_late or await self._is_not_it(client, model):
                 return True
             patient = self.ward.admit(model, f"{miss.outcome}: {miss.words}")
-            if "reload" not in patient.tried:
-                patient.tried.append("reload")
-                if await self._reload(client, model, case, miss):
-                    self.ward.is_right(model)
-                    return True
-            if "restart" not in patient.tried:
-                patient.tried.append("restart")
-                self._restart(model, f"the server starts anew: {miss.words}", await self._is_missed())
-                return True
+            ways = [self._reload, self._start_anew]
+            for way in reversed(ways) if miss.is_mute and self._around.has_company() else ways:
+                if way.__name__ not in patient.tried:
+                    patient.tried.append(way.__name__)
+                    if await way(client, model, case, miss):
+                        return True
             if "report" not in patient.tried:
                 patient.tried.append("report")
                 self._journal.tell("unhealed", f"nothing has helped: {miss.words}", self._around.name, model)
@@ -205,14 +214,25 @@ class Watchdog:
             took = round(time.monotonic() - began, 2)
             words = f"cannot be loaded anew: {failure}" if failure else f"loaded anew in {took:g} s"
             self._journal.tell("reloaded", words, self._around.name, model, seconds=took)
-            return not failure and await self._sickness(client, model, case) is None
+            is_right = not failure and await self._sickness(client, model, case) is None
+        if is_right:
+            self.ward.is_right(model)
+        return is_right
+
+    async def _start_anew(self, client: AsyncClient, model: str, case: Case, miss: Reply) -> bool:
+        is_missed = await self._is_missed()
+        with self._around.out_of_service():
+            if miss.is_mute and not is_missed:
+                await asyncio.sleep(_GRACE_S)
+            self._restart(model, f"the server starts anew: {miss.words}", is_missed)
+        return True
 
     async def _is_missed(self) -> bool:
         """Wait for another replica to be up, for a while; whether callers will miss this one nevertheless."""
         deadline = time.monotonic() + _COMPANY_S
-        while not self._around.may_restart() and time.monotonic() < deadline:
+        while self._around.has_company() is False and time.monotonic() < deadline:
             await asyncio.sleep(0.1)
-        return not self._around.may_restart()
+        return self._around.has_company() is False
 
     def _restart(self, model: str, words: str, is_missed: bool = False) -> None:
         alone = " (no other replica is up)" if is_missed else ""
