@@ -3,17 +3,17 @@
 `make test` builds the models first. Nothing here is a stand-in for a part that can run on this host.
 """
 
-import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from clients.client import Client
 from clients.connection import PROTOCOLS, Connection, Protocol
+from tests.interpreter import Interpreter
 from tools import recipes
 from tools.repository import REPOSITORY, ROOT, versions
 from tools.serve.tritonserver import Options, Server
@@ -84,21 +84,22 @@ def client(connection: Connection) -> Iterator[Client]:
         yield opened
 
 
+@pytest.fixture(scope="session")
+def interpreter() -> Iterator[Interpreter]:
+    """What commands are forked from."""
+    with closing(Interpreter()) as running:
+        yield running
+
+
 @pytest.fixture
-def command() -> Command:
+def command(interpreter: Interpreter) -> Command:
     """Run `python -m MODULE ARGUMENT…` in the repository's root as a person would; `server` sets its addresses."""
 
     def run(
         module: str, *arguments: str | Path, server: Server | None = None, timeout: float = 120, **variables: str
     ) -> subprocess.CompletedProcess[str]:
         addresses = {"TRITON_HTTP_URL": server.http, "TRITON_GRPC_URL": server.grpc} if server else {}
-        return subprocess.run(
-            [sys.executable, "-m", module, *map(str, arguments)],
-            cwd=ROOT,
-            env={**os.environ, **addresses, **variables},
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
+        words = map(str, arguments)
+        return interpreter.run(module, *words, cwd=ROOT, timeout=timeout, variables={**addresses, **variables})
 
     return run

@@ -8,9 +8,11 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 
+from tests.interpreter import Interpreter
 from tests.pages import MAKEFILE, README, Command, Page, pages
 from tools import recipes
 from tools.repository import ROOT, model_names
@@ -20,6 +22,7 @@ LONGEST_README = 220
 # Options of programs behind ours, which pass them on.
 TRITON_OPTIONS = {"--model-control-mode", "--model-config-name", "--allow-http", "--metrics-config", "--trace-config"}
 DOCKER_OPTIONS = {"--profile"}
+WIDE = {"COLUMNS": "200"}
 LOCUST = ("locust", "-f", "loadtest/locustfile.py")
 SWARM = ("python", "-m", "loadtest.swarm")  # It passes options on to Locust.
 LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -27,22 +30,6 @@ LINK = re.compile(r"\]\(([^)\s]+)\)")
 NAMED_FILE = re.compile(r"`((?:tools|clients|loadtest|tests|docs|deploy|model_repository)/[\w./-]*)`")
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
-# Runs one module with each of several argument lists; importing it is what takes time.
-ASK = """
-import contextlib, io, json, runpy, sys
-module, lines = sys.argv[1], json.loads(sys.argv[2])
-answers = []
-for line in lines:
-    sys.argv[1:] = [*line, "--help"]
-    shown, code = io.StringIO(), 0
-    with contextlib.redirect_stdout(shown), contextlib.redirect_stderr(shown):
-        try:
-            runpy.run_module(module, run_name="__main__")
-        except SystemExit as end:
-            code = end.code
-    answers.append([code, shown.getvalue()])
-print(json.dumps(answers))
-"""
 
 
 @dataclass(frozen=True)
@@ -58,8 +45,7 @@ class Answer:
 
 
 def run(line: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "COLUMNS": "200"}
-    return subprocess.run(line, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
+    return subprocess.run(line, cwd=ROOT, env={**os.environ, **WIDE}, capture_output=True, text=True, timeout=120)
 
 
 def locust_help() -> Answer:
@@ -69,10 +55,11 @@ def locust_help() -> Answer:
     return Answer(result.returncode, result.stdout + result.stderr)
 
 
-def ask(program: tuple[str, ...], commands: Sequence[Command]) -> dict[Command, Answer]:
+def ask(interpreter: Interpreter, program: tuple[str, ...], commands: Sequence[Command]) -> dict[Command, Answer]:
     if program == LOCUST:
         return dict.fromkeys(commands, locust_help())
-    result = run([sys.executable, "-c", ASK, program[-1], json.dumps([command.arguments for command in commands])])
+    lines = json.dumps([command.arguments for command in commands])
+    result = interpreter.run("tests.unit.helps", program[-1], lines, cwd=ROOT, timeout=120, variables=WIDE)
     failed = [(result.returncode, result.stderr)] * len(commands)
     answers = failed if result.returncode else json.loads(result.stdout.splitlines()[-1])
     passed_on = locust_help().text if program == SWARM else ""
@@ -80,13 +67,13 @@ def ask(program: tuple[str, ...], commands: Sequence[Command]) -> dict[Command, 
 
 
 @pytest.fixture(scope="module")
-def answers() -> dict[Command, Answer]:
+def answers(interpreter: Interpreter) -> dict[Command, Answer]:
     """The answers of all commands on all pages."""
     programs: dict[tuple[str, ...], list[Command]] = {}
     for command in {command for page in PAGES for command in page.commands()}:
         programs.setdefault(command.program, []).append(command)
     with ThreadPoolExecutor(2) as pool:
-        parts = pool.map(ask, programs.keys(), programs.values())
+        parts = pool.map(partial(ask, interpreter), programs.keys(), programs.values())
         return {command: answer for part in parts for command, answer in part.items()}
 
 
