@@ -31,61 +31,37 @@ def _parser() -> argparse.ArgumentParser:
     parser = command_parser("tools.new", __doc__)
     add, default = parser.add_argument, "(default: %(default)s)"
     add("name", metavar="NAME", help="of the new model: letters, digits and _")
-    source = parser.add_mutually_exclusive_group(required=True)
+    _add_network_arguments(parser)
+    text = "types and dims without the batch, e.g. 'user:INT64[1]=0..999,item:FP32[6]'; -1 for a variable dim, [] for "
+    text += "none; =LEAST..LARGEST for the values that callers send (default: normal floats, integers of 0 and 1)"
+    add("--example-inputs", metavar="INPUTS", help=text)
+    add("--examples", nargs="+", default=[], metavar="FILE", help="examples of its inputs: .npz, .json or images")
+    text = "sizes to prove it with where a dim is -1, e.g. 64 96, or 64x96 for two dims (default: what works)"
+    add("--sizes", nargs="+", type=_sizes, default=[], metavar="N", help=text)
+    text = "0 for no batching (default: 64, or 8 for large inputs, if the network takes batches)"
+    add("--max-batch-size", type=_batch_size, metavar="N", help=text)
+    add("--labels", type=Path, metavar="FILE", help="names of the classes, one per line")
+    add("--tolerance", type=float, default=Imported.tolerance, help=f"of TorchScript against eager {default}")
+    add("--repository", type=Path, default=REPOSITORY, help=f"where the model goes {default}")
+    text = f"where the recipe goes (default: {RECIPES}, if it exists; nowhere for another --repository)"
+    add("--recipes", type=Path, metavar="DIR", help=text)
+    add("--hardware", choices=HARDWARE, default=Options.hardware, help=f"for the first call {default}")
+    text = f"seconds for loading, and again for the first call {default}"
+    add("--ready-timeout", type=positive_float, default=Options.ready_timeout, metavar="S", help=text)
+    add("--json", action="store_true", help="print only the last line, which is JSON, on stdout")
+    return parser
+
+
+def _add_network_arguments(parser: argparse.ArgumentParser) -> None:
+    add, source = parser.add_argument, parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--module", metavar="PATH.py:CLASS", help="a torch.nn.Module, or a function that returns one")
     source.add_argument("--torchscript", metavar="FILE", help="a TorchScript file")
     source.add_argument("--torchvision", metavar="MODEL", help="the name of one of torchvision's models")
     add("--arguments", type=_json_object, default={}, metavar="JSON", help="keyword arguments for CLASS or MODEL")
-    add(
-        "--checkpoint",
-        metavar="FILE[#KEY]",
-        help="a state dict, or one of several in FILE (default: the constructor's weights)",
-    )
-    add(
-        "--weights",
-        metavar="NAME",
-        help="torchvision's pretrained weights, with labels, e.g. DEFAULT; downloaded unless --checkpoint has them",
-    )
-    add(
-        "--example-inputs",
-        metavar="INPUTS",
-        help="types and dims without the batch, e.g. 'user:INT64[1]=0..999,item:FP32[6]'; -1 for a variable dim, [] "
-        "for none; =LEAST..LARGEST for the values that callers send (default: normal floats, integers of 0 and 1)",
-    )
-    add("--examples", nargs="+", default=[], metavar="FILE", help="examples of its inputs: .npz, .json or images")
-    add(
-        "--sizes",
-        nargs="+",
-        type=_sizes,
-        default=[],
-        metavar="N",
-        help="sizes to prove it with where a dim is -1, e.g. 64 96, or 64x96 for two dims (default: what works)",
-    )
-    add(
-        "--max-batch-size",
-        type=_batch_size,
-        metavar="N",
-        help="0 for no batching (default: 64, or 8 for large inputs, if the network takes batches)",
-    )
-    add("--labels", type=Path, metavar="FILE", help="names of the classes, one per line")
-    add("--tolerance", type=float, default=Imported.tolerance, help=f"of TorchScript against eager {default}")
-    add("--repository", type=Path, default=REPOSITORY, help=f"where the model goes {default}")
-    add(
-        "--recipes",
-        type=Path,
-        metavar="DIR",
-        help=f"where the recipe goes (default: {RECIPES}, if it exists; nowhere for another --repository)",
-    )
-    add("--hardware", choices=HARDWARE, default=Options.hardware, help=f"for the first call {default}")
-    add(
-        "--ready-timeout",
-        type=positive_float,
-        default=Options.ready_timeout,
-        metavar="S",
-        help=f"seconds for loading, and again for the first call {default}",
-    )
-    add("--json", action="store_true", help="print only the last line, which is JSON, on stdout")
-    return parser
+    text = "a state dict, or one of several in FILE (default: the constructor's weights)"
+    add("--checkpoint", metavar="FILE[#KEY]", help=text)
+    text = "torchvision's pretrained weights, with labels, e.g. DEFAULT; downloaded unless --checkpoint has them"
+    add("--weights", metavar="NAME", help=text)
 
 
 def _json_object(text: str) -> dict[str, Any]:
