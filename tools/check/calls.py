@@ -43,13 +43,7 @@ class Callable:
     @cached_property
     def inputs(self) -> binding.Inputs:
         """The tensors in the order of the arguments; BindingError if they do not fit."""
-        forward: Any = self.module.forward
-        arguments = [
-            binding.Argument(argument.name, argument.type.kind())
-            for argument in forward.schema.arguments
-            if argument.type.kind() != "ClassType"
-        ]
-        return binding.bind_inputs(bound_config(self.config), arguments)
+        return binding.bind_inputs(bound_config(self.config), binding.arguments_of(self.module.forward))
 
     @cached_property
     def specs(self) -> list[TensorSpec]:

@@ -6,9 +6,9 @@ Each raises ProofError with what was expected and what came; none writes into th
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -50,15 +50,9 @@ def prove_signature(
     module: torch.jit.ScriptModule, model: str, repository: Path = REPOSITORY
 ) -> tuple[binding.Inputs, tuple[binding.Output, ...]]:
     """Bind config.pbtxt's inputs and outputs to `forward` as the server would; ProofError if they do not match."""
-    forward: Any = module.forward  # a ScriptMethod, whatever torch's annotations say
     config = as_triton_json(read_config(model, repository=repository))
-    arguments = [
-        binding.Argument(argument.name, argument.type.kind())
-        for argument in forward.schema.arguments
-        if argument.type.kind() != "ClassType"
-    ]
     with binding_proof(model, repository):
-        return binding.bind_inputs(config, arguments), binding.bind_outputs(config)
+        return binding.bind_inputs(config, binding.arguments_of(module.forward)), binding.bind_outputs(config)
 
 
 @contextmanager
@@ -95,31 +89,17 @@ def prove_same(
 ) -> float:
     """Prove that a file answers as the eager network does, at several batch sizes, with the shapes of config.pbtxt.
 
-    Args:
-        network: the eager network.
-        path: the TorchScript file.
-        model: its name.
-        repository: where its config.pbtxt is.
-        tolerance: how far the two may differ, relative and absolute.
-        samples: which inputs to try; None for random ones.
-
-    Returns the largest absolute difference; raises ProofError if values, shapes or dtypes differ, or if a row's answer
-    depends on its batch.
+    The two may differ by `tolerance`, relative and absolute; without `samples`, inputs are random. Returns the largest
+    absolute difference; raises ProofError if values, shapes or dtypes differ, or a row's answer depends on its batch.
     """
     module, samples = torchscript.load(path), samples or Samples()
     contract = read_contract(model, repository)
     inputs, outputs = prove_signature(module, model, repository)
     places = [output.index for output in outputs]
-    # Batch sizes and seeds: one input for each size, or several for a model without batching.
-    trials = (
-        [(size, size) for size in batch_sizes(contract.max_batch_size)]
-        if contract.batched
-        else [(0, n) for n in _BATCH_SIZES]
-    )
-    worst = 0.0
+    worst, close_rows = 0.0, max(tolerance, BATCH_TOLERANCE)
     shaped = [[specs[name] for name in inputs.names] for specs in samples.shaped(contract.inputs)]
     rows = samples.unlike(shaped[0], contract.batched)
-    drawn = [(batch, samples.draw(specs, batch, seed)) for specs, (batch, seed) in product(shaped, trials)]
+    drawn = [(batch, samples.draw(specs, batch, seed)) for specs, (batch, seed) in product(shaped, _trials(contract))]
     drawn += [(int(contract.batched), row.values) for row in _answered(network, rows, contract, places)]
     for batch, values in drawn:
         expected, actual = (call(side, values, batch, contract, places) for side in (network, module))
@@ -128,17 +108,25 @@ def prove_same(
             worst = max(worst, check_close(spec, eager, scripted, batch, tolerance))
         if batch > 1:
             alone = call(module, [value[-1:] for value in values], 1, contract, places)
-            last = [value[-1:] for value in actual]
-            check_rows_independent(contract.outputs, alone, last, batch, max(tolerance, BATCH_TOLERANCE))
+            check_rows_independent(contract.outputs, alone, [value[-1:] for value in actual], batch, close_rows)
     if contract.batched:
-        prove_rows_independent(
-            lambda values: call(module, values, len(values[0]), contract, places),
-            rows,
-            [spec.name for spec in contract.outputs],
-            max(tolerance, BATCH_TOLERANCE),
-            contract.max_batch_size,
-        )
+        names = [spec.name for spec in contract.outputs]
+        answer = partial(_batch_answer, module, contract, places)
+        prove_rows_independent(answer, rows, names, close_rows, contract.max_batch_size)
     return worst
+
+
+def _trials(contract: Contract) -> list[tuple[int, int]]:
+    """Batch sizes and seeds: one input for each size, or several for a model without batching."""
+    if contract.batched:
+        return [(size, size) for size in batch_sizes(contract.max_batch_size)]
+    return [(0, seed) for seed in _BATCH_SIZES]
+
+
+def _batch_answer(
+    module: nn.Module, contract: Contract, places: Sequence[int], values: Sequence[Value]
+) -> tuple[Value, ...]:
+    return call(module, values, len(values[0]), contract, places)
 
 
 def _answered(network: nn.Module, rows: Sequence[Row], contract: Contract, places: Sequence[int]) -> Iterator[Row]:

@@ -58,6 +58,12 @@ class Output:
     dtype: str | None
 
 
+def arguments_of(forward: Any) -> list[Argument]:
+    """The arguments of a ScriptMethod, without self."""
+    every = forward.schema.arguments
+    return [Argument(each.name, each.type.kind()) for each in every if each.type.kind() != "ClassType"]
+
+
 def bind_inputs(config: dict[str, Any], arguments: Sequence[Argument]) -> Inputs:
     """Put the config's inputs into the order of `forward`'s arguments.
 

@@ -54,12 +54,7 @@ class TritonPythonModel:
         """Work out how requests map to `forward`, and which code path is the fastest for them."""
         import torch
 
-        arguments = [
-            binding.Argument(argument.name, argument.type.kind())
-            for argument in self.model.forward.schema.arguments
-            if argument.type.kind() != "ClassType"
-        ]
-        self.inputs = binding.bind_inputs(self.config, arguments)
+        self.inputs = binding.bind_inputs(self.config, binding.arguments_of(self.model.forward))
         self.outputs = [
             (output.name, output.index, output.dtype and getattr(torch, output.dtype))
             for output in binding.bind_outputs(self.config)
