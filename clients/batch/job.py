@@ -68,24 +68,13 @@ def run(
     begun = None if fresh else version_begun(folder)
     plan = make_plan(contract, source, outputs, batch_size, in_flight, begun, mixed_versions)
     with open_store(folder, job_of(plan, source), plan.chunks(), fresh) as store:
-        resumed, how = store.rows, "; the same command resumes"
-        try:
-            asyncio.run(_infer(connection, plan, source, store))
-        except VersionGone:
-            how = ""  # Its message says what to choose.
-            raise
-        finally:
-            if not store.rows:
-                store.remove()
-            elif store.rows < plan.rows:
-                say(f"{store.rows} of {plan.rows} rows are kept in {store.folder}{how}")
+        resumed = store.rows
+        _infer(connection, plan, source, store)
         try:
             _write_output(output, plan, source, store, contract)
         except OSError as error:
-            raise ToolError(
-                f"{output} cannot be written: {error.strerror or error}; all rows are kept in {folder}, and the same "
-                "command writes it"
-            ) from error
+            kept = f"all rows are kept in {folder}, and the same command writes it"
+            raise ToolError(f"{output} cannot be written: {error.strerror or error}; {kept}") from error
     seconds = time.monotonic() - began
     speed = round((store.rows - resumed) / seconds, 1)
     return Summary(store.rows, store.errors, round(seconds, 3), speed, resumed, str(output))
@@ -97,10 +86,25 @@ async def _ask_contract(connection: Connection, model: str) -> Contract:
         return await client.contract(model)
 
 
-async def _infer(connection: Connection, plan: Plan, source: Source, store: Store) -> None:
-    with progress_counter("rows", plan.rows, store.rows) as advance:
-        async with AsyncClient(connection) as client:
-            await Run(client, plan, source, store, advance).finish()
+def _infer(connection: Connection, plan: Plan, source: Source, store: Store) -> None:
+    """Ask for the rows that are missing; say what is kept where that does not end well."""
+
+    async def ask() -> None:
+        with progress_counter("rows", plan.rows, store.rows) as advance:
+            async with AsyncClient(connection) as client:
+                await Run(client, plan, source, store, advance).finish()
+
+    how = "; the same command resumes"
+    try:
+        asyncio.run(ask())
+    except VersionGone:
+        how = ""  # Its message says what to choose.
+        raise
+    finally:
+        if not store.rows:
+            store.remove()
+        elif store.rows < plan.rows:
+            say(f"{store.rows} of {plan.rows} rows are kept in {store.folder}{how}")
 
 
 def partial_folder(output: Path) -> Path:

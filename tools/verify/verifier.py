@@ -75,7 +75,7 @@ class Verifier:
         whole = self.effort.limit is None or sum(held.rows for held in sets) < self.effort.limit
         conclude(findings, tolerance, *(_bounds(model, version, self.repository) if whole else ()))
         findings.failures += self._golden_failures(model, served)
-        verification = Verification(
+        verdict = Verification(
             model=model,
             version=version,
             reference=references.kind(model),
@@ -91,13 +91,16 @@ class Verifier:
             notes=tuple(references.notes.values()),
         )
         # Even a remote server was sent these very files of a model that has another name there.
-        if self.effort.limit is None and (self.kind == "embedded" or model in self.names):
-            try:
-                verification.record(self.repository)
-            except OSError as error:
-                unrecorded = f"the verdict cannot be recorded in {self.repository}: {error.strerror or error}"
-                return replace(verification, notes=(*verification.notes, unrecorded))
-        return verification
+        is_whole = self.effort.limit is None and (self.kind == "embedded" or model in self.names)
+        return self._recorded(verdict) if is_whole else verdict
+
+    def _recorded(self, verdict: Verification) -> Verification:
+        try:
+            verdict.record(self.repository)
+        except OSError as error:
+            unrecorded = f"the verdict cannot be recorded in {self.repository}: {error.strerror or error}"
+            return replace(verdict, notes=(*verdict.notes, unrecorded))
+        return verdict
 
     def client(self, timeout_s: float = 30.0) -> Client:
         """Open a client for queries, over the first protocol."""
