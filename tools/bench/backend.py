@@ -26,7 +26,6 @@ from clients.connection import PROTOCOLS, Connection
 from tools.bench import wrk
 from tools.bench.copies import serve_copies
 from tools.bench.options import TRAINED, BenchOptions, add_bench_arguments, trained_models
-from tools.bench.perf_analyzer import measure
 from tools.contract import read_contract
 from tools.repository import MODEL_FILE, version_path, versions
 from tools.serve.native import BACKENDS, choose_backend
@@ -104,7 +103,7 @@ def _bench(model: str, servers: Sequence[Server], options: BackendOptions) -> li
             for server in servers:
                 say(f"{model} {protocol} concurrency {concurrency} {server.backend.name} …")
                 used, began = cpu_seconds(server.pid), time.monotonic()
-                load = _load(model, server, protocol, concurrency, options)
+                load = wrk.send_best(model, server.address(protocol), protocol, concurrency, options)
                 server.check()
                 share = (cpu_seconds(server.pid) - used) / (time.monotonic() - began)
                 after = _rates(calls)
@@ -113,14 +112,6 @@ def _bench(model: str, servers: Sequence[Server], options: BackendOptions) -> li
                 rows.append(_Row(protocol, concurrency, server.backend.name, load, server_us, limit))
                 before = after
     return rows
-
-
-def _load(model: str, server: Server, protocol: str, concurrency: int, options: BackendOptions) -> wrk.Load:
-    if protocol == "http" and wrk.is_installed():
-        url = f"http://{server.http}/v2/models/{model}/infer"
-        return wrk.send(url, *wrk.infer_request(read_contract(model, options.repository)), concurrency, options.seconds)
-    measured = measure(model, server.address(protocol), protocol, concurrency, options.seconds)
-    return wrk.Load(measured.rate, measured.p50_ms, measured.p99_ms)
 
 
 def _in_process_calls(model: str, repository: Path) -> dict[int, _Call]:

@@ -24,8 +24,6 @@ from clients.connection import PROTOCOLS
 from tools.bench import wrk
 from tools.bench.copies import serve_copies
 from tools.bench.options import TRAINED, BenchOptions, add_bench_arguments, trained_models
-from tools.bench.perf_analyzer import measure
-from tools.contract import read_contract
 from tools.front.door import Front
 from tools.front.options import Backend, FrontOptions
 from tools.repository import read_config
@@ -100,20 +98,13 @@ def _rounds(model: str, addresses: _Ways, options: DoorOptions) -> _Loads:
     ]
     measured: dict[tuple[str, int, str], list[wrk.Load]] = defaultdict(list)
     for protocol, level, way in progress(steps, model):
-        measured[protocol, level, way].append(_load(model, addresses[way][protocol], protocol, level, options))
+        load = wrk.send_best(model, addresses[way][protocol], protocol, level, options)
+        measured[protocol, level, way].append(load)
     return {key: _median(rounds) for key, rounds in measured.items()}
 
 
 def _median(rounds: Sequence[wrk.Load]) -> wrk.Load:
     return wrk.Load(*(median(getattr(load, field.name) for load in rounds) for field in fields(wrk.Load)))
-
-
-def _load(model: str, address: str, protocol: str, level: int, options: DoorOptions) -> wrk.Load:
-    if protocol == "http" and wrk.is_installed():
-        body, headers = wrk.infer_request(read_contract(model, options.repository))
-        return wrk.send(f"http://{address}/v2/models/{model}/infer", body, headers, level, options.seconds)
-    measured = measure(model, address, protocol, level, options.seconds / 2)
-    return wrk.Load(measured.rate, measured.p50_ms, measured.p99_ms)
 
 
 def _table(loads: _Loads, other: str) -> list[list[str]]:

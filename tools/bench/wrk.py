@@ -16,6 +16,9 @@ import numpy as np
 from clients.contract import Contract
 from clients.errors import ToolError
 from clients.lifetime import leashed
+from tools.bench.options import BenchOptions
+from tools.bench.perf_analyzer import measure
+from tools.contract import read_contract
 
 _UNITS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}
 _SCRIPT = """
@@ -72,6 +75,15 @@ def send(url: str, body: bytes, headers: dict[str, str], connections: int, secon
     if output.returncode or failed or not rate:
         raise WrkError(f"wrk at {url}: {failed[0] if failed else output.stderr.strip() or output.stdout.strip()}")
     return Load(float(rate[1]), _latency(output.stdout, 50), _latency(output.stdout, 99))
+
+
+def send_best(model: str, address: str, protocol: str, connections: int, options: BenchOptions) -> Load:
+    """Send single rows to a model with wrk if it is HTTP and wrk is installed, else with perf_analyzer."""
+    if protocol == "http" and is_installed():
+        body, headers = infer_request(read_contract(model, options.repository))
+        return send(f"http://{address}/v2/models/{model}/infer", body, headers, connections, options.seconds)
+    measured = measure(model, address, protocol, connections, options.seconds / 2)
+    return Load(measured.rate, measured.p50_ms, measured.p99_ms)
 
 
 def _latency(report: str, percentile: int) -> float:
