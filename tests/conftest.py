@@ -3,6 +3,7 @@
 `make test` builds the models first. Nothing here is a stand-in for a part that can run on this host.
 """
 
+import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -19,6 +20,11 @@ from tools.repository import REPOSITORY, ROOT, versions
 from tools.serve.tritonserver import Options, Server
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def pytest_configure() -> None:
+    """Give each of our processes one thread of torch's: on busy cores, two that wait for each other cost far more."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ from tools.serve.tritonserver import Options, Server
 
 # What the documentation promises; 141 is a reader of stdout that went away.
 CODES = {0, 1, 2, 3, 130, 141}
-_PATIENCE_S, _GRACE_S = 10.0, 25.0  # then SIGTERM; then SIGKILL, which is a flaw
+_PATIENCE_S, _GRACE_S = 5.0, 25.0  # then SIGTERM; then SIGKILL, which is a flaw
 
 
 @dataclass(frozen=True)

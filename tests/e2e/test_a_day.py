@@ -24,7 +24,7 @@ from tools.serve.tritonserver import Options, Server
 WRITERS = {"tools.new", "tools.export", "tools.sign", "tools.tune", "tools.versions"}
 # Appended to commands of the pages that begin like this, so that they take seconds.
 SHORTER = {
-    ("tools.tune", "mnist_mlp"): ("--budget", "4s", "--trial", "0.4", "--warm-up", "0.1"),
+    ("tools.tune", "mnist_mlp"): ("--budget", "1s", "--trial", "0.4", "--warm-up", "0.1"),
     ("tools.export", "mnist_mlp", "--seed"): ("--epochs", "2"),
 }
 MINUTES, ELSEWHERE = "trains for minutes or downloads", "writes to another repository, and is run with its page"

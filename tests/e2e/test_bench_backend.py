@@ -1,6 +1,7 @@
 """The benchmark of the backends: both serve, their figures stand side by side, with the costs of each server."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -11,8 +12,12 @@ MODEL = "mnist_mlp"
 
 
 @NEEDS_NATIVE
-def test_both_backends_are_measured_in_one_run(repository: Path, command: Callable[..., CompletedProcess[str]]) -> None:
-    options = ("--concurrency", "2", "--seconds", "0.5", "--protocols", "http", "--repository", repository)
+def test_both_backends_are_measured_in_one_run(
+    built: Path, tmp_path: Path, command: Callable[..., CompletedProcess[str]]
+) -> None:
+    for model in (MODEL, "cifar10_cnn"):
+        shutil.copytree(built / model, tmp_path / model)
+    options = ("--concurrency", "2", "--seconds", "0.5", "--protocols", "http", "--repository", tmp_path)
     result = command("tools.bench", "backend", MODEL, *options, timeout=240)
     assert result.returncode == 0, result.stderr
     document = json.loads(result.stdout.splitlines()[-1])

@@ -39,7 +39,7 @@ def test_each_copy_differs_from_the_committed_config_in_its_one_setting(reposito
 def test_one_run_measures_all_settings_through_the_server(
     repository: Path, tmp_path: Path, command: Callable[..., CompletedProcess[str]]
 ) -> None:
-    options = ("--concurrency", "16", "--delays", "--instances", "--threads", "--rounds", "1", "--seconds", "1")
+    options = ("--concurrency", "16", "--delays", "--instances", "--threads", "--rounds", "1", "--seconds", "0.3")
     places = ("--repository", repository, "--output", tmp_path)
     result = command("tools.bench", "parallel", MODEL, *options, *places, timeout=200)
     assert result.returncode == 0, result.stderr

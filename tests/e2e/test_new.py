@@ -15,6 +15,7 @@ from clients.client import Client
 from clients.connection import PROTOCOLS, Protocol
 from tests.conftest import Command, connection_to
 from tests.unit import networks
+from tools.export import company
 from tools.export.agreement import ProofError
 from tools.new import __main__ as new
 from tools.new import first_call
@@ -67,7 +68,9 @@ def brought(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Brought]:
     """All models, tried, proven and served."""
     repository = tmp_path_factory.mktemp("brought")
     plans = {}
-    with cpu_threads(1):
+    with cpu_threads(1), pytest.MonkeyPatch.context() as patch:
+        # Of the company of rows, which can take ten seconds with a large network: tests/unit/test_company.py.
+        patch.setattr(company, "_SECONDS", 0.5)
         for line in flags():
             arguments = new._parser().parse_args([*line, "--repository", str(repository)])
             plans[line[0]] = make_plan(new._options(arguments), new._recipe(arguments))

@@ -1,4 +1,4 @@
-"""What Triton's queue refuses, as the client and as the server count it, on a model that takes a fifth of a second."""
+"""What Triton's queue refuses, as the client and as the server count it, on a model that answers twenty a second."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,7 @@ import triton_python_backend_utils as pb_utils
 
 class TritonPythonModel:
     def execute(self, requests):
-        time.sleep(0.2)
+        time.sleep(0.05)
         tensors = [pb_utils.get_input_tensor_by_name(request, "X").as_numpy() for request in requests]
         return [pb_utils.InferenceResponse([pb_utils.Tensor("X", tensor)]) for tensor in tensors]
 """
@@ -45,7 +45,7 @@ def test_requests_that_the_queue_refuses_are_errors_of_their_kind(
     version.mkdir(parents=True)
     (version / "model.py").write_text(MODEL)
     (tmp_path / "slow" / "config.pbtxt").write_text(CONFIG.format(policy=policy))
-    load = ["--rate", "30", "--arrivals", "constant", "--duration", "2", "--warm-up", "0"]
+    load = ["--rate", "80", "--arrivals", "constant", "--duration", "1", "--warm-up", "0"]
     with Server(Options(tmp_path)) as server:
         places = ["--url", server.http, "--metrics-url", server.metrics, "--report", str(tmp_path / "report")]
         result = command("loadtest.run", "slow", *load, *places)

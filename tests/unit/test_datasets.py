@@ -62,7 +62,10 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root with both stand-ins, the silhouettes in batches of 20."""
     root = tmp_path_factory.mktemp("data")
     silhouettes.write(root, PER_BATCH)
-    digits.write(root)
+    if all(path.is_file() for path in digits.files(datasets.DATA)):
+        shutil.copytree(datasets.DATA / digits.FOLDER, root / digits.FOLDER)
+    else:
+        digits.write(root)
     return root
 
 
@@ -86,7 +89,7 @@ def server(closed: None, small: Path, tmp_path_factory: pytest.TempPathFactory, 
 
 def publish(folder: Path, small: Path, patch: Patch) -> None:
     real_mnist, real_cifar10 = load_torchvision().datasets.MNIST, load_torchvision().datasets.CIFAR10
-    packed = {f"{path.name}.gz": gzip.compress(path.read_bytes()) for path in digits.files(small)}
+    packed = {f"{path.name}.gz": gzip.compress(path.read_bytes(), 1) for path in digits.files(small)}
     for name, content in packed.items():
         (folder / name).write_bytes(content)
     patch.setattr(real_mnist, "resources", [(name, hashlib.md5(data).hexdigest()) for name, data in packed.items()])
@@ -119,13 +122,13 @@ def test_a_stand_in_has_the_shapes_and_types_that_training_expects(
     assert set(data.test_labels) == set(data.train_labels) == set(range(len(data.classes)))
 
 
-def test_only_training_digits_are_augmented_and_a_fifth_of_each_class_is_for_testing() -> None:
-    train, test = digits.make_splits(copies=1)
-    originals, varied = train.images[:1437], train.images[1437:]
-    assert not {image.tobytes() for image in train.images} & {image.tobytes() for image in test.images}
+def test_only_training_digits_are_augmented_and_a_fifth_of_each_class_is_for_testing(small: Path) -> None:
+    data = load("digits", small)
+    originals, varied = data.train_images[:1437], data.train_images[1437 : 2 * 1437]
+    assert not {image.tobytes() for image in data.train_images} & {image.tobytes() for image in data.test_images}
     alike = [np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(originals, varied, strict=True)]
     assert np.median(alike) > 0.7 > np.median([np.corrcoef(originals[0].ravel(), b.ravel())[0, 1] for b in varied])
-    tested, trained = np.bincount(test.labels), np.bincount(train.labels[:1437])
+    tested, trained = np.bincount(data.test_labels), np.bincount(data.train_labels[:1437])
     assert tested / (tested + trained) == pytest.approx(0.2, abs=0.005)
 
 
@@ -185,7 +188,7 @@ def test_a_stand_in_is_generated_only_if_a_file_is_missing_and_is_the_same_every
 
 
 def test_drawing_that_is_killed_leaves_nothing_that_looks_complete(tmp_path: Path) -> None:
-    program = "import sys, pathlib; from tools.datasets.silhouettes import write; write(pathlib.Path(sys.argv[1]))"
+    program = "import sys, pathlib; from tools.datasets.silhouettes import write; write(pathlib.Path(sys.argv[1]), 800)"
     command = [sys.executable, "-c", program, str(tmp_path)]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60

@@ -6,13 +6,10 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 
 import pytest
 
-from tests.interpreter import Interpreter
 from tests.pages import MAKEFILE, README, Command, Page, pages
 from tools import recipes
 from tools.repository import ROOT, model_names
@@ -22,7 +19,6 @@ LONGEST_README = 220
 # Options of programs behind ours, which pass them on.
 TRITON_OPTIONS = {"--model-control-mode", "--model-config-name", "--allow-http", "--metrics-config", "--trace-config"}
 DOCKER_OPTIONS = {"--profile"}
-WIDE = {"COLUMNS": "200"}
 LOCUST = ("locust", "-f", "loadtest/locustfile.py")
 SWARM = ("python", "-m", "loadtest.swarm")  # It passes options on to Locust.
 LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -45,7 +41,9 @@ class Answer:
 
 
 def run(line: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(line, cwd=ROOT, env={**os.environ, **WIDE}, capture_output=True, text=True, timeout=120)
+    return subprocess.run(
+        line, cwd=ROOT, env={**os.environ, "COLUMNS": "200"}, capture_output=True, text=True, timeout=120
+    )
 
 
 def locust_help() -> Answer:
@@ -55,26 +53,24 @@ def locust_help() -> Answer:
     return Answer(result.returncode, result.stdout + result.stderr)
 
 
-def ask(interpreter: Interpreter, program: tuple[str, ...], commands: Sequence[Command]) -> dict[Command, Answer]:
-    if program == LOCUST:
-        return dict.fromkeys(commands, locust_help())
-    lines = json.dumps([command.arguments for command in commands])
-    result = interpreter.run("tests.unit.helps", program[-1], lines, cwd=ROOT, timeout=120, variables=WIDE)
-    failed = [(result.returncode, result.stderr)] * len(commands)
-    answers = failed if result.returncode else json.loads(result.stdout.splitlines()[-1])
-    passed_on = locust_help().text if program == SWARM else ""
-    return {command: Answer(code, text + passed_on) for command, (code, text) in zip(commands, answers, strict=True)}
-
-
 @pytest.fixture(scope="module")
-def answers(interpreter: Interpreter) -> dict[Command, Answer]:
+def answers() -> dict[Command, Answer]:
     """The answers of all commands on all pages."""
-    programs: dict[tuple[str, ...], list[Command]] = {}
-    for command in {command for page in PAGES for command in page.commands()}:
-        programs.setdefault(command.program, []).append(command)
-    with ThreadPoolExecutor(2) as pool:
-        parts = pool.map(partial(ask, interpreter), programs.keys(), programs.values())
-        return {command: answer for part in parts for command, answer in part.items()}
+    commands = list({command for page in PAGES for command in page.commands()})
+    programs: dict[str, list[tuple[str, ...]]] = {}
+    for command in commands:
+        if command.program != LOCUST:
+            programs.setdefault(command.program[-1], []).append(command.arguments)
+    result = run([sys.executable, "-m", "tests.unit.helps", json.dumps(programs)])
+    assert result.returncode == 0, result.stderr
+    helps = {module: iter(found) for module, found in json.loads(result.stdout.splitlines()[-1]).items()}
+    locust = locust_help()
+    answers = {}
+    for command in commands:
+        code, text = (0, "") if command.program == LOCUST else next(helps[command.program[-1]])
+        own = locust.text if command.program in (LOCUST, SWARM) else ""
+        answers[command] = Answer(code or locust.code, text + own)
+    return answers
 
 
 @every_page

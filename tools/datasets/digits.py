@@ -45,8 +45,8 @@ def splits(root: Path, download: bool) -> tuple[Split, Split]:
 
 def write(root: Path, copies: int = COPIES) -> None:
     """Write all four files, with this many augmented copies of each training digit."""
-    train, test = make_splits(copies)
     with staged(root / FOLDER) as folder:
+        train, test = make_splits(copies)
         (folder / "raw").mkdir()
         arrays: tuple[npt.NDArray[Any], ...] = (train.images, train.labels, test.images, test.labels)
         for name, array in zip(mnist.IDX_FILES, arrays, strict=True):
