@@ -21,7 +21,15 @@ from contextlib import suppress
 from pathlib import Path
 
 LIBRARIES = (
-    *("numpy", "torch", "tritonclient.http", "tritonclient.http.aio", "tritonclient.grpc", "tritonclient.grpc.aio"),
+    *(
+        "numpy",
+        "torch",
+        "torch._dynamo",
+        "tritonclient.http",
+        "tritonclient.http.aio",
+        "tritonclient.grpc",
+        "tritonclient.grpc.aio",
+    ),
     *("google.protobuf.text_format", "scipy.stats", "matplotlib.figure", "aiohttp", "PIL.Image", "rich.table"),
 )
 # What Python and OpenMP read before there is anything to fork.

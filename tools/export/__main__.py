@@ -41,8 +41,10 @@ def _export(arguments: argparse.Namespace, model: str) -> Manifest:
     manifest = publish(model, fill, repository, arguments.version, arguments.hold, arguments.sign, rehearse)
     if data:
         _write_samples(model, data, arguments.samples)
-    rehearse(repository, lambda place: keep_versions(model, arguments.keep or 0, place))
-    removed = keep_versions(model, arguments.keep or 0, repository)
+    removed = list[int]()
+    if arguments.keep:
+        rehearse(repository, lambda place: keep_versions(model, arguments.keep, place))
+        removed = keep_versions(model, arguments.keep, repository)
     print(_summary(manifest) + (f"; removed {', '.join(map(str, removed))}" if removed else ""))
     return manifest
 

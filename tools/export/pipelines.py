@@ -177,9 +177,8 @@ def inputs_of(model: str, images: Array, repository: Path = REPOSITORY) -> Array
 def predictions(model: str, data: ImageData, repository: Path = REPOSITORY) -> Labels:
     """Predict the class of each test image with a pipeline: int64 [N]."""
     composed, size = compose(model, repository), read_contract(model, repository).max_batch_size
-    starts = range(0, len(data.test_images), size)
-    inputs = (inputs_of(model, data.test_images[start : start + size], repository) for start in starts)
-    answers = [composed(each) for each in inputs]
+    (name, array), *_ = inputs_of(model, data.test_images, repository).items()
+    answers = [composed({name: array[start : start + size]}) for start in range(0, len(array), size)]
     return np.concatenate([classes_of(answer, data.classes) for answer in answers])
 
 
