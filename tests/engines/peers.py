@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from clients.errors import ToolError
 from clients.lifetime import leashed
 
-_START_SECONDS = 240.0
+_START_SECONDS = 400.0
 
 
 class PeerFailed(ToolError):

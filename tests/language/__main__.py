@@ -15,13 +15,20 @@ import tempfile
 import time
 from pathlib import Path
 
-from clients.command import command, command_parser, positive, print_json
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+from clients.command import command, command_parser, positive, print_json, say
 from tests.language.asking import add_copy, built_models, metrics
 from tests.language.mixed import MODEL, run
 from tools.serve.server_error import ServerError
 from tools.serve.tritonserver import Options, Server
 
 GROWTH_MB = 20.0  # per 1,000 requests, which allocators and caches may take
+
+
+def _keep_little(config: ModelConfig) -> None:
+    # Memory grows until the KV cache has been full once; this one is after a quarter of the requests.
+    config.parameters["KV_CACHE_TOKENS"].string_value = "8192"
 
 
 @command()
@@ -35,12 +42,14 @@ def main() -> int:
     if not built_models():
         raise ServerError("no language model has a version; `make demo-lm` makes one")
     with tempfile.TemporaryDirectory() as folder:
-        add_copy(built_models()[0], Path(folder), MODEL, lambda config: None, dtype="float32")
+        add_copy(built_models()[0], Path(folder), MODEL, _keep_little, dtype="float32")
         with Server(Options(Path(folder), ready_timeout=300)) as server:
             result = asyncio.run(run(server, arguments.requests, arguments.at_once, random.Random(arguments.seed)))
             time.sleep(2.5)
             server.check()
             left = metrics(server.metrics, MODEL)
+    for words, count in result.different.items():
+        say(f"{count} times: {words}")
     growth = result.growth()
     figures = {"endings": dict(result.endings), "growth_mb_per_1000": growth}
     figures |= {name: left[name] for name in ("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc")}

@@ -1,6 +1,7 @@
 """Requests of mixed lengths to a language model, some left in the middle, some refused, and how each ended."""
 
 import asyncio
+import os
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ class Result:
 
     endings: Counter[str] = field(default_factory=Counter)
     memory: list[tuple[int, int]] = field(default_factory=list)
+    different: Counter[str] = field(default_factory=Counter)  # what came in place of an answer, from where it differs
 
     def growth(self) -> dict[str, float]:
         """Growth of memory in MB per 1,000 requests after the first quarter: Theil and Sen's slope, 95 % interval."""
@@ -52,7 +54,7 @@ async def run(
 
         async def work() -> None:
             for number in numbers:
-                result.endings[await _one(client, alone, choose)] += 1
+                result.endings[await _one(client, alone, choose, result)] += 1
                 if number % 20 == 0:
                     result.memory.append((number, memory_bytes(server.pid)))
 
@@ -60,7 +62,9 @@ async def run(
     return result
 
 
-async def _one(client: grpc.InferenceServerClient, alone: dict[tuple[str, int], str], choose: random.Random) -> str:
+async def _one(
+    client: grpc.InferenceServerClient, alone: dict[tuple[str, int], str], choose: random.Random, result: Result
+) -> str:
     """One request; how it ended."""
     (text, length), dice = choose.choice(list(alone)), choose.random()
     try:
@@ -71,7 +75,11 @@ async def _one(client: grpc.InferenceServerClient, alone: dict[tuple[str, int], 
             return "other"
         inputs = {"exclude_input_in_output": True}
         answered = await answer(client, MODEL, text, dice < 0.8, inputs, max_tokens=length, temperature=0)
-        return "equal" if answered.text == alone[text, length] else "different"
+        if answered.text == alone[text, length]:
+            return "equal"
+        at = len(os.path.commonprefix([answered.text, alone[text, length]]))
+        result.different[f"{text!r} … {alone[text, length][at:][:20]!r} at {at}: {answered.text[at:][:20]!r}"] += 1
+        return "different"
     except InferenceServerException as error:
         return "refused" if "Error generating stream" in str(error) else "other"
 
