@@ -16,10 +16,11 @@ def figures(statistics: dict[str, Any]) -> dict[str, Any]:
         "inferences": inferences,
         "executions": executions,
         "mean_batch": round(inferences / executions, 2) if executions else None,
-        **{f"{stage}_us": _mean_us(counters.get(stage, {})) for stage in STAGES},
+        **{f"{stage}_us": mean_us(counters.get(stage, {})) for stage in STAGES},
     }
 
 
-def _mean_us(duration: dict[str, int]) -> float | None:
+def mean_us(duration: dict[str, int]) -> float | None:
+    """The mean of one of Triton's durations, in microseconds; None where there was none."""
     count = duration.get("count", 0)
     return round(duration.get("ns", 0) / count / 1000, 1) if count else None

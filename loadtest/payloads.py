@@ -61,11 +61,14 @@ def payload(client: Client, model: str, samples: Path, batch: int, file: Path | 
     return Payload(model, source, bodies, {"Inference-Header-Content-Length": str(longest)}, size)
 
 
-def inputs(contract: Contract, samples: Path, batch: int) -> tuple[str, list[dict[str, Array]]]:
-    """Make BODIES batches of inputs by name; returns their source (see `Payload`) and the batches."""
+def inputs(contract: Contract, samples: Path, batch: int, seed: int = 0) -> tuple[str, list[dict[str, Array]]]:
+    """Make BODIES batches of inputs by name; returns their source (see `Payload`) and the batches.
+
+    Random ones are others for each seed.
+    """
     folder = samples / contract.model
     if not folder.is_dir():
-        generator = np.random.default_rng(0)
+        generator = np.random.default_rng(seed)
         return "synthetic", [
             {spec.name: _random(contract, spec, batch, generator) for spec in contract.inputs} for _ in range(BODIES)
         ]

@@ -57,6 +57,7 @@ COMMANDS = (
     Command("tools.export", "export and publish a model again, by its recipe"),
     Command("tools.sign", "sign versions, so that every change is found", "sign"),
     Command("tools.front", "make keys, certificates and the configuration of a front door", "client"),
+    Command("tools.doctor", "find out why a running server is slow or ill", "loadtest"),
     Command("clients.status", "show what a server is doing", "check", _OLD, is_folder=False),
     Command("clients.classify", "classify image files", "client", _OLD, is_folder=False),
     Command("clients.generate", "have a language model continue a text", "client", _OLD, is_folder=False),

@@ -27,6 +27,8 @@ class Scrape:
     failed: _Counts = field(default_factory=dict)  # cumulative; reasons are REJECTED, CANCELED, BACKEND, OTHER
     pending: dict[str, int] = field(default_factory=dict)  # requests by model that wait to be executed
     problem: str = ""  # why there are no counts; empty when there are
+    has_summaries: bool = False  # whether it reports quantiles of latencies, which --metrics-config turns on
+    gpu_share: float | None = None  # utilization of its busiest GPU, 0 to 1
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,8 @@ def scrape(address: str) -> Scrape:
 
 def parse(text: str) -> Scrape:
     """Read the counts in a response of the endpoint, summed over the versions of each model."""
-    counts = Scrape()
+    gpus = [float(share) for share in re.findall(r"^nv_gpu_utilization\{[^}]*\} (\d+(?:\.\d+)?)", text, re.MULTILINE)]
+    counts = Scrape(has_summaries="nv_inference_request_summary_us" in text, gpu_share=max(gpus, default=None))
     for match in filter(None, map(_SAMPLE.match, text.splitlines())):
         try:
             number = float(match[5])  # The format allows 12, 12.0 and 1.2e+01.

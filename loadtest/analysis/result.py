@@ -8,6 +8,7 @@ from typing import Any
 
 from loadtest.analysis.audit import Audit
 from loadtest.analysis.figures import Figures
+from loadtest.analysis.predict import Gain
 from loadtest.analysis.server_side import ServerSide
 from loadtest.analysis.tokens import TokenFigures
 from loadtest.load import Load
@@ -21,10 +22,13 @@ _VALID_ALWAYS = {"requests", "errors", "error_kinds", "offered_rps"}
 class Finding:
     """One bound of a run, the evidence for it, and what should help."""
 
-    bound: str  # client, errors, cores, batching, instances, queue delay, queue, compute, network or nothing
+    # client, errors, callers in turn, batching, preferred sizes, instances, too many instances, response cache,
+    # queue delay, queue, cores, compute, network or nothing
+    bound: str
     why: str  # the figures behind it
     change: str  # what to try
     gain: str  # the most that it should bring
+    predicted: Gain | None = None  # the same in numbers, where they suffice
 
     def __str__(self) -> str:
         return f"{self.bound}: {self.why}. Try {self.change}: {self.gain}."

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from clients.client import Client
-from clients.statistics import STAGES
+from clients.statistics import STAGES, mean_us
 from loadtest.analysis.counters import Counted, Snapshot, counted, difference, snapshot
 from loadtest.analysis.rejects import Rejects, Scrape, rejects, scrape
 
@@ -17,6 +17,7 @@ class Observation:
     counters: Snapshot
     cpu_s: float | None  # of its processes; None where they are not on this host
     metrics: Scrape | None = None
+    idle_s: float | None = None  # of all cores of this host so far, where the server is on it
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class Batching:
     max_batch_size: int
     dynamic_batching: bool
     queue_delay_us: int
+    preferred: tuple[int, ...] = ()  # batch sizes; empty for Triton's default
+    on_gpu: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,22 @@ class ServerSide:
     requests_per_core_s: int | None
     rejects: Rejects | None  # None where its metrics were not asked for
     version: str | None = None
+    seconds: float = 0.0  # 0 where it is unknown
+    time_us: float | None = None  # of a request in the server, whatever answered it
+    cache_hit_us: float | None = None  # of a lookup that hit
+    cache_miss_us: float | None = None  # of one that did not, and of the insertion after it
+    idle_cores: float | None = None  # on average; None where the server is elsewhere
+    instance_cores: float | None = None  # that an instance uses while it is executing, whichever model's
+
+    @property
+    def rps(self) -> float:
+        """Requests per second; 0 where the seconds are unknown."""
+        return self.counted.requests / self.seconds if self.seconds else 0.0
+
+    @property
+    def callers(self) -> float:
+        """The mean number of requests in the server (Little's law); 0 where the seconds are unknown."""
+        return self.rps * (self.time_us or 0.0) / 1e6
 
     def busy_share(self) -> float | None:
         """Share of the time during which the instances were executing; None where it is unknown."""
@@ -69,8 +88,21 @@ class ServerSide:
 def observe(client: Client, metrics: str | None = None) -> Observation:
     """Read the server's counters now, and its metrics where their address is given; raises ClientError."""
     host, _, port = client.connection.url.partition("/")[0].rpartition(":")
-    cpu_s = _cpu_seconds(int(port)) if host in ("127.0.0.1", "localhost", "[::1]") else None
-    return Observation(snapshot(client), cpu_s, scrape(metrics) if metrics else None)
+    is_here = is_loopback(host)
+    cpu_s, idle_s = (_cpu_seconds(int(port)), _idle_seconds()) if is_here else (None, None)
+    return Observation(snapshot(client), cpu_s, scrape(metrics) if metrics else None, idle_s)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name leads back to this host alone."""
+    return host in ("127.0.0.1", "localhost", "[::1]")
+
+
+def _idle_seconds() -> float:
+    import psutil
+
+    times = psutil.cpu_times()
+    return float(times.idle + getattr(times, "iowait", 0.0))
 
 
 def _cpu_seconds(port: int) -> float | None:
@@ -95,24 +127,23 @@ def server_side(
     """Compare observations at the start and the end of a run of some seconds; `config` is the model's."""
     counters = difference(before.counters, after.counters)
     own, members = counters.get(config["name"], {}), member_names(config)
-    figures, cache, used = counted(own), own.get("inference_stats", {}), None
+    figures, stats, used = counted(own), own.get("inference_stats", {}), None
     own_batching = batching(config)
     # A child that ends takes its count with it.
     if before.cpu_s is not None and after.cpu_s is not None and after.cpu_s >= before.cpu_s:
         used = after.cpu_s - before.cpu_s
-    batches, total_s = {}, 0.0
+    batches, busy_s = {}, {name: _busy_s(model) for name, model in counters.items()}
     for size, entry in sorted(own.get("batch_stats", {}).items(), key=lambda item: int(item[0])):
-        count = int(entry.get("compute_infer", {}).get("count", 0))
-        busy_s = sum(int(entry.get(stage, {}).get("ns", 0)) for stage in STAGES if stage != "queue") / 1e9
-        if count:
-            total_s += busy_s
-            batches[int(size)] = Executions(count, round(busy_s / count * 1000, 4))
+        if count := int(entry.get("compute_infer", {}).get("count", 0)):
+            batches[int(size)] = Executions(count, round(1000 * _busy_s({"batch_stats": {size: entry}}) / count, 4))
     return ServerSide(
         counted=figures,
         batching=own_batching,
-        cache_hits=int(cache.get("cache_hit", {}).get("count", 0)),
-        cache_misses=int(cache.get("cache_miss", {}).get("count", 0)),
-        busy_instances=round(total_s / seconds, 3) if seconds and own_batching.instances else None,
+        cache_hits=int(stats.get("cache_hit", {}).get("count", 0)),
+        cache_misses=int(stats.get("cache_miss", {}).get("count", 0)),
+        busy_instances=round(busy_s.get(config["name"], 0.0) / seconds, 3)
+        if seconds and own_batching.instances
+        else None,
         batches=batches,
         members={name: counted(counters[name]) for name in sorted(members & counters.keys())},
         cpus=None if used is None else os.cpu_count(),
@@ -120,7 +151,25 @@ def server_side(
         requests_per_core_s=round(figures.requests / used) if used else None,
         rejects=rejects(before.metrics, after.metrics, {config["name"], *members}),
         version=version,
+        seconds=round(seconds, 3),
+        time_us=mean_us(stats.get("success", {})),
+        cache_hit_us=mean_us(stats.get("cache_hit", {})),
+        cache_miss_us=mean_us(stats.get("cache_miss", {})),
+        idle_cores=_idle_cores(before.idle_s, after.idle_s, seconds),
+        instance_cores=round(used / sum(busy_s.values()), 3) if used and sum(busy_s.values()) else None,
     )
+
+
+def _busy_s(counters: dict[str, Any]) -> float:
+    """The seconds that a model's instances were executing."""
+    entries = counters.get("batch_stats", {}).values()
+    return (
+        sum(int(entry.get(stage, {}).get("ns", 0)) for entry in entries for stage in STAGES if stage != "queue") / 1e9
+    )
+
+
+def _idle_cores(before: float | None, after: float | None, seconds: float) -> float | None:
+    return None if before is None or after is None or not seconds else round((after - before) / seconds, 2)
 
 
 def member_names(config: dict[str, Any]) -> set[str]:
@@ -132,10 +181,15 @@ def batching(config: dict[str, Any]) -> Batching:
     """Read a config as the server gives it; gRPC gives large numbers as strings and omits zeros."""
     dynamic = config.get("dynamic_batching")
     groups = config.get("instance_group", ())
+    largest = int(config.get("max_batch_size", 0))
+    preferred = tuple(int(size) for size in (dynamic or {}).get("preferred_batch_size", ()))
     return Batching(
         # `count` is per GPU.
         instances=sum(int(group.get("count", 1)) * max(1, len(group.get("gpus", ()))) for group in groups),
-        max_batch_size=int(config.get("max_batch_size", 0)),
+        max_batch_size=largest,
         dynamic_batching=dynamic is not None,
         queue_delay_us=int((dynamic or {}).get("max_queue_delay_microseconds", 0)),
+        # Triton's default where the config names none.
+        preferred=() if preferred == (largest,) else preferred,
+        on_gpu=any(group.get("kind") == "KIND_GPU" or group.get("gpus") for group in groups),
     )

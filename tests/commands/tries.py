@@ -40,6 +40,7 @@ LINES = (
     f"tools.tune {MODEL} --slo p99<20ms --budget 1 --output out",
     f"tools.compare {MODEL} --rounds 1 --seconds 1",
     "tools.bench backend",
+    f"tools.doctor --seconds 0.2 --load 1 --model {MODEL} --report out",
 )
 _VALUES = (
     *("", " ", "0", "-1", "1", "3", "1.5", "1e309", "nan", "9" * 30, "-" + "9" * 30, "0x10", "²", "x", "ü", "\udcff"),

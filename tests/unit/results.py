@@ -36,13 +36,15 @@ SERVER = ServerSide(
     batching=Batching(instances=1, max_batch_size=8, dynamic_batching=True, queue_delay_us=0),
     cache_hits=0,
     cache_misses=0,
-    busy_instances=0.3,
+    busy_instances=0.2,
     batches={1: Executions(900, 1.0), 8: Executions(10, 2.0)},
     members={},
     cpus=4,
     cpu_s=2.0,
     requests_per_core_s=500,
     rejects=None,
+    seconds=2.0,
+    time_us=450.0,
 )
 RESULT = RunResult(
     model="model",

@@ -42,6 +42,7 @@ ROOMS = (
     "tools/tune",
     "tools/bench",
     "tools/compare",
+    "tools/doctor",
 )
 # Commands that stand on all rooms of their package.
 ABOVE_THEIR_ROOMS = {
@@ -69,6 +70,7 @@ WITHOUT_TORCH = (
     "versions",
     "compare",
     "tune",
+    "doctor",
 )
 
 

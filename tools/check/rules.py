@@ -114,6 +114,15 @@ def check_served(repository: Served, scope: Scope) -> Iterator[Finding]:
     yield from _unsuppressed(repository, [finding for finding in found if not _is_mended(finding, scope)])
 
 
+def check_configs(repository: Path, scope: Scope = _ANY_SERVER) -> list[Finding]:
+    """What configs alone show that load: of models whose files are elsewhere, such as those of a running server."""
+    found = []
+    for model in served.load(repository, auto_complete=False).models.values():
+        findings = (*releases.check(model, scope.releases), *bugs.check(model), *habits.check(model))
+        found += [replace(finding, model=model.name) for finding in findings if not _is_mended(finding, scope)]
+    return found
+
+
 def _has_error(findings: Iterable[Finding]) -> bool:
     return any(finding.severity == "error" for finding in findings)
 

@@ -15,6 +15,8 @@ from tools.check.releases import ReleaseError
 from tools.check.rules import RULES, Scope, check
 from tools.check.served import Model, Served, load
 
+Find = Callable[[Path, Scope], list[Finding]]
+
 
 @dataclass(frozen=True)
 class Change:
@@ -89,21 +91,24 @@ CHANGES = (
 )  # fmt: skip
 
 
-def differences(repository: Path, old: str, new: str, scope: Scope) -> list[Difference]:
+def differences(repository: Path, old: str, new: str, scope: Scope, find: Find = check) -> list[Difference]:
     """What differs between two releases for the models of a repository, oldest change first.
+
+    `find` is `check_configs` where there are only configs.
 
     Raises:
         ReleaseError: the new one is not later than the old one.
     """
     if new <= old:
         raise ReleaseError(f"{new} is not later than {old}; give the earlier release first")
-    found = {*_verdicts(repository, old, new, scope), *_changes(load(repository), old, new)}
+    before, after = (find(repository, replace(scope, releases=(name,))) for name in (old, new))
+    found = {*_verdicts(before, after), *_changes(load(repository), old, new)}
     return sorted(found, key=lambda difference: (difference.since, difference.kind, difference.what, difference.model))
 
 
-def _verdicts(repository: Path, old: str, new: str, scope: Scope) -> Iterator[Difference]:
+def _verdicts(found_before: list[Finding], found_after: list[Finding]) -> Iterator[Difference]:
     """What one release refuses, or answers wrongly, and the other does not."""
-    before, after = (_by_place(check(repository, replace(scope, releases=(name,)))) for name in (old, new))
+    before, after = _by_place(found_before), _by_place(found_after)
     for key in before.keys() - after.keys():
         finding, rule = before[key], RULES[before[key].rule]
         if rule.until:

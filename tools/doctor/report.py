@@ -1,0 +1,123 @@
+"""What the doctor says: text for the terminal, a page, and JSON for scripts."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import groupby, zip_longest
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+from clients.command import text_table
+from clients.statistics import STAGES
+from loadtest.report.page import Page, Section, Table, number, publish
+from loadtest.report.plots import stage_bars
+from tools.check.releases import NEWEST
+from tools.check.upgrade import Difference
+from tools.doctor.diagnosis import Diagnosis
+from tools.doctor.observation import Seen
+from tools.doctor.proof import Proof
+from tools.doctor.surroundings import release
+
+_STYLES = {"error": "bold red", "warning": "bold yellow", "info": "dim"}
+_HOW = (
+    "Predictions are arithmetic on the figures of this server, and hold for its callers of now: each names its law, or "
+    "the times of executions that it rests on."
+)
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that there is to say."""
+
+    servers: Sequence[Seen]
+    found: Sequence[Diagnosis]
+    changes: Sequence[Diagnosis]  # that should pay most
+    upgrade: Sequence[Difference]  # of the first server
+    proofs: Sequence[Proof] = ()  # of the changes, where they were tried
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether nothing is wrong beyond notes."""
+        return not any(diagnosis.is_serious for diagnosis in self.found)
+
+    def document(self) -> dict[str, Any]:
+        """As JSON."""
+        return {
+            "healthy": self.is_healthy,
+            "servers": [seen.document() for seen in self.servers],
+            "findings": [diagnosis.document() for diagnosis in self.found],
+            "changes": [diagnosis.document() for diagnosis in self.changes],
+            "proofs": [proof.document() for proof in self.proofs],
+            "upgrade": [asdict(difference) for difference in self.upgrade],
+        }
+
+
+def show(report: Report) -> None:
+    """Print it on the terminal."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False, soft_wrap=True)
+    for seen in report.servers:
+        console.print(Text("\n  ".join([_setting(seen), *seen.notes])))
+    for section in _sections(report, is_page=False):
+        severity = next((one for one in _STYLES if f" {one}: " in section.title), "")
+        console.print(Text(f"\n{section.title}" if section.title else "", style=_STYLES.get(severity, "bold")))
+        if section.table:
+            console.print(Text(text_table(section.table)))
+        for note in section.notes:
+            console.print(Text(f"  {note}"))
+
+
+def write(report: Report, folder: Path) -> Path:
+    """Write doctor-HOST-PORT.json, .md and .html; returns the path of the last."""
+    urls, first = [seen.url for seen in report.servers], report.servers[0]
+    sections = [*_sections(report, is_page=True), Section("How", notes=[_HOW])]
+    notes = [note for seen in report.servers for note in seen.notes]
+    setting, verdict = "; ".join(map(_setting, report.servers)), "healthy" if report.is_healthy else "ill"
+    page = Page(f"The doctor on {', '.join(urls)}", setting, sections, verdict, notes)
+    return publish(page, report.document(), folder, f"doctor-{first.url.replace(':', '-').replace('/', '-')}")
+
+
+def _setting(seen: Seen) -> str:
+    served = f"{len(seen.served)} of {len(seen.models)} models served"
+    return f"Triton {seen.version} at {seen.url}, watched for {seen.seconds:g} s, {served}"
+
+
+def _sections(report: Report, is_page: bool) -> Iterator[Section]:
+    """The findings, where the time goes (on a page, with a plot), what an upgrade brings, and at the end what pays."""
+    for place, one in enumerate(report.found, 1):
+        title = f"{place}. {one.severity}: {one.model or one.url}: {one.finding.bound}"
+        change = [f"Try {one.finding.change}: {one.finding.gain}."] if one.is_serious else []
+        yield Section(title, notes=[f"{one.finding.why}.", *change])
+    for seen in report.servers:
+        stages = {model.name: model.stages for model in seen.models if sum(model.stages.values())}
+        plot = stage_bars(stages) if stages and is_page else None
+        yield Section(f"Where the time of a request goes at {seen.url} (µs)", plot, _times(seen))
+    if report.upgrade:
+        groups = groupby(report.upgrade, attrgetter("since", "kind", "what"))
+        rows = [[what, since, kind, str(len(list(models)))] for (since, kind, what), models in groups]
+        title = f"What {NEWEST} would bring after {release(report.servers[0])}"
+        yield Section(title, table=[["change", "since", "what", "models"], *rows])
+    ill = sum(one.is_serious for one in report.found)
+    title = f"{ill} to mend; what should pay most" if ill else "Nothing found: healthy"
+    yield Section(title, notes=[line for one in zip_longest(report.changes, report.proofs) for line in _change(*one)])
+
+
+def _change(change: Diagnosis, proof: Proof | None) -> Iterator[str]:
+    """A change with its prediction, the command that shows it and, where it was tried, what was measured."""
+    yield f"{change.model or change.url}: {change.finding.change}; predicted: {change.finding.gain}"
+    if proof:
+        yield f"measured: {proof.measured or proof.problem}"
+    yield f"shown by: {change.proof}"
+
+
+def _times(seen: Seen) -> Table:
+    rows = [["model", "requests", "per second", "mean batch", "busy", *(stage.replace("_", " ") for stage in STAGES)]]
+    for model in seen.models:
+        if server := model.server:
+            busy = server.busy_share()
+            figures = [number(server.counted.requests), number(server.rps) if server.seconds else "since start"]
+            figures += [number(server.counted.mean_batch), "-" if busy is None else f"{busy:.0%}"]
+            rows.append([model.name, *figures, *(number(model.stages[stage]) for stage in STAGES)])
+    return rows
