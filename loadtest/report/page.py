@@ -40,9 +40,9 @@ class Page:
 
     def html(self) -> str:
         """As one HTML file that needs no other."""
-        from jinja2 import Environment, PackageLoader
+        from jinja2 import Environment, FileSystemLoader
 
-        loader = PackageLoader("loadtest", "report")
+        loader = FileSystemLoader(Path(__file__).parent)
         environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
         return environment.get_template("page.html").render(page=self, svg=_svg)
 

@@ -82,10 +82,16 @@ def sources() -> dict[str, Path]:
 
 
 @cache
+def nodes(module: str) -> tuple[ast.AST, ...]:
+    """Everything in a module's code."""
+    return tuple(ast.walk(ast.parse(sources()[module].read_text())))
+
+
+@cache
 def imports(module: str) -> frozenset[str]:
     """What a module imports, anywhere in it: our modules by their dotted names, others as they stand."""
     named = set()
-    for node in ast.walk(ast.parse(sources()[module].read_text())):
+    for node in nodes(module):
         if isinstance(node, ast.Import):
             named |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -132,6 +138,21 @@ def test_the_installed_command_has_every_command_except_what_makes_and_measures_
     assert {each.module for each in COMMANDS} == commands - own
 
 
+def test_a_text_that_is_the_name_of_a_module_goes_through_what_knows_its_name_in_the_wheel() -> None:
+    knowing = {"command_parser", "module_line", "as_typed", "Command", "get_tracer"}
+    # What the wheel lacks may name modules as it likes.
+    bundled = {
+        module for module in sources() if not module.startswith(("tools.demo", "tools.bench", "clients.installation"))
+    }
+    named = set()
+    for module in bundled:
+        calls = [node for node in nodes(module) if isinstance(node, ast.Call)]
+        known = {id(word) for call in calls if ast.unparse(call.func).split(".")[-1] in knowing for word in call.args}
+        texts = [node for node in nodes(module) if isinstance(node, ast.Constant) and id(node) not in known]
+        named |= {f"{module}: {text.value}" for text in texts if text.value in sources()}
+    assert named == set()
+
+
 def test_no_file_imports_itself_by_way_of_others() -> None:
     graph = {module: imports(module) & sources().keys() for module in sources()}
     tuple(graphlib.TopologicalSorter(graph).static_order())
@@ -173,7 +194,7 @@ def test_only_the_model_repository_and_its_recipes_name_a_model_in_code() -> Non
         module
         for module, path in sources().items()
         if not module.startswith("clients.") and path.parent.name != "recipes"
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in nodes(module)
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in models
     }
     assert not named

@@ -4,7 +4,7 @@
     python -m tests.wheel --python python3.12 --extra serve --index https://download.pytorch.org/whl/cpu
 
 Each installs an extra into an empty environment, imports every module, checks a repository, and asks a running server
-over both protocols; with `serve`, it serves by itself. The last line of stdout is one JSON document.
+over both protocols; with `loadtest` it sends load, with `serve` it serves by itself. The last line of stdout is JSON.
 """
 
 import json
@@ -13,6 +13,9 @@ import sys
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
 
 from clients.command import command, command_parser, print_json, say
 from tests.differential.examples import GOOD, write_model
@@ -46,9 +49,9 @@ def _install(interpreter: str, wheel: Path, extra: str, index: str | None, folde
     return made
 
 
-def _try(made: Environment, server: Server, serves: bool, folder: Path) -> dict[str, object]:
+def _try(made: Environment, server: Server, serves: bool, folder: Path) -> dict[str, Any]:
     """What came of each step in an environment, with its seconds."""
-    seconds: dict[str, object] = {}
+    seconds: dict[str, Any] = {}
 
     def timed(name: str, *line: str | Path, code: int = 0) -> str:
         began = time.monotonic()
@@ -66,6 +69,10 @@ def _try(made: Environment, server: Server, serves: bool, folder: Path) -> dict[
     timed("find", "triton-repo", "check", "faulty", code=1)
     timed("status", "triton-repo", "status", "--url", server.http)
     seconds["numpy"] = timed("ask", "python", "-c", ASK, server.http, server.grpc).strip()
+    if "locust" not in seconds["lacks"]:
+        np.save(folder / "rows.npy", np.full((4, 1), 0.001, np.float32))
+        load = ("sleeper", "--payload", "rows.npy", "--concurrency", "2", "--duration", "2", "--url", server.http)
+        timed("loadtest", "triton-repo", "loadtest", *load)
     if serves:
         timed("serve", "triton-repo", "serve", "--backend", "python", *FREE_PORTS, "--run", "triton-repo status")
     return seconds
