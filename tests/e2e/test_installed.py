@@ -134,12 +134,18 @@ def test_every_module_imports_from_within_the_package(whole: Environment, elsewh
     assert json.loads(answer.stdout.splitlines()[-1]) == [{}, []], answer.stderr
 
 
-def test_a_repository_is_served_from_a_folder_of_somebody_else(whole: Environment, elsewhere: Path) -> None:
-    add_sleeper(elsewhere / "model_repository")
+def test_what_can_be_served_is_served_from_a_folder_of_somebody_else(whole: Environment, elsewhere: Path) -> None:
+    repository = add_sleeper(elsewhere / "model_repository")
+    add_sleeper(repository, "foreign")
+    ensemble = 'ensemble_scheduling { step { model_name: "foreign" model_version: -1 } }'
+    for name, text in {"foreign": 'platform: "onnxruntime_onnx"', "around": f'platform: "ensemble" {ensemble}'}.items():
+        (repository / name / "1").mkdir(parents=True, exist_ok=True)
+        (repository / name / "config.pbtxt").write_text(text)
     line = ("serve", "--backend", "python", *FREE_PORTS, "--run", "triton-repo status --json")
     answer = whole.run("triton-repo", *line, cwd=elsewhere)
     assert answer.returncode == 0, answer.stderr
     assert json.loads(answer.stdout.splitlines()[-1])
+    assert "not served: around, foreign: no backend onnxruntime in this server\n" in answer.stderr
     assert (sorted(path.name for path in elsewhere.iterdir())) == sorted([*ROOMS, "model_repository"])
     assert sys.prefix not in answer.stdout
 

@@ -72,7 +72,7 @@ def prepare_repository(options: Options, gpu: bool) -> tuple[list[str], list[str
     if any(flag.startswith("--model-control-mode") for flag in options.flags):
         return [], failures
     _report_unbuilt(options, models, built)
-    load = _without_engineless(options, built)
+    load = _servable(options, built)
     return ["--model-control-mode=explicit", *(f"--load-model={model}" for model in load)], failures
 
 
@@ -88,19 +88,26 @@ def _config_failure(model: str, options: Options, gpu: bool) -> str:
     return ""
 
 
-def _without_engineless(options: Options, built: Sequence[str]) -> list[str]:
-    """Leave out language models where their engine is not installed: one that fails to load ends the server."""
-    if find_spec("openvino_genai"):
+def _servable(options: Options, built: Sequence[str]) -> list[str]:
+    """Leave out models whose backend is not there, and ensembles of them: one that fails to load ends the server."""
+    configs = {model: read_config(model, repository=options.repository) for model in built}
+    # What the wheel brings and what is ours; an older config names a platform, such as onnxruntime_onnx.
+    there = {"", "ensemble", "python", "pytorch", *(["vllm"] if find_spec("openvino_genai") else [])}
+    backends = {model: config.backend or config.platform.partition("_")[0] for model, config in configs.items()}
+    lacking = {backend for backend in backends.values() if backend not in there}
+    left = {model for model in built if backends[model] in lacking}
+    if not left or any(flag.startswith("--backend-directory") for flag in options.flags):
         return list(built)
-    load = [model for model in built if read_config(model, repository=options.repository).backend != "vllm"]
-    if left := [model for model in built if model not in load]:
-        remedy = "`make lm` or `pip install openvino-genai` installs it"
-        words = f"{', '.join(left)}: no engine for language models is installed; {remedy}"
-        if not load:
-            raise ServerError(words)
-        if options.on_log:
-            options.on_log(f"not served: {words}")
-    return load
+    steps = {name: {step.model_name for step in config.ensemble_scheduling.step} for name, config in configs.items()}
+    while more := {name for name in built if steps[name] & left} - left:
+        left |= more
+    remedy = "; `make lm` or `pip install openvino-genai` installs vllm" if "vllm" in lacking else ""
+    words = f"{', '.join(sorted(left))}: no backend {', '.join(sorted(lacking))} in this server{remedy}"
+    if left == set(built):
+        raise ServerError(words)
+    if options.on_log:
+        options.on_log(f"not served: {words}")
+    return [model for model in built if model not in left]
 
 
 def _report_unbuilt(options: Options, models: Sequence[str], built: Sequence[str]) -> None:
