@@ -19,7 +19,8 @@ from tests.conftest import Command
 from tests.e2e.serving import FREE_PORTS, add_sleeper, serving
 from tests.faults.load import constant_load
 from tests.faults.models import push_corrupt_version
-from tests.faults.service import FAULTS, Service, agent_says, service, suffer
+from tests.faults.service import FAULTS, Service, agent_says, door_flags, service, suffer
+from tests.haproxy import NEEDS_HAPROXY
 from tools.repository import ROOT
 
 
@@ -60,6 +61,14 @@ def test_what_was_done_is_counted_and_shown(running: Service, command: Command) 
     assert 'triton_supervisor_probes_total{model="doubles",outcome="right",replica="replica0"}' in counters
     shown = command("clients.status", "--url", running.status()["replicas"][0]["http"], "--supervisor", address)
     assert shown.returncode == 0 and "replica1 up 127.0.0.1:" in shown.stdout, shown.stderr
+
+
+@NEEDS_HAPROXY
+def test_behind_the_door_nobody_s_request_fails_when_a_replica_or_a_model_falls_silent(tmp_path: Path) -> None:
+    with service(tmp_path, *door_flags(tmp_path)) as running, constant_load(running.door_chooser(), 2) as tally:
+        for name in ("a model hangs for ever", "SIGSTOP of a replica"):
+            suffer(running, FAULTS[name])
+    assert tally.failures == {} and tally.right > 100
 
 
 def test_a_replica_that_dies_again_and_again_ends_the_service_with_its_log(tmp_path: Path) -> None:
