@@ -39,7 +39,7 @@ def draw(curves: Curves, file: Path) -> None:
         for axes, (title, along, points, lines) in zip(panels, _PANELS, strict=True):
             for name, color in zip(lines, _COLORS, strict=False):
                 axes.plot(points, [curves[name][str(point)] for point in points], "o-", color=color, label=name, ms=3)
-            axes.set(title=title, xlabel=along, ylim=(0, None))
+            axes.set(title=title, xlabel=along, ylim=(0, 1.25 * max(curves[lines[0]].values())))
             axes.legend(frameon=False)
         _draw_guesses(last, curves)
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -51,7 +51,7 @@ def _draw_guesses(axes: "Axes", curves: Curves) -> None:
     axes.barh(names, [curves[name]["gain"] for name in names], color=_COLORS[0], height=0.5)
     axes.axvline(1, color=_COLORS[1])
     axes.invert_yaxis()
-    axes.set(title="Guesses by n-gram", xlabel="tokens/s ÷ without guesses, by text and streams")
+    axes.set(title="Guesses by n-gram", xlabel="tokens/s ÷ without, by text and streams")
 
 
 @command()

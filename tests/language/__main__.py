@@ -23,12 +23,13 @@ from tests.language.mixed import MODEL, run
 from tools.serve.server_error import ServerError
 from tools.serve.tritonserver import Options, Server
 
+_FILLING = 16  # long requests, as many as the KV cache has room for
 GROWTH_MB = 20.0  # per 1,000 requests, which allocators and caches may take
 
 
 def _keep_little(config: ModelConfig) -> None:
-    # Memory grows until the KV cache has been full once; this one is after a quarter of the requests.
-    config.parameters["KV_CACHE_TOKENS"].string_value = "8192"
+    # Memory grows until the KV cache has been full once.
+    config.parameters["KV_CACHE_TOKENS"].string_value = str(_FILLING * 512)
 
 
 @command()
@@ -44,7 +45,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         add_copy(built_models()[0], Path(folder), MODEL, _keep_little, dtype="float32")
         with Server(Options(Path(folder), ready_timeout=300)) as server:
-            result = asyncio.run(run(server, arguments.requests, arguments.at_once, random.Random(arguments.seed)))
+            result = asyncio.run(
+                run(server, arguments.requests, arguments.at_once, random.Random(arguments.seed), fill=_FILLING)
+            )
             time.sleep(2.5)
             server.check()
             left = metrics(server.metrics, MODEL)

@@ -41,11 +41,18 @@ class Result:
 
 
 async def run(
-    server: Server, requests: int, at_once: int, choose: random.Random, prompts: Sequence[str] = BEGINNINGS
+    server: Server,
+    requests: int,
+    at_once: int,
+    choose: random.Random,
+    prompts: Sequence[str] = BEGINNINGS,
+    fill: int = 0,
 ) -> Result:
-    """Send requests for random continuations of prompts, so many at once."""
+    """Send requests for random continuations of prompts, so many at once; before, long ones that fill the KV cache."""
     result, numbers = Result(), iter(range(requests))
     async with grpc.InferenceServerClient(server.grpc) as client:
+        long = {"max_tokens": 480, "temperature": 0, "ignore_eos": True}
+        await asyncio.gather(*(answer(client, MODEL, f"{number} {prompts[0]}", **long) for number in range(fill)))
         alone = {
             (text, length): (await answer(client, MODEL, text, max_tokens=length, temperature=0)).text
             for text in prompts
