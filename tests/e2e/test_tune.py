@@ -17,7 +17,7 @@ from tools.tune.candidates import apply_candidate, candidate_from, candidate_of
 from tools.tune.serving import base_config
 
 # However short the budget: the committed config and another are tried.
-BRIEF = ("--budget", "1s", "--trial", "0.4", "--warm-up", "0.1")
+BRIEF = ("--budget", "3s", "--trial", "0.4", "--warm-up", "0.1")
 
 
 def test_a_tuned_config_is_written_with_its_evidence_and_the_committed_one_stays(
