@@ -448,11 +448,6 @@ def test_a_replica_that_dies_is_not_noticed_at_the_front_door_and_started_again(
     assert stack.inspect("triton")["RestartCount"] == 0
 
 
-def test_the_front_door_hears_what_the_watchdog_has_found(stack: Stack) -> None:
-    heard = [f'haproxy_server_agent_status{{proxy="http",server="replica{i}",state="L7OK"}} 1' for i in range(2)]
-    eventually(lambda: all(line in fetch(stack.port("OPERATOR"), "/metrics").decode() for line in heard), "the agents")
-
-
 def test_a_supervisor_that_dies_is_started_again(stack: Stack) -> None:
     # Its replicas end with it; the engine starts the container anew.
     # The first process that names it is the container's init.

@@ -53,7 +53,9 @@ class Replica:
         self.server: Server | None = None
         self.state: State = "down"
         self.deaths = self.starts = 0
-        around = Surroundings(name, options.repository, self._restart, self.out_of_service, self._has_company)
+        around = Surroundings(
+            name, options.repository, self._restart, self.out_of_service, self._has_company, self._is_waited_for
+        )
         self.watchdog = Watchdog(around, care, journal) if care.interval_s else None
         self._journal = journal
         self._wish: Wish | None = None
@@ -116,6 +118,9 @@ class Replica:
 
     def _has_company(self) -> bool | None:
         return any(other.state == "up" for other in self.others) if self.others else None
+
+    def _is_waited_for(self) -> bool:
+        return bool(self._has_company() and self.in_flight(self.name))
 
     def _enter(self, state: State) -> None:
         if state != self.state:

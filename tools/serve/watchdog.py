@@ -3,8 +3,8 @@
 Only a real inference shows that a model works: readiness stays true where a model's process has died, hangs or computes
 nonsense. Two misses in a row are a sickness. The model is loaded anew; if that does not help, the server is started
 anew; if that does not either, it is reported and left in peace. Where a model hangs or its process has died, and
-another replica is up, the server is started anew at once: those who wait are then answered by the other one. A model
-that is merely busy, and answers others meanwhile, is not sick.
+the door has requests under way that another replica can answer, the server is started anew at once, which sends them
+there. A model that is merely busy, and answers others meanwhile, is not sick.
 """
 
 import asyncio
@@ -59,6 +59,7 @@ class Surroundings:
         restart: start the server anew, which ends the watch.
         out_of_service: keep requests away meanwhile.
         has_company: whether another replica is up; None where there is no other one.
+        is_waited_for: whether somebody in front has requests under way here, and another replica to send them to.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Surroundings:
     restart: Callable[[], None]
     out_of_service: Callable[[], AbstractContextManager[None]]
     has_company: Callable[[], bool | None]
+    is_waited_for: Callable[[], bool]
 
 
 class Watchdog:
@@ -185,7 +187,7 @@ class Watchdog:
                 return True
             patient = self.ward.admit(model, f"{miss.outcome}: {miss.words}")
             ways = [self._reload, self._start_anew]
-            for way in reversed(ways) if miss.is_mute and self._around.has_company() else ways:
+            for way in reversed(ways) if miss.is_mute and self._around.is_waited_for() else ways:
                 if way.__name__ not in patient.tried:
                     patient.tried.append(way.__name__)
                     if await way(client, model, case, miss):
