@@ -18,6 +18,7 @@ _LARGE = 0.4  # of a request's time, for a part to be named
 _IN_TURN = 0.3  # of the instances' time, below which callers in turn are just few
 _LITTLE = 0.25  # of a core
 _ENOUGH = 100  # requests, by which a cache is judged
+_BATCHED = 1.5  # inferences per execution, above which requests are batched
 _SMALLER_MODEL = "a smaller or quantized variant"
 _UNKNOWN = "unknown: only one batch size was seen; try --client-batch 8"
 
@@ -65,8 +66,19 @@ def _cache(server: ServerSide) -> list[Finding]:
         f"{share:.0%} of {count:,} requests were answered by the response cache; per request it costs {spent:,.0f} µs "
         f"and saves {saved:,.0f}"
     )
-    gain = Gain(TIME, time_us, time_us - spent + saved, "without its cost and its hits")
+    # Requests are in the queue already while their inputs are hashed.
+    unexplained = stages["queue"] - _chance(server, stages) if server.busy_instances is not None else 0.0
+    hashing = (1 - share) * min(max(0.0, unexplained), stages["compute_infer"])
+    by = "without its cost, its hits, and the wait that chance does not explain: hashing"
+    gain = Gain(TIME, time_us, max(1.0, time_us - spent - hashing + saved), by)
     return [_finding("response cache", why, "no response_cache", gain, "")]
+
+
+def _chance(server: ServerSide, stages: Mapping[str, float]) -> float:
+    """µs that a request waits if arrivals know nothing of each other (M/D/1)."""
+    service = sum(us for stage, us in stages.items() if stage.startswith("compute"))
+    busy = min(server.busy_share() or 0.0, 0.99)
+    return busy / (1 - busy) / 2 * service / max(1, server.batching.instances)
 
 
 def _crowd(server: ServerSide, line: Line | None, is_alone: bool) -> list[Finding]:
@@ -86,8 +98,11 @@ def _crowd(server: ServerSide, line: Line | None, is_alone: bool) -> list[Findin
 def _in_turn(server: ServerSide, stages: Mapping[str, float], busy: float, line: Line | None) -> list[Finding]:
     """Nobody waits, as if arrivals knew of each other: each caller waits for an answer before it sends again."""
     batching, service = server.batching, sum(us for stage, us in stages.items() if stage.startswith("compute"))
-    chance = min(busy, 0.99) / (1 - min(busy, 0.99)) / 2 * service / max(1, batching.instances)  # M/D/1
-    queue, is_batched = stages.get("queue", 0.0), batching.max_batch_size < 2 or (server.counted.mean_batch or 1) > 1.5
+    chance = _chance(server, stages)
+    queue, is_batched = (
+        stages.get("queue", 0.0),
+        batching.max_batch_size < 2 or (server.counted.mean_batch or 1) > _BATCHED,
+    )
     # Whoever waits for the others is none of them, however busy the instances are.
     if busy < _IN_TURN or is_batched or queue > min(chance / 4, service / 4):
         return []
@@ -97,7 +112,8 @@ def _in_turn(server: ServerSide, stages: Mapping[str, float], busy: float, line:
         "next request after an answer, so that batches cannot form"
     )
     largest = batching.max_batch_size if batching.dynamic_batching else 1
-    gain = _rates(server, line, 1, largest, AT_ONCE) or _filled(server, busy)
+    filled = Gain(RATE, server.rps, server.rps / min(1.0, busy), "the instances never idle: utilization law")
+    gain = _rates(server, line, 1, largest, AT_ONCE) or filled
     change = f"{AT_ONCE} requests at once (threads, asyncio, clients.batch), or several inputs per request"
     return [_finding("callers in turn", why, change, gain, "")]
 
@@ -129,7 +145,7 @@ def _saturation(server: ServerSide, busy: float, rates: str, line: Line | None) 
         unknown = f"unknown; the server has {server.cpus or 'an unknown number of'} cores"
         return [Finding("cores", why, change, unknown)]
     why += f"; {_mean_batch(server)}"
-    if batching.max_batch_size > 1 and (server.counted.mean_batch or 1) < min(2, batching.max_batch_size):
+    if batching.max_batch_size > 1 and (server.counted.mean_batch or 1) < _BATCHED:
         waits = "to let requests wait for a batch: max_queue_delay_microseconds"
         change = waits if batching.dynamic_batching else "dynamic_batching"
         gain = _rates(server, line, 1, batching.max_batch_size)
@@ -167,24 +183,15 @@ def _delayed(server: ServerSide, stages: Mapping[str, float], line: Line | None)
         f"{_mean_batch(server)}"
     )
     saved, counted = min(delay, queue), sum(server.counted.stages().values())
-    gain = f"up to {saved:,.0f} µs less per request, for smaller batches"
-    if counted <= saved:
-        return [Finding("queue delay", why, "max_queue_delay_microseconds: 0, or a shorter one", gain)]
-    after = counted - saved
-    if server.callers:  # Without the delay, they wait for each other.
-        line = line or Line(after, 0.0)
-        after = min(
-            counted, 1e6 * server.callers / rate(server.callers, batching.instances, batching.max_batch_size, line)
-        )
-    return [
-        _finding(
-            "queue delay",
-            why,
-            "max_queue_delay_microseconds: 0, or a shorter one",
-            Gain(TIME, counted, after, "without the delay"),
-            gain,
-        )
-    ]
+    after, gain = counted - saved, None
+    if after > 0:
+        if server.callers:  # Without the delay, they wait for each other.
+            line = line or Line(after, 0.0)
+            freed = rate(server.callers, batching.instances, batching.max_batch_size, line)
+            after = min(counted, 1e6 * server.callers / freed)
+        gain = Gain(TIME, counted, after, "without the delay")
+    change, otherwise = "max_queue_delay_microseconds: 0, or a shorter one", f"up to {saved:,.0f} µs less per request"
+    return [_finding("queue delay", why, change, gain, otherwise)]
 
 
 def _waiting(server: ServerSide, stages: Mapping[str, float], busy: float) -> list[Finding]:
@@ -225,10 +232,6 @@ def _rates(server: ServerSide, line: Line | None, largest: int, larger: int, cal
     now = rate(server.callers, server.batching.instances, largest, line)
     then = rate(callers or server.callers, server.batching.instances, larger, line)
     return Gain(RATE, server.rps, server.rps * then / now, str(line))
-
-
-def _filled(server: ServerSide, busy: float) -> Gain:
-    return Gain(RATE, server.rps, server.rps / min(1.0, busy), "the instances never idle: utilization law")
 
 
 def _mean_batch(server: ServerSide) -> str:

@@ -84,7 +84,7 @@ def rate(callers: float, instances: int, largest: int, line: Line, outside_us: f
         line: times of executions.
         outside_us: of a request and its caller outside of the server.
     """
-    size = per_us = 0.0
+    size, per_us, instances = 0.0, 0.0, max(1, instances)
     for _ in range(_STEPS):
         us = line.us(max(1.0, size))
         per_us = min(callers / (outside_us + us), instances * max(1.0, size) / us)
