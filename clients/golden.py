@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from clients.contract import Array
 from clients.errors import InvalidInput
+from clients.output import staged
 
 Floats = npt.NDArray[np.float64]
 
@@ -60,7 +61,23 @@ def read(path: Path) -> Golden | None:
                 cases.setdefault(case, {"input": {}, "output": {}})[side][tensor] = unpacked(arrays[name])
     except (OSError, ValueError, LookupError, EOFError, AttributeError, zipfile.BadZipFile) as error:
         raise InvalidInput(f"{path} cannot be read ({error}); export the model again") from error
-    return Golden(tolerance, tuple(Case(cases[name]["input"], cases[name]["output"]) for name in sorted(cases)))
+    return Golden(
+        tolerance,
+        tuple(
+            Case(cases[name]["input"], cases[name]["output"])
+            for name in sorted(cases, key=lambda name: (len(name), name))
+        ),
+    )
+
+
+def write(path: Path, golden: Golden) -> None:
+    """Write such a file, in one rename."""
+    arrays = {"tolerance": np.array(golden.tolerance)}
+    for number, case in enumerate(golden.cases):
+        for side, tensors in (("input", case.inputs), ("output", case.outputs)):
+            arrays |= {f"{number}/{side}/{name}": packed(array) for name, array in tensors.items()}
+    with staged(path) as place, place.open("wb") as file:
+        np.savez_compressed(file, **arrays)
 
 
 def packed(array: Array) -> Array:

@@ -88,6 +88,8 @@ def commands_of(words: Sequence[str]) -> Iterator[Command]:
             yield Command(("python", "-m", module or "tools"), until_separator(rest[1:] if module else rest))
         elif word == "locust" and words[place - 1] != "--profile" and rest[:1] == ["-f"]:
             yield Command(("locust", "-f", rest[1]), until_separator(rest[2:]))
+        elif word == "pytest" and rest[:2] == ["-p", "tools.testing.plugin"]:
+            yield Command(("pytest", *rest[:2]), until_separator(rest[2:]))
         elif word == "make" and rest:
             yield from made(rest[0], rest[1:])
 

@@ -42,6 +42,7 @@ ROOMS = (
     "tools/tune",
     "tools/bench",
     "tools/compare",
+    "tools/testing",
     "tools/doctor",
 )
 # Commands that stand on all rooms of their package.

@@ -20,6 +20,7 @@ LONGEST_README = 220
 TRITON_OPTIONS = {"--model-control-mode", "--model-config-name", "--allow-http", "--metrics-config", "--trace-config"}
 DOCKER_OPTIONS = {"--profile"}
 LOCUST = ("locust", "-f", "loadtest/locustfile.py")
+PYTEST = ("pytest", "-p", "tools.testing.plugin")
 SWARM = ("python", "-m", "loadtest.swarm")  # It passes options on to Locust.
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 # A path from the repository's root: no placeholder, nothing that is built.
@@ -59,14 +60,17 @@ def answers() -> dict[Command, Answer]:
     commands = list({command for page in PAGES for command in page.commands()})
     programs: dict[str, list[tuple[str, ...]]] = {}
     for command in commands:
-        if command.program != LOCUST:
+        if command.program not in (LOCUST, PYTEST):
             programs.setdefault(command.program[-1], []).append(command.arguments)
     result = run([sys.executable, "-m", "tests.unit.helps", json.dumps(programs)])
     assert result.returncode == 0, result.stderr
     helps = {module: iter(found) for module, found in json.loads(result.stdout.splitlines()[-1]).items()}
-    locust = locust_help()
+    locust, pytest_help = locust_help(), run([sys.executable, "-m", *PYTEST, "--help"])
     answers = {}
     for command in commands:
+        if command.program == PYTEST:
+            answers[command] = Answer(pytest_help.returncode, pytest_help.stdout)
+            continue
         code, text = (0, "") if command.program == LOCUST else next(helps[command.program[-1]])
         own = locust.text if command.program in (LOCUST, SWARM) else ""
         answers[command] = Answer(code or locust.code, text + own)

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from clients import golden
 from clients.contract import Array, Contract, TensorSpec
-from clients.golden import packed, unpacked
+from clients.golden import Case, Golden, packed, unpacked
 from tools.contract import array_of, example
 from tools.export.agreement import BATCH_TOLERANCE
 from tools.export.pipelines import Arrays, Run, picture_files
@@ -31,15 +32,14 @@ def write(folder: Path, run: Run, requests: Iterable[Arrays], tolerance: float) 
     Rows that others' requests share a batch with are computed in another order, so the tolerance is at least export's
     for such rows.
     """
-    arrays: dict[str, Array] = {}
-    for case, (inputs, outputs) in enumerate(islice(_answered(run, requests), _CASES)):
-        own = {f"{case}/input/{name}": array for name, array in inputs.items()}
-        own |= {f"{case}/output/{name}": packed(array) for name, array in outputs.items()}
-        if arrays and sum(array.nbytes for array in (*arrays.values(), *own.values())) > _LARGEST_BYTES:
+    cases, size = list[Case](), 0
+    for inputs, outputs in islice(_answered(run, requests), _CASES):
+        size += sum(array.nbytes for array in (*inputs.values(), *map(packed, outputs.values())))
+        if cases and size > _LARGEST_BYTES:
             break
-        arrays |= own
-    if arrays:
-        np.savez_compressed(folder / GOLDEN_FILE, tolerance=np.array(max(tolerance, BATCH_TOLERANCE)), **arrays)
+        cases.append(Case(inputs, outputs))
+    if cases:
+        golden.write(folder / GOLDEN_FILE, Golden(max(tolerance, BATCH_TOLERANCE), tuple(cases)))
 
 
 def _answered(run: Run, requests: Iterable[Arrays]) -> Iterator[tuple[Arrays, Arrays]]:

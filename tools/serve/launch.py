@@ -31,6 +31,7 @@ class Options:
         public_key: serve only what was signed with the private key that belongs to it.
         backend: one of `BACKENDS`: what serves TorchScript.
         is_lenient: serve the other models where one does not load.
+        auto_complete: let backends complete configs, as Triton does by default; loads Python models twice.
         on_log: called with each line of the log.
     """
 
@@ -46,6 +47,7 @@ class Options:
     public_key: Path | None = None
     backend: str = "auto"
     is_lenient: bool = False
+    auto_complete: bool = False
     on_log: Callable[[str], None] | None = field(default=None, compare=False)
 
 
@@ -163,10 +165,10 @@ def command_line(options: Options, backends: Path, ports: Sequence[int], gpu: bo
         f"--metrics-port={metrics}",
         f"--exit-timeout-secs={STOP_SECONDS}",
         f"--backend-config=python,shm-region-prefix-name={shm_prefix(backends)}",
-        # The configs are complete; auto-complete would load every model twice.
-        "--disable-auto-complete-config",
         f"--log-info={str(options.verbose).lower()}",
     ]
     cpu = [f"--model-config-name={CPU_CONFIG}", "--pinned-memory-pool-byte-size=0", "--allow-gpu-metrics=false"]
     lenient = ["--exit-on-error=false"] if options.is_lenient else []
-    return line + ([] if gpu else cpu) + lenient + list(options.flags)
+    # Our configs are complete; auto-complete would load every model twice.
+    complete = [] if options.auto_complete else ["--disable-auto-complete-config"]
+    return line + ([] if gpu else cpu) + lenient + complete + list(options.flags)

@@ -1,0 +1,11 @@
+"""Not collected by itself: a test that fails, to see the server's log in its report."""
+
+import numpy as np
+
+
+def test_fails(triton_model):
+    triton_model("scale").assert_close(np.full((1, 2), np.nan, np.float32), [[0, 0]])
+
+
+def test_wrong(triton_model):
+    triton_model("scale").assert_close(np.ones((1, 2), np.float32), [[1, 2]])

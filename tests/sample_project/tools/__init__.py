@@ -1,0 +1,1 @@
+"""A package of this project, called as one of somebody else."""
