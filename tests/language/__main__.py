@@ -54,7 +54,7 @@ def main() -> int:
     for words, count in result.different.items():
         say(f"{count} times: {words}")
     growth = result.growth()
-    figures = {"endings": dict(result.endings), "growth_mb_per_1000": growth}
+    figures = {"endings": dict(result.endings), "ties": result.ties, "growth_mb_per_1000": growth}
     figures |= {name: left[name] for name in ("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc")}
     print_json(figures)
     is_left = left["num_requests_running"] or left["num_requests_waiting"] or left["kv_cache_usage_perc"]
