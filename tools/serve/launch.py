@@ -8,7 +8,7 @@ from pathlib import Path
 from tools.cpu_config import write_cpu_config
 from tools.repository import CPU_CONFIG, REPOSITORY, RepositoryError, model_names, read_config, versions
 from tools.serve.server_error import ServerError
-from tools.serve.wheel import wheel_path
+from tools.serve.wheel import refuse_without_libpython, wheel_path
 from tools.sign.signatures import refuse_unproven
 
 LOCALHOST = "127.0.0.1"
@@ -96,6 +96,8 @@ def _servable(options: Options, built: Sequence[str]) -> list[str]:
     # What the wheel brings and what is ours; an older config names a platform, such as onnxruntime_onnx.
     there = {"", "ensemble", "python", "pytorch", *(["vllm"] if find_spec("openvino_genai") else [])}
     backends = {model: config.backend or config.platform.partition("_")[0] for model, config in configs.items()}
+    if {"python", "vllm"} & set(backends.values()):
+        refuse_without_libpython()
     lacking = {backend for backend in backends.values() if backend not in there}
     left = {model for model in built if backends[model] in lacking}
     if not left or any(flag.startswith("--backend-directory") for flag in options.flags):

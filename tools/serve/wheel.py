@@ -57,9 +57,31 @@ def _copy(backend: str, folder: Path) -> None:
     shutil.copytree(BACKENDS / backend, folder / backend, ignore=shutil.ignore_patterns("__pycache__"))
 
 
+def refuse_without_libpython() -> None:
+    """Raise ServerError if the stubs of the Python backend cannot start, which need Python's shared library."""
+    if _libpython() is None:
+        name = f"libpython{sys.version_info.major}.{sys.version_info.minor}"
+        raise ServerError(
+            f"Python models need {name}.so, and {sys.executable} was built without it; install it (Debian, Ubuntu: "
+            f"apt install {name}), or use a Python of uv, conda or actions/setup-python"
+        )
+
+
+def _libpython() -> str | None:
+    """The folder of Python's shared library; empty where the system's loader finds it, None where there is none."""
+    import sysconfig
+    from ctypes.util import find_library
+
+    if find_library(f"python{sys.version_info.major}.{sys.version_info.minor}"):
+        return ""
+    folder, name = (sysconfig.get_config_var(each) or "" for each in ("LIBDIR", "INSTSONAME"))
+    return folder if ".so" in name and Path(folder, name).is_file() else None
+
+
 def environment() -> dict[str, str]:
     """Build the server's environment: the wheel's libraries, and this Python first on PATH for the stubs."""
-    libraries = str(wheel_path("pytriton").parent / "nvidia_pytriton.libs")
+    own = [str(wheel_path("pytriton").parent / "nvidia_pytriton.libs"), _libpython()]
+    libraries = os.pathsep.join(filter(None, own))
     paths = {"LD_LIBRARY_PATH": libraries, "PATH": str(Path(sys.executable).parent)}
     joined = {name: os.pathsep.join(filter(None, (path, os.environ.get(name)))) for name, path in paths.items()}
     return {**os.environ, **joined, "PYTHONDONTWRITEBYTECODE": "1"}
