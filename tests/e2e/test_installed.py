@@ -169,6 +169,7 @@ def run_action(environment: Environment, folder: Path, **inputs: str) -> "subpro
     values = {f"inputs.{name}": inputs.get(name, given["default"]) for name, given in action["inputs"].items()}
     values["github.action_path"] = str(ROOT)
     offline = {"PIP_NO_INDEX": "1", "PIP_NO_DEPS": "1", "PIP_NO_BUILD_ISOLATION": "0"}
+    offline |= {"TRITON_NATIVE_CACHE": str(ROOT / "build" / "native")}  # as compiled at set-up
     for step in action["runs"]["steps"]:
         name, operator, text = re.fullmatch(r"(\S+) (==|!=) '(.*)'", step.get("if", "inputs.tests != '-'")).groups()
         if "run" in step and (values[name] == text) == (operator == "=="):
@@ -184,9 +185,14 @@ def run_action(environment: Environment, folder: Path, **inputs: str) -> "subpro
 
 def test_the_steps_of_the_action_run(whole: Environment, elsewhere: Path) -> None:
     write_model(elsewhere / "models", FAULTY)
-    failed = run_action(whole, elsewhere, repository="models", options="--unbuilt --triton 26.09")
+    failed = run_action(whole, elsewhere, repository="models", options="--unbuilt --triton 26.09", sarif="models.sarif")
     assert failed.returncode == 1 and "[max-batch-size]" in failed.stdout, failed.stderr
-    (run,) = json.loads((elsewhere / "triton-check.sarif").read_text())["runs"]
+    good = add_sleeper(elsewhere / "good")
+    test = "import numpy as np\n\ndef test_it(triton_model):\n    seconds = np.full(1, 0.01, np.float32)\n"
+    (elsewhere / "test_models.py").write_text(test + "    triton_model('sleeper').assert_close(seconds, seconds)\n")
+    passed = run_action(whole, elsewhere, repository=good.name, tests="test_models.py")
+    assert passed.returncode == 0 and "1 passed" in passed.stdout, passed.stdout + passed.stderr
+    (run,) = json.loads((elsewhere / "models.sarif").read_text())["runs"]
     assert [result["ruleId"] for result in run["results"]] == ["max-batch-size"]
     assert (
         run["results"][0]["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] == "models/model/config.pbtxt"
