@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import IO
 
 from clients.errors import ToolError
 from clients.lifetime import leashed
@@ -41,12 +42,20 @@ def running(peer: Peer) -> Iterator[str]:
         process = subprocess.Popen(line, env={**os.environ, **peer.environment}, stdout=log, stderr=log)
         try:
             if not _is_ready(process, address):
-                log.seek(0)
-                raise PeerFailed(f"{peer.name} did not start: {log.read()[-800:]}")
+                raise PeerFailed(f"{peer.name} did not start: {_tail(log)}")
             yield address
+        except ToolError as error:
+            if process.poll() is None:
+                raise
+            raise PeerFailed(f"{peer.name} ended with {process.returncode}: {_tail(log)}") from error
         finally:
             process.terminate()
             process.wait(30)
+
+
+def _tail(log: IO[str]) -> str:
+    log.seek(0)
+    return log.read()[-800:]
 
 
 def _is_ready(process: "subprocess.Popen[bytes]", address: str) -> bool:
