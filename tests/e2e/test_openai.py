@@ -229,9 +229,8 @@ def refused_when_full(client: openai.OpenAI) -> None:
     with ThreadPoolExecutor(1) as pool:
         with client.chat.completions.create(model=MODEL, messages=QUESTION, stream=True, **ENDLESS) as parts:
             next(iter(parts))
-            patient = client.with_options(
-                max_retries=3
-            )  # A busy machine may let it wait for more than the second that it may.
+            # A busy machine may let it wait for more than the second that the door allows.
+            patient = client.with_options(max_retries=3)
             waiting = pool.submit(patient.chat.completions.create, model=MODEL, messages=QUESTION, **GREEDY)
             time.sleep(0.3)
             with pytest.raises(openai.InternalServerError, match="overloaded"):
