@@ -21,6 +21,7 @@ from tools.check.rules import Scope, check
 from tools.repository import CPU_CONFIG, ROOT, config_path, model_names, read_config, versions
 from tools.serve.tritonserver import Options, Server
 
+pytestmark = pytest.mark.slow
 WRITERS = {"tools.new", "tools.export", "tools.sign", "tools.tune", "tools.versions"}
 # Appended to commands of the pages that begin like this, so that they take seconds.
 SHORTER = {

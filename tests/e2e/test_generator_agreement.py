@@ -14,6 +14,7 @@ from tools.bench.perf_analyzer import measure_once, total_seconds
 from tools.serve.tritonserver import Server
 from tools.serve.usage import cpu_seconds
 
+pytestmark = pytest.mark.slow
 MODEL = "mnist_mlp"
 
 
