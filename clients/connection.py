@@ -123,18 +123,23 @@ def connection_from(arguments: argparse.Namespace) -> Connection:
     Raises:
         InvalidInput: a header is not NAME=VALUE, or a value is not usable.
     """
-    headers = {}
-    for text in arguments.header:
-        name, separator, value = text.partition("=")
-        if not name or not separator:
-            raise InvalidInput(f"expected a header NAME=VALUE, got '{text}'")
-        headers[name.strip()] = value.strip()
     tls = (arguments.ca_file, arguments.cert_file, arguments.key_file, arguments.insecure)
     return Connection(
         arguments.protocol,
         arguments.url or "",
         arguments.timeout,
         getattr(arguments, "retries", 0),
-        headers,
+        headers_from(arguments.header),
         Tls(*tls) if arguments.tls or any(tls) else None,
     )
+
+
+def headers_from(texts: Sequence[str]) -> dict[str, str]:
+    """Read the values of --header; raises InvalidInput if one is not NAME=VALUE."""
+    headers = {}
+    for text in texts:
+        name, separator, value = text.partition("=")
+        if not name or not separator:
+            raise InvalidInput(f"expected a header NAME=VALUE, got '{text}'")
+        headers[name.strip()] = value.strip()
+    return headers

@@ -22,7 +22,7 @@ def grpc_proxy(url: str) -> str | None:
 def is_loopback(host: str) -> bool:
     """Whether a host is this one, by its name or address; no name server is asked."""
     with suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
     return host == "localhost" or host.endswith(".localhost")
 
 

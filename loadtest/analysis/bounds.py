@@ -74,9 +74,14 @@ def _cache(server: ServerSide) -> list[Finding]:
     return [_finding("response cache", why, "no response_cache", gain, "")]
 
 
+def _compute_us(stages: Mapping[str, float]) -> float:
+    """µs of a request that are computation, with its copies."""
+    return sum(us for stage, us in stages.items() if stage.startswith("compute"))
+
+
 def _chance(server: ServerSide, stages: Mapping[str, float]) -> float:
     """µs that a request waits if arrivals know nothing of each other (M/D/1)."""
-    service = sum(us for stage, us in stages.items() if stage.startswith("compute"))
+    service = _compute_us(stages)
     busy = min(server.busy_share() or 0.0, 0.99)
     return busy / (1 - busy) / 2 * service / max(1, server.batching.instances)
 
@@ -97,14 +102,10 @@ def _crowd(server: ServerSide, line: Line | None, is_alone: bool) -> list[Findin
 
 def _in_turn(server: ServerSide, stages: Mapping[str, float], busy: float, line: Line | None) -> list[Finding]:
     """Nobody waits, as if arrivals knew of each other: each caller waits for an answer before it sends again."""
-    batching, service = server.batching, sum(us for stage, us in stages.items() if stage.startswith("compute"))
-    chance = _chance(server, stages)
-    queue, is_batched = (
-        stages.get("queue", 0.0),
-        batching.max_batch_size < 2 or (server.counted.mean_batch or 1) > _BATCHED,
-    )
+    batching, chance, queue = server.batching, _chance(server, stages), stages.get("queue", 0.0)
+    is_batched = batching.max_batch_size < 2 or (server.counted.mean_batch or 1) > _BATCHED
     # Whoever waits for the others is none of them, however busy the instances are.
-    if busy < _IN_TURN or is_batched or queue > min(chance / 4, service / 4):
+    if busy < _IN_TURN or is_batched or queue > min(chance, _compute_us(stages)) / 4:
         return []
     why = (
         f"the {batching.instances} instance(s) are busy for {busy:.0%} of the time, and yet requests wait {queue:,.0f} "
@@ -208,7 +209,7 @@ def _waiting(server: ServerSide, stages: Mapping[str, float], busy: float) -> li
 def _parts(stages: Mapping[str, float], steady: bool) -> list[Finding]:
     """The largest part of a request's time besides the queue."""
     findings, total, network = [], sum(stages.values()), stages.get("network_and_client", 0.0)
-    compute = sum(value for name, value in stages.items() if name.startswith("compute"))
+    compute = _compute_us(stages)
     if total and compute >= _LARGE * total:
         why = f"{compute:,.0f} of {total:,.0f} µs are computation"
         gain = f"half the compute, {compute / 2:,.0f} µs less per request"

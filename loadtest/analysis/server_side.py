@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from clients.client import Client
+from clients.proxies import is_loopback
 from clients.statistics import STAGES, mean_us
 from loadtest.analysis.counters import Counted, Snapshot, counted, difference, snapshot
 from loadtest.analysis.rejects import Rejects, Scrape, rejects, scrape
@@ -91,11 +92,6 @@ def observe(client: Client, metrics: str | None = None) -> Observation:
     is_here = is_loopback(host)
     cpu_s, idle_s = (_cpu_seconds(int(port)), _idle_seconds()) if is_here else (None, None)
     return Observation(snapshot(client), cpu_s, scrape(metrics) if metrics else None, idle_s)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name leads back to this host alone."""
-    return host in ("127.0.0.1", "localhost", "[::1]")
 
 
 def _idle_seconds() -> float:

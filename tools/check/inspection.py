@@ -14,7 +14,7 @@ from tools.check.page import page
 from tools.check.rehearsal import rehearse
 from tools.check.releases import EMBEDDED, NEWEST, parse_release, pinned
 from tools.check.rules import RULES, SUBJECTS, Scope, check, check_deep, check_traffic
-from tools.check.upgrade import differences
+from tools.check.upgrade import by_change, differences
 from tools.repository import RECIPES, REPOSITORY, RepositoryError, model_names
 
 
@@ -144,11 +144,8 @@ def _show_upgrade(options: _Options, old: str, new: str) -> int:
     """Print what differs between two releases; 1 if the new one refuses something."""
     found = differences(options.repository, _release(old), _release(new), options.scope)
     found = [difference for difference in found if not options.models or difference.model in options.models]
-    models: dict[tuple[str, str, str], list[str]] = {}
-    for difference in found:
-        models.setdefault((difference.since, difference.kind, difference.what), []).append(difference.model)
-    if models:
-        rows = [[since, kind, ", ".join(names), what] for (since, kind, what), names in models.items()]
+    if found:
+        rows = [[since, kind, ", ".join(names), what] for (since, kind, what), names in by_change(found).items()]
         print(text_table([["since", "what", "models", "change"], *rows]))
     print_json({"from": old, "to": new, "differences": [asdict(difference) for difference in found]})
     return int(any(difference.kind == "refused" for difference in found))

@@ -3,7 +3,7 @@
 Each change was read in release branches at github.com/triton-inference-server; the commit or file is named here.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -104,6 +104,14 @@ def differences(repository: Path, old: str, new: str, scope: Scope, find: Find =
     before, after = (find(repository, replace(scope, releases=(name,))) for name in (old, new))
     found = {*_verdicts(before, after), *_changes(load(repository), old, new)}
     return sorted(found, key=lambda difference: (difference.since, difference.kind, difference.what, difference.model))
+
+
+def by_change(found: Iterable[Difference]) -> dict[tuple[str, str, str], list[str]]:
+    """The models that each change concerns: since, kind and what, in the order of what was found."""
+    models: dict[tuple[str, str, str], list[str]] = {}
+    for difference in found:
+        models.setdefault((difference.since, difference.kind, difference.what), []).append(difference.model)
+    return models
 
 
 def _verdicts(found_before: list[Finding], found_after: list[Finding]) -> Iterator[Difference]:

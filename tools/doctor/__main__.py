@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from clients.command import address, command, command_parser, duration, positive, print_json, say
-from clients.connection import Connection, default_url
+from clients.connection import Connection, default_url, headers_from
 from clients.errors import InvalidInput
 from clients.output import try_folder
 from loadtest.analysis.rejects import metrics_address
@@ -57,8 +57,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _connection(url: str, arguments: argparse.Namespace) -> Connection:
-    headers = dict(header.partition("=")[::2] for header in arguments.header)
-    return Connection("http", url.removeprefix("http://").rstrip("/"), arguments.timeout, 0, headers)
+    place = url.removeprefix("http://").rstrip("/")
+    return Connection("http", place, arguments.timeout, 0, headers_from(arguments.header))
 
 
 def _watch(place: int, arguments: argparse.Namespace) -> Watch:

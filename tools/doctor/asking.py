@@ -9,8 +9,9 @@ from itertools import pairwise
 from clients.client import Client
 from clients.connection import Connection
 from clients.errors import ClientError
+from clients.proxies import is_loopback
 from loadtest.analysis.counters import difference
-from loadtest.analysis.server_side import Observation, is_loopback, observe, server_side
+from loadtest.analysis.server_side import Observation, observe, server_side
 from tools.doctor.load import ask
 from tools.doctor.observation import READY, ModelSeen, Seen
 

@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import groupby, zip_longest
-from operator import attrgetter
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from clients.statistics import STAGES
 from loadtest.report.page import Page, Section, Table, number, publish
 from loadtest.report.plots import stage_bars
 from tools.check.releases import NEWEST
-from tools.check.upgrade import Difference
+from tools.check.upgrade import Difference, by_change
 from tools.doctor.diagnosis import Diagnosis
 from tools.doctor.observation import Seen
 from tools.doctor.proof import Proof
@@ -95,8 +94,8 @@ def _sections(report: Report, is_page: bool) -> Iterator[Section]:
         plot = stage_bars(stages) if stages and is_page else None
         yield Section(f"Where the time of a request goes at {seen.url} (µs)", plot, _times(seen))
     if report.upgrade:
-        groups = groupby(report.upgrade, attrgetter("since", "kind", "what"))
-        rows = [[what, since, kind, str(len(list(models)))] for (since, kind, what), models in groups]
+        groups = by_change(report.upgrade).items()
+        rows = [[what, since, kind, str(len(models))] for (since, kind, what), models in groups]
         title = f"What {NEWEST} would bring after {release(report.servers[0])}"
         yield Section(title, table=[["change", "since", "what", "models"], *rows])
     ill = sum(one.is_serious for one in report.found)

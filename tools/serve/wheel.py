@@ -4,6 +4,7 @@ import importlib.util
 import os
 import shutil
 import sys
+from functools import cache
 from pathlib import Path
 
 from clients.installation import how_to_install
@@ -67,6 +68,7 @@ def refuse_without_libpython() -> None:
         )
 
 
+@cache
 def _libpython() -> str | None:
     """The folder of Python's shared library; empty where the system's loader finds it, None where there is none."""
     import sysconfig
