@@ -12,7 +12,7 @@ from tools.doctor.diagnose import diagnose
 from tools.doctor.observation import Seen
 from tools.doctor.proof import Effort, prove
 from tools.repository import config_path, model_names
-from tools.serve.tritonserver import Server
+from tools.serve.tritonserver import Options, Server
 
 # Those that leave the cores to the others.
 ILL = ("queue delay", "preferred sizes", "step without batches", "instances", "response cache", "unready")
@@ -48,11 +48,18 @@ def test_a_change_is_measured_beside_its_prediction(seen: Seen, repository_of_th
     assert config_path("queue_delay", repository=repository_of_the_ill).read_text() == before
 
 
+@pytest.fixture(scope="module")
+def untouched(repository: Path) -> Iterator[Server]:
+    """A server that nobody else asks: the session's one remembers what other tests made fail."""
+    with Server(Options(repository)) as running:
+        yield running
+
+
 def test_a_healthy_server_is_told_so_with_a_page_and_a_document(
-    command: Command, server: Server, tmp_path: Path
+    command: Command, untouched: Server, tmp_path: Path
 ) -> None:
     answer = command(
-        "tools.doctor", server.http, "--metrics-url", server.metrics, "--seconds", "0.5", "--report", tmp_path
+        "tools.doctor", untouched.http, "--metrics-url", untouched.metrics, "--seconds", "0.5", "--report", tmp_path
     )
     document = json.loads(answer.stdout.splitlines()[-1])
     assert answer.returncode == 0, answer.stdout + answer.stderr
