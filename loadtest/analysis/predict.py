@@ -12,7 +12,6 @@ from typing import Protocol
 import numpy as np
 
 RATE, TIME = "requests per second", "µs of a request in the server"
-_STEPS = 60  # of the iteration, which halves its error with each
 
 
 class Timed(Protocol):
@@ -74,7 +73,7 @@ def line_through(times: Mapping[int, Timed]) -> Line | None:
     return Line(float(fixed), float(each))
 
 
-def rate(callers: float, instances: int, largest: int, line: Line, outside_us: float = 0.0) -> float:
+def rate(callers: float, instances: int, largest: int, line: Line) -> float:
     """Requests per second of callers who each wait for an answer.
 
     Args:
@@ -82,12 +81,7 @@ def rate(callers: float, instances: int, largest: int, line: Line, outside_us: f
         instances: of the model.
         largest: batch that an instance takes; 1 where requests are not batched.
         line: times of executions.
-        outside_us: of a request and its caller outside of the server.
     """
-    size, per_us, instances = 0.0, 0.0, max(1, instances)
-    for _ in range(_STEPS):
-        us = line.us(max(1.0, size))
-        per_us = min(callers / (outside_us + us), instances * max(1.0, size) / us)
-        inside = callers - per_us * outside_us
-        size = (size + min(largest, inside / (instances + 1))) / 2
-    return per_us * 1e6
+    instances = max(1, instances)
+    size = max(1.0, min(largest, callers / (instances + 1)))
+    return min(callers, instances * size) / line.us(size) * 1e6

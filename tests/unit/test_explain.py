@@ -94,7 +94,6 @@ def test_the_line_through_times_and_the_rate_of_callers_follow_their_laws() -> N
     assert rate(8, 1, 16, fixed) == pytest.approx(4000)
     assert rate(8, 1, 1, fixed) == pytest.approx(1000)
     assert rate(8, 3, 1, fixed) == pytest.approx(3000)
-    assert rate(1, 1, 16, fixed, outside_us=1000) == pytest.approx(500)
 
 
 def counters(count: int, batches: dict[str, int]) -> dict[str, Any]:
