@@ -6,6 +6,8 @@
     python -m tools.front keys revoke keys.map alice           # at once, a running door reads the file again
     python -m tools.front certificates build/tls --host 127.0.0.1
     python -m tools.front config build/front --front 0.0.0.0:8443 --backend triton=triton:8000,triton:8001
+    python -m tools.front config build/front --front 0.0.0.0:8443 --server triton:8001 \
+        --backend pod=triton:8000,triton:8001 --addresses 10       # up to ten replicas that share a name
 """
 
 import argparse
@@ -14,8 +16,12 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from clients.command import command, command_parser, positive, say, text_table
-from clients.connection import is_address
+from google.protobuf.json_format import ParseDict
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+from clients.client import Client
+from clients.command import address, command, command_parser, positive, say, text_table
+from clients.connection import Connection, is_address
 from tools.front.certificates import AUTHORITY, write_authority, write_certificate
 from tools.front.configuration import write_configuration
 from tools.front.keys import CALLER, OPERATOR, add_key, read_keys, revoke_key
@@ -41,9 +47,14 @@ def _parser() -> argparse.ArgumentParser:
     config = actions.add_parser("config", help="write the configuration of a HAProxy that runs elsewhere")
     config.set_defaults(run=_config)
     config.add_argument("folder", type=Path, metavar="FOLDER")
-    config.add_argument("--repository", type=Path, default=REPOSITORY, help="(default: %(default)s)")
+    models = config.add_mutually_exclusive_group()
+    models.add_argument("--repository", type=Path, default=REPOSITORY, help="of the models (default: %(default)s)")
+    text = "or ask a running server for them, over gRPC"
+    models.add_argument("--server", type=address, metavar="HOST:PORT", help=text)
     backend = partial(config.add_argument, "--backend", type=_backend, action="append", required=True)
     backend(metavar="NAME=HTTP,GRPC[,AGENT]", help="HOST:PORT of both protocols, and the port of its agent")
+    text = "replicas that a backend's host name may stand for; they come and go as it is resolved (default: its first)"
+    config.add_argument("--addresses", type=positive, metavar="N", help=text)
     config.add_argument("--socket", default="/tmp/admin.sock", help="of HAProxy's runtime API (default: %(default)s)")
     add_front_arguments(config, required=True)
     return parser
@@ -84,9 +95,24 @@ def _config(arguments: argparse.Namespace) -> None:
     # Elsewhere, what HAProxy prints is its log.
     options = replace(options, access_log=options.access_log or Path("-"))
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    models = [read_config(model, repository=arguments.repository) for model in model_names(arguments.repository)]
-    path = write_configuration(arguments.folder, options, models, arguments.backend, arguments.socket)
+    backends = [each for backend in arguments.backend for each in _places(backend, arguments.addresses)]
+    path = write_configuration(arguments.folder, options, _models(arguments), backends, arguments.socket)
     say(f"{path}; check it with `haproxy -c -f {path}`")
+
+
+def _models(arguments: argparse.Namespace) -> list[ModelConfig]:
+    if arguments.server:
+        with Client(Connection("grpc", arguments.server)) as client:
+            names = {model["name"] for model in client.models() if model.get("state") == "READY"}
+            return [ParseDict(client.config(name), ModelConfig()) for name in sorted(names)]
+    return [read_config(model, repository=arguments.repository) for model in model_names(arguments.repository)]
+
+
+def _places(backend: Backend, addresses: int | None) -> list[Backend]:
+    """One backend for each replica that the name may stand for."""
+    if addresses is None:
+        return [backend]
+    return [replace(backend, name=f"{backend.name}{place}", is_shared=True) for place in range(addresses)]
 
 
 @command()

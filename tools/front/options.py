@@ -17,6 +17,7 @@ class Backend:
     http: str
     grpc: str
     agent_port: int = 0
+    is_shared: bool = False  # the host's name has several addresses; each backend of that name takes another one
 
 
 @dataclass(frozen=True, kw_only=True)
