@@ -1,11 +1,11 @@
 """Route traffic to Triton, try a candidate on a share of it, and speak OpenAI's API: `python -m clients.router`.
 
 The router answers OpenAI's API itself (/v1/chat/completions, /v1/completions, /v1/models), by way of Triton's gRPC, and
-passes everything else through, over HTTP. During a trial, a share of the inference requests for its model goes
-to the model and to the candidate at once. A caller of a "canary" gets the candidate's answer, or the model's if the
-candidate fails or is late; a caller of a "shadow" always gets the model's. The evidence and the decision of a trial
-are served at a second address, which callers need not reach; `python -m tools.versions MODEL rollout` begins trials
-and acts on the decision.
+passes everything else through, HTTP and gRPC. During a trial, a share of the inference requests for its model goes
+to the model and to the candidate at once, whichever way they came. A caller of a "canary" gets the candidate's answer,
+or the model's if the candidate fails or is late; a caller of a "shadow" always gets the model's. The evidence and the
+decision of a trial are served at another address, which callers need not reach; `python -m tools.versions MODEL
+rollout` begins trials and acts on the decision.
 
     python -m clients.router --upstream 127.0.0.1:8000 --listen 127.0.0.1:8080 --control 127.0.0.1:8081
     python -m clients.router --openai-only --grpc 127.0.0.1:8001     # nothing but /v1, no trials
@@ -33,29 +33,31 @@ from clients.command import address, command, command_parser, positive_float, pr
 from clients.connection import Connection
 from clients.errors import InvalidInput, ToolError
 from clients.openai.application import add_openai
-from clients.router.proxy import Router
+from clients.router.grpc_proxy import grpc_router
+from clients.router.http_proxy import HttpRouter
 from clients.router.trial import Terms, Trial
+from clients.router.trials import Trials
 
 _LARGEST_BODY = 256 * 2**20
 _LONGEST_GENERATION_S = 600
 
 
-def _control(router: Router) -> web.Application:
+def _control(trials: Trials) -> web.Application:
     """The second address: trials."""
 
     async def show(_: web.Request) -> web.Response:
-        return web.json_response({model: trial.document() for model, trial in router.trials.items()})
+        return web.json_response({model: trial.document() for model, trial in trials.running.items()})
 
     async def begin(request: web.Request) -> web.Response:
         model = request.match_info["model"]
         try:
-            router.trials[model] = Trial(Terms(**{**await request.json(), "model": model}))
+            trials.running[model] = Trial(Terms(**{**await request.json(), "model": model}))
         except (InvalidInput, TypeError, ValueError) as error:
             return web.json_response({"error": str(error)}, status=400)
-        return web.json_response(router.trials[model].document())
+        return web.json_response(trials.running[model].document())
 
     async def end(request: web.Request) -> web.Response:
-        trial = router.trials.pop(request.match_info["model"], None)
+        trial = trials.running.pop(request.match_info["model"], None)
         if trial is None:
             return web.json_response({"error": "no such trial"}, status=404)
         while trial.under_way:
@@ -97,15 +99,17 @@ async def _route(arguments: argparse.Namespace, chat_template: str) -> None:
     traffic = web.Application(client_max_size=_LARGEST_BODY)
     add_openai(traffic, Connection("grpc", arguments.grpc, _LONGEST_GENERATION_S), chat_template)
     async with AsyncExitStack() as stack:
-        serve = {"listen": traffic}
+        serve, addresses = {"listen": traffic}, {}
         if not arguments.openai_only:
-            router = await stack.enter_async_context(Router(arguments.upstream, arguments.patience))
+            trials = Trials(arguments.patience)
+            router = await stack.enter_async_context(HttpRouter(arguments.upstream, trials))
             traffic.router.add_route("*", "/{path:.*}", router.handle)
-            serve["control"] = _control(router)
-        addresses = {
-            name: await stack.enter_async_context(_serve(application, getattr(arguments, name)))
-            for name, application in serve.items()
-        }
+            serve["control"] = _control(trials)
+            calls = grpc_router(arguments.grpc, trials, arguments.listen_grpc)
+            addresses["listen_grpc"] = await stack.enter_async_context(calls)
+        for name, application in serve.items():
+            served = _serve(application, getattr(arguments, name))
+            addresses[name] = await stack.enter_async_context(served)
         print_json(addresses)
         await stop.wait()
 
@@ -116,9 +120,9 @@ def main() -> int:
     parser = command_parser("clients.router", __doc__)
     add_address = partial(parser.add_argument, type=address, metavar="HOST:PORT")
     add_address("--upstream", default="127.0.0.1:8000", help="Triton's HTTP (default: %(default)s)")
-    text = "Triton's gRPC, for OpenAI's API (default: %(default)s)"
-    add_address("--grpc", default="127.0.0.1:8001", help=text)
-    add_address("--listen", default="127.0.0.1:8080", help="for callers (default: %(default)s)")
+    add_address("--grpc", default="127.0.0.1:8001", help="Triton's gRPC (default: %(default)s)")
+    add_address("--listen", default="127.0.0.1:8080", help="for callers over HTTP (default: %(default)s)")
+    add_address("--listen-grpc", default="127.0.0.1:8082", help="for callers over gRPC (default: %(default)s)")
     add_address("--control", default="127.0.0.1:8081", help="for trials (default: %(default)s)")
     text = "seconds that callers wait for a candidate (default: %(default)g)"
     parser.add_argument("--patience", type=positive_float, default=1.0, metavar="S", help=text)

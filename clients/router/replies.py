@@ -1,12 +1,14 @@
-"""Triton's HTTP replies as a router sees them: whether two of them agree, and under which name a model answers."""
+"""What a server answers, as a router sees it: whether two replies agree, and under which name a model answers."""
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar, Protocol
 
 import numpy as np
 from tritonclient.http import InferResult
 
+from clients import connection
 from clients.contract import Array
 
 LENGTH = "Inference-Header-Content-Length"
@@ -14,10 +16,34 @@ LENGTH = "Inference-Header-Content-Length"
 _CLASS = re.compile(rb"-?[0-9.e+-]+:(\d+)(:.*)?")
 
 
-@dataclass(frozen=True)
-class Reply:
-    """A reply: its status (0 if there was none), headers and body, and the seconds that it took."""
+class Reply(Protocol):
+    """A reply over either protocol."""
 
+    @property
+    def protocol(self) -> connection.Protocol:
+        """The way that it came."""
+
+    @property
+    def good(self) -> bool:
+        """Whether the request was answered."""
+
+    @property
+    def body(self) -> bytes:
+        """The message as it came."""
+
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
+
+    def first_output(self) -> Array:
+        """The first output, [rows, …]; others are details. ValueError if the body is not Triton's."""
+
+
+@dataclass(frozen=True)
+class HttpReply:
+    """A reply over HTTP: its status (0 if there was none), headers and body, and the seconds that it took."""
+
+    protocol: ClassVar[connection.Protocol] = "http"
     status: int
     headers: Mapping[str, str]
     body: bytes
@@ -28,28 +54,36 @@ class Reply:
         """Whether the request was answered."""
         return self.status == 200
 
+    def first_output(self) -> Array:
+        """The first output."""
+        length = self.headers.get(LENGTH)
+        result = InferResult.from_response_body(
+            self.body,
+            header_length=int(length) if length else None,
+            content_encoding=self.headers.get("Content-Encoding"),
+        )
+        array: Array = result.as_numpy(result.get_response()["outputs"][0]["name"])
+        return array
+
+    def renamed(self, before: str, after: str) -> "HttpReply":
+        """Replace the model's name in the JSON part; a compressed reply stays as it is."""
+        if "Content-Encoding" in self.headers:
+            return self
+        length = int(self.headers.get(LENGTH, len(self.body)))
+        head = self.body[:length].replace(f'"model_name":"{before}"'.encode(), f'"model_name":"{after}"'.encode(), 1)
+        headers = {**self.headers, **({LENGTH: str(len(head))} if LENGTH in self.headers else {})}
+        return HttpReply(self.status, headers, head + self.body[length:], self.seconds)
+
 
 def agree(one: Reply, other: Reply) -> bool:
     """Whether two replies to one request give the same prediction for each row: the same class, number or text."""
     try:
-        return bool(np.array_equal(_predictions(_first_output(one)), _predictions(_first_output(other))))
+        return bool(np.array_equal(predictions(one.first_output()), predictions(other.first_output())))
     except (ValueError, KeyError, IndexError, TypeError):
         return one.body == other.body
 
 
-def _first_output(reply: Reply) -> Array:
-    """A reply's first output, [rows, …]; others are details. ValueError if the body is not Triton's."""
-    length = reply.headers.get(LENGTH)
-    result = InferResult.from_response_body(
-        reply.body,
-        header_length=int(length) if length else None,
-        content_encoding=reply.headers.get("Content-Encoding"),
-    )
-    array: Array = result.as_numpy(result.get_response()["outputs"][0]["name"])
-    return array
-
-
-def _predictions(output: Array) -> Array:
+def predictions(output: Array) -> Array:
     """Reduce scores to the index of the best one, Triton's class texts to the best class; leave others as they are."""
     if output.dtype == object:
         texts = [text if isinstance(text, bytes) else str(text).encode() for text in output.reshape(-1)]
@@ -60,13 +94,3 @@ def _predictions(output: Array) -> Array:
     if output.ndim > 1 and output.shape[-1] > 1 and np.issubdtype(output.dtype, np.floating):
         return np.asarray(output.argmax(-1))
     return output
-
-
-def renamed(reply: Reply, before: str, after: str) -> Reply:
-    """Replace the model's name in the JSON part of a reply; a compressed one stays as it is."""
-    if "Content-Encoding" in reply.headers:
-        return reply
-    length = int(reply.headers.get(LENGTH, len(reply.body)))
-    head = reply.body[:length].replace(f'"model_name":"{before}"'.encode(), f'"model_name":"{after}"'.encode(), 1)
-    headers = {**reply.headers, **({LENGTH: str(len(head))} if LENGTH in reply.headers else {})}
-    return Reply(reply.status, headers, head + reply.body[length:], reply.seconds)

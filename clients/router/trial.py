@@ -7,6 +7,7 @@ candidate has passed when all three are well.
 
 import math
 import random
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -119,6 +120,7 @@ class Trial:
     under_way: int = 0  # requests that both models are working on
     rescued: int = 0  # requests that the candidate failed to answer and the model answered in its place
     pairs: int = 0
+    protocols: Counter[str] = field(default_factory=Counter)  # the pairs by the way that they came
     tests: dict[str, SequentialTest] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -135,13 +137,17 @@ class Trial:
         """Whether a request is one of the share, by chance; none is once there is a decision."""
         return self.decision is None and random.random() < self.terms.share
 
-    def compare(self, model: Reply, candidate: Reply) -> None:
-        """Observe both replies to a request; one that the model itself refuses tells nothing about the candidate."""
+    def compare(self, model: Reply, candidate: Reply | None) -> None:
+        """Observe both replies to a request, None for one that did not come in time.
+
+        A request that the model itself refuses tells nothing about the candidate.
+        """
         if not model.good or self.decision is not None:
             return
         self.pairs += 1
-        self.tests["errors"].observe(not candidate.good)
-        if candidate.good:
+        self.protocols[model.protocol] += 1
+        self.tests["errors"].observe(candidate is None or not candidate.good)
+        if candidate and candidate.good:
             self.tests["disagreement"].observe(not agree(model, candidate))
             self.tests["slowness"].observe(candidate.seconds > self.terms.slower * model.seconds)
 
@@ -168,6 +174,7 @@ class Trial:
         terms = {name: getattr(self.terms, name) for name in ("model", "candidate", "mode", "share")}
         return terms | {
             "pairs": self.pairs,
+            "protocols": dict(self.protocols),
             "rescued": self.rescued,
             "under_way": self.under_way,
             "decision": self.decision,

@@ -57,6 +57,7 @@ PORTS = (
     "OTLP_PORT",
     "LOCUST_PORT",
     "ROUTER_PORT",
+    "ROUTER_GRPC_PORT",
     "ROUTER_CONTROL_PORT",
 )
 DASHBOARD = json.loads((ROOT / "deploy/grafana/dashboards/triton.json").read_text())

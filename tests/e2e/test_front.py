@@ -334,14 +334,14 @@ def test_the_log_says_who_asked_what_and_no_secret_is_anywhere(guarded: Guarded,
         assert secret not in written + processes + guarded.log.read_text()
 
 
-def test_inferences_over_http_pass_the_router_while_there_is_one(house: House) -> None:
-    log = house.folder / "router.json"
-    with started_router(house.servers[0].http, ANYWHERE) as router:
+def test_inferences_pass_the_router_while_there_is_one(house: House, protocol: Protocol) -> None:
+    log, server = house.folder / f"router-{protocol}.json", house.servers[0]
+    with started_router(server.http, server.grpc) as router:
         assert router.listen
-        with house.door(router=router.listen, access_log=log) as front:
-            assert ask(Connection("http", front.address))
+        with house.door(router=router.listen, router_grpc=router.listen_grpc, access_log=log) as front:
+            assert ask(Connection(protocol, front.address))
             os.kill(listener(router.listen), signal.SIGKILL)
-            assert ask(Connection("http", front.address)) and ask(Connection("grpc", front.address))
+            assert ask(Connection(protocol, front.address)) and ask(Connection(protocol, front.address))
     passed = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
     ways = [line["replica"] for line in passed if line["path"].lower().endswith("infer")]
     assert ways[0] == "router" and set(ways[1:]) <= {"replica0", "replica1"} and len(ways) == 3

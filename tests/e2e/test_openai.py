@@ -182,7 +182,8 @@ def test_a_caller_that_goes_away_takes_its_generation_with_it(api: openai.OpenAI
 
 def test_the_router_speaks_both_apis_at_one_address(language_server: Server, answer: str) -> None:
     triton = ("--upstream", language_server.http, "--grpc", language_server.grpc)
-    with router_process(*triton, "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0") as running:
+    own = [word for name in ("--listen", "--listen-grpc", "--control") for word in (name, "127.0.0.1:0")]
+    with router_process(*triton, *own) as running:
         listen = f"http://{running.addresses['listen']}"
         assert requests.get(f"{listen}/v2/models/{MODEL}", timeout=10).json()["name"] == MODEL
         with openai.OpenAI(base_url=f"{listen}/v1", api_key="none") as api:

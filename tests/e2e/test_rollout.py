@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from clients.client import Client
-from clients.connection import Connection
+from clients.connection import PROTOCOLS, Connection, Protocol
 from clients.errors import ModelNotFound, ServerUnavailable
 from clients.router.trial import Mode, Terms
 from tests.conftest import Command, connection_to
@@ -58,7 +58,7 @@ def running(models: Path) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def router(running: Server) -> Iterator[Router]:
     """A router in front of it."""
-    with started_router(running.http, "127.0.0.1:0") as started:
+    with started_router(running.http, running.grpc) as started:
         yield started
 
 
@@ -81,8 +81,14 @@ def rolled_out(change: Change, mode: Mode, running: Server, router: Router, mode
     version = add_version(models, change)
     terms = Terms(MODEL, candidate_name(MODEL, version), mode, 0.5, 0.9, 0.05, slower=5)
     plan = Plan(version, terms, verify=False, timeout=60, router=router.control)
-    with constant_load([Connection("http", str(router.listen))], callers=4) as seen:
+    ways = [Connection("http", str(router.listen)), Connection("grpc", str(router.listen_grpc))]
+    with constant_load(ways, callers=2) as seen:
         return roll_out(verifier(running, models), plan), seen
+
+
+def protocols(rollout: Rollout) -> list[int]:
+    """How many pairs came over each protocol."""
+    return [rollout.trial["protocols"].get(protocol, 0) for protocol in PROTOCOLS]
 
 
 def apart(seen: Seen, answer: float) -> int:
@@ -137,7 +143,7 @@ def test_a_broken_candidate_is_rolled_back_and_its_callers_get_answers_anyway(
     rollout, seen = rolled_out(Broken, "canary", running, router, models)
     trial = rollout.trial
     assert trial["decision"] == "roll back" and trial["reason"].startswith("errors in ")
-    assert trial["rescued"] > 0 and trial["under_way"] == 0
+    assert trial["rescued"] > 0 and trial["under_way"] == 0 and min(protocols(rollout)) > 0
     assert not seen.failures and seen.answers and not apart(seen, before)
     assert versions(MODEL, models) == served and rollout.candidate in held_versions(MODEL, models)
 
@@ -158,6 +164,7 @@ def test_a_good_candidate_answers_its_share_and_takes_over(running: Server, rout
     before = first_logit(direct)
     rollout, seen = rolled_out(as_good, "canary", running, router, models)
     assert rollout.trial["decision"] == "promote" and rollout.promoted, rollout
+    assert min(protocols(rollout)) > 20
     after = first_logit(direct)
     assert not seen.failures and abs(after - before) > 0.01
     assert all(min(abs(answer - before), abs(answer - after)) < 1e-3 for answer in seen.answers)
@@ -182,8 +189,11 @@ def test_the_command_brings_its_own_server_router_and_callers(built: Path, tmp_p
     assert again.returncode == 2 and f"error: {MODEL} version {version} is served already" in again.stderr
 
 
-def test_requests_outside_a_trial_pass_the_router_unchanged(running: Server, router: Router) -> None:
-    direct, routed = connection_to(running, "http"), Connection("http", str(router.listen))
+def test_requests_outside_a_trial_pass_the_router_unchanged(
+    running: Server, router: Router, protocol: Protocol
+) -> None:
+    direct = connection_to(running, protocol)
+    routed = Connection(protocol, str(router.listen if protocol == "http" else router.listen_grpc))
     rows = np.random.default_rng(0).normal(size=(3, 784)).astype(np.float32)
     with Client(direct) as near, Client(routed) as far:
         candidates.settle(near)
@@ -192,6 +202,8 @@ def test_requests_outside_a_trial_pass_the_router_unchanged(running: Server, rou
         assert far.classify(MODEL, rows, top=3) == near.classify(MODEL, rows, top=3)
         with pytest.raises(ModelNotFound, match="no_such_model"):
             far.contract("no_such_model")
+    if protocol == "grpc":
+        return
     for encoding in ("gzip", "deflate"):
         headers = {"Accept-Encoding": encoding}
         url = f"/v2/models/{MODEL}/config"
@@ -200,7 +212,7 @@ def test_requests_outside_a_trial_pass_the_router_unchanged(running: Server, rou
 
 
 def test_a_router_without_a_server_says_so_and_an_impossible_trial_is_refused() -> None:
-    with started_router("127.0.0.1:9", "127.0.0.1:0") as lonely:
+    with started_router("127.0.0.1:9", "127.0.0.1:9") as lonely:
         routed = Connection("http", str(lonely.listen), retries=0)
         with Client(routed) as client, pytest.raises(ServerUnavailable, match="gets no answer from 127.0.0.1:9"):
             client.server()

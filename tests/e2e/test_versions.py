@@ -10,7 +10,7 @@ from tests.e2e.second_versions import MODEL, add_version, alone, as_good, explic
 from tools.repository import RepositoryError, held_versions, staged_version, versions
 from tools.serve.tritonserver import Server
 from tools.versions import candidates, promotion
-from tools.versions.__main__ import states
+from tools.versions.listing import states
 from tools.versions.promotion import rollback
 
 

@@ -80,7 +80,11 @@ CASES = {
         ("out.npz",),
     ),
     "clients.router": Case(
-        lambda place: [*PYTHON, "clients.router", "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0"], 3
+        lambda place: [
+            *(*PYTHON, "clients.router"),
+            *(f"--{name}=127.0.0.1:0" for name in ("listen", "listen-grpc", "control")),
+        ],
+        3,
     ),
     "tools.serve": Case(_tool("tools.serve", *FREE_PORTS), 5, spared=_ROLLS),
     "tools.serve, two": Case(_tool("tools.serve", *FREE_PORTS, "--replicas", "2"), 10, spared=_ROLLS),

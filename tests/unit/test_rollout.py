@@ -3,11 +3,14 @@
 import json
 import random
 
+import grpc
 import numpy as np
 import pytest
+from tritonclient.grpc.service_pb2 import ModelInferResponse
 
 from clients.errors import InvalidInput
-from clients.router.replies import LENGTH, Reply, agree, renamed
+from clients.router.grpc_proxy import GrpcReply
+from clients.router.replies import LENGTH, HttpReply, Reply, agree
 from clients.router.trial import SequentialTest, Terms, Trial, below
 
 
@@ -39,23 +42,32 @@ def test_impossible_rates_and_terms_are_refused() -> None:
         Terms("m", "m.v2", mode="mirror")  # type: ignore[arg-type]
 
 
-def reply(*scores: float, name: str = "m", status: int = 200, seconds: float = 0.01) -> Reply:
+def reply(*scores: float, name: str = "m", status: int = 200, seconds: float = 0.01) -> HttpReply:
     """Triton's answer with one row of scores, in its binary form."""
     data = np.array([scores], np.float32).tobytes()
     output = {"name": "Y", "datatype": "FP32", "shape": [1, len(scores)], "parameters": {"binary_data_size": len(data)}}
     head = json.dumps({"model_name": name, "outputs": [output]}, separators=(",", ":")).encode()
-    return Reply(status, {LENGTH: str(len(head))}, head + data, seconds)
+    return HttpReply(status, {LENGTH: str(len(head))}, head + data, seconds)
 
 
-def texts(*labels: str) -> Reply:
+def over_grpc(*scores: float, name: str = "m") -> GrpcReply:
+    """The same over gRPC."""
+    output = ModelInferResponse.InferOutputTensor(name="Y", datatype="FP32", shape=[1, len(scores)])
+    data = [np.array([scores], np.float32).tobytes()]
+    message = ModelInferResponse(model_name=name, outputs=[output], raw_output_contents=data)
+    return GrpcReply(grpc.StatusCode.OK, "", message.SerializeToString(), (), 0.01)
+
+
+def texts(*labels: str) -> HttpReply:
     """Triton's answer with texts, in JSON."""
     output = {"name": "Y", "datatype": "BYTES", "shape": [len(labels)], "data": list(labels)}
-    return Reply(200, {}, json.dumps({"model_name": "m", "outputs": [output]}).encode(), 0.01)
+    return HttpReply(200, {}, json.dumps({"model_name": "m", "outputs": [output]}).encode(), 0.01)
 
 
 def test_two_replies_agree_if_their_predictions_are_equal() -> None:
     assert agree(reply(1, 2, 3), reply(0, 0, 0.1))
     assert not agree(reply(1, 2, 3), reply(9, 2, 3))
+    assert agree(over_grpc(1, 2, 3), over_grpc(0, 0, 0.1)) and not agree(over_grpc(1, 2, 3), over_grpc(9, 2, 3))
     assert agree(texts("cat"), texts("cat")) and not agree(texts("cat"), texts("dog"))
     # Triton's classification extension: the score is no part of what is said.
     assert agree(texts("0.9:3:cat", "0.1:5:dog"), texts("0.8:3:cat", "0.2:5:dog"))
@@ -63,8 +75,9 @@ def test_two_replies_agree_if_their_predictions_are_equal() -> None:
 
 
 def test_a_candidate_s_reply_has_the_name_of_the_requested_model() -> None:
-    answer = renamed(reply(1, 2, name="mnist_mlp.v12"), "mnist_mlp.v12", "mnist_mlp")
+    answer = reply(1, 2, name="mnist_mlp.v12").renamed("mnist_mlp.v12", "mnist_mlp")
     assert answer == reply(1, 2, name="mnist_mlp")
+    assert over_grpc(1, 2, name="mnist_mlp.v12").renamed("mnist_mlp") == over_grpc(1, 2, name="mnist_mlp")
 
 
 def trial() -> Trial:
@@ -83,17 +96,27 @@ def test_a_candidate_is_promoted_only_if_all_tests_are_well() -> None:
     ("candidate", "reason"),
     [
         (reply(1, 2, status=500), "errors in "),
-        (Reply(0, {}, b"", 1.0), "errors in "),
+        (HttpReply(0, {}, b"", 1.0), "errors in "),
+        (None, "errors in "),
         (reply(2, 1), "disagreement in "),
         (reply(1, 2, seconds=0.1), "slowness in "),
     ],
 )
-def test_a_candidate_is_rolled_back_as_soon_as_one_test_is_bad(candidate: Reply, reason: str) -> None:
+def test_a_candidate_is_rolled_back_as_soon_as_one_test_is_bad(candidate: Reply | None, reason: str) -> None:
     running = trial()
     while running.decision is None:
         running.compare(reply(1, 2), candidate)
     assert running.decision == "roll back" and running.reason.startswith(reason) and running.pairs < 30
     assert "the limit, is likelier than an acceptable" in running.reason
+
+
+def test_pairs_count_the_same_whichever_way_they_came() -> None:
+    running = trial()
+    for _ in range(3):
+        running.compare(reply(1, 2), reply(1, 3))
+        running.compare(over_grpc(1, 2), over_grpc(2, 1))
+    assert running.protocols == {"http": 3, "grpc": 3} and running.pairs == 6
+    assert running.tests["disagreement"].failures == 3
 
 
 def test_a_request_that_the_model_itself_refuses_is_not_counted() -> None:

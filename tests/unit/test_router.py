@@ -1,4 +1,4 @@
-"""`python -m clients.router` without a server behind it: its two addresses, how it starts and how it ends."""
+"""`python -m clients.router` without a server behind it: its addresses, how it starts and how it ends."""
 
 import json
 import signal
@@ -10,13 +10,17 @@ from typing import Any
 import pytest
 import requests
 
+from clients.client import Client
+from clients.connection import Connection
+from clients.errors import ServerUnavailable
 from tools.repository import ROOT
 
 ANY_PORT = "127.0.0.1:0"
 
 
 def start(*options: str) -> "subprocess.Popen[str]":
-    line = [sys.executable, "-m", "clients.router", "--upstream", "127.0.0.1:1", *options]
+    nobody = ("--upstream", "127.0.0.1:1", "--grpc", "127.0.0.1:1", "--listen-grpc", ANY_PORT)
+    line = [sys.executable, "-m", "clients.router", *nobody, *options]
     return subprocess.Popen(line, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
@@ -31,7 +35,7 @@ def router() -> Iterator["subprocess.Popen[str]"]:
 def addresses(router: "subprocess.Popen[str]") -> dict[str, str]:
     assert router.stdout
     printed: dict[str, str] = json.loads(router.stdout.readline())
-    assert printed.keys() == {"listen", "control"}
+    assert printed.keys() == {"listen", "listen_grpc", "control"}
     return printed
 
 
@@ -41,12 +45,20 @@ def test_a_caller_gets_a_bad_gateway_if_no_server_answers(addresses: dict[str, s
     assert "the router gets no answer from 127.0.0.1:1" in answer.json()["error"]
 
 
+def test_a_caller_over_grpc_hears_it_too(addresses: dict[str, str]) -> None:
+    with (
+        Client(Connection("grpc", addresses["listen_grpc"], retries=0)) as client,
+        pytest.raises(ServerUnavailable, match="127.0.0.1:1"),
+    ):
+        client.server()
+
+
 def test_trials_begin_are_listed_and_end_at_the_control_address(addresses: dict[str, str]) -> None:
     trials = f"http://{addresses['control']}/trials"
     begun = requests.put(f"{trials}/m", json={"candidate": "m.v2", "mode": "shadow", "share": 0.5}, timeout=10)
     assert begun.status_code == 200
     terms = {"model": "m", "candidate": "m.v2", "mode": "shadow", "share": 0.5}
-    evidence = {"pairs": 0, "rescued": 0, "under_way": 0, "decision": None, "reason": ""}
+    evidence = {"pairs": 0, "protocols": {}, "rescued": 0, "under_way": 0, "decision": None, "reason": ""}
     document = begun.json()
     assert {key: value for key, value in document.items() if key != "tests"} == terms | evidence
     assert document["tests"].keys() == {"errors", "disagreement", "slowness"}
@@ -71,13 +83,14 @@ def test_a_signal_is_how_a_router_is_meant_to_end(
     assert router.returncode == 0
 
 
-@pytest.mark.parametrize("name", ["listen", "control"])
+@pytest.mark.parametrize("name", ["listen", "listen_grpc", "control"])
 def test_an_address_in_use_is_exit_code_two_with_the_remedy(name: str, addresses: dict[str, str]) -> None:
-    options = {"listen": ANY_PORT, "control": ANY_PORT, name: addresses[name]}
-    with start("--listen", options["listen"], "--control", options["control"]) as process:
+    options = {"listen": ANY_PORT, "listen_grpc": ANY_PORT, "control": ANY_PORT, name: addresses[name]}
+    words = [word for option, place in options.items() for word in (f"--{option.replace('_', '-')}", place)]
+    with start(*words) as process:
         out, err = process.communicate(timeout=20)
     assert (process.returncode, out) == (2, "")
-    assert f"cannot listen at {addresses[name]} (Address already in use)" in err and f"--{name}" in err
+    assert f"cannot listen at {addresses[name]}" in err and f"--{name.replace('_', '-')}" in err
 
 
 def test_an_address_without_a_port_is_refused() -> None:

@@ -41,6 +41,7 @@ class FrontOptions:
     inspect: int = 24  # KiB that are read and looked into before a request passes
     request_timeout: float = 10.0  # seconds for what the door reads of a request to arrive in
     router: str | None = None  # HOST:PORT of clients.router, which gets inferences over HTTP, and OpenAI's API
+    router_grpc: str | None = None  # HOST:PORT of the same router, which gets inferences over gRPC, except streams
     # Not from the command line: HOST:PORT of a server of OpenAI's API, and where the door lets it ask any replica.
     openai: str | None = None
     inner: str | None = None
@@ -77,6 +78,7 @@ def add_front_arguments(parser: argparse.ArgumentParser, required: bool = False)
     text = "for a request to arrive in, or its first part (default: %(default)g)"
     add("--request-timeout", type=duration, default=FrontOptions.request_timeout, metavar="S", help=text)
     place("--router", help="a running clients.router, for inferences over HTTP and for OpenAI's API")
+    place("--router-grpc", help="where it listens for inferences over gRPC")
 
 
 def front_options_from(arguments: argparse.Namespace) -> FrontOptions | None:
@@ -88,7 +90,8 @@ def front_options_from(arguments: argparse.Namespace) -> FrontOptions | None:
     names = [field.name for field in fields(FrontOptions)]
     values = {name: getattr(arguments, name) for name in names if name in arguments}
     if arguments.front is None:
-        if given := [name for name in ("tls_cert", "client_ca", "api_keys", "access_log", "router") if values[name]]:
+        belonging = ("tls_cert", "client_ca", "api_keys", "access_log", "router", "router_grpc")
+        if given := [name for name in belonging if values[name]]:
             raise FrontError(f"--{given[0].replace('_', '-')} belongs to the front door; add --front HOST:PORT")
         return None
     return FrontOptions(**values)

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from clients.command import positive, say
 from clients.connection import PROTOCOLS, default_url
@@ -25,18 +25,17 @@ def add_repository_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_verifier_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that `verifier_from` reads."""
+def add_verifier_arguments(parser: argparse.ArgumentParser, several: bool = False) -> None:
+    """Add the options that `verifier_from` reads; with `several`, both addresses are lists, which it does not read."""
     add_repository_argument(parser)
     parser.set_defaults(public_key=None)
     choice = parser.add_mutually_exclusive_group()
-    choice.add_argument("--url", metavar="HOST:PORT", help="HTTP address of a running server (default: one of its own)")
+    place: dict[str, Any] = {"metavar": "HOST:PORT", **({"nargs": "+"} if several else {})}
+    kind, beside = ("each", "; of several, the port after HTTP's") if several else ("a", "")
+    choice.add_argument("--url", **place, help=f"HTTP address of {kind} running server (default: one of its own)")
     choice.add_argument("--hardware", choices=HARDWARE, default="auto", help="of a server of its own (default: auto)")
-    parser.add_argument(
-        "--grpc-url",
-        metavar="HOST:PORT",
-        help="gRPC address of the running server (default: $TRITON_GRPC_URL, else 127.0.0.1:8001)",
-    )
+    text = f"its gRPC address (default: $TRITON_GRPC_URL, else 127.0.0.1:8001{beside})"
+    parser.add_argument("--grpc-url", **place, help=text)
     group = parser.add_argument_group("what is sent")
     group.add_argument("--protocol", nargs="+", choices=PROTOCOLS, default=PROTOCOLS, help="(default: both)")
     for option, default, words in (

@@ -1,4 +1,4 @@
-"""Choose which version of a model is served: `python -m tools.versions NAME list|promote|rollback|prune|rollout`.
+"""Choose which version of a model is served: `python -m tools.versions NAME list|promote|rollback|prune|rollout|sync`.
 
 `promote` loads a new version beside the one that is served, warms and verifies it (`tools.verify`) and compares both
 on the same held-out rows; only then the new one takes over, and not one request fails on the way. `rollout` also tries
@@ -12,68 +12,52 @@ it on a share of live traffic, through the router (`clients.router`). A version 
     python -m tools.versions mnist_mlp prune --keep 3
     python -m tools.versions mnist_mlp rollout --callers 4            # a server, router and callers of its own
     python -m tools.versions mnist_mlp rollout --url 127.0.0.1:8000 --router 127.0.0.1:8081 --mode shadow --share 0.05
+    python -m tools.versions mnist_mlp promote --url 127.0.0.1:8000 127.0.0.1:8010 127.0.0.1:8020 --waves 1 50% 100%
+    python -m tools.versions mnist_mlp sync --url triton-replicas:8000   # all addresses of a name; what was away
+
+Several servers are promoted wave by wave. Each replica of a wave is compared with others; where one fails, all serve
+again what they did before. Replicas that are away are reported, and `sync` brings them up.
 
 Without --url a server of its own verifies, and a running one serves the choice from its next load or start on; the
 choice is where the folders lie, so it outlives every server. Exit code 0: done; 1: refused or rolled back, nothing has
-changed for callers; 2: it could not be tried.
+changed for callers, or (sync, rollback) a replica is away; 2: it could not be tried.
 """
 
 import argparse
 import sys
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 from clients.client import Client
-from clients.command import command, command_parser, positive, positive_float, print_json, say, text_table
+from clients.command import command, command_parser, positive, print_json, say
 from clients.connection import Connection
-from clients.router.trial import MODES, Terms
-from tools.repository import MANIFEST_FILE, held_versions, read_manifest, version_path
+from clients.router.trial import Terms
 from tools.verify.options import add_repository_argument, add_verifier_arguments, verifier_from
-from tools.verify.verification import recorded_verdict, report
+from tools.verify.verification import report
 from tools.versions import promotion, rollout
-from tools.versions.candidates import RefusedError, candidate_name, every_version, serving
-from tools.versions.promotion import LOAD_SECONDS, Promoted
+from tools.versions.candidates import LOAD_SECONDS, RefusedError, candidate_name, every_version, serving
+from tools.versions.listing import replica_table, states, version_table
+from tools.versions.options import add_trial_arguments, add_wave_arguments, fleet_from, terms_from
+from tools.versions.promotion import Promoted
+from tools.versions.replicas import Replica, Standing, look, replicas_at, sync
 from tools.versions.rollout import Plan
-
-State = Literal["served", "kept", "held"]
-_TERMS = {
-    "share": "share of requests that take part",
-    "min_agreement": "share of requests in which both must say the same",
-    "max_errors": "share of requests that may go unanswered",
-    "slower": "times as long that the candidate may take for half of the requests",
-    "error": "how often the decision may be wrong",
-}
-
-
-@dataclass(frozen=True)
-class VersionState:
-    """One version of a model.
-
-    Attributes:
-        state: in the repository: served, kept for a rollback, or held, where Triton does not look.
-        server: what the running server says, such as READY; None where it does not know the version.
-        accuracy: on the test set, as its manifest has it.
-        verified: whether it passed when it was last verified; None for never.
-    """
-
-    version: int
-    state: State
-    server: str | None
-    accuracy: float | None
-    verified: bool | None
+from tools.versions.waves import WaveFailedError
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser("tools.versions", __doc__)
     parser.add_argument("model", metavar="NAME", help="the model")
     actions = parser.add_subparsers(metavar="ACTION", required=True)
-    described = actions.add_parser("list", help="show all versions")
+    described = actions.add_parser("list", help="show all versions, and what each replica serves")
     back = actions.add_parser("rollback", help="serve the version before the newest one again")
-    for action, run in ((described, _list), (back, _rollback)):
+    synced = actions.add_parser("sync", help="have each replica serve what the repository says")
+    for action, run in ((described, _list), (back, _rollback), (synced, _sync)):
         action.set_defaults(run=run)
-        action.add_argument("--url", metavar="HOST:PORT", help="HTTP address of a running server (default: none)")
+        text = "HTTP addresses of running servers; all that a name has"
+        action.add_argument("--url", nargs="+", metavar="HOST:PORT", required=run is _sync, help=text)
         add_repository_argument(action)
     pruned = actions.add_parser("prune", help="remove old versions")
     pruned.set_defaults(run=_prune)
@@ -85,25 +69,12 @@ def _parser() -> argparse.ArgumentParser:
         action.set_defaults(run=run)
         action.add_argument("version", nargs="?", type=positive, help="(default: the newest, served or held)")
         action.add_argument("--allow-worse", action="store_true", help="even if it is significantly less accurate")
-        add_verifier_arguments(action)
-    for action in (back, promoted, tried):
+        add_verifier_arguments(action, several=True)
+        add_wave_arguments(action)
+    for action in (back, promoted, tried, synced):
         action.add_argument("--public-key", type=Path, metavar="PUBLIC.pem", help="only what was signed (tools.sign)")
-    _add_trial_arguments(tried.add_argument_group("the trial"))
+    add_trial_arguments(tried)
     return parser
-
-
-def _add_trial_arguments(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--no-verify", action="store_true", help="let live traffic alone decide")
-    group.add_argument("--router", metavar="HOST:PORT", help="control address of a running router (default: its own)")
-    group.add_argument("--listen", metavar="HOST:PORT", help="its own router's, for callers (default: a free port)")
-    group.add_argument("--callers", type=positive, metavar="N", help="constant load of its own (default: none)")
-    group.add_argument("--mode", choices=MODES, default=Terms.mode, help="(default: %(default)s)")
-    for name, words in _TERMS.items():
-        option, default = f"--{name.replace('_', '-')}", getattr(Terms, name)
-        group.add_argument(option, type=float, default=default, metavar="X", help=f"{words} (default: %(default)s)")
-    group.add_argument("--most", type=positive, default=Terms.most, metavar="N", help="pairs (default: %(default)s)")
-    seconds = "seconds for a decision (default: %(default)g)"
-    group.add_argument("--timeout", type=positive_float, default=Plan.timeout, metavar="S", help=seconds)
 
 
 def _running(url: str | None) -> AbstractContextManager[Client | None]:
@@ -111,37 +82,48 @@ def _running(url: str | None) -> AbstractContextManager[Client | None]:
     return Client(Connection("http", url, timeout_s=LOAD_SECONDS)) if url else nullcontext()
 
 
-def states(model: str, repository: Path, client: Client | None = None) -> list[VersionState]:
-    """Describe all versions of a model, oldest first; with a client, also what its server says."""
-    index = client.models() if client else []
-    loaded = {str(entry.get("version")): entry.get("state") for entry in index if entry["name"] == model}
-    held, newest, described = held_versions(model, repository), serving(model, repository), []
-    for version in every_version(model, repository):
-        state: State = "held" if version in held else "served" if version == newest else "kept"
-        # One that was put there by hand has no manifest.
-        has_manifest = (version_path(model, version, repository) / MANIFEST_FILE).is_file()
-        accuracy = read_manifest(model, version, repository).get("accuracy") if has_manifest else None
-        verified = recorded_verdict(model, version, repository)
-        described.append(VersionState(version, state, loaded.get(str(version)), accuracy, verified))
-    return described
-
-
 def _list(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
-    with _running(arguments.url) as client:
-        versions = states(arguments.model, arguments.repository, client)
-    rows = [["version", "state", "accuracy", "verified", "on the server"]]
-    for version in versions:
-        accuracy = "-" if version.accuracy is None else f"{version.accuracy:.2%}"
-        verified = {None: "-", True: "yes", False: "FAILED"}[version.verified]
-        rows.append([str(version.version), version.state, accuracy, verified, version.server or "-"])
-    print(text_table(rows))
-    print_json({"model": arguments.model, "versions": [asdict(version) for version in versions]})
+    model, repository = arguments.model, arguments.repository
+    replicas = replicas_at(arguments.url or ())
+    with _running(replicas[0].http if len(replicas) == 1 else None) as client:
+        versions = states(model, repository, client)
+    print(version_table(versions))
+    document: dict[str, Any] = {"model": model, "versions": [asdict(version) for version in versions]}
+    if replicas[1:]:
+        document["replicas"] = _show_standings(look(replicas, model), serving(model, repository))
+    print_json(document)
     return 0
 
 
+def _show_standings(standings: Sequence[Standing], wanted: int | None) -> list[dict[str, Any]]:
+    """Print what each replica serves; returns it as JSON."""
+    print(f"\n{replica_table(standings, wanted)}")
+    return [
+        {"url": each.replica.http, "serves": each.version, "differs": each.version != wanted, "problem": each.problem}
+        for each in standings
+    ]
+
+
 def _rollback(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
-    with _running(arguments.url) as client:
-        return _show(promotion.rollback(client, arguments.model, arguments.repository, arguments.public_key))
+    replicas = replicas_at(arguments.url or ())
+    with _running(replicas[0].http if len(replicas) == 1 else None) as client:
+        back = promotion.rollback(client, arguments.model, arguments.repository, arguments.public_key)
+    if replicas[1:]:
+        print(_told(back))
+        return _bring_up(replicas, arguments, back.document())
+    return _show(back)
+
+
+def _sync(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
+    return _bring_up(replicas_at(arguments.url), arguments, {"model": arguments.model})
+
+
+def _bring_up(replicas: Sequence[Replica], arguments: argparse.Namespace, document: dict[str, Any]) -> int:
+    """Have all replicas serve what the repository says; 1 if one does not."""
+    standings = sync(replicas, arguments.model, arguments.repository, arguments.public_key)
+    wanted = serving(arguments.model, arguments.repository)
+    print_json(document | {"version": wanted, "replicas": _show_standings(standings, wanted)})
+    return int(any(each.version != wanted for each in standings))
 
 
 def _prune(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
@@ -152,41 +134,54 @@ def _prune(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> in
 
 
 def _promote(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
-    model = arguments.model
+    model, allow_worse, public_key = arguments.model, arguments.allow_worse, arguments.public_key
     version = arguments.version or every_version(model, arguments.repository)[-1]
+    fleet = fleet_from(parser, arguments, Terms(model, model, **terms_from(arguments)))
     with verifier_from(parser, arguments, [model]) as verifier:
-        return _show(promotion.promote(verifier, model, version, arguments.allow_worse, arguments.public_key))
+        return _show(promotion.promote(verifier, model, version, allow_worse, public_key, fleet))
 
 
 def _show(promoted: Promoted) -> int:
-    instead = f" instead of version {promoted.before}" if promoted.before else ""
-    gain = "" if promoted.difference is None else f"; accuracy {100 * promoted.difference:+.2f} points on the same rows"
-    print(f"{promoted.model}: version {promoted.version} is served{instead}{gain}")
-    print_json(promoted.document())
+    print(_told(promoted))
+    document = promoted.document()
+    if promoted.waves:
+        document["replicas"] = _show_standings(promoted.waves.replicas, promoted.version)
+    print_json(document)
     return 0
 
 
+def _told(promoted: Promoted) -> str:
+    instead = f" instead of version {promoted.before}" if promoted.before else ""
+    gain = "" if promoted.difference is None else f"; accuracy {100 * promoted.difference:+.2f} points on the same rows"
+    return f"{promoted.model}: version {promoted.version} is served{instead}{gain}"
+
+
 def _roll_out(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
-    if arguments.router and (arguments.callers or arguments.listen):
+    if arguments.router and (arguments.callers or arguments.listen or arguments.listen_grpc):
         parser.error("--callers and --listen are of its own router: leave --router out, or send the load yourself")
     model = arguments.model
     version = arguments.version or every_version(model, arguments.repository)[-1]
-    terms = {name: getattr(arguments, name) for name in ("mode", *_TERMS, "most")}
+    terms = Terms(model, candidate_name(model, version), arguments.mode, arguments.share, **terms_from(arguments))
     plan = Plan(
         version,
-        Terms(model, candidate_name(model, version), **terms),
+        terms,
         verify=not arguments.no_verify,
         allow_worse=arguments.allow_worse,
         public_key=arguments.public_key,
         timeout=arguments.timeout,
         router=arguments.router,
         listen=arguments.listen or Plan.listen,
+        listen_grpc=arguments.listen_grpc or Plan.listen_grpc,
         callers=arguments.callers or 0,
+        fleet=fleet_from(parser, arguments, terms),
     )
     with verifier_from(parser, arguments, [model]) as verifier:
         result = rollout.roll_out(verifier, plan)
     print(result)
-    print_json(result.document())
+    document = result.document()
+    if result.waves:
+        document["replicas"] = _show_standings(result.waves.replicas, version)
+    print_json(document)
     return 0 if result.promoted else 1
 
 
@@ -200,6 +195,9 @@ def main() -> int:
     except RefusedError as error:
         if error.verification:
             say(report([error.verification]))
+        if isinstance(error, WaveFailedError):
+            standings = _show_standings(error.waves.replicas, serving(arguments.model, arguments.repository))
+            print_json({"model": arguments.model} | error.waves.document() | {"replicas": standings})
         raise
     return code
 

@@ -12,23 +12,25 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from google.protobuf.json_format import MessageToDict
-
 from clients.client import Client
 from clients.errors import ModelNotFound, RequestRejected, ServerFailed, ToolError
 from tools.repository import (
     CPU_CONFIG,
     REPOSITORY,
     RepositoryError,
+    as_triton_json,
     config_path,
     held_versions,
     hold,
     read_config,
+    selected_versions,
     version_path,
     versions,
 )
 from tools.sign.signatures import refuse_breached
 from tools.verify.verification import Verification, check_files
+
+LOAD_SECONDS = 300.0
 
 
 class RefusedError(ToolError):
@@ -78,7 +80,7 @@ def beside(
         raise RepositoryError(f"{model} has no version {version}; there are: {numbers}")
     before = served_version(client, model)
     if version == before == serving(model, repository):
-        raise RepositoryError(f"{model} version {version} is served already")
+        raise RepositoryError(f"{model} version {version} is served already; `sync` brings up replicas that differ")
     # Before the server gets them: what it once failed to load is hard to make it forget.
     check_files(model, version, repository)
     if public_key:
@@ -87,9 +89,9 @@ def beside(
         hold(model, version, repository)
     candidate = Candidate(model, version, candidate_name(model, version), before)
     try:
-        _load(client, candidate, _files(model, version, repository), repository)
+        load_files(client, model, candidate.name, version_files(model, version, repository), repository)
     except (RequestRejected, ServerFailed) as error:
-        _clear_failure(client, candidate, repository)
+        clear_failure(client, candidate, repository)
         remedy = "a server takes load requests with --model-control-mode=explicit, as tools.serve starts it"
         raise RefusedError(f"{candidate} cannot be loaded, and is held: {error} ({remedy})") from error
     try:
@@ -135,42 +137,57 @@ def settle(client: Client) -> None:
         time.sleep(0.1)
 
 
-def _clear_failure(client: Client, candidate: Candidate, repository: Path) -> None:
-    # The server has to load the served version under the candidate's name. Until then tritonserver would say that it is
-    # not ready, forever and whatever is unloaded (seen in 2.51), and a load balancer would take it out of service.
-    served = candidate.before
-    if served is None or not version_path(candidate.model, served, repository).is_dir():
+def clear_failure(client: Client, failed: Candidate, repository: Path) -> None:
+    """Make a server forget that it could not load a candidate, perhaps in the model's own name.
+
+    It has to load the version that it serves in the candidate's place. Until then tritonserver would say that it is not
+    ready, whatever is unloaded (seen in 2.51), and a load balancer would take it out of service.
+    """
+    served, model = failed.before, failed.model
+    if served is None or not version_path(model, served, repository).is_dir():
         return
-    files = _files(candidate.model, served, repository)
-    moved = {path.replace(f"{served}/", f"{candidate.version}/", 1): content for path, content in files.items()}
+    files = version_files(model, served, repository)
+    moved = {path.replace(f"{served}/", f"{failed.version}/", 1): content for path, content in files.items()}
     with suppress(RequestRejected, ServerFailed):
-        _load(client, candidate, moved, repository)
-        client.unload(candidate.name)
+        load_files(client, model, failed.name, moved, repository)
+        if failed.name == model:
+            load_files(client, model, model, served_files(model, served, repository), repository)
+        else:
+            client.unload(failed.name)
 
 
-def _load(client: Client, candidate: Candidate, files: dict[str, bytes], repository: Path) -> None:
-    """Load files as a candidate, with the first config that the server takes.
+def load_files(client: Client, model: str, name: str, files: dict[str, bytes], repository: Path) -> None:
+    """Load versions of a model from a request that carries their files, under a name, with a config that is taken.
 
     That is the one that the server uses for the model; where it has none loaded, those that it may be meant to use.
+
+    Raises:
+        RequestRejected, ServerFailed: the server cannot load it; it goes on with what it had under that name.
     """
-    model = candidate.model
     try:
         configs = [client.config(model)]
     except (ModelNotFound, RequestRejected):
-        names = [name for name in (None, CPU_CONFIG) if config_path(model, name, repository).is_file()]
-        messages = [read_config(model, name, repository) for name in names]
-        configs = [MessageToDict(message, preserving_proto_field_name=True) for message in messages]
+        names = [each for each in (None, CPU_CONFIG) if config_path(model, each, repository).is_file()]
+        configs = [as_triton_json(read_config(model, each, repository)) for each in names]
     failures: list[RequestRejected | ServerFailed] = []
     for config in configs:
         try:
-            return client.load(candidate.name, {**config, "name": candidate.name}, files)
+            # All that are sent are to be served, whatever the policy is.
+            return client.load(name, {**config, "name": name, "version_policy": {"all": {}}}, files)
         except (RequestRejected, ServerFailed) as error:
             failures.append(error)
     raise failures[0]
 
 
-def _files(model: str, version: int, repository: Path) -> dict[str, bytes]:
-    # Also the labels beside the version, by their paths within the model's folder.
+def version_files(model: str, version: int, repository: Path) -> dict[str, bytes]:
+    """A version's files, and the labels beside it, by their paths within the model's folder."""
     folder = version_path(model, version, repository)
     own = {f"{version}/{path.name}": path.read_bytes() for path in folder.iterdir() if path.is_file()}
     return own | {path.name: path.read_bytes() for path in (repository / model).glob("*.txt")}
+
+
+def served_files(model: str, version: int, repository: Path) -> dict[str, bytes]:
+    """The files of all versions that a server would serve if this one were the newest."""
+    visible = [each for each in versions(model, repository) if each < version]
+    selected = selected_versions(read_config(model, repository=repository), [*visible, version])
+    return {path: data for each in selected for path, data in version_files(model, each, repository).items()}

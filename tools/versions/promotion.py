@@ -1,36 +1,30 @@
-"""Which version of a model is served: promoted after an examination, rolled back, removed.
+"""A version promoted after an examination, rolled back, or removed."""
 
-What is served is what Triton sees: the newest version folder. A version that is not to be served lies in `.held/`,
-where Triton does not look. So the state is the repository itself, and holds for every server that starts on it, in any
-control mode. A load request with another version policy would hold only until the server restarts, and a policy in a
-file would have to be repeated in config.pbtxt, which people own, and in each config derived from it.
-"""
-
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clients.client import Client
-from clients.errors import ClientError, ServerFailed
 from loadtest.analysis.intervals import paired_p_value
 from tools.check.rehearsal import rehearse
-from tools.repository import REPOSITORY, RepositoryError, held_versions, hold, release, remove_version, versions
+from tools.repository import REPOSITORY, RepositoryError, held_versions, remove_version, versions
 from tools.sign.signatures import refuse_breached
 from tools.verify.verification import Verification
 from tools.versions.candidates import (
+    LOAD_SECONDS,
     Candidate,
     RefusedError,
     beside,
     check_policy,
     every_version,
-    served_version,
     settle,
 )
+from tools.versions.choice import switch
+from tools.versions.waves import Fleet, Waves, roll
 
 if TYPE_CHECKING:
     from tools.verify.verifier import Verifier
 
-LOAD_SECONDS = 300.0
 # A candidate is worse when chance would show such a loss less often than this.
 _SIGNIFICANCE = 0.05
 
@@ -43,6 +37,7 @@ class Promoted:
         before: None where nothing was served.
         verification: None after a rollback.
         difference: the gain in accuracy on the same rows.
+        waves: None where there is one server, or none.
     """
 
     model: str
@@ -50,19 +45,28 @@ class Promoted:
     before: int | None
     verification: Verification | None = None
     difference: float | None = None
+    waves: Waves | None = None
 
     def document(self) -> dict[str, Any]:
         """The promotion as JSON."""
-        return {**asdict(self), "verification": self.verification and self.verification.document()}
+        document = {name: getattr(self, name) for name in ("model", "version", "before", "difference")}
+        verification = self.verification and self.verification.document()
+        return document | {"verification": verification} | (self.waves.document() if self.waves else {})
 
 
 def promote(
-    verifier: "Verifier", model: str, version: int, allow_worse: bool = False, public_key: Path | None = None
+    verifier: "Verifier",
+    model: str,
+    version: int,
+    allow_worse: bool = False,
+    public_key: Path | None = None,
+    fleet: Fleet | None = None,
 ) -> Promoted:
     """Load a version beside the served one, warm and verify it, and then serve it in its place.
 
     One that is significantly less accurate than the one that it replaces is refused unless `allow_worse`; given a
-    `public_key`, so is one that was not signed with the private key to it.
+    `public_key`, so is one that was not signed with the private key to it. Then a `fleet`, whose first replica is the
+    verifier's server, serves it wave by wave.
 
     Raises:
         RefusedError: it failed; it is held, and what was served still is.
@@ -72,10 +76,21 @@ def promote(
         try:
             with beside(client, model, version, verifier.repository, public_key) as candidate:
                 verification, gain = examine(verifier, candidate, allow_worse)
-            switch(client, model, version, verifier.repository)
+            waves = take_over(verifier, client, candidate, fleet)
         finally:
             settle(client)
-    return Promoted(model, version, candidate.before, verification, gain)
+    return Promoted(model, version, candidate.before, verification, gain, waves)
+
+
+def take_over(verifier: "Verifier", client: Client, candidate: Candidate, fleet: Fleet | None) -> Waves | None:
+    """Have the verifier's server, or each replica of a fleet in its turn, serve a version from now on."""
+    if fleet is None:
+        switch(client, candidate.model, candidate.version, verifier.repository)
+        return None
+    from tools.verify.references import held_out  # It imports torch, which a rollback can do without.
+
+    held = held_out(candidate.model, candidate.version, verifier.repository)[0]
+    return roll(fleet, held.inputs, candidate.version, verifier.repository)
 
 
 def examine(verifier: "Verifier", candidate: Candidate, allow_worse: bool = False) -> tuple[Verification, float | None]:
@@ -102,41 +117,6 @@ def examine(verifier: "Verifier", candidate: Candidate, allow_worse: bool = Fals
             f"is held, version {before} is served. --allow-worse promotes it anyway"
         )
     return verification, gain
-
-
-def switch(client: Client | None, model: str, version: int, repository: Path) -> None:
-    """Make a version the newest that Triton sees, and have the server load it; without a server it finds it later.
-
-    If it fails to load, everything is as it was, and RefusedError is raised; RepositoryError if another model would
-    fail for its sake.
-    """
-    visible = versions(model, repository)
-    newer = [number for number in visible if number > version]
-    was_held, before = version in held_versions(model, repository), max(visible, default=None)
-
-    def choose(place: Path) -> None:
-        # In this order a server that starts in between finds the old version or the new one, and no third.
-        if was_held:
-            release(model, version, place)
-        for number in newer:
-            hold(model, number, place)
-
-    rehearse(repository, choose)
-    choose(repository)
-    if client is None:
-        return
-    try:
-        client.load(model)
-        served = served_version(client, model)
-        if served != version:
-            raise ServerFailed(f"the server serves version {served}; is {repository} the repository that it serves?")
-    except ClientError as error:
-        for number in newer:
-            release(model, number, repository)
-        if was_held:
-            hold(model, version, repository)
-        still = f"version {before} is still served" if before else "none is served"
-        raise RefusedError(f"{model} version {version} failed to load; {still}: {error}") from error
 
 
 def rollback(

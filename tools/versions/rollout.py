@@ -5,31 +5,23 @@ requests that come through the router (`clients.router`). Sequential tests watch
 as they are sure, the version is promoted, or taken off the server and held. No request fails because of it.
 """
 
-import asyncio
-import itertools
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clients.aio import AsyncClient
 from clients.command import say
-from clients.connection import Connection
-from clients.errors import ClientError
+from clients.connection import PROTOCOLS
 from clients.router.trial import Terms
-from tools.serve.router_process import RouterError
-from tools.versions.candidates import beside, served_version, serving, settle
-from tools.versions.promotion import LOAD_SECONDS, examine, switch
-from tools.versions.router_control import Router, Trial, started_router
+from tools.versions.callers import LINGER_SECONDS, Calls, own_callers
+from tools.versions.candidates import LOAD_SECONDS, beside, served_version, settle
+from tools.versions.promotion import examine, take_over
+from tools.versions.router_control import ANY_PORT, Router, Trial, started_router
+from tools.versions.waves import Fleet, Waves
 
 if TYPE_CHECKING:
     from tools.verify.verifier import Verifier
-
-# Callers of our own stay for so long before and after, so that both ends of the rollout are seen under load.
-_LINGER_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -41,8 +33,9 @@ class Plan:
         allow_worse: try it even if it is significantly less accurate on held-out rows.
         public_key: try it only if it was signed with the private key to this one.
         timeout: seconds for a decision.
-        router: control address of a running router; None starts one that listens at `listen`.
+        router: control address of a running router; None starts one that listens at `listen` and `listen_grpc`.
         callers: constant load of our own through a router that was started; 0 for none.
+        fleet: replicas that serve it wave by wave once traffic to the first one has promoted it.
     """
 
     version: int
@@ -52,16 +45,10 @@ class Plan:
     public_key: Path | None = None
     timeout: float = 600.0
     router: str | None = None
-    listen: str = "127.0.0.1:0"
+    listen: str = ANY_PORT
+    listen_grpc: str = ANY_PORT
     callers: int = 0
-
-
-@dataclass
-class Calls:
-    """How many requests of our own callers were answered, and why the others were not."""
-
-    answered: int = 0
-    failures: list[str] = field(default_factory=list)
+    fleet: Fleet | None = None
 
 
 @dataclass(frozen=True)
@@ -74,6 +61,7 @@ class Rollout:
     trial: Trial
     served: int | None
     calls: Calls | None
+    waves: Waves | None = None
 
     @property
     def promoted(self) -> bool:
@@ -83,6 +71,8 @@ class Rollout:
     def document(self) -> dict[str, Any]:
         """The rollout as JSON."""
         document = dict(vars(self))
+        if waves := document.pop("waves"):
+            document |= waves.document()
         if calls := document.pop("calls"):
             failures = calls.failures
             document["callers"] = {"answered": calls.answered, "failed": len(failures), "why": failures[:3]}
@@ -106,60 +96,28 @@ def roll_out(verifier: "Verifier", plan: Plan) -> Rollout:
     """
     model, version = plan.terms.model, plan.version
     with ExitStack() as stack:
-        upstream = verifier.connections["http"].url
-        router = Router(plan.router) if plan.router else stack.enter_context(started_router(upstream, plan.listen))
+        router = Router(plan.router) if plan.router else stack.enter_context(_own_router(verifier, plan))
         client = stack.enter_context(verifier.client(timeout_s=LOAD_SECONDS))
         if router.listen:
-            say(f"callers go to http://{router.listen}")
-        calls = stack.enter_context(_own_callers(plan, verifier, router)) if plan.callers else None
+            say(f"callers go to http://{router.listen} and, over gRPC, to {router.listen_grpc}")
+        calls = stack.enter_context(own_callers(plan.callers, model, verifier, router)) if plan.callers else None
         with beside(client, model, version, verifier.repository, plan.public_key) as candidate:
             if plan.verify:
                 examine(verifier, candidate, plan.allow_worse)
             say(f"{candidate} runs beside version {candidate.before}: {plan.terms.mode}, share {plan.terms.share:g}")
             trial = _try(router, plan)
+        waves = None
         if trial["decision"] == "promote":
-            switch(client, model, version, verifier.repository)
-        time.sleep(_LINGER_SECONDS if plan.callers else 0)
+            waves = take_over(verifier, client, candidate, plan.fleet)
+        time.sleep(LINGER_SECONDS if plan.callers else 0)
         served = served_version(client, model)
         settle(client)
-    return Rollout(model, version, candidate.before, trial, served, calls)
+    return Rollout(model, version, candidate.before, trial, served, calls, waves)
 
 
-@contextmanager
-def _own_callers(plan: Plan, verifier: "Verifier", router: Router) -> Iterator[Calls]:
-    """Keep one request of each caller in flight through the router, a row of the held-out set at a time."""
-    from tools.verify.references import held_out  # It imports torch, which `--help` can do without.
-
-    model, version = plan.terms.model, serving(plan.terms.model, verifier.repository)
-    if not router.listen or version is None:
-        raise RouterError("callers of our own need a router of our own and a version that is served")
-    held = held_out(model, version, verifier.repository)[0]
-    places = itertools.cycle(range(held.rows))
-    calls, stop = Calls(), threading.Event()
-
-    async def call() -> None:
-        # Without retries, which would hide a failed request.
-        async with AsyncClient(Connection("http", str(router.listen), retries=0)) as client:
-            while not stop.is_set():
-                place = next(places)
-                try:
-                    await client.infer(model, {name: array[place : place + 1] for name, array in held.inputs.items()})
-                    calls.answered += 1
-                except ClientError as error:
-                    calls.failures.append(str(error))
-                    await asyncio.sleep(0.01)
-
-    async def call_all() -> None:
-        await asyncio.gather(*(call() for _ in range(plan.callers)))
-
-    thread = threading.Thread(target=lambda: asyncio.run(call_all()))
-    thread.start()
-    try:
-        time.sleep(_LINGER_SECONDS)
-        yield calls
-    finally:
-        stop.set()
-        thread.join()
+def _own_router(verifier: "Verifier", plan: Plan) -> AbstractContextManager[Router]:
+    http, grpc = (verifier.connections[protocol].url for protocol in PROTOCOLS)
+    return started_router(http, grpc, plan.listen, plan.listen_grpc)
 
 
 def _try(router: Router, plan: Plan) -> Trial:
@@ -170,7 +128,8 @@ def _try(router: Router, plan: Plan) -> Trial:
         while (trial := router.trial(model)) and not trial["decision"] and time.monotonic() < deadline:
             if trial["pairs"] >= next_report:
                 next_report = 2 * trial["pairs"]
-                say(f"{model}: {trial['pairs']} requests answered by both; {_rates(trial)}")
+                ways = ", ".join(f"{count} over {protocol}" for protocol, count in trial["protocols"].items())
+                say(f"{model}: {trial['pairs']} requests answered by both ({ways}); {_rates(trial)}")
             time.sleep(0.1)
     finally:
         # Only when no request is in flight may the candidate be unloaded.

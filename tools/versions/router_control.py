@@ -10,11 +10,14 @@ from urllib.request import ProxyHandler, Request, build_opener
 
 from tools.serve.router_process import RouterError, router_process
 
+ANY_PORT = "127.0.0.1:0"
+
 
 class Trial(TypedDict):
     """A trial as the router describes it; it has further keys, which are passed on."""
 
     pairs: int
+    protocols: dict[str, int]
     rescued: int
     under_way: int
     decision: str | None
@@ -24,10 +27,11 @@ class Trial(TypedDict):
 
 @dataclass(frozen=True)
 class Router:
-    """A running router: its control address, and its callers' where that is known; methods raise RouterError."""
+    """A running router: its control address, and its callers' where they are known; methods raise RouterError."""
 
     control: str
     listen: str | None = None
+    listen_grpc: str | None = None
 
     def begin(self, model: str, terms: Mapping[str, Any]) -> None:
         """Begin a trial on a model's traffic; `clients.router.trial.Terms` lists the terms."""
@@ -59,7 +63,12 @@ class Router:
 
 
 @contextmanager
-def started_router(upstream: str, listen: str) -> Iterator[Router]:
-    """Run a router in front of a server's HTTP address while the block lasts; raises RouterError if it cannot start."""
-    with router_process("--upstream", upstream, "--listen", listen, "--control", "127.0.0.1:0") as running:
+def started_router(upstream: str, grpc: str, listen: str = ANY_PORT, listen_grpc: str = ANY_PORT) -> Iterator[Router]:
+    """Run a router in front of a server's HTTP and gRPC addresses while the block lasts.
+
+    Raises:
+        RouterError: it cannot start.
+    """
+    options = ("--upstream", upstream, "--grpc", grpc, "--listen", listen, "--listen-grpc", listen_grpc)
+    with router_process(*options, "--control", ANY_PORT) as running:
         yield Router(**running.addresses)

@@ -1,11 +1,8 @@
-"""Requests on their way through the router: passed on, or answered by a model and its candidate at once."""
+"""HTTP on its way through the router: passed on, or answered by a model and its candidate at once."""
 
-import asyncio
 import json
 import re
 import time
-from collections.abc import Awaitable
-from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -13,9 +10,11 @@ from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector, web
 from multidict import CIMultiDict
 from yarl import URL
 
-from clients.router.replies import Reply, renamed
+from clients.router.replies import HttpReply
 from clients.router.trial import Trial
+from clients.router.trials import Trials
 
+TIMEOUT_S = 60.0  # deadline of any request
 # Requests that name a version are passed on: they mean that one.
 _INFER = re.compile(r"/v2/models/([^/]+)/infer")
 # Headers that belong to one connection, not to the message (RFC 9110, 7.6.1), or are computed anew.
@@ -24,31 +23,27 @@ _HOP_BY_HOP = frozenset(
 )
 
 
-@dataclass
-class Router:
-    """Passes requests on to a server; used within `async with`, which opens the connections to it."""
+class HttpRouter:
+    """Passes requests on to a server, HOST:PORT; used within `async with`, which opens the connections to it."""
 
-    upstream: str  # the server, HOST:PORT
-    patience_s: float = 1.0  # how long a caller of a canary waits for the candidate
-    timeout_s: float = 60.0  # deadline of any request
-    trials: dict[str, Trial] = field(default_factory=dict)  # by model
-    _background: set[asyncio.Task[None]] = field(default_factory=set)
+    def __init__(self, upstream: str, trials: Trials):
+        self._upstream, self._trials = upstream, trials
 
-    async def __aenter__(self) -> "Router":
+    async def __aenter__(self) -> "HttpRouter":
         # Bodies pass as they are, compressed or not; callers limit the number of connections.
-        timeout, connector = ClientTimeout(total=self.timeout_s), TCPConnector(limit=0)
+        timeout, connector = ClientTimeout(total=TIMEOUT_S), TCPConnector(limit=0)
         self._session = ClientSession(timeout=timeout, connector=connector, auto_decompress=False)
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        await asyncio.gather(*self._background, return_exceptions=True)
+        await self._trials.finish()
         await self._session.close()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer a caller's request, by way of the server."""
         match = _INFER.fullmatch(request.rel_url.raw_path)
-        trial = self.trials.get(unquote(match[1])) if match and request.method == "POST" else None
-        if trial is None or not trial.takes_part():
+        trial = self._trials.for_request(unquote(match[1])) if match and request.method == "POST" else None
+        if trial is None:
             return await self._pass_through(request)
         reply = await self._try_candidate(trial, request)
         headers = CIMultiDict((name, value) for name, value in reply.headers.items() if name != "Content-Length")
@@ -70,52 +65,35 @@ class Router:
             reply = self._no_reply(error, 0)
             return web.Response(status=502, body=reply.body, content_type="application/json")
 
-    async def _try_candidate(self, trial: Trial, request: web.Request) -> Reply:
+    async def _try_candidate(self, trial: Trial, request: web.Request) -> HttpReply:
         """Ask the model and the candidate at once; return the reply that the caller gets."""
         body, headers = await request.read(), _end_to_end(request.headers)
-        path = f"/v2/models/{quote(trial.terms.candidate)}/infer"
-        trial.under_way += 1
-        model = asyncio.ensure_future(self._ask(request.rel_url.raw_path_qs, headers, body))
-        candidate = asyncio.ensure_future(self._ask(path, headers, body))
-        comparison = asyncio.create_task(self._compare(trial, model, candidate))
-        self._background.add(comparison)
-        comparison.add_done_callback(self._background.discard)
-        if trial.terms.mode == "canary":
-            await asyncio.wait([candidate], timeout=self.patience_s)
-            if candidate.done() and candidate.result().good:
-                return renamed(candidate.result(), trial.terms.candidate, trial.terms.model)
-            trial.rescued += 1
-        reply = await asyncio.shield(model)
-        return reply if reply.status else Reply(502, {"Content-Type": "application/json"}, reply.body, reply.seconds)
+        own, other = trial.terms.model, trial.terms.candidate
+        model = self._ask(request.rel_url.raw_path_qs, headers, body)
+        candidate = self._ask(f"/v2/models/{quote(other)}/infer", headers, body)
+        reply, is_candidates = await self._trials.answer(trial, model, candidate)
+        if is_candidates:
+            return reply.renamed(other, own)
+        json_type = {"Content-Type": "application/json"}
+        return reply if reply.status else HttpReply(502, json_type, reply.body, reply.seconds)
 
-    async def _compare(self, trial: Trial, model: Awaitable[Reply], candidate: asyncio.Future[Reply]) -> None:
-        """Compare the two replies once both are here; a candidate that is late counts as one without a reply."""
-        try:
-            own = await model
-            await asyncio.wait([candidate], timeout=max(self.patience_s - own.seconds, 0.0))
-            late = Reply(0, {}, b"", self.patience_s)
-            trial.compare(own, candidate.result() if candidate.done() else late)
-            await candidate
-        finally:
-            trial.under_way -= 1
-
-    async def _ask(self, path: str, headers: CIMultiDict[str], body: bytes) -> Reply:
+    async def _ask(self, path: str, headers: CIMultiDict[str], body: bytes) -> HttpReply:
         began = time.monotonic()
         try:
             async with self._session.post(self._url(path), headers=headers, data=body) as answer:
                 content = await answer.read()
-                return Reply(answer.status, _end_to_end(answer.headers), content, time.monotonic() - began)
+                return HttpReply(answer.status, _end_to_end(answer.headers), content, time.monotonic() - began)
         except (ClientError, TimeoutError, OSError) as error:
             return self._no_reply(error, time.monotonic() - began)
 
-    def _no_reply(self, error: Exception, seconds: float) -> Reply:
+    def _no_reply(self, error: Exception, seconds: float) -> HttpReply:
         """No reply, with the reason in the form of Triton's errors."""
-        reason = f"the router gets no answer from {self.upstream}: {str(error) or type(error).__name__}"
-        return Reply(0, {}, json.dumps({"error": reason}).encode(), seconds)
+        reason = f"the router gets no answer from {self._upstream}: {str(error) or type(error).__name__}"
+        return HttpReply(0, {}, json.dumps({"error": reason}).encode(), seconds)
 
     def _url(self, path: str) -> URL:
         """A path at the server, escaped as the caller wrote it."""
-        return URL(f"http://{self.upstream}{path}", encoded=True)
+        return URL(f"http://{self._upstream}{path}", encoded=True)
 
 
 def _end_to_end(headers: Any) -> CIMultiDict[str]:

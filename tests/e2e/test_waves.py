@@ -1,0 +1,163 @@
+"""A version brought to three replicas under constant load: two of one service, one with a folder of its own."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clients.client import Client
+from clients.connection import PROTOCOLS, Connection
+from clients.router.trial import Terms
+from tests.conftest import Command
+from tests.e2e.second_versions import (
+    MODEL,
+    Change,
+    Seen,
+    Slow,
+    add_version,
+    alone,
+    as_good,
+    constant_load,
+    explicit,
+    first_logit,
+    turned,
+)
+from tests.e2e.serving import FREE_PORTS, serving
+from tools.repository import held_versions, version_path, versions
+from tools.serve.ports import choose_ports
+from tools.serve.tritonserver import Server
+from tools.verify.references import held_out
+from tools.versions.replicas import Replica, look, put
+from tools.versions.waves import Fleet, WaveFailedError, Waves, roll
+
+TERMS = Terms(MODEL, MODEL, max_errors=0.05, slower=5)
+ACCEPTED = ("--max-errors", "0.05", "--slower", "5")
+
+
+@dataclass(frozen=True)
+class House:
+    """Three replicas, of which the last has a folder and a life of its own."""
+
+    models: Path
+    fleet: Fleet
+    own: Server
+
+    @property
+    def replicas(self) -> Sequence[Replica]:
+        return self.fleet.replicas
+
+    @property
+    def urls(self) -> list[str]:
+        """The options that name them."""
+        return [
+            "--url",
+            *(each.http for each in self.replicas),
+            "--grpc-url",
+            *(each.grpc for each in self.replicas),
+        ]
+
+    def connections(self, replicas: Sequence[Replica]) -> list[Connection]:
+        return [each.connection(protocol, 30.0) for each in replicas for protocol in PROTOCOLS]
+
+    def serve(self) -> list[int | None]:
+        """The version that each replica serves."""
+        return [each.version for each in look(self.replicas, MODEL)]
+
+    def roll(self, version: int, *ends: str) -> Waves:
+        fleet = replace(self.fleet, ends=ends)
+        return roll(fleet, held_out(MODEL, version, self.models)[0].inputs, version, self.models)
+
+
+@pytest.fixture(scope="module")
+def house(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    folder = tmp_path_factory.mktemp("waves")
+    models, own = alone(built, folder / "models"), alone(built, folder / "own")
+    http, grpc, metrics = choose_ports("127.0.0.1", [0, 0, 0])
+    options = replace(explicit(own), http_port=http, grpc_port=grpc, metrics_port=metrics)
+    with (
+        serving(folder / "run", "--repository", models, *FREE_PORTS, "--replicas", "2") as running,
+        Server(options) as alone_server,
+    ):
+        places = [running.line(60).split("http://")[1].split(" (gRPC)")[0].split(" (HTTP), ") for _ in range(2)]
+        replicas = [Replica(*place) for place in [*places, (alone_server.http, alone_server.grpc)]]
+        yield House(models, Fleet(replicas, TERMS, bake_s=0.5, timeout_s=60), alone_server)
+
+
+def answers(seen: Seen) -> set[float]:
+    """Different answers that callers got."""
+    return {round(answer, 2) for answer in seen.answers}
+
+
+def json_of(done: Any) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return document
+
+
+def test_a_good_version_takes_over_wave_by_wave_and_no_request_fails(house: House, command: Command) -> None:
+    (one,) = versions(MODEL, house.models)
+    before, two = first_logit(house.replicas[0].connection("grpc")), add_version(house.models, as_good)
+    effort = ("--batch-sizes", "16", "--concurrency", "8", "--bake", "0.5")
+    with constant_load(house.connections(house.replicas)) as seen:
+        words = (MODEL, "promote", "--repository", house.models, *house.urls, *effort, *ACCEPTED)
+        done = command("tools.versions", *words)
+    assert done.returncode == 0, done.stderr
+    document = json_of(done)
+    print(done.stderr, f"callers: {len(seen.answers):,} requests answered, {len(seen.failures)} failed")
+    assert [wave["replicas"] for wave in document["waves"]] == [[each.http] for each in house.replicas]
+    assert all(wave["pairs"] > 100 and wave["problem"] == "" for wave in document["waves"])
+    assert [each["serves"] for each in document["replicas"]] == [two] * 3 == house.serve()
+    assert (document["before"], versions(MODEL, house.models)) == (one, [one, two])
+    after = [first_logit(connection) for connection in house.connections(house.replicas)]
+    assert after == pytest.approx([1.5 * before] * 6, rel=1e-3)
+    assert not seen.failures and answers(seen) == {round(before, 2), round(after[0], 2)}
+
+
+@pytest.mark.parametrize(("change", "reason"), [(turned, "disagreement in "), (Slow, "slowness in ")])
+def test_a_worse_version_is_taken_back_from_all_replicas_and_no_request_fails(
+    change: Change, reason: str, house: House
+) -> None:
+    served, worse = house.serve(), add_version(house.models, change)
+    with (
+        constant_load(house.connections(house.replicas)) as seen,
+        pytest.raises(WaveFailedError, match=reason) as raised,
+    ):
+        house.roll(worse, "2")
+    (wave,) = raised.value.waves.waves
+    print(wave, f"callers: {len(seen.answers):,} requests answered, {len(seen.failures)} failed")
+    assert len(wave.replicas) == 2 and [each.version for each in raised.value.waves.replicas] == served == house.serve()
+    assert worse in held_versions(MODEL, house.models) and worse not in versions(MODEL, house.models)
+    assert not seen.failures and seen.answers
+
+
+def test_what_a_replica_cannot_load_leaves_no_mark(house: House) -> None:
+    served, broken = house.serve(), add_version(house.models, as_good)
+    (version_path(MODEL, broken, house.models) / "model.pt").write_bytes(b"nothing")
+    with constant_load(house.connections(house.replicas[1:])) as seen:
+        standings = put(house.replicas[1:], MODEL, broken, house.models)
+    assert all("model.pt" in each.problem for each in standings)
+    assert not seen.failures and house.serve() == served
+    for replica in house.replicas:
+        with Client(replica.connection("http")) as client:
+            assert client.is_ready()
+
+
+def test_a_replica_that_is_away_is_reported_and_caught_up(house: House, command: Command) -> None:
+    served, good = house.serve()[0], add_version(house.models, as_good)
+    house.own.__exit__(None, None, None)
+    with constant_load(house.connections(house.replicas[:2])) as seen:
+        waves = house.roll(good, "1")
+    assert not seen.failures and [each.version for each in waves.replicas] == [good, good, None]
+    assert waves.replicas[2].problem and len(waves.waves) == 2
+    # It starts on a folder that still has the first version alone.
+    with Server(house.own.options):
+        listed = command("tools.versions", MODEL, "list", "--repository", house.models, *house.urls[:4])
+        assert "differs from" in listed.stdout
+        assert [each["differs"] for each in json_of(listed)["replicas"]] == [False, False, True]
+        synced = command("tools.versions", MODEL, "sync", "--repository", house.models, *house.urls[:4])
+        assert synced.returncode == 0 and house.serve() == [good] * 3
+        back = command("tools.versions", MODEL, "rollback", "--repository", house.models, *house.urls[:4])
+        assert back.returncode == 0, back.stderr
+        assert json_of(back)["version"] == served and house.serve() == [served] * 3
