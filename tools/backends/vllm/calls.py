@@ -28,7 +28,7 @@ class Call:
     """What one request asks for, and how far it is.
 
     Attributes:
-        sequences: its continuations, once they are submitted.
+        sequences: its continuations, from when they are submitted until it is over.
         is_over: the last response has been sent.
     """
 
@@ -113,6 +113,9 @@ class Call:
         with self._lock, suppress(pb_utils.TritonModelException):  # Whoever has gone is noticed by asking for it.
             if not self.is_over:
                 self.is_over = is_last
+                if is_last:
+                    # They know this call: Python frees what knows each other late, and megabytes with it.
+                    self.sequences = []
                 self.sender.send(response, flags=FINAL if is_last else 0)
 
 

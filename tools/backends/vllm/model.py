@@ -72,20 +72,20 @@ class TritonPythonModel:
 
     def execute(self, requests: list[Any]) -> None:
         """Hand requests to the engine, which takes them into the batch that runs; answers come by themselves."""
-        refused: list[Exception] = []
+        refused: list[str] = []  # An exception would keep this frame alive.
         for request in requests:
             call = Call(request)
             try:
                 self._submit(call)
             except (ValueError, RuntimeError) as error:
                 call.fail(f"Error generating stream: {error}", pb_utils.TritonError.INVALID_ARG)
-                refused.append(error)
+                refused.append(str(error))
             except ConnectionError as error:
                 call.fail(str(error), pb_utils.TritonError.UNAVAILABLE)
-                refused.append(error)
+                refused.append(str(error))
         if len(refused) == len(requests):
             # They are answered; this lets Triton count them as failures.
-            raise pb_utils.TritonModelException(str(refused[0]))
+            raise pb_utils.TritonModelException(refused[0])
 
     def _submit(self, call: Call) -> None:
         prompt, parameters = call.read()
@@ -171,8 +171,8 @@ class TritonPythonModel:
         """Free what was kept for callers who have cancelled, or closed their connection."""
         for call in self._engine.owners():
             if not call.is_over and call.sender.is_cancelled():
-                call.fail("Request was cancelled", pb_utils.TritonError.CANCELLED)
                 self._measures.count(measures.ENDED, len(call.sequences), "finished_reason", "abort")
+                call.fail("Request was cancelled", pb_utils.TritonError.CANCELLED)
 
     def _report(self) -> None:
         running, waiting = self._engine.counts()
