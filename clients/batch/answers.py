@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from tritonclient.utils import triton_to_np_dtype
 
 from clients.batch.chunks import Chunk, check_uniform
-from clients.contract import Array
+from clients.contract import Array, Contract
 
 
 def storable(array: Array) -> Array:
@@ -33,3 +34,10 @@ def join(parts: Mapping[int, Chunk], outputs: Sequence[str]) -> Chunk:
     ordered = [parts[first] for first in sorted(parts)]
     errors, versions = (np.concatenate([getattr(part, name) for part in ordered]) for name in ("errors", "versions"))
     return Chunk(errors, concatenate([part.outputs for part in ordered], outputs), versions)
+
+
+def empty_row(contract: Contract, output: str) -> Array:
+    """A row of an output without any good row, by the model's config; a dim that varies is 1."""
+    spec = next(spec for spec in contract.outputs if spec.name == output)
+    dtype = {"BYTES": np.str_, "BF16": np.float32}.get(spec.datatype) or triton_to_np_dtype(spec.datatype)
+    return np.zeros((1, *(abs(dim) for dim in spec.dims)), dtype)

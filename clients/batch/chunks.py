@@ -142,11 +142,7 @@ def open_store(folder: Path, job: Job, chunks: Sequence[range], fresh: bool = Fa
         InvalidInput: the folder has chunks of another job or files of another origin, or another process uses it.
     """
     folder.mkdir(exist_ok=True)
-    with (folder / _LOCK).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # The kernel releases it, however this process ends.
-        except BlockingIOError as error:
-            raise InvalidInput(f"another run uses {folder}; wait until it ends, or choose another OUTPUT") from error
+    with locked(folder / _LOCK):
         if fresh:
             _clear(folder)
         _check_job(folder, job)
@@ -154,6 +150,23 @@ def open_store(folder: Path, job: Job, chunks: Sequence[range], fresh: bool = Fa
         store = Store(folder, int(job["model_version"] or 0))
         store.recall(chunks)
         yield store
+
+
+@contextmanager
+def locked(file: Path) -> Iterator[None]:
+    """Hold a lock file, which is made, in a folder that one process at a time may write to.
+
+    Raises:
+        InvalidInput: another process has it.
+    """
+    with file.open("w") as opened:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)  # The kernel releases it, however this process ends.
+        except BlockingIOError as error:
+            raise InvalidInput(
+                f"another run uses {file.parent}; wait until it ends, or choose another OUTPUT"
+            ) from error
+        yield
 
 
 def version_begun(folder: Path) -> str | None:

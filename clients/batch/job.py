@@ -3,17 +3,15 @@
 import asyncio
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
-from tritonclient.utils import triton_to_np_dtype
-
-from clients.aio import AsyncClient
+from clients.batch.answers import empty_row
 from clients.batch.chunks import Chunk, Store, open_store, version_begun
 from clients.batch.plan import Plan, job_of, make_plan
-from clients.batch.requests import Run, VersionGone
+from clients.batch.requests import Run, VersionGone, first_good_row
+from clients.batch.servers import ask, ask_contract
 from clients.batch.sources import Source, open_source
 from clients.batch.tables import Table, check_format, write_table
 from clients.command import progress_counter, say
@@ -38,7 +36,7 @@ class Summary:
 
 
 def run(
-    connection: Connection,
+    connections: Sequence[Connection],
     model: str,
     rows: Path,
     output: Path,
@@ -51,6 +49,8 @@ def run(
 ) -> Summary:
     """Run a model on all rows of a folder of images, a .npy or a .npz, and write the output, a .parquet or a .npz.
 
+    The requests go to any of the servers at the `connections`, which serve the same model.
+
     By default, all `outputs` are kept, a request has as many rows as the model takes (`batch_size`), and as many
     requests are `in_flight` as fit in a fixed amount of memory. A `fresh` run does not resume an earlier one.
 
@@ -62,14 +62,14 @@ def run(
     """
     began = time.monotonic()
     check_format(output)
-    contract = asyncio.run(_ask_contract(connection, model))
+    contract = asyncio.run(ask_contract(connections, model))
     source = open_source(rows, contract, output.parent)
     folder = partial_folder(output)
     begun = None if fresh else version_begun(folder)
     plan = make_plan(contract, source, outputs, batch_size, in_flight, begun, mixed_versions)
     with open_store(folder, job_of(plan, source), plan.chunks(), fresh) as store:
         resumed = store.rows
-        _infer(connection, plan, source, store)
+        _infer(connections, plan, source, store)
         try:
             _write_output(output, plan, source, store, contract)
         except OSError as error:
@@ -80,23 +80,17 @@ def run(
     return Summary(store.rows, store.errors, round(seconds, 3), speed, resumed, str(output))
 
 
-async def _ask_contract(connection: Connection, model: str) -> Contract:
-    # A server that does not answer at the start is not about to come back.
-    async with AsyncClient(replace(connection, retries=min(connection.retries, 2))) as client:
-        return await client.contract(model)
-
-
-def _infer(connection: Connection, plan: Plan, source: Source, store: Store) -> None:
+def _infer(connections: Sequence[Connection], plan: Plan, source: Source, store: Store) -> None:
     """Ask for the rows that are missing; say what is kept where that does not end well."""
 
-    async def ask() -> None:
+    async def finish() -> None:
         with progress_counter("rows", plan.rows, store.rows) as advance:
-            async with AsyncClient(connection) as client:
-                await Run(client, plan, source, store, advance).finish()
+            async with ask(connections, plan.in_flight) as client:
+                await Run(client, plan, source, store, advance, first_good_row(plan, store)).finish()
 
     how = "; the same command resumes"
     try:
-        asyncio.run(ask())
+        asyncio.run(finish())
     except VersionGone:
         how = ""  # Its message says what to choose.
         raise
@@ -128,10 +122,3 @@ def _write_output(output: Path, plan: Plan, source: Source, store: Store, contra
         for label, error in islice(rows, _SHOWN_ERRORS):
             say(f"{source.column} {label}: error: {error}")
     store.remove()
-
-
-def empty_row(contract: Contract, output: str) -> Array:
-    """A row of an output without any good row, by the model's config; a dim that varies is 1."""
-    spec = next(spec for spec in contract.outputs if spec.name == output)
-    dtype = {"BYTES": np.str_, "BF16": np.float32}.get(spec.datatype) or triton_to_np_dtype(spec.datatype)
-    return np.zeros((1, *(abs(dim) for dim in spec.dims)), dtype)

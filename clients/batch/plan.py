@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from tritonclient.utils import triton_to_np_dtype
 
-from clients.batch.sources import Source
+from clients.batch.sources import Numbered, Source
 from clients.contract import Contract, names
 from clients.errors import InvalidInput
 
@@ -58,7 +58,7 @@ def _split(rows: range, size: int) -> list[range]:
 
 def make_plan(
     contract: Contract,
-    source: Source,
+    source: Numbered,
     outputs: Sequence[str] | None = None,
     batch_size: int | None = None,
     in_flight: int | None = None,

@@ -8,14 +8,15 @@ with nothing else under way: a server that forms batches fails all rows of a bat
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
-from clients.aio import AsyncClient
 from clients.batch.answers import concatenate, join, storable
-from clients.batch.chunks import Chunk, Store
+from clients.batch.chunks import Chunk, Finished
 from clients.batch.plan import Plan
-from clients.batch.sources import Source
+from clients.batch.servers import Asked
+from clients.batch.sources import Rows
 from clients.command import say
 from clients.contract import Array
 from clients.errors import ClientError, ConnectionLost, ModelNotFound, RequestRejected, ServerFailed
@@ -23,28 +24,39 @@ from clients.failures import retry_delays
 from clients.output import printable
 
 # Refused ranges that wait for the end of a round; their chunks wait in memory with them.
-_MOST_REFUSED = 32
+_MOSTREFUSED = 32
 # How often a request is repeated whose connection broke: it may be what stops the server each time.
 _MOST_LOST = 3
-_REFUSED = (RequestRejected, ServerFailed)
+REFUSED = (RequestRejected, ServerFailed)
 
 
 class VersionGone(ModelNotFound):
     """The version with which a run began is no longer served, and another one is."""
 
 
+class Chunks(Protocol):
+    """Where finished chunks go, and which are finished."""
+
+    @property
+    def finished(self) -> Mapping[int, Finished]:
+        """By their indices."""
+
+    def add(self, index: int, chunk: Chunk) -> None:
+        """Take a chunk; it may come from any thread."""
+
+
 @dataclass
 class Run:
     """One run over all rows whose chunks are not finished; calls `advance` with the number of rows as it goes."""
 
-    client: AsyncClient
+    client: Asked
     plan: Plan
-    source: Source
-    store: Store
+    source: Rows
+    store: Chunks
     advance: Callable[[int], object]
+    known_good: int | None = None  # a row that the server has answered before
     _waiting: dict[int, dict[int, Chunk]] = field(default_factory=dict)
     _refused: list[range] = field(default_factory=list)
-    _known_good: int | None = None
     _version: str = ""  # that is asked
 
     async def finish(self) -> None:
@@ -57,7 +69,6 @@ class Run:
         await self._follow()
         # Once for all workers, who would each ask.
         await self.client.contract(self.plan.model, self._version)
-        self._known_good = first_good_row(self.plan, self.store)
         chunks = (rows for index, rows in enumerate(self.plan.chunks()) if index not in self.store.finished)
         missing = (rows for chunk in chunks for rows in self.plan.requests(chunk))
         while True:
@@ -79,11 +90,11 @@ class Run:
         for rows in missing:
             try:
                 answer = await self._ask(rows)
-            except _REFUSED:
+            except REFUSED:
                 self._refused.append(rows)
             else:
                 await self._place(rows, answer)
-            if len(self._refused) >= _MOST_REFUSED:
+            if len(self._refused) >= _MOSTREFUSED:
                 return
 
     async def _ask(self, rows: range) -> Chunk:
@@ -99,8 +110,8 @@ class Run:
             if len(array) != len(good):
                 wrong = f"output '{name}' has {len(array)} rows for {len(good)} rows of input"
                 raise ServerFailed(f"{self.plan.model}: {wrong}")
-        if good and self._known_good is None:
-            self._known_good = good[0]
+        if good and self.known_good is None:
+            self.known_good = good[0]
         return chunk
 
     def _chunk(self, errors: Sequence[str], outputs: Mapping[str, Array]) -> Chunk:
@@ -160,14 +171,14 @@ class Run:
         for row in rows:
             try:
                 parts[row] = await self._ask(range(row, row + 1))
-            except _REFUSED as error:
+            except REFUSED as error:
                 failures.append(error)
                 parts[row] = self._chunk([printable(str(error))], {})
         if failures:
             # If a row that was good before still is, the server works, and the rows are bad.
-            if self._known_good is None:
+            if self.known_good is None:
                 raise failures[0]
-            await self._ask(range(self._known_good, self._known_good + 1))
+            await self._ask(range(self.known_good, self.known_good + 1))
         return join(parts, self.plan.outputs)
 
     async def _place(self, rows: range, answer: Chunk) -> None:
@@ -181,7 +192,7 @@ class Run:
             await asyncio.to_thread(self.store.add, index, join(parts, self.plan.outputs))
 
 
-def first_good_row(plan: Plan, store: Store) -> int | None:
+def first_good_row(plan: Plan, store: Chunks) -> int | None:
     """A row that was answered in an earlier run, if any."""
     places = ((index, chunk.first_good) for index, chunk in sorted(store.finished.items()))
     return next((index * plan.chunk_rows + place for index, place in places if place is not None), None)

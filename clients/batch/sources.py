@@ -9,10 +9,10 @@ import shutil
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 import numpy as np
 from numpy.lib import format as npy
@@ -85,9 +85,29 @@ class _ArraySource:
         return np.array(part, dtype=object if array.dtype.kind in "SU" else None, order="C")
 
 
-# Rows to run a model on: how many `rows`, the name of the output's first `column`, an `identity` that is the same JSON
-# in the next run if the rows are, the `labels` of some rows in that column, and `load`, which reads some rows; that is
-# slow, and safe to call from a thread.
+class Numbered(Protocol):
+    """Rows that are counted: how many, and the name of the output's first column, which says which row it is."""
+
+    @property
+    def column(self) -> str:
+        """The name of that column."""
+
+    @property
+    def rows(self) -> int:
+        """How many there are."""
+
+
+class Rows(Numbered, Protocol):
+    """Rows that a model is run on."""
+
+    def labels(self, rows: range) -> Array:
+        """What the first column has for some rows."""
+
+    def load(self, rows: range) -> Loaded:
+        """Read some rows; that is slow, and safe to call from a thread."""
+
+
+# Rows with an `identity` that is the same JSON in the next run if the rows are.
 Source = _ImageSource | _ArraySource
 
 
@@ -112,6 +132,16 @@ def image_source(folder: Path, contract: Contract) -> _ImageSource:
     """Open the images of a folder as the model takes them."""
     readers = image_readers(contract)
     return _ImageSource(folder, tuple(image_files([folder])), contract, readers)
+
+
+def image_rows(folder: Path, files: Sequence[str], contract: Contract) -> Rows:
+    """Some images of a folder, by their names there."""
+    return _ImageSource(folder, tuple(folder / file for file in files), contract, image_readers(contract))
+
+
+def array_rows(array: Array, contract: Contract) -> Rows:
+    """An array of a model's only input."""
+    return _ArraySource(Path(), contract.named(array), contract)
 
 
 def array_source(path: Path, contract: Contract, spool: Path) -> _ArraySource:
@@ -145,11 +175,21 @@ def _unpacked(archive: zipfile.ZipFile, name: str, folder: Path) -> Array:
 
 def _mapped(file: IO[bytes]) -> Array:
     """Map an open .npy file; ValueError if it is none, or has Python objects or no rows."""
+    dims, is_fortran, dtype = read_header(file)
+    return np.memmap(file, dtype, "r", file.tell(), dims, "F" if is_fortran else "C")
+
+
+def read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Read a .npy file up to its values: shape, whether in Fortran's order, dtype.
+
+    Raises:
+        ValueError: it is none, or has Python objects or no rows.
+    """
     magic = npy.read_magic(file)  # type: ignore[no-untyped-call]
     header = npy.read_array_header_1_0 if magic == (1, 0) else npy.read_array_header_2_0
-    dims, fortran, dtype = header(file)  # type: ignore[no-untyped-call]
+    dims, is_fortran, dtype = header(file)  # type: ignore[no-untyped-call]
     if dtype.hasobject:
         raise ValueError("it contains Python objects; save texts with dtype 'S' or 'U'")
     if not all(dims) or not dims:
         raise ValueError(f"shape {list(dims)} has no rows to send")
-    return np.memmap(file, dtype, "r", file.tell(), dims, "F" if fortran else "C")
+    return dims, is_fortran, dtype

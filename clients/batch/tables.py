@@ -7,10 +7,10 @@ outputs and 0, False or "" in others; in Parquet it has lists of nulls.
 
 import math
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.lib import format as npy
@@ -35,6 +35,8 @@ class Table:
     # Iterates over the labels and contents of all chunks, in order; called once for each pass.
     chunks: Callable[[], Iterator[tuple[Array, Chunk]]]
     has_versions: bool = False  # whether a column says which model version was asked
+    # Outputs whose rows may have another shape elsewhere, with their dims: their lists are of no fixed size.
+    varying: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     @property
     def columns(self) -> list[str]:
@@ -74,7 +76,7 @@ def check_format(path: Path) -> None:
 def write_table(path: Path, table: Table) -> None:
     """Write a table in the format of the path's suffix."""
     if path.suffix == ".parquet":
-        return _write_parquet(path, table)
+        return write_parquet(path, table)
     with zipfile.ZipFile(path, "w") as archive:
         for name in table.columns:
             _add_array(archive, table, name)
@@ -102,7 +104,8 @@ def _add_array(archive: zipfile.ZipFile, table: Table, name: str) -> None:
             member.write(part.astype(dtype, order="C", copy=False).tobytes())
 
 
-def _write_parquet(path: Path, table: Table) -> None:
+def write_parquet(place: Path | IO[bytes], table: Table) -> None:
+    """Write a table to a file, or into a stream."""
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -111,12 +114,13 @@ def _write_parquet(path: Path, table: Table) -> None:
     for name, head in table.heads.items():
         size, is_text = math.prod(head.shape[1:]), head.dtype.kind == "U"
         item = pa.string() if is_text else pa.from_numpy_dtype(head.dtype)
-        kind = item if is_text and size == 1 else pa.list_(item, size)
-        fields.append(pa.field(name, kind, metadata={"shape": str(list(head.shape[1:]))}))
+        varies, shape = name in table.varying, list(table.varying.get(name, head.shape[1:]))
+        kind = item if is_text and size == 1 and not varies else pa.list_(item, -1 if varies else size)
+        fields.append(pa.field(name, kind, metadata={"shape": str(shape)}))
     if table.has_versions:
         fields.append(pa.field("version", pa.int64()))
     schema = pa.schema([*fields, pa.field("error", pa.string())])
-    with parquet.ParquetWriter(path, schema) as writer:
+    with parquet.ParquetWriter(place, schema) as writer:
         for batches in _row_groups(_record_batch(schema, table, labels, chunk) for labels, chunk in table.chunks()):
             group = pa.Table.from_batches(batches, schema)
             writer.write_table(group, row_group_size=group.num_rows)
@@ -150,7 +154,13 @@ def _record_batch(schema: Any, table: Table, labels: Array, chunk: Chunk) -> Any
         mask = np.repeat(~chunk.good, flat.size // max(len(values), 1))
         item = kind if pa.types.is_string(kind) else kind.value_type
         items = pa.array(flat.astype(object) if flat.dtype.kind == "U" else flat, item, mask=mask)
-        columns.append(items if item == kind else pa.FixedSizeListArray.from_arrays(items, type=kind))
+        if item == kind:
+            columns.append(items)
+        elif pa.types.is_list(kind):
+            offsets = pa.array(np.linspace(0, len(items), len(values) + 1, dtype=np.int32))
+            columns.append(pa.ListArray.from_arrays(offsets, items, type=kind))
+        else:
+            columns.append(pa.FixedSizeListArray.from_arrays(items, type=kind))
     if table.has_versions:
         columns.append(pa.array(chunk.versions, pa.int64()))
     columns.append(pa.array(chunk.errors.astype(object), pa.string(), mask=chunk.good))

@@ -18,6 +18,7 @@ LINES = (
     *((f"clients.classify build/samples/{MODEL} --model {MODEL}", f"clients.classify odd --model {MODEL} --json") * 2),
     *((f"clients.batch odd/rows.npy out/rows.npz --model {MODEL}", "clients.batch odd out/rows.parquet --model x") * 2),
     f"clients.batch build/samples/{MODEL} out/rows.parquet --model {MODEL} --retries 1",
+    f"clients.batch odd/rows.npy out/parts --model {MODEL} --part-rows 100",
     "clients.router --listen 127.0.0.1:0 --listen-grpc 127.0.0.1:0 --control 127.0.0.1:0",
     f"clients.generate Hi --model {MODEL} --chat-template odd/text.json",
     f"loadtest.run {MODEL} --rate 50 --duration 1 --report out",

@@ -1,0 +1,119 @@
+"""Parts of a very large inference, done by the workers of a Ray cluster.
+
+Ray keeps the workers busy and does again what was under way on one that is lost. Rows do not pass through Ray: a worker
+reads those of its part itself, and writes the part.
+"""
+
+import logging
+import os
+import pickle
+import shutil
+import signal
+import socket
+import tempfile
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from clients.batch.folder import Execute
+from clients.batch.parts import Record
+from clients.batch.work import Failure, Part, Work, do_part
+from clients.connection import is_address
+from clients.errors import InvalidInput, ServerUnavailable
+from clients.installation import CODE, PACKAGE, how_to_install
+
+# A part whose worker is lost so often is what ends it: by the memory that it needs, say.
+_LOST = 5
+_REACHABLE_S = 5.0
+_STORE_BYTES = 100 * 2**20
+
+
+def on_ray(address: str, workers: int) -> Execute:
+    """What does parts on a Ray cluster, or on one that it starts on this host ("local"), `workers` at once.
+
+    Raises:
+        InvalidInput: Ray is not installed.
+        ServerUnavailable: no cluster is at the address.
+    """
+    # Before Ray is imported; a cluster that runs has its own setting.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    address = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
+    if address not in ("local", "auto"):
+        _reach(address)
+    try:
+        import ray
+    except ImportError as error:
+        raise InvalidInput(f"--ray needs Ray ({error}); run {how_to_install('ray')}") from error
+
+    def execute(work: Work, parts: Sequence[Part]) -> Generator[Record | Failure, None, None]:
+        if parts:
+            with _started(ray) if address == "local" else _connected(ray, address):
+                yield from _done(work, parts, workers)
+
+    return execute
+
+
+@contextmanager
+def _started(ray: Any) -> Iterator[None]:
+    """A cluster of this host alone, which nobody else reaches."""
+    folder = tempfile.mkdtemp(prefix="ray-")
+    own = {"object_store_memory": _STORE_BYTES, "_node_ip_address": "127.0.0.1", "_temp_dir": folder}
+    try:
+        with _initialised(ray, address="local", include_dashboard=False, **own):
+            yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _connected(ray: Any, address: str) -> Iterator[None]:
+    """A cluster that runs: its machines get the code of this command."""
+    code = CODE if PACKAGE else CODE / "clients"
+    with _initialised(ray, address=address, runtime_env={"py_modules": [str(code)]}):
+        yield
+
+
+def _reach(address: str) -> None:
+    """Raise where nothing listens: Ray itself would try for a minute."""
+    if not is_address(address):
+        raise InvalidInput(
+            f"--ray {address}: expected HOST:PORT of a cluster's head (Ray's own is 6379), auto or local"
+        )
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _REACHABLE_S).close()
+    except OSError as error:
+        raise ServerUnavailable(
+            f"no Ray cluster answers at {address} ({error.strerror or error}); start one with `ray start --head`, or "
+            "give --ray local"
+        ) from error
+
+
+@contextmanager
+def _initialised(ray: Any, **options: Any) -> Iterator[None]:
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        try:
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, configure_logging=True, **options)
+        except (ConnectionError, RuntimeError, ValueError, TimeoutError, ray.exceptions.RayError) as error:
+            raise ServerUnavailable(f"--ray {options['address']}: {str(error).strip()}") from error
+        finally:
+            signal.signal(signal.SIGTERM, handler)  # Ray has put its own there.
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _done(work: Work, parts: Sequence[Part], workers: int) -> Iterator[Record | Failure]:
+    """Have parts done by tasks of Ray Data, a task for each."""
+    from ray import data
+
+    data.DataContext.get_current().enable_progress_bars = False
+
+    def done(batch: dict[str, Any]) -> dict[str, Any]:
+        return {"result": [pickle.dumps(do_part(work, pickle.loads(part))) for part in batch["part"]]}
+
+    described = data.from_items([{"part": pickle.dumps(part)} for part in parts], override_num_blocks=len(parts))
+    results = described.map_batches(done, batch_size=None, concurrency=workers, max_retries=_LOST)
+    for row in results.iter_rows():
+        yield pickle.loads(row["result"])

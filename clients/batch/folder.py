@@ -1,0 +1,138 @@
+"""One very large inference: parts that any process can do, here or on the machines of a Ray cluster."""
+
+import asyncio
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from itertools import islice
+from typing import Any
+
+from clients.batch.datasets import DataSet, open_dataset
+from clients.batch.job import Summary
+from clients.batch.parts import Record, open_folder
+from clients.batch.places import place_of
+from clients.batch.plan import Plan, make_plan
+from clients.batch.requests import VersionGone
+from clients.batch.servers import ask_contract
+from clients.batch.work import SHOWN_ERRORS, Failure, Part, Work, do_part
+from clients.command import progress_counter, say
+from clients.connection import Connection
+
+# Does parts of some work, in any order.
+Execute = Callable[[Work, Sequence[Part]], Generator[Record | Failure, None, None]]
+# Parts that may be refused before any is done: after that the model is taken for ill.
+_MOST_REFUSED = 8
+
+
+def here(work: Work, parts: Sequence[Part]) -> Generator[Record | Failure, None, None]:
+    """Do parts in this process, one after another."""
+    for part in parts:
+        yield do_part(work, part)
+
+
+def run_parts(
+    connections: Sequence[Connection],
+    model: str,
+    rows: str,
+    output: str,
+    *,
+    outputs: Sequence[str] | None = None,
+    batch_size: int | None = None,
+    in_flight: int | None = None,
+    part_rows: int | None = None,
+    fresh: bool = False,
+    mixed_versions: bool = False,
+    execute: Execute = here,
+) -> Summary:
+    """Run a model on all rows of a data set, and write a folder of Parquet parts with a manifest.
+
+    The options are those of `clients.batch.job.run`, and how many rows make a part; `rows` and `output` are paths or
+    URIs that pyarrow knows.
+
+    Raises:
+        ToolError: an option cannot be used, or a part cannot be done; finished parts are kept.
+    """
+    began = time.monotonic()
+    contract = asyncio.run(ask_contract(connections, model))
+    data = open_dataset(place_of(rows), contract)
+    with open_folder(place_of(output), fresh) as folder:
+        # The column `version` is always there: all parts have the same columns.
+        plan = make_plan(contract, data, outputs, batch_size, in_flight, folder.version, mixed_versions=True)
+        plan = replace(plan, mixed_versions=mixed_versions)
+        size = data.part_rows(plan.batch_size, part_rows)
+        finished = folder.begin(_job_of(plan, data, size))
+        resumed = sum(record.rows for record in finished.values())
+        work = Work(tuple(connections), contract, plan, data.place, data.kind, folder.output)
+        _finish(work, data, size, finished, execute)
+        records = [finished[index] for index in sorted(finished)]
+        errors = sum(record.errors for record in records)
+        folder.end(records, model=model, rows=data.rows, errors=errors)
+    for label, error in islice((sample for record in records for sample in record.samples), SHOWN_ERRORS):
+        say(f"{data.column} {label}: error: {error}")
+    seconds = time.monotonic() - began
+    return Summary(data.rows, errors, round(seconds, 3), round((data.rows - resumed) / seconds, 1), resumed, output)
+
+
+def _job_of(plan: Plan, data: DataSet, part_rows: int) -> dict[str, Any]:
+    """All that a finished row depends on, as JSON."""
+    return {
+        "model": plan.model,
+        "model_version": plan.version,
+        "outputs": list(plan.outputs),
+        "batch_size": plan.batch_size,
+        "part_rows": part_rows,
+        "rows": plan.rows,
+        "input": dict(data.identity),
+    }
+
+
+def _finish(work: Work, data: DataSet, part_rows: int, finished: dict[int, Record], execute: Execute) -> None:
+    """Have the missing parts done; `finished` gets their records."""
+    starts = range(0, data.rows, part_rows)
+    missing = [index for index in range(len(starts)) if index not in finished]
+
+    def part(index: int, good: int | None = None) -> Part:
+        rows = range(starts[index], min(starts[index] + part_rows, data.rows))
+        return Part(
+            index, rows.start, data.segments(rows), [] if good is None else data.segments(range(good, good + 1))
+        )
+
+    how = "; the same command resumes"
+    try:
+        with progress_counter("rows", data.rows, sum(record.rows for record in finished.values())) as advance:
+            refused = _do(work, [part(index) for index in missing], finished, execute, advance)
+            if refused:
+                # Is it the model that is ill, or are all rows of these parts? A row that was good before tells.
+                good = next((record.first_good for record in finished.values() if record.first_good is not None), None)
+                if good is None:
+                    raise refused[0].error
+                _do(work, [part(failure.index, good) for failure in refused], finished, execute, advance)
+    except VersionGone:
+        how = ""  # Its message says what to choose.
+        raise
+    finally:
+        if 0 < len(finished) < len(starts):
+            kept = sum(record.rows for record in finished.values())
+            say(f"{kept} of {data.rows} rows are kept in {work.output.place.text}{how}")
+
+
+def _do(
+    work: Work, parts: Sequence[Part], finished: dict[int, Record], execute: Execute, advance: Callable[[int], object]
+) -> list[Failure]:
+    """Do parts; returns those of which the server has refused all rows.
+
+    Raises:
+        ToolError: another failure; no further part is begun.
+    """
+    refused: list[Failure] = []
+    with closing(execute(work, parts)) as results:
+        for result in results:
+            if isinstance(result, Record):
+                finished[result.index] = result
+                advance(result.rows)
+            elif result.is_refusal and (finished or len(refused) < _MOST_REFUSED):
+                refused.append(result)
+            else:
+                raise result.error
+    return refused
