@@ -1,25 +1,27 @@
 """Parts of a very large inference, done by the workers of a Ray cluster.
 
-Ray keeps the workers busy and does again what was under way on one that is lost. Rows do not pass through Ray: a worker
-reads those of its part itself, and writes the part.
+Ray does again what was under way on a worker that is lost. Rows do not pass through Ray: a worker reads those of its
+part itself, and writes the part. So its tasks are enough: Ray Data moves rows between machines, in blocks that it cuts
+by their size, which are no parts that another run finds again.
 """
 
+import itertools
 import logging
 import os
-import pickle
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 from clients.batch.folder import Execute
 from clients.batch.parts import Record
 from clients.batch.work import Failure, Part, Work, do_part
 from clients.connection import is_address
-from clients.errors import InvalidInput, ServerUnavailable
+from clients.errors import InvalidInput, ServerUnavailable, ToolError
 from clients.installation import CODE, PACKAGE, how_to_install
 
 # A part whose worker is lost so often is what ends it: by the memory that it needs, say.
@@ -48,7 +50,7 @@ def on_ray(address: str, workers: int) -> Execute:
     def execute(work: Work, parts: Sequence[Part]) -> Generator[Record | Failure, None, None]:
         if parts:
             with _started(ray) if address == "local" else _connected(ray, address):
-                yield from _done(work, parts, workers)
+                yield from _done(ray, work, parts, workers)
 
     return execute
 
@@ -99,21 +101,26 @@ def _initialised(ray: Any, **options: Any) -> Iterator[None]:
             raise ServerUnavailable(f"--ray {options['address']}: {str(error).strip()}") from error
         finally:
             signal.signal(signal.SIGTERM, handler)  # Ray has put its own there.
-        yield
+        with redirect_stdout(sys.stderr):  # Ray tells of workers that are lost.
+            yield
     finally:
         ray.shutdown()
 
 
-def _done(work: Work, parts: Sequence[Part], workers: int) -> Iterator[Record | Failure]:
-    """Have parts done by tasks of Ray Data, a task for each."""
-    from ray import data
-
-    data.DataContext.get_current().enable_progress_bars = False
-
-    def done(batch: dict[str, Any]) -> dict[str, Any]:
-        return {"result": [pickle.dumps(do_part(work, pickle.loads(part))) for part in batch["part"]]}
-
-    described = data.from_items([{"part": pickle.dumps(part)} for part in parts], override_num_blocks=len(parts))
-    results = described.map_batches(done, batch_size=None, concurrency=workers, max_retries=_LOST)
-    for row in results.iter_rows():
-        yield pickle.loads(row["result"])
+def _done(ray: Any, work: Work, parts: Sequence[Part], workers: int) -> Iterator[Record | Failure]:
+    """Have parts done by tasks, each in the place of one that has ended; which one it is does not matter."""
+    task, waiting = ray.remote(do_part).options(max_retries=_LOST), iter(parts)
+    under_way = {task.remote(work, part): part for part in itertools.islice(waiting, workers)}
+    while under_way:
+        (ended,), _ = ray.wait(list(under_way), num_returns=1)
+        part = under_way.pop(ended)
+        under_way |= {task.remote(work, part): part for part in itertools.islice(waiting, 1)}
+        try:
+            yield ray.get(ended)
+        except (
+            ray.exceptions.WorkerCrashedError,
+            ray.exceptions.NodeDiedError,
+            ray.exceptions.OutOfMemoryError,
+        ) as error:
+            reason = " ".join(str(error).split())
+            yield Failure(part.index, ToolError(f"part {part.index} lost its worker {_LOST + 1} times: {reason:.300}"))

@@ -58,8 +58,8 @@ class Output:
         content = io.BytesIO()
         write_parquet(content, table)
         written = content.getvalue()
-        sums = {"bytes": len(written), "sha256": hashlib.sha256(written).hexdigest()}
-        record = Record(file=f"part-{known['index']:05d}.parquet", **known, **sums)
+        name, digest = f"part-{known['index']:05d}.parquet", hashlib.sha256(written).hexdigest()
+        record = Record(file=name, bytes=len(written), sha256=digest, **known)
         self.place.write(record.file, written)
         self.place.write(_done(record.index), json.dumps({"job": self.digest, **asdict(record)}).encode())
         return record
@@ -152,13 +152,15 @@ def open_folder(place: Place, fresh: bool = False) -> Iterator[Folder]:
     """
     if place.is_local:
         try_folder(Path(place.path), "OUTPUT")
-    files = {file.name: file.size for file in place.files()}
-    foreign = [name for name in files if name.endswith(".parquet")] if _JOB not in files else []
-    if "" in files or foreign:
-        what = f"has files of another origin, such as {foreign[0]}" if foreign else "is a file"
-        raise InvalidInput(f"{place.text} {what}; expected an empty folder, or the output of an earlier run")
     # Object stores have no locks: whoever runs a job twice there does its work twice, into the same files.
     with locked(Path(place.path) / _LOCK) if place.is_local else nullcontext():
+        files = {file.name: file.size for file in place.files()}
+        foreign = [name for name in files if name.endswith(".parquet")] if _JOB not in files else []
+        if foreign:
+            raise InvalidInput(
+                f"{place.text} has files of another origin, such as {foreign[0]}; expected an empty folder, or the "
+                "output of an earlier run"
+            )
         # Without parts, there is nothing to lose.
         is_begun = _JOB in files and any(map(_PART.fullmatch, files))
         folder = Folder(Output(place), files, json.loads(place.read(_JOB)) if is_begun else None)

@@ -163,7 +163,9 @@ def test_what_this_process_has_begun_ray_s_workers_finish_though_one_is_killed(
     with running(tables, output, server, "--ray", "local", "--workers", "2") as process:
         wait_for_parts(output, done + 1, process)
         children = psutil.Process(process.pid).children(recursive=True)
-        next(child for child in children if child.cmdline()[:1] and child.cmdline()[0].startswith("ray::Map")).kill()
+        next(
+            child for child in children if child.cmdline()[:1] and child.cmdline()[0].startswith("ray::do_part")
+        ).kill()
         printed, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
     assert json.loads(printed)["resumed_rows"] == done * PART

@@ -53,7 +53,7 @@ def raylet(started: psutil.Process) -> psutil.Process:
 
 def workers(started: psutil.Process) -> list[psutil.Process]:
     """The workers of a machine that are at work on a part."""
-    return [child for child in started.children(recursive=True) if _title(child).startswith("ray::Map")]
+    return [child for child in started.children(recursive=True) if _title(child).startswith("ray::do_part")]
 
 
 def _title(process: psutil.Process) -> str:
