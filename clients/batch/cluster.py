@@ -8,6 +8,7 @@ by their size, which are no parts that another run finds again.
 import itertools
 import logging
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -40,7 +41,10 @@ def on_ray(address: str, workers: int) -> Execute:
     # Before Ray is imported; a cluster that runs has its own setting.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     address = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
-    if address not in ("local", "auto"):
+    if address == "local":
+        # Else Ray would make a token for all clusters of this user, in his home.
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    elif address != "auto":
         _reach(address)
     try:
         import ray

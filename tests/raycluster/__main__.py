@@ -11,6 +11,7 @@ stdout is one JSON document; exit code 1 means that a row is lost, doubled or an
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -26,7 +27,7 @@ import psutil
 from clients.command import command, command_parser, positive, print_json, say, text_table
 from clients.contract import Array
 from clients.errors import ToolError
-from tests.raycluster.machines import machine, raylet, unused_port, workers
+from tests.raycluster.machines import KEY, machine, raylet, unused_port, workers
 from tools.bench.copies import write_copies
 from tools.repository import ROOT
 from tools.serve.tritonserver import Options, Server
@@ -60,7 +61,9 @@ class Run:
     def __init__(self, words: list[str], folder: Path):
         self.began, self.memory = time.monotonic(), 0
         self.log = folder.open("w+")
-        self.process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=self.log, text=True)
+        self.process = subprocess.Popen(
+            words, cwd=ROOT, stdout=subprocess.PIPE, stderr=self.log, text=True, env={**os.environ, **KEY}
+        )
         self._thread = threading.Thread(target=self._sample)
         self._thread.start()
 

@@ -1,6 +1,7 @@
 """Machines of a Ray cluster, as processes of this host: `ray start`, on addresses of loopback, ended by their ids."""
 
 import os
+import secrets
 import subprocess
 import sys
 import time
@@ -15,6 +16,8 @@ from clients.lifetime import leashed
 from tests.e2e.peers import free_address
 
 _STORE_BYTES = 100 * 2**20
+# Who does not have the token is not let in: other users of this host, say.
+KEY = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 _START_S, _STOP_S = 60.0, 15.0
 
 
@@ -30,9 +33,7 @@ def machine(folder: Path, host: str, head: str = "", cpus: int = 1) -> Iterator[
     line = [word for word in line if not (head and word.startswith("--temp-dir"))]
     log = folder.with_name(f"{folder.name}-{host}.log")
     with log.open("w") as stream:
-        process = subprocess.Popen(
-            leashed(line), stdout=stream, stderr=stream, env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
-        )
+        process = subprocess.Popen(leashed(line), stdout=stream, stderr=stream, env={**os.environ, **KEY})
     started = psutil.Process(process.pid)
     try:
         deadline = time.monotonic() + _START_S
