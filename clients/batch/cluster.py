@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
 from typing import Any
 
 from clients.batch.folder import Execute
@@ -23,7 +24,7 @@ from clients.batch.parts import Record
 from clients.batch.work import Failure, Part, Work, do_part
 from clients.connection import is_address
 from clients.errors import InvalidInput, ServerUnavailable, ToolError
-from clients.installation import CODE, PACKAGE, how_to_install
+from clients.installation import PACKAGE, how_to_install
 
 # A part whose worker is lost so often is what ends it: by the memory that it needs, say.
 _LOST = 5
@@ -74,7 +75,7 @@ def _started(ray: Any) -> Iterator[None]:
 @contextmanager
 def _connected(ray: Any, address: str) -> Iterator[None]:
     """A cluster that runs: its machines get the code of this command."""
-    code = CODE if PACKAGE else CODE / "clients"
+    code = Path(__file__).parents[2 if PACKAGE else 1]
     with _initialised(ray, address=address, runtime_env={"py_modules": [str(code)]}):
         yield
 
