@@ -53,6 +53,7 @@ COMMANDS = (
     Command("tools.serve", "serve a repository with the real tritonserver, without Docker"),
     Command("tools.verify", "prove that a server answers as the network does"),
     Command("tools.tune", "find the best batching, instances and threads"),
+    Command("tools.capacity", "say how many replicas a rate of requests needs"),
     Command("tools.versions", "promote, roll back, prune or roll out a version"),
     Command("tools.export", "export and publish a model again, by its recipe"),
     Command("tools.sign", "sign versions, so that every change is found", "sign"),

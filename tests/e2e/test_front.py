@@ -7,7 +7,7 @@ import signal
 import ssl
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -30,6 +30,7 @@ from tests.hostile import over_grpc, over_http
 from tests.hostile.targets import Callers, door_address, send_grpc, send_http, write_repository
 from tools.front.certificates import write_authority, write_certificate
 from tools.front.door import Front
+from tools.front.front_error import FrontError
 from tools.front.keys import add_key, revoke_key
 from tools.front.options import Backend, FrontOptions
 from tools.repository import model_names, read_config
@@ -332,6 +333,33 @@ def test_the_log_says_who_asked_what_and_no_secret_is_anywhere(guarded: Guarded,
     processes = subprocess.run(["ps", "axww"], capture_output=True, text=True).stdout
     for secret in (guarded.caller, guarded.operator, "a-wrong-key"):
         assert secret not in written + processes + guarded.log.read_text()
+
+
+def test_a_door_gets_other_replicas_without_a_failed_request(house: House) -> None:
+    with house.door() as front:
+        both, process = front._backends, front.pid
+        callers = Callers({"http": front.address, "grpc": front.address}, pause_s=0.01)
+        front.replace_backends(both[:1])
+        with callers.calling():
+            before = served(house.servers)
+            time.sleep(0.5)
+            between = served(house.servers)
+            front.replace_backends(both)
+            time.sleep(1)
+        assert callers.failures == [] and front.pid != process
+        assert between[0] > before[0] and between[1] == before[1] < served(house.servers)[1]
+        with pytest.raises(FrontError, match="does not start"):
+            front.replace_backends([Backend("odd name", both[0].http, both[0].grpc)])
+        assert ask(Connection("http", front.address, retries=0))
+
+
+def served(servers: Sequence[Server]) -> list[int]:
+    """How many inferences each has counted."""
+    counts = []
+    for server in servers:
+        with Client(Connection("http", server.http)) as client:
+            counts.append(sum(entry["inference_count"] for entry in client.statistics(MODEL)))
+    return counts
 
 
 def test_inferences_pass_the_router_while_there_is_one(house: House, protocol: Protocol) -> None:

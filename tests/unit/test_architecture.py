@@ -34,6 +34,7 @@ ROOMS = (
     "tools/sign",
     "tools/front",
     "tools/serve",
+    "tools/capacity",
     "tools/export",
     "tools/check",
     "tools/new",
@@ -72,6 +73,7 @@ WITHOUT_TORCH = (
     "compare",
     "tune",
     "doctor",
+    "capacity",
 )
 
 

@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from loadtest import peak, slo
+from loadtest import slo
+from loadtest.analysis import highest_rate as peak
 from loadtest.analysis.explain import explain
 from loadtest.analysis.peak_search import trial_seconds, uniform_belief
 from loadtest.analysis.result import RunResult
@@ -36,7 +37,7 @@ def trials(seed: int, wrong: float = 0.0, valid: bool = True, ms: float | None =
 
 
 def find(trial: peak.Trial) -> peak.Peak:
-    return peak.find_peak(trial, OBJECTIVES, trial_s=5.0, budget_s=1e9, precision=PRECISION, seed=0)
+    return peak.find_peak(trial, OBJECTIVES, peak.Effort(5.0, 1e9, PRECISION), seed=0)
 
 
 @pytest.mark.parametrize("wrong", [0.0, 0.1])

@@ -1,10 +1,11 @@
-"""What a front door needs: API keys, certificates for tests, a configuration for a HAProxy elsewhere.
+"""A front door before servers on other hosts, and what any door needs: API keys, certificates, a configuration.
 
-`python -m tools.serve --front HOST:PORT` runs the door; this command makes what it takes, and changes it meanwhile.
+`python -m tools.serve --front HOST:PORT` runs a door before replicas on the same host.
 
     python -m tools.front keys add keys.map alice --rate 100   # prints the key, which is stored nowhere
     python -m tools.front keys revoke keys.map alice           # at once, a running door reads the file again
     python -m tools.front certificates build/tls --host 127.0.0.1
+    python -m tools.front run build/front --front 0.0.0.0:8443 --backend a=10.0.0.1:8000,10.0.0.1:8001,8005
     python -m tools.front config build/front --front 0.0.0.0:8443 --backend triton=triton:8000,triton:8001
     python -m tools.front config build/front --front 0.0.0.0:8443 --server triton:8001 \
         --backend pod=triton:8000,triton:8001 --addresses 10       # up to ten replicas that share a name
@@ -12,21 +13,23 @@
 
 import argparse
 import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
-from google.protobuf.json_format import ParseDict
-from tritonclient.grpc.model_config_pb2 import ModelConfig
-
-from clients.client import Client
-from clients.command import address, command, command_parser, positive, say, text_table
-from clients.connection import Connection, is_address
+from clients.command import command, command_parser, positive, say, text_table
 from tools.front.certificates import AUTHORITY, write_authority, write_certificate
 from tools.front.configuration import write_configuration
+from tools.front.door import Front
+from tools.front.elsewhere import add_elsewhere_arguments, backends_from, models_from
+from tools.front.front_error import FrontError
 from tools.front.keys import CALLER, OPERATOR, add_key, read_keys, revoke_key
-from tools.front.options import Backend, add_front_arguments, front_options_from
-from tools.repository import REPOSITORY, model_names, read_config
+from tools.front.options import Backend, front_options_from
+
+_FOLLOW_S = 0.5
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -44,28 +47,14 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("folder", type=Path, metavar="FOLDER")
     made.add_argument("--host", action="append", metavar="NAME", help="of the server, more than once if need be")
     made.add_argument("--days", type=positive, default=365, help="of validity (default: %(default)s)")
+    door = actions.add_parser("run", help="run a door before servers on other hosts, until Ctrl-C")
+    door.set_defaults(run=_run)
+    add_elsewhere_arguments(door)
     config = actions.add_parser("config", help="write the configuration of a HAProxy that runs elsewhere")
     config.set_defaults(run=_config)
-    config.add_argument("folder", type=Path, metavar="FOLDER")
-    models = config.add_mutually_exclusive_group()
-    models.add_argument("--repository", type=Path, default=REPOSITORY, help="of the models (default: %(default)s)")
-    text = "or ask a running server for them, over gRPC"
-    models.add_argument("--server", type=address, metavar="HOST:PORT", help=text)
-    backend = partial(config.add_argument, "--backend", type=_backend, action="append", required=True)
-    backend(metavar="NAME=HTTP,GRPC[,AGENT]", help="HOST:PORT of both protocols, and the port of its agent")
-    text = "replicas that a backend's host name may stand for; they come and go as it is resolved (default: its first)"
-    config.add_argument("--addresses", type=positive, metavar="N", help=text)
     config.add_argument("--socket", default="/tmp/admin.sock", help="of HAProxy's runtime API (default: %(default)s)")
-    add_front_arguments(config, required=True)
+    add_elsewhere_arguments(config)
     return parser
-
-
-def _backend(text: str) -> Backend:
-    name, _, places = text.partition("=")
-    http, grpc, *agent = [*places.split(","), ""][:3]
-    if not (name.isidentifier() and is_address(http) and is_address(grpc) and (agent[0] or "0").isdigit()):
-        raise argparse.ArgumentTypeError(f"expected NAME=HOST:PORT,HOST:PORT[,PORT], got '{text}'")
-    return Backend(name, http, grpc, int(agent[0] or 0))
 
 
 def _keys(arguments: argparse.Namespace) -> None:
@@ -89,30 +78,42 @@ def _certificates(arguments: argparse.Namespace) -> None:
     say(f"{folder}: {AUTHORITY}.pem for callers (--ca-file), server.pem and .key for the door, client.pem and .key")
 
 
+def _run(arguments: argparse.Namespace) -> None:
+    options = front_options_from(arguments)
+    assert options
+    # It may hold keys and certificates.
+    arguments.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    backends = backends_from(arguments)
+    with Front(arguments.folder, options, models_from(arguments), backends, say) as front, suppress(KeyboardInterrupt):
+        print(f"Front door at {front.address} (HTTP and gRPC); operators at {front.operator}; Ctrl-C stops", flush=True)
+        _follow(front, arguments, backends)
+    say("stopped")
+
+
+def _follow(front: Front, arguments: argparse.Namespace, backends: Sequence[Backend]) -> NoReturn:
+    """Stand before the replicas that the file names, whenever it changes; before those of late where that fails."""
+    trouble = ""
+    while True:
+        time.sleep(_FOLLOW_S)
+        try:
+            if (wanted := backends_from(arguments)) != backends:
+                front.replace_backends(wanted)
+                say(f"stands before {', '.join(each.name for each in wanted)} now")
+                backends, trouble = wanted, ""
+        except (FrontError, OSError) as error:
+            if str(error) != trouble:
+                say(trouble := str(error))
+
+
 def _config(arguments: argparse.Namespace) -> None:
     options = front_options_from(arguments)
     assert options
     # Elsewhere, what HAProxy prints is its log.
     options = replace(options, access_log=options.access_log or Path("-"))
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    backends = [each for backend in arguments.backend for each in _places(backend, arguments.addresses)]
-    path = write_configuration(arguments.folder, options, _models(arguments), backends, arguments.socket)
+    models = models_from(arguments)
+    path = write_configuration(arguments.folder, options, models, backends_from(arguments), arguments.socket)
     say(f"{path}; check it with `haproxy -c -f {path}`")
-
-
-def _models(arguments: argparse.Namespace) -> list[ModelConfig]:
-    if arguments.server:
-        with Client(Connection("grpc", arguments.server)) as client:
-            names = {model["name"] for model in client.models() if model.get("state") == "READY"}
-            return [ParseDict(client.config(name), ModelConfig()) for name in sorted(names)]
-    return [read_config(model, repository=arguments.repository) for model in model_names(arguments.repository)]
-
-
-def _places(backend: Backend, addresses: int | None) -> list[Backend]:
-    """One backend for each replica that the name may stand for."""
-    if addresses is None:
-        return [backend]
-    return [replace(backend, name=f"{backend.name}{place}", is_shared=True) for place in range(addresses)]
 
 
 @command()

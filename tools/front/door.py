@@ -21,7 +21,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from clients.lifetime import leashed
 from tools.front import runtime
-from tools.front.configuration import CONFIG, certificate, write_configuration
+from tools.front.configuration import CONFIG, SOCKET, certificate, write_configuration
 from tools.front.front_error import FrontError
 from tools.front.keys import read_keys
 from tools.front.options import Backend, FrontOptions
@@ -59,6 +59,8 @@ class Front:
         self._on_log, self._said = on_log, ""
         self._environment = {**os.environ, **(environment or {})}
         self._stopping = threading.Event()
+        self._lock = threading.Lock()  # of the process
+        self._finishing: list[subprocess.Popen[bytes]] = []  # those that another one has taken over from
 
     def __enter__(self) -> "Front":
         program = shutil.which("haproxy", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
@@ -78,7 +80,22 @@ class Front:
         with suppress(subprocess.TimeoutExpired):
             self._process.send_signal(signal.SIGUSR1)  # Requests that are under way are answered.
             self._process.wait(_STOP_S)
-        self._end()
+        for process in (self._process, *self._finishing):
+            _end(process)
+
+    def replace_backends(self, backends: Sequence[Backend]) -> None:
+        """Stand before others from now on: another HAProxy takes over, and this one answers what it has begun.
+
+        Raises:
+            FrontError: that one does not start; all is as it was.
+        """
+        with self._lock:
+            before, self._backends = self._backends, backends
+            try:
+                self._start(self._process)
+            except FrontError:
+                self._backends = before
+                raise
 
     def set_state(self, name: str, state: str) -> None:
         """Pass on a replica's new state: starting, up, draining or down.
@@ -101,14 +118,17 @@ class Front:
         """Process id of HAProxy."""
         return self._process.pid
 
-    def _start(self) -> None:
+    def _start(self, before: "subprocess.Popen[bytes] | None" = None) -> None:
+        """Start HAProxy, which takes over from one that runs, if there is one."""
         # Anew each time: a key may have been revoked since the last one.
         self._seen = self._times()
         write_configuration(self.folder, self._options, self._models, self._backends)
+        line = [self._program, "-db", "-f", str(self.folder / CONFIG)]
+        line += ["-x", SOCKET, "-sf", str(before.pid)] if before else []
         log = self._options.access_log
         with (self.folder / "log").open("ab") as errors, Path(log or os.devnull).open("ab") as requests:
-            self._process = subprocess.Popen(
-                leashed([self._program, "-db", "-f", str(self.folder / CONFIG)]),
+            process = subprocess.Popen(
+                leashed(line),
                 cwd=self.folder,
                 env=self._environment,
                 stdout=requests,
@@ -117,28 +137,27 @@ class Front:
                 start_new_session=True,
             )
         deadline = time.monotonic() + _START_S
-        while not self._answers():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                self._end()
+        while not self._answers(process.pid):
+            if process.poll() is not None or time.monotonic() > deadline:
+                _end(process)
                 raise FrontError(f"HAProxy does not start:\n{(self.folder / 'log').read_text().strip()}")
             time.sleep(0.02)
+        self._process = process
+        self._finishing = [each for each in (*self._finishing, *filter(None, (before,))) if each.poll() is None]
 
-    def _answers(self) -> bool:
+    def _answers(self, pid: int) -> bool:
         with suppress(FrontError):
-            return bool(runtime.ask(self.folder, "show version"))
+            return f"\nPid: {pid}\n" in runtime.ask(self.folder, "show info")
         return False
-
-    def _end(self) -> None:
-        self._process.kill()
-        self._process.wait()
 
     def _watch(self) -> None:
         while not self._stopping.wait(_WATCH_S):
             try:
-                if self._process.poll() is not None:
-                    self._say(f"HAProxy ended with exit code {self._process.returncode} and is started again")
-                    self._start()
-                self._follow_files()
+                with self._lock:
+                    if self._process.poll() is not None:
+                        self._say(f"HAProxy ended with exit code {self._process.returncode} and is started again")
+                        self._start()
+                    self._follow_files()
             except (FrontError, OSError) as error:
                 self._say(f"front door: {error}")
 
@@ -161,6 +180,11 @@ class Front:
         if text != self._said:
             self._on_log(text)
         self._said = text
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    process.kill()
+    process.wait()
 
 
 def _with_port(address: str) -> str:

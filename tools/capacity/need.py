@@ -1,0 +1,75 @@
+"""How many replicas carry a rate, by what one of them sustains: arithmetic alone."""
+
+import math
+from dataclasses import dataclass
+
+from loadtest.report.page import number
+
+_MOST_ROWS = 8
+
+
+@dataclass(frozen=True)
+class One:
+    """The highest rate that one replica sustains, in requests per second, with its 90 % interval."""
+
+    peak: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the replicas are to carry."""
+
+    rate: float  # requests per second, of all together
+    spare: int = 1  # replicas that may be away at a time
+    utilization: float = 1.0  # of what one sustains, the most that each may be given
+
+    def replicas(self, each: float) -> int:
+        """The fewest replicas that carry the rate while the spare ones are away, where each sustains so much."""
+        # 3,000 of 1,000 each are three, however the division is rounded.
+        return math.ceil(self.rate / (each * self.utilization) * (1 - 1e-9)) + self.spare
+
+
+@dataclass(frozen=True)
+class Need:
+    """The replicas that a rate needs.
+
+    `replicas` suffice with a probability of 95 %, as far as the measurement says; `least` with one of 5 %.
+    """
+
+    one: One
+    wish: Wish
+
+    @property
+    def replicas(self) -> int:
+        """What to run."""
+        return self.wish.replicas(self.one.low)
+
+    @property
+    def likely(self) -> int:
+        """By the most likely figure."""
+        return self.wish.replicas(self.one.peak)
+
+    @property
+    def least(self) -> int:
+        """Fewer do not suffice."""
+        return self.wish.replicas(self.one.high)
+
+    def table(self) -> list[list[str]]:
+        """What each of several numbers of replicas would mean, with a header."""
+        spare = self.wish.spare
+        away = [f"with {spare} away"] if spare else []
+        first = max(1, self.least - 1, self.replicas + 2 - _MOST_ROWS)
+        return [
+            ["replicas", "requests/s each", "of what one sustains", *away, "enough"],
+            *(self._row(count) for count in range(first, self.replicas + 2)),
+        ]
+
+    def _row(self, count: int) -> list[str]:
+        spare, word = self.wish.spare, "yes" if count >= self.replicas else "perhaps" if count >= self.least else "no"
+        away = [self._share(count - spare)] if spare else []
+        return [str(count), number(self.wish.rate / count), self._share(count), *away, word]
+
+    def _share(self, count: int) -> str:
+        return f"{self.wish.rate / count / self.one.peak:.0%}" if count > 0 else "nobody is left"
