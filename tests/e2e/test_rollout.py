@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import queue
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import requests
+import tritonclient.grpc as grpc
 
 from clients.client import Client
 from clients.connection import PROTOCOLS, Connection, Protocol
@@ -16,6 +18,7 @@ from clients.errors import ModelNotFound, ServerUnavailable
 from clients.router.trial import Mode, Terms
 from tests.conftest import Command, connection_to
 from tests.e2e.second_versions import (
+    DIGIT,
     MODEL,
     Broken,
     Change,
@@ -209,6 +212,19 @@ def test_requests_outside_a_trial_pass_the_router_unchanged(
         url = f"/v2/models/{MODEL}/config"
         answers = [requests.get(f"http://{where.url}{url}", headers=headers) for where in (direct, routed)]
         assert answers[0].json() == answers[1].json()
+
+
+def test_a_stream_passes_the_router(running: Server, router: Router) -> None:
+    answers: queue.Queue[tuple[grpc.InferResult | None, Exception | None]] = queue.Queue()
+    image = grpc.InferInput("INPUT__0", list(DIGIT.shape), "FP32").set_data_from_numpy(DIGIT)
+    with grpc.InferenceServerClient(str(router.listen_grpc)) as streaming:
+        streaming.start_stream(lambda result, error: answers.put((result, error)))
+        for _ in range(3):
+            streaming.async_stream_infer(MODEL, [image])
+        came = [answers.get(timeout=10) for _ in range(3)]
+        streaming.stop_stream()
+    logits = [float(result.as_numpy("OUTPUT__0")[0, 0]) for result, error in came if result and not error]
+    assert logits == pytest.approx([first_logit(connection_to(running, "grpc"))] * 3, abs=1e-4)
 
 
 def test_a_router_without_a_server_says_so_and_an_impossible_trial_is_refused() -> None:

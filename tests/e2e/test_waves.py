@@ -30,6 +30,7 @@ from tools.repository import held_versions, version_path, versions
 from tools.serve.ports import choose_ports
 from tools.serve.tritonserver import Server
 from tools.verify.references import held_out
+from tools.versions import waves
 from tools.versions.replicas import Replica, look, put
 from tools.versions.waves import Fleet, WaveFailedError, Waves, roll
 
@@ -144,17 +145,29 @@ def test_what_a_replica_cannot_load_leaves_no_mark(house: House) -> None:
             assert client.is_ready()
 
 
+def test_ctrl_c_between_two_waves_takes_the_version_back(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(text: str) -> None:
+        assert house.serve()[0] == good
+        raise KeyboardInterrupt
+
+    served, good = house.serve(), add_version(house.models, as_good)
+    monkeypatch.setattr(waves, "say", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        house.roll(good, "1")
+    assert house.serve() == served and good in held_versions(MODEL, house.models)
+
+
 def test_a_replica_that_is_away_is_reported_and_caught_up(house: House, command: Command) -> None:
     served, good = house.serve()[0], add_version(house.models, as_good)
     house.own.__exit__(None, None, None)
     with constant_load(house.connections(house.replicas[:2])) as seen:
-        waves = house.roll(good, "1")
-    assert not seen.failures and [each.version for each in waves.replicas] == [good, good, None]
-    assert waves.replicas[2].problem and len(waves.waves) == 2
+        rolled = house.roll(good, "1")
+    assert not seen.failures and [each.version for each in rolled.replicas] == [good, good, None]
+    assert rolled.replicas[2].problem and len(rolled.waves) == 2
     # It starts on a folder that still has the first version alone.
     with Server(house.own.options):
         listed = command("tools.versions", MODEL, "list", "--repository", house.models, *house.urls[:4])
-        assert "differs from" in listed.stdout
+        assert "differs from" in listed.stdout and "2 of 3" in listed.stdout
         assert [each["differs"] for each in json_of(listed)["replicas"]] == [False, False, True]
         synced = command("tools.versions", MODEL, "sync", "--repository", house.models, *house.urls[:4])
         assert synced.returncode == 0 and house.serve() == [good] * 3

@@ -27,7 +27,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -87,12 +87,20 @@ def _list(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int
     replicas = replicas_at(arguments.url or ())
     with _running(replicas[0].http if len(replicas) == 1 else None) as client:
         versions = states(model, repository, client)
+    standings = look(replicas, model) if replicas[1:] else []
+    if standings:
+        versions = [replace(version, server=_served_by(version.version, standings)) for version in versions]
     print(version_table(versions))
     document: dict[str, Any] = {"model": model, "versions": [asdict(version) for version in versions]}
-    if replicas[1:]:
-        document["replicas"] = _show_standings(look(replicas, model), serving(model, repository))
+    if standings:
+        document["replicas"] = _show_standings(standings, serving(model, repository))
     print_json(document)
     return 0
+
+
+def _served_by(version: int, standings: Sequence[Standing]) -> str | None:
+    count = sum(each.version == version for each in standings)
+    return f"{count} of {len(standings)}" if count else None
 
 
 def _show_standings(standings: Sequence[Standing], wanted: int | None) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ class VersionState:
 
     Attributes:
         state: in the repository: served, kept for a rollback, or held, where Triton does not look.
-        server: what the running server says, such as READY; None where it does not know the version.
+        server: what the running server says, such as READY, or how many of several serve it; None for no more.
         accuracy: on the test set, as its manifest has it.
         verified: whether it passed when it was last verified; None for never.
     """
