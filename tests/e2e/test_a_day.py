@@ -30,6 +30,7 @@ SHORTER = {
 }
 MINUTES, ELSEWHERE = "trains for minutes or downloads", "writes to another repository, and is run with its page"
 AGAIN, ROLLOUT = "writes as another command of the day does", "is promoted as promote does: tests/e2e/test_rollout.py"
+REPLICAS = "needs three replicas: tests/e2e/test_waves.py"
 LEFT_OUT = {
     "--repository build/brought": ELSEWHERE,
     "--data cifar10": MINUTES,
@@ -45,6 +46,7 @@ LEFT_OUT = {
     "mnist_mlp=3": AGAIN,
     "--lr 0.0005": AGAIN,
     "rollout": ROLLOUT,
+    "127.0.0.1:8010": REPLICAS,
 }
 # Steps in Python, and what contains them, would add a process each to every start of a server.
 SLOW_TO_START = ("image_decode", "digit_label", "cifar10_label", "digit_image_bytes", "cifar10_image_bytes")
