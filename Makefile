@@ -16,7 +16,7 @@ LM := $(VENV)/.ready-lm
 PIP_OPTIONS := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lm build models demo demo-lm serve loadtest bench test test-gpu wheel lint check format up down test-compose clean
+.PHONY: help setup lm build models demo demo-lm serve loadtest reports bench test test-gpu wheel lint check format up down test-compose clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ serve: models ## serve the repository on 127.0.0.1:8000 (HTTP), 8001 (gRPC), 800
 
 loadtest: models ## load-test every classifier over HTTP and gRPC; report in build/loadtest
 	@$(PY) -m tools.serve --http-port 0 --grpc-port 0 --metrics-port 0 --run "$(PY) -m loadtest.swarm $(ARGS)"
+
+reports: $(READY) ## an index of all reports in build/; prints its address
+	@$(PY) -m loadtest.reports $(ARGS)
 
 bench: build ## served inferences per second beside the in-process limit
 	@$(PY) -m tools.bench backend $(ARGS)

@@ -2,85 +2,27 @@
 
 A figure is worse when the 95 % intervals of the two runs do not overlap and the difference is larger than the
 tolerance, which stands for what no single run can know (another day, another neighbour on the host). The exit code is 0
-when nothing is worse, 1 when something is, 2 when the runs cannot be compared. The last line of stdout is one JSON
-document.
+when nothing is worse, 1 when something is, 2 when the runs cannot be compared. The page with both runs goes to
+build/loadtest; the last line of stdout is one JSON document.
 
     python -m loadtest.diff build/loadtest/main.json build/loadtest/mnist_mlp-http-open.json --tolerance 0.1
 """
 
 import json
 import sys
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from clients.command import command, command_parser, print_json, text_table
+from clients.command import command, command_parser, print_json, say, text_table
 from clients.errors import InvalidInput
-from loadtest.analysis.intervals import wilson_interval
-from loadtest.report.page import interval, number
+from clients.output import try_folder
+from loadtest.options import REPORTS
+from loadtest.report.comparison import changes, page_of, table
+from loadtest.report.page import publish
 
 # What two runs must have in common for a difference to be the server's.
 _SAME = ("model", "protocol", "loop", "arrivals", "rate", "concurrency", "client_batch", "payload")
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A figure with its interval; None where the run was too short for it."""
-
-    value: float | None
-    span: tuple[float | None, float | None]  # the ends of the interval; None is an open end
-
-    def __str__(self) -> str:
-        return f"{number(self.value)} ({interval(*self.span)})"
-
-
-@dataclass(frozen=True)
-class Change:
-    """One figure of two runs; `verdict` is better, worse, no difference or not measured."""
-
-    figure: str
-    before: Estimate
-    after: Estimate
-    verdict: str
-
-    def document(self) -> dict[str, Any]:
-        """As JSON."""
-        values, spans = (self.before.value, self.after.value), (self.before.span, self.after.span)
-        names = ("figure", "before", "after", "intervals", "verdict")
-        return dict(zip(names, (self.figure, *values, spans, self.verdict), strict=True))
-
-
-def changes(before: dict[str, Any], after: dict[str, Any], tolerance: float) -> list[Change]:
-    """Compare two reports in all figures that have an interval: percentiles, and shares of errors and of goodput."""
-
-    def percentile(run: dict[str, Any], name: str) -> Estimate:
-        estimate = run["intervals_ms"][name]
-        return Estimate(estimate["value"], (estimate["low"], estimate["high"]))
-
-    def share(run: dict[str, Any], counted: str) -> Estimate:
-        return Estimate(run[counted] / run["requests"], wilson_interval(run[counted], run["requests"]))
-
-    names = [name for name in before["intervals_ms"] if name in after["intervals_ms"]]
-    pairs = {name: (percentile(before, name), percentile(after, name)) for name in names}
-    pairs["errors"] = share(before, "errors"), share(after, "errors")
-    # A language model's answers must meet several limits to be good.
-    limit = "slo" if "ttft_p50" in names else "goodput_limit_ms"
-    if before[limit] and before[limit] == after[limit]:
-        pairs["goodput"] = share(before, "good"), share(after, "good")
-    return [Change(name, *pair, verdict(*pair, tolerance, name != "goodput")) for name, pair in pairs.items()]
-
-
-def verdict(before: Estimate, after: Estimate, tolerance: float, more_is_worse: bool) -> str:
-    """Judge a difference: better, worse, no difference or not measured."""
-    if before.value is None or after.value is None:
-        return "not measured"
-    # The intervals overlap unless one ends below the other's beginning; an open end reaches everywhere.
-    ends = ((before.span[1], after.span[0]), (after.span[1], before.span[0]))
-    is_apart = any(high is not None and low is not None and high < low for high, low in ends)
-    if abs(after.value - before.value) <= tolerance * before.value or not is_apart:
-        return "no difference"
-    return "worse" if (after.value > before.value) == more_is_worse else "better"
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -123,17 +65,21 @@ def main() -> int:
     text = "relative difference to ignore (default: %(default)s)"
     parser.add_argument("--tolerance", type=float, default=0.05, help=text)
     parser.add_argument("--any-load", action="store_true", help="compare runs of different loads as well")
+    parser.add_argument("--report", type=Path, default=REPORTS, help="folder of the page (default: %(default)s)")
     arguments = parser.parse_args()
     before, after = read(arguments.before), read(arguments.after)
     if not arguments.any_load:
         check_same_load(before, after)
+    try_folder(arguments.report, "--report")
     compared = changes(before, after, arguments.tolerance)
     worse = [change.figure for change in compared if change.verdict == "worse"]
-    print(f"before: {_described(arguments.before, before)}\nafter:  {_described(arguments.after, after)}")
-    rows = [[change.figure, str(change.before), str(change.after), change.verdict] for change in compared]
-    print(text_table([["figure", "before", "after", "verdict"], *rows]))
+    described = _described(arguments.before, before), _described(arguments.after, after)
+    print(f"before: {described[0]}\nafter:  {described[1]}\n{text_table(table(compared))}")
     files = {"before": str(arguments.before), "after": str(arguments.after)}
-    print_json({**files, "worse": worse, "changes": [change.document() for change in compared]})
+    document = {**files, "worse": worse, "changes": [change.document() for change in compared]}
+    page, stem = page_of(described, (before, after), compared), f"{after['model']}-{after['protocol']}-diff"
+    print_json(document)
+    say(f"Page: {publish(page, document, arguments.report, stem)}")
     return int(bool(worse))
 
 

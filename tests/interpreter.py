@@ -30,7 +30,7 @@ LIBRARIES = (
         "tritonclient.grpc",
         "tritonclient.grpc.aio",
     ),
-    *("google.protobuf.text_format", "scipy.stats", "matplotlib.figure", "aiohttp", "PIL.Image", "rich.table"),
+    *("google.protobuf.text_format", "scipy.stats", "vl_convert", "aiohttp", "PIL.Image", "rich.table"),
 )
 # What Python and OpenMP read before there is anything to fork.
 _READ_EARLY = ("PYTHON", "OMP_", "LD_")

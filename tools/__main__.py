@@ -69,6 +69,7 @@ COMMANDS = (
     Command("loadtest.llm", "measure a language model: first token, tokens per second", "loadtest", is_folder=False),
     Command("loadtest.swarm", "simulate users with Locust", "loadtest"),
     Command("loadtest.diff", "compare two load tests", "loadtest", is_folder=False),
+    Command("loadtest.reports", "list all reports on one page", "loadtest", is_folder=False),
 )
 
 

@@ -1,13 +1,12 @@
 """The result of one run of the generator: what was sent, what the client saw, what the server did."""
 
-import os
-import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from loadtest.analysis.audit import Audit
 from loadtest.analysis.figures import Figures
+from loadtest.analysis.machine import host
 from loadtest.analysis.predict import Gain
 from loadtest.analysis.server_side import ServerSide
 from loadtest.analysis.tokens import TokenFigures
@@ -124,8 +123,3 @@ class RunResult:
             "explanation": [asdict(finding) for finding in self.explanation],
         }
         return document | ({"scenario": asdict(self.scenario)} if self.scenario else {})
-
-
-def host() -> dict[str, Any]:
-    """The machine of the generator."""
-    return {"system": platform.platform(), "python": platform.python_version(), "cpus": os.cpu_count()}

@@ -1,18 +1,17 @@
-"""One page of plots, tables and notes, as self-contained HTML and as Markdown, and the text of what stands in it."""
+"""One page of charts, tables and notes, as self-contained HTML and as Markdown, and the machine that made it."""
 
-import io
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from clients.output import write_atomically
-
-if TYPE_CHECKING:
-    from markupsafe import Markup
-    from matplotlib.figure import Figure
+from loadtest.analysis.machine import host
+from loadtest.report.charts import Chart
+from loadtest.report.vega import compiled, library
 
 Table = Sequence[Sequence[str]]  # a header and rows of cells; the first cell of a row is its name
 
@@ -22,10 +21,12 @@ class Section:
     """A part of a page; every field may be left out."""
 
     title: str = ""
-    plot: "Figure | None" = None
+    chart: Chart | None = None
     table: Table = ()
     marked: frozenset[str] = frozenset()  # names of rows to emphasize
     notes: Sequence[str] = ()  # below the table
+    facts: Mapping[str, str] = field(default_factory=dict)  # names with values, in small print
+    is_half: bool = False  # whether it may stand beside another one
 
 
 @dataclass(frozen=True)
@@ -33,61 +34,65 @@ class Page:
     """A report."""
 
     title: str
-    setting: str  # what was measured, on what, how
+    asked: str  # what was measured, on what, how
+    found: str  # what came out, in one line
     sections: Sequence[Section]
     verdict: str = ""  # passed, failed, invalid; empty for none
     notes: Sequence[str] = ()  # what a reader must know first
+    versions: Mapping[str, str | None] = field(default_factory=dict)  # of what was measured, such as Triton
 
-    def html(self) -> str:
-        """As one HTML file that needs no other."""
+    def html(self, template: str = "page.html", **more: Any) -> str:
+        """As one HTML file that needs no other; a template may extend ours and take more values."""
         from jinja2 import Environment, FileSystemLoader
+        from markupsafe import Markup
 
-        loader = FileSystemLoader(Path(__file__).parent)
+        folder = Path(__file__).parent
+        loader = FileSystemLoader(folder)
         environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-        return environment.get_template("page.html").render(page=self, svg=_svg)
+        made = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
+        about = {"title": self.title, "asked": self.asked, "found": self.found, "verdict": self.verdict, "made": made}
+        return environment.get_template(template).render(
+            page=self,
+            about=about,
+            foot=[made, *_machine(), *(f"{name} {number}" for name, number in self.versions.items() if number)],
+            has_charts=any(section.chart for section in self.sections),
+            compiled=compiled,
+            library=lambda: Markup(library()),
+            script=Markup((folder / "page.js").read_text("utf-8")),
+            **more,
+        )
 
     def markdown(self) -> str:
-        """As Markdown, without the plots."""
+        """As Markdown, without the charts."""
         verdict = f" ({self.verdict})" if self.verdict else ""
-        lines = [f"# {self.title}{verdict}", "", self.setting, "", *(f"- {note}" for note in self.notes)]
+        lines = [f"# {self.title}{verdict}", "", self.asked, "", self.found, "", *(f"- {note}" for note in self.notes)]
         for section in self.sections:
-            if section.table or section.notes:
+            table = section.table or [["what", "value"], *section.facts.items()] * bool(section.facts)
+            if table or section.notes:
                 lines += ["", f"## {section.title}"] if section.title else []
-                lines += ["", *_markdown_table(section.table)] if section.table else []
+                lines += ["", *_markdown_table(table)] if table else []
                 lines += ["", *(f"- {note}" for note in section.notes)] if section.notes else []
         return "\n".join([*lines, ""])
 
 
-def write(
-    path: Path, title: str, setting: str, plot: "Figure", table: Table, notes: str, marked: frozenset[str] = frozenset()
-) -> Path:
-    """Write a page of one plot and one table; returns its path, whose folder is made."""
+def half(title: str, chart: Chart) -> Section:
+    """A chart that may stand beside another one."""
+    return Section(title, chart, is_half=True)
+
+
+def write(page: Page, path: Path) -> Path:
+    """Write a page as HTML; returns its path, whose folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, Page(title, setting, [Section("", plot, table, marked, (notes,))]).html())
+    write_atomically(path, page.html())
     return path
 
 
 def publish(page: Page, document: dict[str, Any], folder: Path, stem: str) -> Path:
     """Write STEM.json with a document, and STEM.md and STEM.html with a page; returns the path of the last."""
     folder.mkdir(parents=True, exist_ok=True)
-    contents = {"json": json.dumps(document, indent=2), "md": page.markdown(), "html": page.html()}
-    for suffix, content in contents.items():
-        write_atomically(folder / f"{stem}.{suffix}", content)
-    return folder / f"{stem}.html"
-
-
-def number(value: float | None) -> str:
-    """A figure with about three significant digits; "-" where there is none."""
-    if value is None:
-        return "-"
-    if isinstance(value, int):
-        return f"{value:,}"
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}" if value < 100 else f"{value:.1f}"
-
-
-def interval(low: float | None, high: float | None) -> str:
-    """An interval; a question mark is an end that the run was too short to determine."""
-    return " to ".join("?" if end is None else number(end) for end in (low, high))
+    write_atomically(folder / f"{stem}.json", json.dumps(document, indent=2))
+    write_atomically(folder / f"{stem}.md", page.markdown())
+    return write(page, folder / f"{stem}.html")
 
 
 def outcome_notes(slo: Sequence[str], missed: Sequence[str], passed: bool, errors: Mapping[str, int]) -> list[str]:
@@ -98,23 +103,19 @@ def outcome_notes(slo: Sequence[str], missed: Sequence[str], passed: bool, error
     return notes + [f"{count:,} errors: {kind}" for kind, count in errors.items()]
 
 
+def _machine() -> list[str]:
+    here = host()
+    return [
+        f"{here['processor']}, {here['cpus']} cores, {here['memory_gb']:g} GB",
+        here["system"],
+        f"Python {here['python']}",
+        f"tritonclient {version('tritonclient')}",
+    ]
+
+
 def _markdown_table(table: Table) -> Iterator[str]:
     header, *rows = ([cell.replace("|", r"\|") for cell in row] for row in table)
     yield f"| {' | '.join(header)} |"
     yield "|---" + "|---:" * (len(header) - 1) + "|"
     for row in rows:
         yield f"| {' | '.join(row)} |"
-
-
-def _svg(figure: "Figure") -> "Markup":
-    """Draw an SVG element for HTML: text stays text, and only ids that it refers to remain, for they must be unique."""
-    import matplotlib
-    from markupsafe import Markup
-
-    drawing = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none"}):
-        figure.savefig(drawing, format="svg", metadata={"Date": None})
-    text = drawing.getvalue()
-    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
-    text = re.sub(r'<g id="[^"]*">', "<g>", text)
-    return Markup(re.sub(r'font-family: [^;"]*', "font-family: system-ui, sans-serif", text))

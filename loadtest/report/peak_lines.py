@@ -7,7 +7,7 @@ from typing import Any
 from clients.command import duration, positive_float, say
 from loadtest.analysis.highest_rate import Effort, Peak
 from loadtest.analysis.result import RunResult
-from loadtest.report.page import interval, number
+from loadtest.report.axes import interval, number
 
 
 def add_search_arguments(parser: argparse.ArgumentParser) -> None:

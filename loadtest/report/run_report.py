@@ -4,11 +4,14 @@ from pathlib import Path
 
 from clients.command import print_json, say, text_table
 from loadtest.analysis.audit import INVALID
-from loadtest.analysis.result import RunResult, host
+from loadtest.analysis.machine import host
+from loadtest.analysis.result import RunResult
 from loadtest.report import token_report
-from loadtest.report.page import Page, Section, Table, interval, number, outcome_notes, publish
-from loadtest.report.plots import by_percentile, over_time, stage_bars
+from loadtest.report.axes import Axis, interval, number
+from loadtest.report.charts import MS, Limit, by_percentile, over_time, stacked_bars
+from loadtest.report.page import Page, Section, Table, half, outcome_notes, publish
 
+_BATCHES = ("batch size", "executions", "ms each")
 _PERCENTILES_NOTE = (
     "Latency counts from the moment a request was due. Effective samples are the independent requests that the run is "
     "worth for a percentile, since latencies in a queue are autocorrelated; a question mark is an end of an interval "
@@ -44,41 +47,70 @@ def text(result: RunResult) -> str:
 def page_of(result: RunResult) -> Page:
     """The run as a page; an invalid one without figures of the server."""
     verdict = "invalid" if not result.is_valid else "passed" if result.has_passed else "failed"
-    notes = [*scenario_sentence(result), *_notes(result)]
-    return Page(f"Load test of {result.model}", _setting(result), _sections(result), verdict, notes)
+    slo = f"; asked for {', '.join(objective.text for objective in result.objectives)}" if result.objectives else ""
+    notes, versions = [*scenario_sentence(result), *_notes(result)], {"Triton": result.server.version}
+    sections, found = _sections(result), outcome(result)
+    return Page(f"Load test of {result.model}", f"{_setting(result)}{slo}", found, sections, verdict, notes, versions)
+
+
+def outcome(result: RunResult) -> str:
+    """What came out, in one line."""
+    figures = result.figures
+    if not result.is_valid:
+        return "The generator was the bottleneck, so this run says nothing about the server."
+    errors = f"{figures.errors:,} of {figures.requests:,} requests failed"
+    if result.tokens:
+        known = [(name, result.tokens.percentiles[f"{kind}_p99"]) for kind, name in token_report.SHORT.items()]
+        first = f"{number(result.tokens.tokens_per_s)} tokens per second"
+    else:
+        known = [(name, figures.percentiles[name]) for name in ("p50", "p99")]
+        first = f"{number(figures.rps)} requests per second answered"
+    latencies = [
+        f"{name} {MS.text(each.value)} ({interval(each.low, each.high)})" for name, each in known if each.value
+    ]
+    return "; ".join([first, *latencies, errors])
 
 
 def _sections(result: RunResult) -> list[Section]:
     if result.tokens:
         figures = token_report.sections(result, _generator(result)) if result.is_valid else []
-        return [*figures, Section("Measured with", table=_circumstances(result))]
+        return [*figures, Section("Measured with", facts=_circumstances(result))]
     batches = [
         [number(size), number(entry.executions), number(entry.ms)] for size, entry in result.server.batches.items()
     ]
     return [
         *(_figures(result) if result.is_valid else []),
         Section("What bounds it", notes=[str(finding) for finding in result.explanation]),
-        Section("Batches that the server formed", table=[["batch size", "executions", "ms each"], *batches]),
-        Section("Measured with", table=_circumstances(result)),
+        *([Section("Batches that the server formed", table=[_BATCHES, *batches])] if batches else []),
+        Section("Measured with", facts=_circumstances(result)),
     ]
 
 
 def _figures(result: RunResult) -> list[Section]:
-    course = result.figures.course
     # Each point stands in the middle of its stretch; all stretches are of equal length.
-    half = result.load.duration / len(course) / 2
-    seconds = [stretch.from_s + half for stretch in course]
-    rates = {"requests": [stretch.rps for stretch in course]}
-    latencies = {name: [getattr(stretch, f"{name}_ms") for stretch in course] for name in ("p50", "p99", "max")}
+    course, middle = result.figures.course, result.load.duration / len(result.figures.course) / 2
+    rates = {"requests": [(one.from_s + middle, one.rps) for one in course]}
+    latencies = {
+        name: [(one.from_s + middle, getattr(one, f"{name}_ms")) for one in course] for name in ("p50", "p99", "max")
+    }
+    curves, known = {"latency": result.figures.curve}, {"latency": result.figures.percentiles}
     sections = [
-        Section("Latency", table=_latency_rows(result), notes=[_PERCENTILES_NOTE, *_rates(result)]),
-        Section("Requests due per second", over_time(seconds, rates)),
-        Section("Latency in ms, by due time", over_time(seconds, latencies)),
-        Section("Latency in ms, by percentile", by_percentile(result.figures.curve)),
+        Section("Latency", table=_latency_rows(result), notes=[_PERCENTILES_NOTE], is_half=True),
+        half("Latency by percentile", by_percentile("percentiles with 95 % intervals", curves, known)),
+        half("Latency by due time", over_time("p50, p99 and maximum by due time", latencies, MS, limit(result))),
+        half("Requests due", over_time("requests due per second", rates, Axis("", "requests per second"))),
     ]
     if result.stages_us:
-        sections.append(Section("Where the time of a request goes", stage_bars({result.model: result.stages_us})))
+        stages = {result.model: result.stages_us}
+        bars = stacked_bars("microseconds of a request by stage", stages, Axis("per request", "µs"))
+        sections.append(Section("Where the time of a request goes", bars, notes=_rates(result)))
     return sections
+
+
+def limit(result: RunResult) -> Limit | None:
+    """The objective that latencies are drawn beside: that of the highest percentile."""
+    value = result.figures.goodput_limit_ms
+    return (value, f"objective, {value:g} ms") if value else None
 
 
 def _setting(result: RunResult) -> str:
@@ -140,7 +172,7 @@ def _notes(result: RunResult) -> list[str]:
     return notes
 
 
-def _circumstances(result: RunResult) -> Table:
+def _circumstances(result: RunResult) -> dict[str, str]:
     options = {
         "seed": result.seed,
         "client batch": result.client_batch,
@@ -150,10 +182,15 @@ def _circumstances(result: RunResult) -> Table:
     }
     nested = ("batches", "members", "rejects")
     server = {name: value for name, value in result.server.document().items() if name not in nested}
-    rows = [["what", "value"], *([name, str(value)] for name, value in options.items())]
-    for group, values in {"generator": result.generator.document(), "server": server, "host": host()}.items():
-        rows += [[f"{group}: {name.replace('_', ' ')}", str(value)] for name, value in values.items()]
-    return rows
+    groups = {"": options, "generator ": result.generator.document(), "server ": server, "host ": host()}
+    facts = {f"{group}{name.replace('_', ' ')}": value for group, own in groups.items() for name, value in own.items()}
+    return {name: _fact(value) for name, value in facts.items() if value not in (None, "", ())}
+
+
+def _fact(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return number(value) if isinstance(value, int | float) else str(value)
 
 
 def scenario_sentence(result: RunResult) -> list[str]:

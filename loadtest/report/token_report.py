@@ -3,10 +3,12 @@
 from loadtest.analysis.intervals import Percentile
 from loadtest.analysis.result import RunResult
 from loadtest.analysis.tokens import TokenFigures
-from loadtest.report.page import Section, Table, interval, number
-from loadtest.report.plots import by_percentile, over_time
+from loadtest.report.axes import Axis, interval, number
+from loadtest.report.charts import MS, Line, by_percentile, over_time
+from loadtest.report.page import Section, Table, half
 from loadtest.slo import PERCENTILES
 
+SHORT = {"ttft": "first token p99", "itl": "between tokens p99"}
 _NAMES = {"ttft": "to the first token", "itl": "between tokens", "tpot": "between tokens, mean of an answer"}
 _NOTE = (
     "Milliseconds with 95 % intervals, which allow for autocorrelation; a question mark is an end that the run was too "
@@ -45,20 +47,29 @@ def rates(result: RunResult) -> list[str]:
 def sections(result: RunResult, generator: str) -> list[Section]:
     """Tables and plots."""
     tokens = _tokens(result)
-    course = tokens.course
-    half = result.load.duration / len(course) / 2  # Each point stands in the middle of its stretch.
-    seconds = [stretch.from_s + half for stretch in course]
-    firsts = {level: [getattr(stretch, f"ttft_{level}_ms") for stretch in course] for level in ("p50", "p99")}
-    between = {level: [getattr(stretch, f"itl_{level}_ms") for stretch in course] for level in ("p50", "p99")}
+    middle = result.load.duration / len(tokens.course) / 2  # Each point stands in the middle of its stretch.
+
+    def line(name: str) -> Line:
+        return [(one.from_s + middle, getattr(one, name)) for one in tokens.course]
+
+    firsts = {level: line(f"ttft_{level}_ms") for level in ("p50", "p99")}
+    between = {level: line(f"itl_{level}_ms") for level in ("p50", "p99")}
+    answered, under_way = {"tokens": line("tokens_per_s")}, {"requests": line("streams")}
     return [
         Section("Latency", table=table(result), notes=[_NOTE, *rates(result), generator]),
-        Section("Tokens per second", over_time(seconds, {"tokens": [stretch.tokens_per_s for stretch in course]})),
-        Section("Requests under way", over_time(seconds, {"requests": [stretch.streams for stretch in course]})),
-        Section("Time to the first token in ms, by due time", over_time(seconds, firsts)),
-        Section("Time between tokens in ms, by the time at which they came", over_time(seconds, between)),
-        Section("Time to the first token in ms, by percentile", by_percentile(tokens.curves["ttft"])),
-        Section("Time between tokens in ms, by percentile", by_percentile(tokens.curves["itl"])),
+        half("Time to the first token, by due time", over_time("time to the first token", firsts, MS)),
+        half("Time between tokens, by the time at which they came", over_time("time between tokens", between, MS)),
+        _percentiles(tokens, "ttft", "Time to the first token, by percentile"),
+        _percentiles(tokens, "itl", "Time between tokens, by percentile"),
+        half("Tokens answered", over_time("tokens answered per second", answered, Axis("", "tokens per second"))),
+        half("Requests under way", over_time("requests under way", under_way, Axis("", "requests"))),
     ]
+
+
+def _percentiles(tokens: TokenFigures, kind: str, title: str) -> Section:
+    known = {level: tokens.percentiles[f"{kind}_{level}"] for level in PERCENTILES}
+    name = _NAMES[kind]
+    return half(title, by_percentile(f"{name}, with 95 % intervals", {name: tokens.curves[kind]}, {name: known}))
 
 
 def _tokens(result: RunResult) -> TokenFigures:

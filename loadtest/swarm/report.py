@@ -9,8 +9,9 @@ from clients.command import text_table
 from clients.statistics import STAGES
 from loadtest.analysis.counters import Counted, Snapshot, counted, stages_us
 from loadtest.analysis.histograms import curve
-from loadtest.report.page import Page, Section, Table, number, outcome_notes, publish
-from loadtest.report.plots import by_percentile, stage_bars
+from loadtest.report.axes import Axis, number
+from loadtest.report.charts import MS, by_percentile, stacked_bars
+from loadtest.report.page import Page, Section, Table, half, outcome_notes, publish
 from loadtest.slo import Objective, missed
 from loadtest.swarm.latencies import Latencies, percentiles
 
@@ -142,12 +143,20 @@ def page_of(result: SwarmResult) -> Page:
     )
     sections = [
         Section("Client and server", table=_rows(result), marked=frozenset({"all"}), notes=[note]),
-        Section("Latency in ms, by percentile", by_percentile(result.curve)),
+        half("Latency by percentile", by_percentile("of all models together", {"latency": result.curve})),
     ]
     if stages := mean_stages(result):
-        sections.append(Section("Where the time of a request goes", stage_bars(stages)))
-    verdict = "passed" if result.has_passed else "failed"
-    return Page(f"Load test over {result.options.protocol}", _setting(result), sections, verdict, notes(result))
+        bars = stacked_bars("microseconds of a request by stage, for each model", stages, Axis("per request", "µs"))
+        sections.append(half("Where the time of a request goes", bars))
+    title, verdict = f"Load test over {result.options.protocol}", "passed" if result.has_passed else "failed"
+    return Page(title, _setting(result), _outcome(result), sections, verdict, notes(result))
+
+
+def _outcome(result: SwarmResult) -> str:
+    seen = result.seen
+    latencies = [f"{name} {MS.text(seen.latencies.get(f'{name}_ms'))}" for name in ("p50", "p99")]
+    failed = f"{seen.errors:,} of {seen.requests:,} requests failed"
+    return "; ".join([f"{number(seen.rps)} requests per second answered", *latencies, failed])
 
 
 def mean_stages(result: SwarmResult) -> dict[str, dict[str, float]]:

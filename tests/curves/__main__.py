@@ -8,50 +8,38 @@ whose beginning is in the KV cache, and what guesses by n-gram gain. The last li
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from google.protobuf.json_format import MessageToDict
 
 from clients.command import command, command_parser, positive, print_json
+from clients.output import write_atomically
+from loadtest.report.axes import Axis
+from loadtest.report.charts import Dot, dots, lines
+from loadtest.report.vega import drawn
 from tests.curves.measured import KNOWN, LENGTHS, STREAMS, TEXTS, Curves, measure
 from tools.backends.vllm.settings import read_settings
 from tools.repository import read_config, version_path, versions
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-_COLORS = ("#1f5fbf", "#b4690e")
 _PANELS = (
-    ("Prefill and decode", "tokens of the prompt", LENGTHS, ("to the first token [ms]", "between tokens [ms]")),
-    ("Continuous batching", "streams", STREAMS, ("all streams [tokens/s]", "each stream [tokens/s]")),
-    ("KV cache: the first token", "% of the prompt known", KNOWN, ("prompt of 900 tokens [ms]",)),
+    ("Prefill and decode", Axis("tokens of the prompt"), LENGTHS, ("to the first token [ms]", "between tokens [ms]")),
+    ("Continuous batching", Axis("streams"), STREAMS, ("all streams [tokens/s]", "each stream [tokens/s]")),
+    ("KV cache: the first token", Axis("% of the prompt known"), KNOWN, ("prompt of 900 tokens [ms]",)),
 )
 
 
 def draw(curves: Curves, file: Path) -> None:
     """Draw the panels beside each other."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "curves", "font.size": 9}):
-        figure = Figure(figsize=(12, 3), layout="constrained")
-        *panels, last = figure.subplots(1, 4)
-        for axes, (title, along, points, lines) in zip(panels, _PANELS, strict=True):
-            for name, color in zip(lines, _COLORS, strict=False):
-                axes.plot(points, [curves[name][str(point)] for point in points], "o-", color=color, label=name, ms=3)
-            axes.set(title=title, xlabel=along, ylim=(0, 1.25 * max(curves[lines[0]].values())))
-            axes.legend(frameon=False)
-        _draw_guesses(last, curves)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(file, metadata={"Date": None})
-
-
-def _draw_guesses(axes: "Axes", curves: Curves) -> None:
-    names = [f"{name}, {streams}" for name in TEXTS for streams in (1, 16)]
-    axes.barh(names, [curves[name]["gain"] for name in names], color=_COLORS[0], height=0.5)
-    axes.axvline(1, color=_COLORS[1])
-    axes.invert_yaxis()
-    axes.set(title="Guesses by n-gram", xlabel="tokens/s ÷ without, by text and streams")
+    panels = []
+    for title, along, points, names in _PANELS:
+        given = {name: [(float(point), curves[name][str(point)]) for point in points] for name in names}
+        panels.append((title, lines(title, given, (along, Axis("")))))
+    gains = [
+        Dot(f"{name}, {streams}", "gain", curves[f"{name}, {streams}"]["gain"]) for name in TEXTS for streams in (1, 16)
+    ]
+    axis = Axis("tokens/s ÷ without, by text and streams", zero=False)
+    panels.append(("Guesses by n-gram", dots("guesses", gains, axis, (1.0, "as without"))))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(file, drawn(panels))
 
 
 @command()

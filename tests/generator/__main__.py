@@ -13,7 +13,7 @@ used while it sent.
 
 On a small host the two cannot agree for a small model: a generator takes processor time from the server that shares
 its cores, so the cheaper one sees lower latencies. Judge the agreement where the server's own work dominates: name a
-slow model. The page with the plot goes to build/generator/<model>.html; the last line of stdout is one compact JSON
+slow model. The page with the chart goes to build/generator/<model>.html; the last line of stdout is one compact JSON
 document.
 """
 
@@ -25,7 +25,7 @@ from pathlib import Path
 
 from clients.command import command, command_parser, print_json, say, text_table
 from clients.connection import PROTOCOLS
-from loadtest.report import page
+from loadtest.report.page import Page, Section, write
 from tests.generator import agreement
 from tests.generator.agreement import Round, Row
 from tests.generator.generators import Load, ours, sufficient_window, theirs, write_inputs
@@ -86,9 +86,13 @@ def report(model: str, rows: list[Row], options: Options) -> None:
     lengths = " to ".join(f"{seconds:g}" for seconds in dict.fromkeys((windows[0], windows[-1])))
     setting = f"closed loop, one inference per request, {options.rounds} interleaved rounds of {lengths} s each"
     path = options.output / f"{model}.html"
-    notes = " ".join([agreement.NOTES, *(f"{warning}." for warning in agreement.warnings(rows))])
-    page.write(path, f"{model}: two load generators", setting, agreement.plot(rows), table, notes)
-    print("\n".join([f"\n{model}: {setting}", text_table(table), *agreement.warnings(rows)]))
+    sections = [
+        Section("Latencies, ours divided by theirs", agreement.chart(rows)),
+        Section("What each saw", table=table, notes=(agreement.NOTES,)),
+    ]
+    warnings = agreement.warnings(rows)
+    write(Page(f"{model}: two load generators", setting, agreement.outcome(rows), sections, notes=warnings), path)
+    print("\n".join([f"\n{model}: {setting}", text_table(table), *warnings]))
     say(f"Page: {path}")
 
 

@@ -1,14 +1,14 @@
-"""How two load generators agree: medians over rounds, ratios within rounds and their spread, as a table and a plot."""
+"""How two load generators agree: medians over rounds, ratios within rounds and their spread, as a table and a chart."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from loadtest.report.axes import Axis
+from loadtest.report.charts import Chart, Dot, dots
 from tests.generator.generators import Figures
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 OURS, THEIRS = "loadtest.run", "perf_analyzer"
 NOTES = (
@@ -130,21 +130,22 @@ def _rounded(value: Any) -> Any:
     return round(value, 3) if isinstance(value, float) else value
 
 
-def plot(rows: Sequence[Row]) -> "Figure":
+def chart(rows: Sequence[Row]) -> Chart:
     """The ratios of p50 and p99 with their spread, for each protocol and concurrency; 1 is agreement."""
-    # Not pyplot, which keeps every figure and looks for a screen.
-    from matplotlib.figure import Figure
+    given = [
+        Dot(f"{row.protocol}, {row.concurrency} callers", name, ratio.median, (ratio.low, ratio.high))
+        for row in rows
+        for name, ratio in (("p50", row.p50), ("p99", row.p99))
+        if ratio
+    ]
+    about = f"latency of {OURS} divided by that of {THEIRS}, with the lowest and the highest ratio"
+    return dots(about, given, Axis(f"{OURS} ÷ {THEIRS}", log=True, zero=False), (1.0, "agreement"))
 
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    axes = figure.subplots()
-    for shift, name in ((-0.1, "p50"), (0.1, "p99")):
-        ratios = [(place + shift, getattr(row, name)) for place, row in enumerate(rows) if getattr(row, name)]
-        middles = [ratio.median for _, ratio in ratios]
-        errors = [[ratio.median - ratio.low for _, ratio in ratios], [ratio.high - ratio.median for _, ratio in ratios]]
-        axes.errorbar([place for place, _ in ratios], middles, yerr=errors, fmt="o", capsize=4, label=name)
-    axes.axhline(1, color="#8a94a3", linewidth=1)
-    axes.set_xticks(range(len(rows)), [f"{row.protocol} {row.concurrency}" for row in rows])
-    axes.set(xlabel="protocol and callers", ylabel=f"{OURS} ÷ {THEIRS}")
-    axes.legend()
-    axes.grid(axis="y", alpha=0.3)
-    return figure
+
+def outcome(rows: Sequence[Row]) -> str:
+    """The ratios that are furthest from agreement, in one line."""
+    for_sorting = [(abs(math.log(row.p99.median)), row) for row in rows if row.p99]
+    if not for_sorting:
+        return "No round gave both generators a p99."
+    _, row = max(for_sorting, key=lambda pair: pair[0])
+    return f"Furthest apart in p99: {_spread(row.p99)} times theirs, {row.protocol}, {row.concurrency} callers."

@@ -70,7 +70,7 @@ CASES = {
     "locust": Case(
         lambda place: [*PYTHON, "locust", "-f", "loadtest/locustfile.py", *_LOCUST, "--report", str(place.outputs)], 10
     ),
-    "loadtest.peak": Case(lambda place: [*PYTHON, "loadtest.peak", MODEL, *_LATENCY], 10),
+    "loadtest.peak": Case(_loadtest("peak", MODEL, *_LATENCY), 10, (f"{MODEL}-http-peak.html",)),
     "clients.batch": Case(
         lambda place: [
             *(*PYTHON, "clients.batch", _rows(place), str(place.outputs / "out.npz"), "--model", MODEL),
@@ -92,7 +92,9 @@ CASES = {
     "tools.serve --run": Case(
         _tool("tools.serve", *FREE_PORTS, "--run", f"{sys.executable} -m loadtest.peak {MODEL} --slo 'p99<50ms'"), 10
     ),
-    "tools.verify": Case(_tool("tools.verify", MODEL), 20),
+    "tools.verify": Case(
+        lambda place: [*_tool("tools.verify", MODEL)(place), "--report", str(place.outputs)], 20, ("verify.html",)
+    ),
     "tools.tune": Case(_measuring("tools.tune", MODEL, *_LATENCY, "--trial", "1"), 25, (f"{MODEL}.html",)),
     # A seed of its own: a checkpoint of these epochs is no other run's.
     "tools.train": Case(lambda place: [*PYTHON, "tools.train", MODEL, "--epochs", "30", "--seed", "99", "--fresh"], 15),

@@ -25,8 +25,9 @@ from clients.client import Client
 from clients.command import command, command_parser, positive_float, print_json, progress_counter
 from clients.connection import PROTOCOLS, Connection, Protocol
 from clients.errors import ToolError
+from loadtest.report.axes import Axis
+from loadtest.report.charts import over_time
 from loadtest.report.page import Page, Section, publish
-from loadtest.report.plots import over_time
 from tools.repository import REPOSITORY, ROOT
 from tools.serve.tritonserver import Options, Server
 from tools.serve.usage import memory_bytes
@@ -133,15 +134,18 @@ def _slope(samples: list[Sample], name: str) -> Slope:
 
 
 def _page(samples: list[Sample], slopes: dict[str, Slope], tally: Tally, passed: bool) -> Page:
-    seconds = [one.seconds for one in samples]
     rows = [["of the second half", "per hour", "95 % interval", "at the end"]]
     rows += [
         [name, f"{slope.per_hour:+.2f}", f"{slope.low:+.2f} to {slope.high:+.2f}", f"{getattr(samples[-1], name):,.0f}"]
         for name, slope in slopes.items()
     ]
-    memory = over_time(seconds, {"memory [MiB]": [one.memory_mib for one in samples]})
-    setting = f"{tally.requests:,} requests, {tally.failed} failed; {tally.reloads} models unloaded and loaded again"
-    return Page("Soak", setting, [Section("What grows", memory, rows)], "passed" if passed else "failed")
+    line = {"memory": [(one.seconds, one.memory_mib) for one in samples]}
+    memory = over_time("memory of the server over time", line, Axis("memory", "MiB", zero=False))
+    asked = f"{tally.requests:,} requests in {samples[-1].seconds / 60:.0f} min; {tally.reloads} models loaded again"
+    slope = slopes["memory_mib"]
+    found = f"{tally.failed} requests failed; memory grew by {slope.per_hour:+.2f} MiB per hour ({slope.low:+.2f} to "
+    found += f"{slope.high:+.2f})"
+    return Page("Soak", asked, found, [Section("What grows", memory, rows)], "passed" if passed else "failed")
 
 
 @command()

@@ -52,6 +52,7 @@ ABOVE_THEIR_ROOMS = {
     "loadtest.llm",
     "loadtest.peak",
     "loadtest.diff",
+    "loadtest.reports",
     "loadtest.locustfile",
     "tools.demo",
 }

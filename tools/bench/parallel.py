@@ -14,22 +14,21 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from clients.command import positive, progress, say, text_table
 from clients.connection import PROTOCOLS
 from clients.output import try_folder
-from loadtest.report import page
+from loadtest.report.axes import Axis
+from loadtest.report.charts import Chart, Dot, dots
+from loadtest.report.page import Page, Section, write
 from tools.bench.copies import Change, write_copy
 from tools.bench.options import DEFAULT, TRAINED, BenchOptions, add_bench_arguments, trained_models
 from tools.bench.perf_analyzer import measure
 from tools.repository import ROOT
 from tools.serve.tritonserver import Options, Server
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 COMMITTED = "as committed"
 _PAGES = ROOT / "build" / "parallel"
@@ -138,7 +137,11 @@ def _report(model: str, figures: _Figures, options: ParallelOptions) -> None:
     setting = f"{options.protocol}, one inference per request, medians of {options.rounds} interleaved rounds"
     path = options.output / f"{model}.html"
     print(f"\n{model}: {setting}\n{text_table(table)}", flush=True)
-    page.write(path, title, setting, _plot(figures), table, _NOTES, frozenset({COMMITTED}))
+    sections = [
+        Section("Inferences per second", _chart(figures)),
+        Section("Settings", table=table, marked=frozenset({COMMITTED}), notes=(_NOTES,)),
+    ]
+    write(Page(title, setting, _outcome(figures), sections), path)
     say(f"Page: {path}")
 
 
@@ -153,18 +156,20 @@ def _table(figures: _Figures) -> list[list[str]]:
     return table
 
 
-def _plot(figures: _Figures) -> "Figure":
-    from matplotlib.figure import Figure
+def _outcome(figures: _Figures) -> str:
+    """The fastest setting at each concurrency."""
+    fastest = {level: max(figures, key=lambda setting: figures[setting][level][0]) for level in figures[COMMITTED]}
+    texts = [
+        f"{setting} at concurrency {level} ({figures[setting][level][0]:,.0f}/s)" for level, setting in fastest.items()
+    ]
+    return f"Fastest: {'; '.join(texts)}."
 
-    figure = Figure(figsize=(11, 4.5), layout="constrained")
-    axes = figure.subplots()
-    levels, width = list(figures[COMMITTED]), 0.8 / len(figures)
-    for number, (setting, own) in enumerate(figures.items()):
-        places = [group + number * width for group in range(len(levels))]
-        axes.bar(places, [own[level][0] for level in levels], width, label=setting)
-    middles = [group + 0.4 - width / 2 for group in range(len(levels))]
-    axes.set_xticks(middles, [f"concurrency {level}" for level in levels])
-    axes.set_ylabel("inferences per second")
-    axes.legend(fontsize=8)
-    axes.grid(axis="y", alpha=0.3)
-    return figure
+
+def _chart(figures: _Figures) -> Chart:
+    given = [
+        Dot(setting, f"concurrency {level}", rate)
+        for setting, levels in figures.items()
+        for level, (rate, _) in levels.items()
+    ]
+    about = "inferences per second of each setting, at each concurrency"
+    return dots(about, given, Axis("inferences per second"))

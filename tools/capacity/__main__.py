@@ -20,7 +20,7 @@ from clients.command import command, command_parser, positive_float, print_json,
 from clients.connection import add_connection_arguments
 from loadtest.analysis.audit import INVALID
 from loadtest.options import add_generator_arguments
-from loadtest.report.page import number
+from loadtest.report.axes import number
 from loadtest.report.peak_lines import add_search_arguments, peak_line
 from tools.capacity.need import Need, One, Wish
 from tools.repository import REPOSITORY

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from loadtest.report.page import number
+from loadtest.report.axes import number
 
 _MOST_ROWS = 8
 

@@ -18,20 +18,19 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from clients.command import command, command_parser, duration, positive, print_json, say, text_table
 from clients.connection import PROTOCOLS
 from clients.output import try_folder
-from loadtest.report import page
+from loadtest.report import charts, page
+from loadtest.report.axes import Axis
+from loadtest.report.charts import Point
+from loadtest.report.page import Page, Section
 from tools import recipes
 from tools.compare import language
 from tools.compare.measurement import Effort, Member, measure_family
 from tools.repository import REPOSITORY, ROOT
 from tools.serve.hardware import HARDWARE
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _PAGES = ROOT / "build" / "compare"
 _DEFAULT = "(default: %(default)s)"
@@ -75,13 +74,44 @@ def text(members: Sequence[Member], best: Sequence[str]) -> str:
     return f"{text_table(_table(members))}\nPareto front of accuracy and throughput: {', '.join(best)}"
 
 
-def write(members: Sequence[Member], best: Sequence[str], setting: str, folder: Path) -> Path:
+def write(members: Sequence[Member], best: Sequence[str], asked: str, folder: Path) -> Path:
     """Write <root>.html into a folder; returns its path."""
     root = members[0].name
-    points = {one.name: (one.rate, one.accuracy, one.accuracy - one.low, one.high - one.accuracy) for one in members}
-    labels = ("inferences per second through the server", "test accuracy, 95 % interval")
-    title, figure = f"{root} and its variants", _plot(points, labels, best)
-    return page.write(folder / f"{root}.html", title, setting, figure, _table(members), _NOTES, frozenset(best))
+    points = [
+        Point(one.name, _series(one.name, best), one.rate, one.accuracy, y_span=(one.low, one.high))
+        for one in sorted(members, key=lambda one: one.name not in best)
+    ]
+    axes = Axis("inferences per second", zero=False), Axis("accuracy", zero=False, spec=".2%")
+    finest, fastest = best[0], best[-1]
+    found = f"Most accurate: {finest}. Fastest of those that no other one beats in both: {fastest}."
+    chart = charts.front("accuracy of each member by its inferences per second", points, axes, best, is_named=True)
+    note = "Accuracy of the test set with its 95 % interval, and inferences per second through the server."
+    return _write(
+        folder,
+        root,
+        (asked, found),
+        Section("Accuracy and throughput", chart, notes=(note,)),
+        _table(members),
+        best,
+        _NOTES,
+    )
+
+
+def _write(
+    folder: Path,
+    root: str,
+    lines: tuple[str, str],
+    drawn: Section,
+    table: Sequence[Sequence[str]],
+    best: Sequence[str],
+    notes: str,
+) -> Path:
+    sections = [drawn, Section("Members", table=table, marked=frozenset(best), notes=(notes,))]
+    return page.write(Page(f"{root} and its variants", *lines, sections), folder / f"{root}.html")
+
+
+def _series(name: str, best: Sequence[str]) -> str:
+    return "on the front" if name in best else "others"
 
 
 def _table(members: Sequence[Member]) -> list[list[str]]:
@@ -105,38 +135,21 @@ def _table(members: Sequence[Member]) -> list[list[str]]:
     return [[*rows[0]], *([*row.values()] for row in rows)]
 
 
-def _plot(
-    points: Mapping[str, tuple[float, float, float, float]], labels: tuple[str, str], best: Sequence[str]
-) -> "Figure":
-    """Quality, with how far its interval goes down and up, over throughput; the front joined."""
-    # Not pyplot, which keeps every figure and looks for a screen.
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 5), layout="constrained")
-    axes = figure.subplots()
-    for name, (rate, quality, down, up) in points.items():
-        colour = "#1f5fbf" if name in best else "#8a94a3"
-        axes.errorbar(rate, quality, yerr=[[down], [up]], fmt="o", color=colour, capsize=3)
-        axes.annotate(name, (rate, quality), xytext=(6, 5), textcoords="offset points", fontsize=8)
-    joined = sorted(points[name][:2] for name in best)
-    axes.plot(*zip(*joined, strict=True), color="#1f5fbf", linewidth=1)
-    axes.set(xlabel=labels[0], ylabel=labels[1])
-    axes.margins(x=0.15)
-    axes.grid(alpha=0.3)
-    return figure
-
-
 def _compare_languages(arguments: argparse.Namespace) -> int:
     how = (arguments.rounds, arguments.concurrency, arguments.hardware, arguments.repository.resolve())
     members, source = language.measure_languages(arguments.model, *how)
     best, rows = front({one.name: (-one.perplexity, one.rate) for one in members}), language.table(members)
     print(f"{text_table(rows)}\nPareto front of perplexity and tokens per second: {', '.join(best)}")
     print_json({"front": best, "source": source, "models": {one.name: asdict(one) for one in members}})
-    points = {one.name: (one.rate, one.perplexity, 0.0, 0.0) for one in members}
-    labels = (f"tokens per second of {arguments.concurrency} streams", "perplexity, lower is better")
-    title, file = f"{members[0].name} and its variants", arguments.output / f"{members[0].name}.html"
-    setting = f"{source}; 1 and {arguments.concurrency} streams, {arguments.rounds} rounds"
-    say(f"Page: {page.write(file, title, setting, _plot(points, labels, best), rows, language.NOTES, frozenset(best))}")
+    points = [Point(one.name, _series(one.name, best), one.rate, one.perplexity) for one in members]
+    axes = Axis("tokens per second", zero=False), Axis("perplexity", zero=False)
+    chart = charts.front("perplexity of each member by its tokens per second", points, axes, best, is_named=True)
+    asked = f"{source}; 1 and {arguments.concurrency} streams, {arguments.rounds} rounds"
+    found = f"Lowest perplexity: {best[0]}. Fastest of those that no other one beats in both: {best[-1]}."
+    note = f"Perplexity, lower is better, and tokens per second of {arguments.concurrency} streams."
+    lines, drawn = (asked, found), Section("Perplexity and throughput", chart, notes=(note,))
+    path = _write(arguments.output, members[0].name, lines, drawn, rows, best, language.NOTES)
+    say(f"Page: {path}")
     return 0
 
 

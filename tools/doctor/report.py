@@ -8,8 +8,9 @@ from typing import Any
 
 from clients.command import text_table
 from clients.statistics import STAGES
-from loadtest.report.page import Page, Section, Table, number, publish
-from loadtest.report.plots import stage_bars
+from loadtest.report.axes import Axis, number
+from loadtest.report.charts import Chart, Dot, dots, stacked_bars
+from loadtest.report.page import Page, Section, Table, publish
 from tools.check.releases import NEWEST
 from tools.check.upgrade import Difference, by_change
 from tools.doctor.diagnosis import Diagnosis
@@ -73,9 +74,18 @@ def write(report: Report, folder: Path) -> Path:
     urls, first = [seen.url for seen in report.servers], report.servers[0]
     sections = [*_sections(report, is_page=True), Section("How", notes=[_HOW])]
     notes = [note for seen in report.servers for note in seen.notes]
-    setting, verdict = "; ".join(map(_setting, report.servers)), "healthy" if report.is_healthy else "ill"
-    page = Page(f"The doctor on {', '.join(urls)}", setting, sections, verdict, notes)
+    asked, verdict = "; ".join(map(_setting, report.servers)), "healthy" if report.is_healthy else "ill"
+    title, versions = f"The doctor on {', '.join(urls)}", {"Triton": first.version}
+    page = Page(title, asked, _outcome(report), sections, verdict, notes, versions)
     return publish(page, report.document(), folder, f"doctor-{first.url.replace(':', '-').replace('/', '-')}")
+
+
+def _outcome(report: Report) -> str:
+    ill = [one for one in report.found if one.is_serious]
+    if not ill:
+        return f"Nothing to mend; {len(report.found)} notes."
+    place = ill[0].model or ill[0].url
+    return f"{len(ill)} to mend, first {place}: {ill[0].finding.bound}. Try {ill[0].finding.change}."
 
 
 def _setting(seen: Seen) -> str:
@@ -91,8 +101,9 @@ def _sections(report: Report, is_page: bool) -> Iterator[Section]:
         yield Section(title, notes=[f"{one.finding.why}.", *change])
     for seen in report.servers:
         stages = {model.name: model.stages for model in seen.models if sum(model.stages.values())}
-        plot = stage_bars(stages) if stages and is_page else None
-        yield Section(f"Where the time of a request goes at {seen.url} (µs)", plot, _times(seen))
+        about = f"microseconds of a request by stage, for each model of {seen.url}"
+        chart = stacked_bars(about, stages, Axis("per request", "µs")) if stages and is_page else None
+        yield Section(f"Where the time of a request goes at {seen.url} (µs)", chart, _times(seen))
     if report.upgrade:
         groups = by_change(report.upgrade).items()
         rows = [[what, since, kind, str(len(models))] for (since, kind, what), models in groups]
@@ -100,7 +111,21 @@ def _sections(report: Report, is_page: bool) -> Iterator[Section]:
         yield Section(title, table=[["change", "since", "what", "models"], *rows])
     ill = sum(one.is_serious for one in report.found)
     title = f"{ill} to mend; what should pay most" if ill else "Nothing found: healthy"
-    yield Section(title, notes=[line for one in zip_longest(report.changes, report.proofs) for line in _change(*one)])
+    lines = [line for one in zip_longest(report.changes, report.proofs) for line in _change(*one)]
+    yield Section(title, _gains(report.proofs) if is_page else None, notes=lines)
+
+
+def _gains(proofs: Sequence[Proof]) -> Chart | None:
+    """Predicted and measured gains beside each other, of the changes that were tried."""
+    given = [
+        Dot(f"{proof.model}: {proof.bound}", name, gain.factor)
+        for proof in proofs
+        for name, gain in (("predicted", proof.predicted), ("measured", proof.measured))
+        if gain
+    ]
+    axis = Axis("times as good as before", zero=False, log=True)
+    about = "how many times as good a figure becomes by each change, predicted and measured"
+    return dots(about, given, axis, (1.0, "as before")) if given else None
 
 
 def _change(change: Diagnosis, proof: Proof | None) -> Iterator[str]:

@@ -1,27 +1,28 @@
 """What a tuning writes: a page with all trials, and `configs/<hardware>.pbtxt` with the evidence as a comment."""
 
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from google.protobuf import text_format
 
 from clients.output import write_atomically
-from loadtest.report import page
+from loadtest.report.axes import Axis
+from loadtest.report.charts import Chart, Dot, Point, dots, front
+from loadtest.report.page import Page, Section, write
 from tools.repository import config_path
 from tools.tune.candidates import apply_candidate
 from tools.tune.goal import Goal
 from tools.tune.outcome import Outcome, Row, rates_and_latencies
 from tools.tune.record import Record
 from tools.tune.serving import base_config
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from tools.tune.trials import Trial
 
 _WIDTH = 116
 _NOTES = (
-    "Each point of the plot is a trial: an open loop with Poisson arrivals, whose latencies count from when a request "
-    "was due; a dot where it met the objectives, a cross where it did not."
+    "Each point is a trial: an open loop with Poisson arrivals, whose latencies count from when a request was due; a "
+    "dot where it met the objectives and the server kept up, a cross where not. The line joins the choices that no "
+    "other one beats in both rate and latency, each at the highest rate that it sustained."
 )
 _TOGETHER = " The rate is the total of all models, the latency that of the slowest one."
 
@@ -68,34 +69,62 @@ def _comment(outcome: Outcome, best: Row, place: int) -> str:
 
 
 def write_page(outcome: Outcome, record: Record, goal: Goal, folder: Path) -> str:
-    """Write the page with the plot; returns its path."""
+    """Write the page with the charts; returns its path."""
     conditions, models = outcome.conditions[0], list(outcome.shares)
     title, notes = f"{', '.join(models)}: tuned", _NOTES
-    setting = f"{conditions.machine}; {conditions.objective} under {conditions.slo}, {conditions.protocol}"
+    asked = f"{conditions.machine}; {conditions.objective} under {conditions.slo}, {conditions.protocol}"
     if outcome.is_joint:
         title, notes = f"{title} together", _NOTES + _TOGETHER
         mix = ", ".join(f"{model} {share:.0%}" for model, share in outcome.shares.items())
-        setting = f"{setting}; {mix} of the requests"
-    plot, marked = _plot(outcome, record, goal), frozenset({outcome.best.label} if outcome.best else ())
-    return str(page.write(folder / f"{'-'.join(models)}.html", title, setting, plot, outcome.table(), notes, marked))
+        asked = f"{asked}; {mix} of the requests"
+    sections = [Section("Trials", _trials(outcome, record, goal), notes=(notes,)), *_peaks(outcome)]
+    marked = frozenset({outcome.best.label} if outcome.best else ())
+    sections.append(Section("Choices", table=outcome.table(), marked=marked))
+    page = Page(title, asked, outcome.summary, sections, versions={"Triton": conditions.triton})
+    return str(write(page, folder / f"{'-'.join(models)}.html"))
 
 
-def _plot(outcome: Outcome, record: Record, goal: Goal) -> "Figure":
-    from matplotlib.figure import Figure
+def _trials(outcome: Outcome, record: Record, goal: Goal) -> Chart:
+    points, joined = list[Point](), list[str]()
+    for contender, row in zip(record.contenders, outcome.measured, strict=True):
+        own = [
+            point for trial in contender.search.trials if trial.valid for point in _points(trial, row, outcome, goal)
+        ]
+        highest = max((point for point in own if point.is_met), key=lambda point: point.x, default=None)
+        joined += [highest.name] if highest and row.on_front else []
+        points += own
+    points.sort(key=lambda point: _SERIES.index(point.series))
+    about = f"{goal.percentile} of each trial by its requests per second, and the front of the choices"
+    limit = goal.limit_ms, f"objective, {goal.limit_ms:g} ms"
+    if goal.rate:
+        at_rate = [Dot(each.name, each.series, each.y, is_met=each.is_met) for each in points]
+        return dots(about, at_rate, Axis(goal.percentile, "ms", log=True), limit)
+    axes = Axis("requests per second", zero=False), Axis(goal.percentile, "ms", log=True)
+    return front(about, points, axes, joined, (None, limit))
 
-    figure = Figure(figsize=(11, 5), layout="constrained")
-    axes: Any = figure.subplots()
 
-    def scatter(points: list[tuple[float, float]], size: int, **style: Any) -> None:
-        axes.scatter([rate for rate, _ in points], [latency for _, latency in points], size, **style)
+_SERIES = ("best", "as committed", "others")
 
-    for number, (contender, row) in enumerate(zip(record.contenders, outcome.measured, strict=True)):
-        trials = [trial for trial in contender.search.trials if trial.valid]
-        for sustained, marker, label in ((True, "o", row.label), (False, "x", None)):
-            points = rates_and_latencies([trial for trial in trials if trial.is_sustained is sustained], goal)
-            scatter(points, 36, color=f"C{number % 10}", marker=marker, label=label)
-    axes.axhline(goal.limit_ms, color="0.4", linestyle="--", linewidth=1)
-    axes.set(xlabel="requests per second", ylabel=f"{goal.percentile}, ms", yscale="log")
-    axes.legend(fontsize=7)
-    axes.grid(alpha=0.3)
-    return figure
+
+def _series(row: Row, outcome: Outcome) -> str:
+    best = outcome.best and row.plan == outcome.best.plan
+    return _SERIES[0] if best else _SERIES[1] if row.plan == outcome.committed.plan else _SERIES[2]
+
+
+def _points(trial: Trial, row: Row, outcome: Outcome, goal: Goal) -> Iterator[Point]:
+    for rate, latency in rates_and_latencies([trial], goal):
+        details = {"trial": trial.verdict}
+        if trial.server.mean_batch:
+            details["mean batch"] = f"{trial.server.mean_batch:g}"
+        name = f"{row.label} at {rate:,.0f}/s"
+        yield Point(name, _series(row, outcome), rate, latency, is_met=trial.is_sustained, details=details)
+
+
+def _peaks(outcome: Outcome) -> Iterator[Section]:
+    """The peaks with their intervals, the highest first, where peaks were searched."""
+    rows = [row for row in outcome.measured if row.figure is not None and row.low is not None]
+    rows.sort(key=lambda row: -(row.figure or 0.0))
+    given = [Dot(row.label, _series(row, outcome), row.figure, (row.low, row.high)) for row in rows]
+    if given:
+        axis = Axis("requests per second", zero=False)
+        yield Section("Peaks, with 90 % intervals", dots("the highest sustained rate of each choice", given, axis))

@@ -17,10 +17,12 @@ import sys
 from pathlib import Path
 
 from clients.command import command, command_parser, print_json, say
+from clients.installation import ROOT
+from clients.output import try_folder
 from tools import recipes
 from tools.repository import RepositoryError, versions
 from tools.verify.options import add_verifier_arguments, verifier_from
-from tools.verify.verification import report
+from tools.verify.report import text, write
 
 
 def _choose(models: list[str], repository: Path) -> list[str]:
@@ -49,7 +51,10 @@ def main() -> int:
     parser = command_parser("tools.verify", __doc__)
     parser.add_argument("models", nargs="*", metavar="MODEL", help="(default: all that have a version and a recipe)")
     add_verifier_arguments(parser)
+    default = ROOT / "build" / "verify"
+    parser.add_argument("--report", type=Path, default=default, help="folder of the page (default: %(default)s)")
     arguments = parser.parse_args()
+    try_folder(arguments.report, "--report")
     models, verifications = _choose(arguments.models, arguments.repository), []
     with verifier_from(parser, arguments, models) as verifier:
         for model in models:
@@ -59,7 +64,8 @@ def main() -> int:
             verdict = "verified" if verification.passed else "FAILED"
             say(f"{model} version {verification.version}: {verdict} ({verification.seconds:.1f} s)")
             verifications.append(verification)
-    print(report(verifications))
+    print(text(verifications))
+    say(f"Page: {write(verifications, arguments.report)}")
     print_json({verification.model: verification.document() for verification in verifications})
     return int(not all(verification.passed for verification in verifications))
 

@@ -1,25 +1,18 @@
-"""What a verification of one version showed: its record beside the version's manifest, and a table for a terminal."""
+"""What a verification of one version showed: and its record beside the version's manifest."""
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from clients.command import text_table
 from clients.output import write_atomically
 from tools.repository import REPOSITORY, VERIFICATION_FILE, RepositoryError, read_manifest, version_path
 
 # What an answer is compared with: the eager network's, or the server's own answer to the same row alone.
 Comparison = Literal["eager", "alone"]
-_NOTES = (
-    "accuracy: the lower of the protocols'; p: McNemar's exact test, served against eager on the same rows. max abs, "
-    "max rel: largest difference from the eager answers, relative to a row's largest number. alone/together: largest "
-    "difference between a row's answer alone and among others. batch: average rows that the server computed together "
-    "when callers sent one each."
-)
 
 
 class ChangedFileError(RepositoryError):
@@ -153,32 +146,3 @@ def _published_files(model: str, version: int, repository: Path) -> dict[str, st
     manifest = read_manifest(model, version, repository)
     files = manifest.get("files", [manifest["file"]] if "file" in manifest else [])
     return {file["name"]: file["sha256"] for file in (*files, *([manifest["golden"]] if "golden" in manifest else []))}
-
-
-def report(verifications: Sequence[Verification]) -> str:
-    """A row for each version, what the columns mean, and for versions that failed why, with the worst answers."""
-    rows, failures = list[dict[str, str]](), list[str]()
-    for verification in verifications:
-        findings = verification.findings
-        lowest = min(findings.accuracies.values(), key=lambda accuracy: accuracy.served, default=None)
-        row = {
-            "model": f"{verification.model} {verification.version}",
-            "verdict": "verified" if verification.passed else "FAILED",
-            "compared with": verification.reference,
-            "rows": f"{verification.rows:,}",
-            "sent": f"{findings.sent:,}",
-            "accuracy": f"{lowest.served:.2%}" if lowest else "-",
-            "95 % interval": f"{lowest.low:.1%} to {lowest.high:.1%}" if lowest else "-",
-            "eager": f"{lowest.expected:.2%}" if lowest else "-",
-            "p": f"{lowest.p_value:.2g}" if lowest else "-",
-            "max abs": f"{findings.max_abs:.1e}",
-            "max rel": f"{findings.max_rel:.1e}",
-            "tolerance": f"{verification.tolerance:g}",
-            "alone/together": f"{findings.invariance:.1e}",
-            "batch": "-" if findings.batch is None else f"{findings.batch:.1f}",
-        }
-        rows.append(row)
-        name = f"{verification.model} version {verification.version}"
-        failures += [f"\n{name} FAILED: {failure}" for failure in findings.failures]
-        failures += map(str, findings.worst)
-    return "\n".join([text_table([[*rows[0]], *([*row.values()] for row in rows)]), _NOTES, *failures])

@@ -36,7 +36,7 @@ from clients.command import command, command_parser, positive, print_json, say
 from clients.connection import Connection
 from clients.router.trial import Terms
 from tools.verify.options import add_repository_argument, add_verifier_arguments, verifier_from
-from tools.verify.verification import report
+from tools.verify.report import text
 from tools.versions import promotion, rollout
 from tools.versions.candidates import LOAD_SECONDS, RefusedError, candidate_name, every_version, serving
 from tools.versions.listing import replica_table, states, version_table
@@ -202,7 +202,7 @@ def main() -> int:
         code: int = arguments.run(parser, arguments)
     except RefusedError as error:
         if error.verification:
-            say(report([error.verification]))
+            say(text([error.verification]))
         if isinstance(error, WaveFailedError):
             standings = _show_standings(error.waves.replicas, serving(arguments.model, arguments.repository))
             print_json({"model": arguments.model} | error.waves.document() | {"replicas": standings})
