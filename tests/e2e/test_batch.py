@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
 import pyarrow.parquet
 import pytest
 from PIL import Image
@@ -103,10 +104,10 @@ def last_line(result: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     return document
 
 
-def inferences(server: Server) -> int:
+def inferences(server: Server, model: str = MODEL) -> int:
     """Rows that the server has answered so far."""
     with Client(Connection("http", server.http)) as client:
-        return sum(entry["inference_count"] for entry in client.statistics(MODEL))
+        return sum(entry["inference_count"] for entry in client.statistics(model))
 
 
 def finished(output: Path) -> int:
@@ -362,6 +363,49 @@ def test_a_server_that_restarts_is_waited_for(protocol: Protocol, doubling: Path
     assert process.returncode == 0, errors
     assert json.loads(printed)["rows"] == FEWER
     np.testing.assert_array_equal(arrays(output)["Y"], rows * 2)
+
+
+def test_requests_go_to_all_servers_and_past_one_that_is_killed(
+    protocol: Protocol, doubling: Path, tmp_path: Path
+) -> None:
+    rows = np.random.default_rng(2).normal(size=(FEWER, 2)).astype(np.float32)
+    np.save(tmp_path / "x.npy", rows)
+    output, options = tmp_path / "y.npz", Options(doubling)
+    line = [*command_line(tmp_path / "x.npy", output, "double"), "--protocol", protocol, "--batch-size", "2"]
+    with serving(options) as server, serving(options) as other:
+        more = ("--in-flight", "4", "--more-urls", other.address(protocol))
+        with running([*line, *more], output, server) as process:
+            asked = [inferences(each, "double") for each in (server, other)]
+            other.kill()
+            printed, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert json.loads(printed)["rows"] == FEWER and min(asked) > 0
+    np.testing.assert_array_equal(arrays(output)["Y"], rows * 2)
+
+
+def test_servers_of_different_models_are_refused(
+    command: Command, server: Server, small: Server, many: Path, tmp_path: Path
+) -> None:
+    options = ("--model", "double", "--url", small.http, "--more-urls", server.http)
+    result = command("clients.batch", many, tmp_path / "y.npz", *options)
+    assert result.returncode == 2 and "unknown model" in result.stderr
+
+
+def test_a_part_of_which_all_rows_are_refused_has_the_reasons_where_the_model_is_well(
+    command: Command, small: Server, photos: Path, tmp_path: Path
+) -> None:
+    picture = (photos / "a" / "1.png").read_bytes()
+    table = pyarrow.table({"IMAGE": [b"no image"] * 8 + [picture] * 4})
+    pyarrow.parquet.write_table(table, tmp_path / "in.parquet")
+    line = ("clients.batch", tmp_path / "in.parquet", tmp_path / "out", "--model", "from_bytes", "--part-rows", "8")
+    result = command(*line, server=small)
+    assert result.returncode == 1 and "12 rows (0 of an earlier run, 8 with an error)" in result.stdout, result.stderr
+    rows = pyarrow.parquet.read_table(tmp_path / "out").to_pylist()
+    assert [bool(row["error"]) for row in rows] == [True] * 8 + [False] * 4
+    assert "cannot: " in rows[0]["error"] and rows[-1]["LABEL"] == "20 wide"
+    pyarrow.parquet.write_table(table.slice(0, 8), tmp_path / "in.parquet")
+    refused = command(*line, "--fresh", server=small)
+    assert refused.returncode == 2 and "cannot: " in refused.stderr
 
 
 def add_version(repository: Path, number: int, factor: int) -> None:

@@ -24,14 +24,17 @@ _START_S, _STOP_S = 60.0, 15.0
 @contextmanager
 def machine(folder: Path, host: str, head: str = "", cpus: int = 1) -> Iterator[psutil.Process]:
     """The process of `ray start`: the head of a cluster at a HOST:PORT, or a machine at HOST that joins the `head`."""
-    own = ["--address", head] if head else ["--head", f"--port={host.partition(':')[2]}", "--include-dashboard=false"]
+    own = ["--address", head]
+    if not head:
+        port = host.partition(":")[2]
+        own = ["--head", f"--port={port}", f"--ray-client-server-port={unused_port()}", "--include-dashboard=false"]
     line = [
         *(sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *own),
         *(f"--node-ip-address={host.partition(':')[0]}", f"--num-cpus={cpus}", f"--temp-dir={folder}"),
         *(f"--object-store-memory={_STORE_BYTES}", "--disable-usage-stats"),
     ]
     line = [word for word in line if not (head and word.startswith("--temp-dir"))]
-    log = folder.with_name(f"{folder.name}-{host}.log")
+    log = folder / f"{host}.log"
     with log.open("w") as stream:
         process = subprocess.Popen(leashed(line), stdout=stream, stderr=stream, env={**os.environ, **KEY})
     started = psutil.Process(process.pid)
