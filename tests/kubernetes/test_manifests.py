@@ -96,7 +96,8 @@ def test_no_container_has_more_rights_than_it_needs(name: str) -> None:
 def test_every_container_has_limits_and_every_server_probes_and_a_way_to_drain(name: str) -> None:
     for _, pod in pods(rendered(name)):
         for each in containers(pod):
-            assert {"cpu", "memory"} <= each["resources"]["limits"].keys() & each["resources"]["requests"].keys()
+            own = each["resources"]
+            assert {"cpu", "memory"} == own["requests"].keys() and own["requests"].items() <= own["limits"].items()
             assert re.fullmatch(r"[a-z/-]+:[0-9][\w.-]*", each["image"]), each["image"]
         for each in pod["containers"]:
             assert {"readinessProbe", "livenessProbe"} <= each.keys()
@@ -185,8 +186,9 @@ def test_servers_are_started_as_in_compose() -> None:
 
 
 def test_what_is_asked_of_a_server_is_what_compose_asks() -> None:
-    ready = container(rendered("cpu"), "triton", "triton")["readinessProbe"]["exec"]["command"]
-    assert ["CMD", *ready] == COMPOSE["triton"]["healthcheck"]["test"]
+    ready = container(rendered("cpu"), "triton", "triton")["readinessProbe"]["httpGet"]["path"]
+    *_, script = COMPOSE["triton"]["healthcheck"]["test"]
+    assert f'"GET", "{ready}"' in (ROOT / script).read_text()
     gpu = container(rendered("gpu"), "triton", "triton")["readinessProbe"]["httpGet"]["path"]
     assert COMPOSE["triton-gpu"]["healthcheck"]["test"][-1].endswith(gpu)
 

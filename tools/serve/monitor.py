@@ -1,7 +1,7 @@
-"""How a service shows itself: an agent port per replica for load balancers, and /metrics and /status over HTTP.
+"""How a service shows itself: an agent port per replica for load balancers; /ready, /metrics and /status over HTTP.
 
 An agent port answers every connection with a word that HAProxy's agent check understands. /metrics is for Prometheus,
-/status is a JSON document for `clients.status`.
+/ready is for probes of containers, /status is a JSON document for `clients.status`.
 """
 
 import asyncio
@@ -50,6 +50,11 @@ def _state(replica: Replica) -> dict[str, Any]:
     }
 
 
+def _is_ready(replica: Replica) -> bool:
+    """Whether it takes requests, and the watchdog has had a right answer of each of its models."""
+    return replica.state == "up" and (replica.watchdog is None or replica.watchdog.is_satisfied)
+
+
 def _answer(replica: Replica) -> Any:
     async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(f"{AGENT_ANSWERS[replica.state]}\n".encode())
@@ -68,6 +73,10 @@ def _application(replicas: Sequence[Replica], journal: Journal) -> "web.Applicat
     async def status(_: web.Request) -> web.Response:
         return web.json_response(document(replicas, journal))
 
+    async def ready(_: web.Request) -> web.Response:
+        states = {replica.name: _is_ready(replica) for replica in replicas}
+        return web.json_response(states, status=200 if any(states.values()) else 503)
+
     application = web.Application()
-    application.add_routes([web.get("/metrics", metrics), web.get("/status", status)])
+    application.add_routes([web.get("/metrics", metrics), web.get("/status", status), web.get("/ready", ready)])
     return application

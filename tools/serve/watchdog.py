@@ -81,6 +81,11 @@ class Watchdog:
         self._probes: dict[str, Golden] = {}
         self._slowest: dict[str, float] = {}  # Seconds, of right answers.
 
+    @property
+    def is_satisfied(self) -> bool:
+        """Whether each model has answered rightly, and none is sick."""
+        return bool(self._served) and self._served.keys() <= self._slowest.keys() and not self.ward.problems()
+
     async def watch(self, server: Server) -> None:
         """Watch a server until it is to be started anew, or for ever."""
         connection = server.connection(2 * _FIRST_S)
