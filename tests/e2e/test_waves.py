@@ -1,6 +1,9 @@
 """A version brought to three replicas under constant load: two of one service, one with a folder of its own."""
 
 import json
+import os
+import signal
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,9 +28,9 @@ from tests.e2e.second_versions import (
     first_logit,
     turned,
 )
-from tests.e2e.serving import FREE_PORTS, serving
+from tests.e2e.serving import FREE_PORTS, Serving, name_of, serving
 from tools.repository import held_versions, version_path, versions
-from tools.serve.ports import choose_ports
+from tools.serve.ports import choose_ports, listens
 from tools.serve.tritonserver import Server
 from tools.verify.references import held_out
 from tools.versions import waves
@@ -44,6 +47,7 @@ class House:
 
     models: Path
     fleet: Fleet
+    running: Serving
     own: Server
 
     @property
@@ -84,7 +88,7 @@ def house(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hou
     ):
         places = [running.line(60).split("http://")[1].split(" (gRPC)")[0].split(" (HTTP), ") for _ in range(2)]
         replicas = [Replica(*place) for place in [*places, (alone_server.http, alone_server.grpc)]]
-        yield House(models, Fleet(replicas, TERMS, bake_s=0.5, timeout_s=60), alone_server)
+        yield House(models, Fleet(replicas, TERMS, bake_s=0.5, timeout_s=60), running, alone_server)
 
 
 def answers(seen: Seen) -> set[float]:
@@ -155,6 +159,29 @@ def test_ctrl_c_between_two_waves_takes_the_version_back(house: House, monkeypat
     with pytest.raises(KeyboardInterrupt):
         house.roll(good, "1")
     assert house.serve() == served and good in held_versions(MODEL, house.models)
+
+
+def test_a_replica_that_dies_with_the_version_fails_its_wave_and_starts_on_what_was_served(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = {int(house.replicas[0].http.rpartition(":")[2])}
+    (first,) = (pid for pid in house.running.started() if name_of(pid) == "tritonserver" and listens(pid, port))
+
+    def kill(text: str) -> None:
+        monkeypatch.undo()
+        os.kill(first, signal.SIGKILL)
+
+    served, good = house.serve(), add_version(house.models, as_good)
+    monkeypatch.setattr(waves, "say", kill)
+    with (
+        constant_load(house.connections(house.replicas[1:])) as seen,
+        pytest.raises(WaveFailedError, match=f"{house.replicas[0]} (went away|serves version {served[0]} again)"),
+    ):
+        house.roll(good, "1")
+    deadline = time.monotonic() + 20
+    while house.serve() != served and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert house.serve() == served and not seen.failures
 
 
 def test_a_replica_that_is_away_is_reported_and_caught_up(house: House, command: Command) -> None:
