@@ -1,14 +1,14 @@
-"""Route traffic to Triton, try a candidate on a share of it, and speak OpenAI's API: `python -m clients.router`.
+"""Route traffic to Triton, try a candidate on a share of it, and show a page: `python -m clients.router`.
 
-The router answers OpenAI's API itself (/v1/chat/completions, /v1/completions, /v1/models), by way of Triton's gRPC, and
-passes everything else through, HTTP and gRPC. During a trial, a share of the inference requests for its model goes
-to the model and to the candidate at once, whichever way they came. A caller of a "canary" gets the candidate's answer,
-or the model's if the candidate fails or is late; a caller of a "shadow" always gets the model's. The evidence and the
-decision of a trial are served at another address, which callers need not reach; `python -m tools.versions MODEL
-rollout` begins trials and acts on the decision.
+The router shows a page at / on which people try the models, answers OpenAI's API itself (/v1/chat/completions,
+/v1/completions, /v1/models), by way of Triton's gRPC, and passes everything else through, HTTP and gRPC. During a
+trial, a share of the inference requests for its model goes to the model and to the candidate at once, whichever way
+they came. A caller of a "canary" gets the candidate's answer, or the model's if the candidate fails or is late; a
+caller of a "shadow" always gets the model's. The evidence and the decision of a trial are served at another address,
+which callers need not reach; `python -m tools.versions MODEL rollout` begins trials and acts on the decision.
 
     python -m clients.router --upstream 127.0.0.1:8000 --listen 127.0.0.1:8080 --control 127.0.0.1:8081
-    python -m clients.router --openai-only --grpc 127.0.0.1:8001     # nothing but /v1, no trials
+    python -m clients.router --page      # no trials, and of Triton's own APIs only what the page needs
 
     GET    /trials           all trials with their evidence
     PUT    /trials/MODEL     begin one: {"candidate": "mnist_mlp.v2", "mode": "shadow", "share": 0.1, ...}
@@ -37,6 +37,7 @@ from clients.router.grpc_proxy import grpc_router
 from clients.router.http_proxy import HttpRouter
 from clients.router.trial import Terms, Trial
 from clients.router.trials import Trials
+from clients.web.application import add_page, add_triton
 
 _LARGEST_BODY = 256 * 2**20
 _LONGEST_GENERATION_S = 600
@@ -98,11 +99,14 @@ async def _route(arguments: argparse.Namespace, chat_template: str) -> None:
             loop.add_signal_handler(number, stop.set)
     traffic = web.Application(client_max_size=_LARGEST_BODY)
     add_openai(traffic, Connection("grpc", arguments.grpc, _LONGEST_GENERATION_S), chat_template)
+    add_page(traffic, arguments.metrics, arguments.examples)
     async with AsyncExitStack() as stack:
         serve, addresses = {"listen": traffic}, {}
-        if not arguments.openai_only:
-            trials = Trials(arguments.patience)
-            router = await stack.enter_async_context(HttpRouter(arguments.upstream, trials))
+        trials = Trials(arguments.patience)
+        router = await stack.enter_async_context(HttpRouter(arguments.upstream, trials, _LONGEST_GENERATION_S))
+        if arguments.page:
+            add_triton(traffic, router.handle)
+        else:
             traffic.router.add_route("*", "/{path:.*}", router.handle)
             serve["control"] = _control(trials)
             calls = grpc_router(arguments.grpc, trials, arguments.listen_grpc)
@@ -126,8 +130,13 @@ def main() -> int:
     add_address("--control", default="127.0.0.1:8081", help="for trials (default: %(default)s)")
     text = "seconds that callers wait for a candidate (default: %(default)g)"
     parser.add_argument("--patience", type=positive_float, default=1.0, metavar="S", help=text)
-    text = "serve OpenAI's API and nothing else at --listen"
-    parser.add_argument("--openai-only", action="store_true", help=text)
+    text = "serve the page, OpenAI's API and what the page needs of Triton's; no trials"
+    parser.add_argument("--page", action="store_true", help=text)
+    text = "Triton's metrics, of each server, for the page (default: %(default)s)"
+    places = {"type": address, "metavar": "HOST:PORT", "nargs": "*", "default": ["127.0.0.1:8002"]}
+    parser.add_argument("--metrics", help=text, **places)
+    text = "a model repository whose golden requests are the page's examples"
+    parser.add_argument("--examples", type=Path, metavar="DIR", help=text)
     text = "Jinja for all chats, in place of the templates in the models' configs"
     parser.add_argument("--chat-template", type=Path, metavar="FILE", help=text)
     arguments = parser.parse_args()

@@ -62,6 +62,10 @@ def test_the_wheel_holds_one_package_with_the_files_that_its_code_reads(wheel: P
         "deploy/haproxy/haproxy.cfg.j2",
         "tools/backends/native/backend.cc",
         "loadtest/report/page.html",
+        "clients/web/page/index.html",
+        "clients/web/page/style.css",
+        "clients/web/page/app.js",
+        "clients/web/page/icon.svg",
     )
     assert {f"triton_repo/{name}" for name in data} <= names
     assert not {name for name, text in code.items() if re.search(r"python -m (?:clients|loadtest|tools)\.\w", text)}

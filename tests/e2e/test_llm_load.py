@@ -8,7 +8,7 @@ import pytest
 
 from tests.conftest import Command
 from tests.e2e.language import MODEL
-from tools.serve.router_process import openai_api
+from tools.serve.router_process import web_application
 from tools.serve.tritonserver import Server
 
 INVALID = 3
@@ -40,7 +40,7 @@ def test_every_prompt_and_every_answer_has_exactly_the_tokens_that_were_asked_fo
 def test_the_other_protocols_count_the_same_tokens(
     options: tuple[str, ...], command: Command, language_server: Server, tmp_path: Path
 ) -> None:
-    with openai_api(language_server.grpc, "127.0.0.1", 0) as api:
+    with web_application("127.0.0.1", 0, language_server.http, language_server.grpc) as api:
         assert api
         url = language_server.http if "http" in options else api.addresses["listen"]
         arguments = (*options, "--url", url, "--concurrency", "2", "--duration", "1")

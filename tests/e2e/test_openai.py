@@ -24,7 +24,7 @@ from tools.front.keys import add_key
 from tools.front.options import Backend, FrontOptions
 from tools.repository import read_config
 from tools.serve.ports import choose_ports
-from tools.serve.router_process import openai_api, router_process
+from tools.serve.router_process import router_process, web_application
 from tools.serve.tritonserver import Server
 
 QUESTION: Any = [{"role": "user", "content": "Why is the sea salty?"}]
@@ -35,7 +35,7 @@ ENDLESS: Any = {"max_tokens": LONG["max_tokens"], "extra_body": {"ignore_eos": T
 @pytest.fixture(scope="module")
 def url(language_server: Server) -> Iterator[str]:
     """The base of the API in front of the language model's server."""
-    with openai_api(language_server.grpc, "127.0.0.1", 0) as running:
+    with web_application("127.0.0.1", 0, language_server.http, language_server.grpc) as running:
         assert running
         yield running.openai_url
 
@@ -199,7 +199,7 @@ def test_it_passes_the_front_door_with_its_keys_and_asks_by_way_of_the_door(
     models = [read_config(MODEL, repository=language_server.options.repository)]
     backends = [Backend("replica0", language_server.http, language_server.grpc)]
     places = {"front": "127.0.0.1:0", "operator": "127.0.0.1:0", "inner": inner}
-    with openai_api(inner, "127.0.0.1", 0) as api:
+    with web_application("127.0.0.1", 0, language_server.http, inner) as api:
         assert api
         log = tmp_path / "log"
         options = FrontOptions(
@@ -242,7 +242,7 @@ def refused_when_full(client: openai.OpenAI) -> None:
 @pytest.fixture
 def beside(tmp_path: Path) -> tuple[str | Path, ...]:
     """Arguments of a server that starts in a moment, with the API beside it."""
-    return "--repository", add_sleeper(tmp_path / "models"), *FREE_PORTS, "--openai-port=0"
+    return "--repository", add_sleeper(tmp_path / "models"), *FREE_PORTS, "--web-port=0"
 
 
 def test_a_server_serves_it_while_a_command_runs_and_leaves_nothing_behind(
@@ -257,6 +257,6 @@ def test_a_server_serves_it_while_a_command_runs_and_leaves_nothing_behind(
         server.process.send_signal(signal.SIGKILL)
 
 
-def test_without_grpc_there_is_no_openai_port(beside: tuple[str | Path, ...], command: Command) -> None:
+def test_without_grpc_there_is_no_web_port(beside: tuple[str | Path, ...], command: Command) -> None:
     refused = command("tools.serve", *beside, "--allow-grpc=false", "--run", "true")
-    assert refused.returncode == 2 and "--openai-port goes through gRPC, which --allow-grpc turns off" in refused.stderr
+    assert refused.returncode == 2 and "--web-port goes through HTTP and gRPC" in refused.stderr

@@ -17,7 +17,7 @@ from loadtest.generator.exact_prompts import exact
 from loadtest.prompts import PromptOptions, Prompts
 from tests.language.asking import add_copy
 from tools.repository import ROOT
-from tools.serve.router_process import openai_api
+from tools.serve.router_process import web_application
 from tools.serve.tritonserver import Options, Server
 
 _INVALID = 3
@@ -45,7 +45,7 @@ def serving(model: str) -> Iterator[str]:
     """Serve a model alone behind OpenAI's API, without a prefix cache: all send the same prompts; yields HOST:PORT."""
     with tempfile.TemporaryDirectory() as scratch:
         add_copy(model, Path(scratch), model, lambda config: None, enable_prefix_caching=False)
-        with Server(Options(Path(scratch))) as server, openai_api(server.grpc, "127.0.0.1", 0) as api:
+        with Server(Options(Path(scratch))) as server, web_application("127.0.0.1", 0, server.http, server.grpc) as api:
             assert api
             yield api.addresses["listen"]
 

@@ -17,6 +17,7 @@ ROOMS = (
     "clients",
     "clients/batch",
     "clients/openai",
+    "clients/web",
     "clients/router",
     "loadtest",  # the ground: loads, payloads, records, objectives
     "loadtest/generator",

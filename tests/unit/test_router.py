@@ -99,13 +99,17 @@ def test_an_address_without_a_port_is_refused() -> None:
     assert process.returncode == 2 and "expected HOST:PORT, got 'localhost'" in err
 
 
-def test_with_openai_only_nothing_else_is_served_and_a_server_that_is_gone_is_told_in_openais_form() -> None:
-    with start("--openai-only", "--grpc", "127.0.0.1:1", "--listen", ANY_PORT) as process:
+def test_the_page_opens_no_admin_api_and_a_server_that_is_gone_is_told_in_each_apis_form() -> None:
+    with start("--page", "--grpc", "127.0.0.1:1", "--listen", ANY_PORT) as process:
         assert process.stdout
         addresses = json.loads(process.stdout.readline())
         assert addresses.keys() == {"listen"}
         url, body = f"http://{addresses['listen']}", {"model": "m", "prompt": "Hi"}
-        assert requests.get(f"{url}/v2", timeout=10).status_code == 404
+        assert requests.get(f"{url}/v2", timeout=10).status_code == 502
+        for path in ("repository/models/m/load", "repository/models/m/unload", "systemsharedmemory/status", "logging"):
+            assert requests.post(f"{url}/v2/{path}", json={}, timeout=10).status_code == 403
+        foreign = {"Sec-Fetch-Site": "cross-site"}
+        assert requests.get(f"{url}/v2", headers=foreign, timeout=10).status_code == 403
         answer = requests.post(f"{url}/v1/completions", json=body, timeout=10)
         process.kill()
     assert answer.status_code == 503

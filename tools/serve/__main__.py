@@ -19,7 +19,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -33,7 +33,7 @@ from tools.serve.launch import LOCALHOST, otlp_flags
 from tools.serve.native import BACKENDS, choose_backend
 from tools.serve.ports import listening
 from tools.serve.replica import Replica
-from tools.serve.router_process import RouterProcess, openai_api
+from tools.serve.router_process import RouterProcess, web_application
 from tools.serve.server_error import ServerError
 from tools.serve.supervisor import Supervisor
 from tools.serve.tritonserver import Options, Server
@@ -51,8 +51,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--http-port", type=int, default=8000, help="0 for any free port (default: %(default)s)")
     parser.add_argument("--grpc-port", type=int, default=8001, help="0 for any free port (default: %(default)s)")
     parser.add_argument("--metrics-port", type=int, default=8002, help="0 for any free port (default: %(default)s)")
-    text = "serve OpenAI's API for language models as well, at this port; 0 for any free one"
-    parser.add_argument("--openai-port", type=int, metavar="PORT", help=text)
+    text = "serve a page to try the models, and OpenAI's API for language models, at this port; 0 for any free one"
+    parser.add_argument("--web-port", "--openai-port", type=int, metavar="PORT", help=text)
     parser.add_argument(
         "--hardware",
         choices=HARDWARE,
@@ -93,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="COMMAND",
         type=_shell,
         help="run a line of shell with TRITON_HTTP_URL, TRITON_GRPC_URL and TRITON_METRICS_URL set, and with "
-        "--openai-port OPENAI_BASE_URL; then stop",
+        "--web-port OPENAI_BASE_URL; then stop",
     )
     return parser
 
@@ -157,23 +157,25 @@ def _supervise(arguments: argparse.Namespace, options: Options) -> None:
     # Compiled here, where Ctrl-C ends the compiler.
     backend = choose_backend(options.backend, options.on_log)
     front = front_options_from(arguments)
-    supervisor = Supervisor(options, arguments.replicas, care, journal, _page(arguments))
+    supervisor = Supervisor(options, arguments.replicas, care, journal, _status(arguments))
 
-    with doors(front, supervisor, arguments.host, arguments.openai_port, partial(journal.log, "")) as (place, openai):
+    with doors(front, supervisor, arguments.host, arguments.web_port, partial(journal.log, "")) as (place, page):
 
         def tell() -> None:
             print(place, end="")
             for replica in supervisor.replicas:
                 title = f"{replica.name}: " if arguments.replicas > 1 else ""
-                beside = f", {openai.openai_url} (OpenAI's API)" if openai and replica is supervisor.replicas[0] else ""
+                beside = f", {page.openai_url} (OpenAI's API)" if page and replica is supervisor.replicas[0] else ""
                 print(f"{title}Serving at {_places(replica)}{beside}; {backend.name} pytorch backend; Ctrl-C stops")
+            if page:
+                print(f"Try the models in a browser: {page.page_url}")
             print(f"State of the service: http://{supervisor.status_url}/status and /metrics", flush=True)
 
-        supervisor.run(tell, openai.check if openai else None)
+        supervisor.run(tell, page.check if page else None)
     journal.tell("stopped", "stopped")
 
 
-def _page(arguments: argparse.Namespace) -> socket.socket:
+def _status(arguments: argparse.Namespace) -> socket.socket:
     if arguments.status:
         return listening(arguments.status)
     with suppress(ServerError):
@@ -186,10 +188,17 @@ def _places(replica: Replica) -> str:
     return ", ".join(forms[name].format(place) for name, place in replica.endpoints.addresses.items())
 
 
-def _run(server: Server, openai: RouterProcess | None, command: str) -> int:
+def _page_of(server: Server, arguments: argparse.Namespace) -> AbstractContextManager[RouterProcess | None]:
+    metrics = [server.endpoints.metrics]
+    return web_application(
+        arguments.host, arguments.web_port, server.http, server.grpc, metrics, server.options.repository
+    )
+
+
+def _run(server: Server, page: RouterProcess | None, command: str) -> int:
     """Run a line of shell while the server runs; return its exit code."""
     urls = {f"TRITON_{name.upper()}_URL": url for name, url in server.endpoints.addresses.items()}
-    urls |= {"OPENAI_BASE_URL": openai.openai_url} if openai else {}
+    urls |= {"OPENAI_BASE_URL": page.openai_url} if page else {}
     child = subprocess.Popen(["sh", "-c", command], env={**os.environ, **server.mark, **urls})
     try:
         while child.poll() is None:
@@ -234,11 +243,8 @@ def main() -> int:
         if arguments.run:
             if arguments.front:
                 raise ServerError("--front is for callers from elsewhere, and does not go with --run")
-            with (
-                Server(options) as server,
-                openai_api(server.grpc, arguments.host, arguments.openai_port) as openai,
-            ):
-                return _run(server, openai, arguments.run)
+            with Server(options) as server, _page_of(server, arguments) as page:
+                return _run(server, page, arguments.run)
         _supervise(arguments, options)
     except KeyboardInterrupt:  # The normal end of a server.
         say("stopped")

@@ -12,7 +12,7 @@ from tools.repository import model_names, read_config
 from tools.serve.caretaker import Caretaker
 from tools.serve.launch import LOCALHOST
 from tools.serve.ports import ANY, choose_ports
-from tools.serve.router_process import RouterProcess, openai_api
+from tools.serve.router_process import RouterProcess, web_application
 from tools.serve.server_error import ServerError
 from tools.serve.supervisor import Supervisor
 
@@ -24,26 +24,29 @@ def doors(
     options: FrontOptions | None,
     supervisor: Supervisor,
     host: str,
-    openai_port: int | None,
+    web_port: int | None,
     on_log: Callable[[str], None],
 ) -> Iterator[tuple[str, RouterProcess | None]]:
-    """Keep the front door and OpenAI's API open within the block, as far as they are wanted.
+    """Keep the front door and the page with OpenAI's API open within the block, as far as they are wanted.
 
-    With a door, callers reach the API there, and it asks any replica by way of the door; else it asks the first one.
-    Yields a line that says where the door is, and the API.
+    With a door, callers reach them there, and the API asks any replica by way of the door; else the first one.
+    Yields a line that says where the door is, and the page's process.
 
     Raises:
         FrontError: HAProxy is not installed or does not start.
-        RouterError: OpenAI's API does not start.
+        RouterError: the page does not start.
         ServerError: a protocol is off.
     """
-    inner = f"{LOCALHOST}:{choose_ports(LOCALHOST, [0])[0]}" if options and openai_port is not None else ""
-    with openai_api(inner or supervisor.replicas[0].endpoints.grpc, host, openai_port) as openai:
-        if options and openai:
-            listens_at, _, port = openai.addresses["listen"].rpartition(":")
+    inner = f"{LOCALHOST}:{choose_ports(LOCALHOST, [0])[0]}" if options and web_port is not None else ""
+    first = supervisor.replicas[0]
+    metrics = [replica.endpoints.metrics for replica in supervisor.replicas]
+    asked = (first.endpoints.http, inner or first.endpoints.grpc, metrics, first.options.repository)
+    with web_application(host, web_port, *asked) as page:
+        if options and page:
+            listens_at, _, port = page.addresses["listen"].rpartition(":")
             options = replace(options, openai=f"{ANY.get(listens_at, listens_at)}:{port}", inner=inner)
         with _front_door(options, supervisor, on_log) as place:
-            yield place, openai
+            yield place, page
 
 
 @contextmanager
@@ -67,5 +70,5 @@ def _front_door(options: FrontOptions | None, supervisor: Supervisor, on_log: Ca
         Front(folder, options, models, backends, on_log, caretaker.mark) as front,
     ):
         supervisor.attach(front.set_state, front.in_flight)
-        offered = "HTTP, gRPC and OpenAI's API" if options.openai else "HTTP and gRPC"
+        offered = "HTTP, gRPC, OpenAI's API and a page to try the models" if options.openai else "HTTP and gRPC"
         yield f"Front door at {front.address} ({offered}); operators at {front.operator}\n"

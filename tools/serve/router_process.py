@@ -1,10 +1,11 @@
-"""`python -m clients.router` as a process that ends with this one; as such, it serves OpenAI's API beside a server."""
+"""`python -m clients.router` as a process that ends with this one; as such, it serves a page and OpenAI's API."""
 
 import json
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from clients.errors import ToolError
 from clients.installation import module_line
@@ -23,6 +24,11 @@ class RouterProcess:
 
     process: "subprocess.Popen[str]"
     addresses: Mapping[str, str]
+
+    @property
+    def page_url(self) -> str:
+        """Where people try the models."""
+        return f"http://{self.addresses['listen']}/"
 
     @property
     def openai_url(self) -> str:
@@ -52,12 +58,25 @@ def router_process(*options: str) -> Iterator[RouterProcess]:
 
 
 @contextmanager
-def openai_api(grpc: str, host: str, port: int | None) -> Iterator[RouterProcess | None]:
-    """Serve OpenAI's API at a port, by way of a server's gRPC address; without a port, do nothing."""
+def web_application(
+    host: str, port: int | None, http: str, grpc: str, metrics: Sequence[str] = (), examples: Path | None = None
+) -> Iterator[RouterProcess | None]:
+    """Serve the page and OpenAI's API at a port, by way of a server's addresses; without a port, do nothing.
+
+    Args:
+        host: address or name to listen at.
+        port: 0 for any free one.
+        http: the server's.
+        grpc: the server's.
+        metrics: of each server, whose figures the page adds up.
+        examples: a model repository with golden requests.
+    """
     if port is None:
         yield None
         return
-    if not grpc:
-        raise RouterError("--openai-port goes through gRPC, which --allow-grpc turns off")
-    with router_process("--openai-only", "--grpc", grpc, "--listen", f"{numeric_host(host)}:{port}") as running:
+    if not (http and grpc):
+        raise RouterError("--web-port goes through HTTP and gRPC, which --allow-http and --allow-grpc turn off")
+    addresses = ("--upstream", http, "--grpc", grpc, "--listen", f"{numeric_host(host)}:{port}")
+    more = ("--examples", str(examples)) if examples else ()
+    with router_process("--page", *addresses, *more, "--metrics", *filter(None, metrics)) as running:
         yield running

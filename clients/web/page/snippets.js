@@ -1,0 +1,137 @@
+/** The same call as code to copy: curl, Triton's own client, and this repository's. */
+
+import { choice, h } from "./elements.js";
+import { isLanguage } from "./kinds.js";
+import { encode, size, textOf } from "./protocol.js";
+import { hasKey } from "./server.js";
+
+const NUMPY = { BOOL: "bool_", FP16: "float16", FP32: "float32", FP64: "float64", BYTES: "object_" };
+// Tensors of more values are written as zeros, or sent as a file.
+const LONGEST = 16;
+const PREFIX = document.querySelector("meta[name=package]").content;
+
+/**
+ * The code panel of a model; `update` shows other inputs, or what a language model was asked.
+ * @param {import("./models.js").Model} model
+ */
+export function codePanel(model) {
+  const code = h("pre", { class: "code", tabindex: "0", "aria-label": "Code" });
+  const note = h("p", { class: "hint" });
+  const copying = h("button", { type: "button", class: "quiet", onclick: copy }, "Copy");
+  let kind = "curl";
+  let asked = [];
+
+  async function copy() {
+    // Without TLS, a browser has this for its own host only.
+    if (navigator.clipboard) await navigator.clipboard.writeText(code.textContent);
+    else getSelection().selectAllChildren(code), document.execCommand("copy");
+    copying.textContent = "Copied";
+    setTimeout(() => (copying.textContent = "Copy"), 1500);
+  }
+
+  function show() {
+    const [text, remark] = (isLanguage(model) ? ofLanguage : ofTensors)[kind](model, asked);
+    code.textContent = text;
+    note.replaceChildren(...(remark ? [remark] : []));
+  }
+
+  function update(now) {
+    asked = now;
+    show();
+  }
+
+  const kinds = { curl: "curl", clients: "Python", tritonclient: isLanguage(model) ? "OpenAI’s client" : "tritonclient" };
+  const element = h("section", { class: "card code-panel" }, h("header", {}, h("h2", {}, "The same call in code"), copying),
+    choice("Language", kinds, kind, (chosen) => ((kind = chosen), show())), code, note);
+  return { element, update };
+}
+
+// The request that can be saved now.
+let saved = "";
+
+const key = (form) => (hasKey() ? form : "");
+const address = () => location.host || "127.0.0.1:8000";
+const isSecure = () => location.protocol === "https:";
+const quoted = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
+
+/** A tensor as numpy's expression. */
+function numpy({ datatype, shape, data }) {
+  const kind = `np.${NUMPY[datatype] ?? datatype.toLowerCase()}`;
+  const count = size(shape);
+  if (datatype === "BYTES") {
+    const texts = data.map(textOf);
+    const shown = texts.includes(null) || texts.some((text) => text.length > 200) ? `open("input.bin", "rb").read()` : texts.map((text) => JSON.stringify(text)).join(", ");
+    return `np.array([${shown}], ${kind}).reshape(${JSON.stringify(shape)})`;
+  }
+  if (count > LONGEST) return `np.zeros(${JSON.stringify(shape)}, ${kind})`;
+  const values = Array.from(data, (value) => (datatype === "BOOL" ? (value ? "True" : "False") : String(value)));
+  return `np.array([${values.join(", ")}], ${kind}).reshape(${JSON.stringify(shape)})`;
+}
+
+const ofTensors = {
+  curl(model, tensors) {
+    const url = `${location.origin}/v2/models/${encodeURIComponent(model.name)}/infer`;
+    const header = key(` -H "Authorization: Bearer $KEY"`);
+    const isShort = tensors.every(({ datatype, shape, data }) => size(shape) <= LONGEST && (datatype !== "BYTES" || data.every((bytes) => bytes.length < 200 && textOf(bytes) !== null)));
+    if (isShort) {
+      const inputs = tensors.map(({ name, datatype, shape, data }) => ({ name, shape, datatype, data: Array.from(data, (value) => (datatype === "BYTES" ? textOf(value) : datatype === "BOOL" ? Boolean(value) : Number(value))) }));
+      return [`curl${header} -d ${quoted(JSON.stringify({ inputs }))} \\\n  ${url}`];
+    }
+    const { body, length } = encode(tensors, []);
+    URL.revokeObjectURL(saved);
+    saved = URL.createObjectURL(body);
+    const save = h("a", { href: saved, download: "request.bin" }, "request.bin");
+    const text = `curl${header} -H 'Inference-Header-Content-Length: ${length}' \\\n  --data-binary @request.bin -o answer.bin ${url}`;
+    return [text, h("span", {}, "The body is JSON with the tensors behind it: save ", save, ".")];
+  },
+  clients(model, tensors) {
+    const options = [`"http"`, `"${address()}"`, key(`headers={"authorization": f"Bearer {key}"}`), isSecure() && "tls=Tls()"].filter(Boolean);
+    const inputs = tensors.map((tensor) => `    "${tensor.name}": ${numpy(tensor)},`);
+    return [[
+      "import numpy as np", `from ${PREFIX}clients.client import Client`, `from ${PREFIX}clients.connection import Connection${isSecure() ? ", Tls" : ""}`, "",
+      "inputs = {", ...inputs, "}", `with Client(Connection(${options.join(", ")})) as client:`,
+      `    for name, array in client.infer("${model.name}", inputs).items():`, "        print(name, array)",
+    ].join("\n")];
+  },
+  tritonclient(model, tensors) {
+    const tls = isSecure() ? ", ssl=True" : "";
+    const header = key(`, headers={"authorization": f"Bearer {key}"}`);
+    const inputs = tensors.flatMap((tensor, place) => [
+      `tensor${place} = httpclient.InferInput("${tensor.name}", ${JSON.stringify(tensor.shape)}, "${tensor.datatype}")`,
+      `tensor${place}.set_data_from_numpy(${numpy(tensor)})`,
+    ]);
+    return [[
+      "import numpy as np", "import tritonclient.http as httpclient", "", `client = httpclient.InferenceServerClient("${address()}"${tls})`, ...inputs,
+      `result = client.infer("${model.name}", [${tensors.map((_, place) => `tensor${place}`).join(", ")}]${header})`,
+      ...model.outputs.map(({ name }) => `print(result.as_numpy("${name}"))`),
+    ].join("\n")];
+  },
+};
+
+const prompt = ({ messages, text_input: text } = {}) => messages?.at(-1).content ?? text ?? "Why is the sea salty?";
+
+const ofLanguage = {
+  curl(model, asked) {
+    const isChat = Boolean(asked.messages);
+    const body = Object.keys(asked).length ? asked : { text_input: prompt(), sampling_parameters: JSON.stringify({ max_tokens: 64 }), stream: true };
+    const path = isChat ? "/v1/chat/completions" : `/v2/models/${encodeURIComponent(model.name)}/generate_stream`;
+    return [`curl -N${key(` -H "Authorization: Bearer $KEY"`)} -d ${quoted(JSON.stringify(body))} \\\n  ${location.origin}${path}`];
+  },
+  clients(model, asked) {
+    const options = [`"http"`, `"${address()}"`, key(`headers={"authorization": f"Bearer {key}"}`), isSecure() && "tls=Tls()"].filter(Boolean);
+    const question = asked.messages ? JSON.stringify(asked.messages) : JSON.stringify(prompt(asked));
+    return [[
+      `from ${PREFIX}clients.client import Client`, `from ${PREFIX}clients.connection import Connection${isSecure() ? ", Tls" : ""}`, "",
+      `with Client(Connection(${options.join(", ")})) as client:`, `    for chunk in client.generate("${model.name}", ${question}, max_tokens=64):`,
+      `        print(chunk.text, end="", flush=True)`,
+    ].join("\n")];
+  },
+  tritonclient(model, asked) {
+    const messages = asked.messages ?? [{ role: "user", content: prompt(asked) }];
+    return [[
+      "import openai", "", `client = openai.OpenAI(base_url="${location.origin}/v1", api_key=${hasKey() ? "key" : `"none"`})`,
+      `parts = client.chat.completions.create(model="${model.name}", messages=${JSON.stringify(messages)}, stream=True)`,
+      "for part in parts:", `    print(part.choices[0].delta.content or "", end="", flush=True)`,
+    ].join("\n")];
+  },
+};

@@ -1,0 +1,358 @@
+"""The page, in a real browser, on real servers."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from tests.e2e.browser import NEEDS_CHROMIUM, Scheme, chromium, visit
+from tests.e2e.language import busy, idle
+from tests.e2e.serving import add_sleeper
+from tests.haproxy import NEEDS_HAPROXY
+from tools.front.door import Front
+from tools.front.keys import add_key
+from tools.front.options import Backend, FrontOptions
+from tools.repository import ROOT, model_names, read_config
+from tools.serve.ports import choose_ports
+from tools.serve.router_process import web_application
+from tools.serve.tritonserver import Options, Server
+
+pytestmark = NEEDS_CHROMIUM
+SAMPLES, SHOTS = ROOT / "build" / "samples", ROOT / "build" / "screenshots"
+SIZES: list[tuple[int, Scheme]] = [(360, "light"), (360, "dark"), (1440, "light"), (1440, "dark")]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as running:
+        yield running
+
+
+def page_of(server: Server) -> Any:
+    """The page's process in front of a server."""
+    places = (server.http, server.grpc, [server.metrics], server.options.repository)
+    return web_application("127.0.0.1", 0, *places)
+
+
+@pytest.fixture(scope="module")
+def url(server: Server) -> Iterator[str]:
+    """Where the page is, in front of the session's server."""
+    with page_of(server) as running:
+        yield running.page_url
+
+
+@pytest.fixture(scope="module")
+def language_url(language_server: Server) -> Iterator[str]:
+    with page_of(language_server) as running:
+        yield running.page_url
+
+
+def card(page: Any, model: str) -> Any:
+    return page.get_by_role("region", name=model, exact=True)
+
+
+def share(page: Any, model: str, label: str) -> float:
+    """The probability of a class, once a model's card has it in front."""
+    row = card(page, model).locator(".best", has=page.locator(".label", has_text=re.compile(f"^{label}$")))
+    row.wait_for()
+    return float(row.locator(".share").inner_text().split()[0]) / 100
+
+
+def stroke(page: Any) -> None:
+    """A vertical line, drawn with the mouse."""
+    box = page.get_by_role("img", name="Sheet to draw on").bounding_box()
+    middle = box["x"] + box["width"] / 2
+    page.mouse.move(middle, box["y"] + 0.15 * box["height"])
+    page.mouse.down()
+    page.mouse.move(middle, box["y"] + 0.85 * box["height"], steps=40)
+    page.mouse.up()
+
+
+def test_a_drawing_is_read_by_classifier_and_pipelines_while_the_pen_moves(browser: Any, url: str) -> None:
+    with visit(browser, f"{url}#/models/mnist_mlp") as page:
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url) if request.url.endswith("/infer") else None)
+        stroke(page)
+        for model in ("mnist_mlp", "digit_image", "digit_image_bytes"):
+            assert share(page, model, "1") > 0.4
+            text = card(page, model).locator(".timing").inner_text()
+            assert "waits" in text and re.search(r"\d (µs|ms)", text), text
+        assert len(card(page, "mnist_mlp").locator(".bars li").all()) == 10
+        assert card(page, "mnist_mlp").locator(".batch").inner_text() == "batch of 1"
+        # Of 42 events of the mouse, each model hears of a few.
+        page.wait_for_timeout(300)
+        assert 3 <= len(asked) < 3 * 42 / 2
+        page.get_by_role("button", name="Wipe").click()
+        assert card(page, "mnist_mlp").get_by_text("The answer appears here").is_visible()
+
+
+def test_who_has_only_keys_draws_chooses_and_sends_with_them(browser: Any, url: str) -> None:
+    with visit(browser, f"{url}#/models/mnist_mlp") as page:
+        sheet = page.get_by_role("img", name="Sheet to draw on")
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.textContent") == "Skip to the model"
+        for _ in range(40):
+            page.keyboard.press("Tab")
+            if sheet.evaluate("element => element === document.activeElement"):
+                break
+        for key in (*["ArrowUp"] * 9, "Space", *["ArrowDown"] * 18):
+            page.keyboard.press(key)
+        share(page, "mnist_mlp", "1")
+        page.keyboard.press("Delete")
+        page.get_by_role("link", name="classification", exact=True).focus()
+        page.keyboard.press("Enter")
+        page.get_by_role("button", name="Send", exact=True).focus()
+        page.keyboard.press("Enter")
+        page.get_by_role("heading", name="Answer").wait_for()
+
+
+@pytest.mark.parametrize("way", ["choose", "drop", "paste"])
+def test_a_picture_is_classified_side_by_side_however_it_comes(browser: Any, url: str, way: str) -> None:
+    file = sorted((SAMPLES / "cifar10_image" / "frog").iterdir())[0]
+    with visit(browser, f"{url}#/models/cifar10_cnn") as page:
+        if way == "choose":
+            page.get_by_label("Choose a picture").set_input_files(file)
+        else:
+            give(page, file, way)
+        shares = [share(page, model, "frog") for model in ("cifar10_cnn", "cifar10_image", "cifar10_image_bytes")]
+        # A file is decoded and scaled by the pipelines, and by the browser for the classifier.
+        assert max(shares) - min(shares) < 0.1
+
+
+def give(page: Any, file: Path, way: str) -> None:
+    """Drop or paste a file, as a browser tells a page of it."""
+    program = """([bytes, way]) => {
+        const data = new DataTransfer();
+        data.items.add(new File([new Uint8Array(bytes)], "frog.png", { type: "image/png" }));
+        const drop = () => new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true });
+        if (way === "drop") document.querySelector(".drop").dispatchEvent(drop());
+        else document.dispatchEvent(new ClipboardEvent("paste", { clipboardData: data, bubbles: true }));
+    }"""
+    page.locator(".drop").wait_for()
+    page.evaluate(program, [list(file.read_bytes()), way])
+
+
+def test_what_is_no_picture_is_said_and_an_example_is_at_hand(browser: Any, url: str) -> None:
+    with visit(browser, f"{url}#/models/cifar10_image_bytes") as page:
+        page.get_by_label("Choose a picture").set_input_files(ROOT / "README.md")
+        page.get_by_text("README.md is no picture").wait_for()
+        page.get_by_role("button", name="Example").click()
+        assert share(page, "cifar10_image_bytes", ".*") > 0
+
+
+def test_any_model_has_a_form_with_its_example_and_errors_in_the_servers_words(
+    browser: Any, url: str, server: Server
+) -> None:
+    with visit(browser, f"{url}#/models/classification", refused=True) as page:
+        values, send = page.get_by_label("Values").first, page.get_by_role("button", name="Send", exact=True)
+        page.wait_for_function("document.querySelector('textarea').value.split(' ').length === 10")
+        send.click()
+        page.get_by_role("heading", name="PROBABILITIES__0").wait_for()
+        assert len(page.locator(".bars li").all()) == 10
+        values.fill("1 2 three")
+        send.click()
+        page.get_by_text("the shape [1, 10] has 10 values, got 3").wait_for()
+        values.fill("0")
+        page.get_by_label("Shape").fill("1, 9")
+        send.click()
+        asked = {"inputs": [{"name": "INPUT__0", "shape": [1, 9], "datatype": "FP32", "data": [0] * 9}]}
+        refusal = requests.post(f"http://{server.http}/v2/models/classification/infer", json=asked, timeout=10).json()
+        page.get_by_text(refusal["error"]).wait_for()
+
+
+def test_the_same_call_is_shown_as_code_that_runs(browser: Any, url: str, tmp_path: Path) -> None:
+    with visit(browser, f"{url}#/models/classification") as page:
+        page.wait_for_function("document.querySelector('.code').textContent.includes('INPUT__0')")
+        codes = {}
+        for name in ("curl", "Python", "tritonclient"):
+            page.get_by_role("button", name=name, exact=True).click()
+            page.get_by_role("button", name="Copy", exact=True).click()
+            page.get_by_role("button", name="Copied").wait_for()
+            codes[name] = page.evaluate("navigator.clipboard.readText()")
+            page.get_by_role("button", name="Copy", exact=True).wait_for()
+    lines = {"curl": ["sh", "-c", codes["curl"]]} | {
+        name: [sys.executable, "-c", codes[name]] for name in ("Python", "tritonclient")
+    }
+    for name, line in lines.items():
+        ran = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=60)
+        assert ran.returncode == 0 and "PROBABILITIES__0" in ran.stdout + codes[name], ran.stderr
+
+
+def test_a_chat_streams_and_says_how_fast(browser: Any, language_url: str) -> None:
+    with visit(browser, language_url) as page:
+        page.get_by_text("Settings").click()
+        page.get_by_label("Most tokens").fill("12")
+        page.get_by_label("Your text").fill("Why is the sea salty?")
+        page.keyboard.press("Enter")
+        figures = page.locator(".message.assistant .figures")
+        figures.get_by_text("12 tokens").wait_for()
+        figures.get_by_text("reached the most tokens").wait_for()
+        assert re.search(r"first token .*(ms|s).*tokens/s", figures.inner_text(), re.DOTALL)
+        assert page.locator(".said").inner_text()
+        assert '"content": "Why is the sea salty?"'.replace(": ", ":") in page.locator(".code").inner_text()
+
+
+@pytest.mark.parametrize("mode", ["Chat", "Complete"])
+def test_stop_ends_the_generation_on_the_server(
+    browser: Any, language_url: str, language_server: Server, mode: str
+) -> None:
+    with visit(browser, language_url) as page:
+        stopped(page, mode, language_server)
+
+
+def stopped(page: Any, mode: str, server: Server) -> None:
+    """Ask for a text without end, and stop it; the server works for nobody then."""
+    idle(server)
+    page.get_by_role("button", name=mode, exact=True).click()
+    page.get_by_text("Settings").click()
+    page.get_by_label("Most tokens").fill("8000")
+    page.get_by_label("Your text").fill("One, two, three,")
+    page.get_by_role("button", name="Send", exact=True).click()
+    page.wait_for_function("document.querySelector('.said')?.textContent.length > 20")
+    busy(server)
+    page.get_by_role("button", name="Stop", exact=True).click()
+    page.get_by_text("stopped", exact=True).wait_for()
+    idle(server)
+
+
+def test_figures_are_live_and_a_bounded_load_shows_in_them(browser: Any, url: str) -> None:
+    with visit(browser, f"{url}#/live") as page:
+        page.get_by_label("Model", exact=True).select_option("cifar10_cnn")
+        page.get_by_label("Seconds").fill("2")
+        page.get_by_role("button", name="Send load").click()
+        row = page.get_by_role("row", name=re.compile("^cifar10_cnn"))
+        busy_row = row.and_(page.locator(".busy"))
+        busy_row.wait_for()
+        _, rate, p50, p99, batch, queue, compute, *_ = busy_row.locator("th, td").all_inner_texts()
+        assert float(rate.replace(",", "")) > 1 and float(batch) >= 1
+        assert all(re.search(r"\d (µs|ms)", each) for each in (queue, compute)), (p50, p99)
+        page.get_by_text(re.compile("^Done: .* answers, .* requests/s, p50 .* p99 [^:]*$")).wait_for()
+
+
+def test_a_server_that_goes_and_returns_is_survived_without_a_reload(browser: Any, tmp_path: Path) -> None:
+    models, ports = add_sleeper(tmp_path / "models"), choose_ports("127.0.0.1", [0, 0, 0])
+    options = Options(models, http_port=ports[0], grpc_port=ports[1], metrics_port=ports[2])
+    with ExitStack() as stack:
+        server = stack.enter_context(ExitStack())
+        running = stack.enter_context(page_of(server.enter_context(Server(options))))
+        page = stack.enter_context(visit(browser, running.page_url, refused=True))
+        values, send = page.get_by_label("Values"), page.get_by_role("button", name="Send", exact=True)
+        values.fill("0.01")
+        send.click()
+        page.get_by_role("heading", name="SECONDS").wait_for()
+        page.evaluate("window.kept = true")
+        server.close()
+        send.click()
+        page.get_by_text("This page tries again until it does").wait_for()
+        page.get_by_text("gets no answer from").wait_for()
+        server.enter_context(Server(options))
+        page.locator("#banner").wait_for(state="hidden")
+        send.click()
+        page.get_by_role("heading", name="SECONDS").wait_for()
+        assert values.input_value() == "0.01" and page.evaluate("window.kept")
+
+
+@contextmanager
+def door(server: Server, folder: Path) -> Iterator[tuple[str, str]]:
+    """A front door that demands keys, before a server and its page: where it is, and a key."""
+    key, repository = add_key(folder / "keys", "alice", "caller", 0), server.options.repository
+    models = [read_config(name, repository=repository) for name in model_names(repository)]
+    (folder / "door").mkdir()
+    with page_of(server) as behind:
+        places = {"front": "127.0.0.1:0", "operator": "127.0.0.1:0", "openai": behind.addresses["listen"]}
+        options = FrontOptions(**places, api_keys=folder / "keys")
+        backends = [Backend("replica0", server.http, server.grpc)]
+        with Front(folder / "door", options, models, backends) as front:
+            yield f"http://{front.address}", key
+
+
+@NEEDS_HAPROXY
+def test_behind_the_front_door_the_page_wants_a_key_and_opens_nothing_else(
+    browser: Any, server: Server, tmp_path: Path
+) -> None:
+    with door(server, tmp_path) as (url, key):
+        for closed in ("/web/metrics", "/web/examples/mnist_mlp/1", "/v2/models/stats"):
+            assert requests.get(url + closed, timeout=10).status_code == 401
+        mine = {"Authorization": f"Bearer {key}"}
+        assert requests.get(f"{url}/metrics", headers=mine, timeout=10).status_code == 403
+        assert requests.post(f"{url}/web/metrics", headers=mine, timeout=10).status_code == 403
+        with visit(browser, url, refused=True) as page:
+            for given in ("wrong", key):
+                page.get_by_label("API key").fill(given)
+                page.get_by_role("button", name="Use it").click()
+            page.get_by_role("link", name="mnist_mlp", exact=True).click()
+            stroke(page)
+            share(page, "mnist_mlp", "1")
+            assert card(page, "mnist_mlp").locator(".batch").inner_text() == "batch of 1"
+            assert key not in page.evaluate("document.documentElement.outerHTML + JSON.stringify(localStorage)")
+
+
+@NEEDS_HAPROXY
+def test_stop_ends_the_generation_behind_the_front_door(browser: Any, language_server: Server, tmp_path: Path) -> None:
+    with door(language_server, tmp_path) as (url, key), visit(browser, url, refused=True) as page:
+        page.get_by_label("API key").fill(key)
+        page.get_by_role("button", name="Use it").click()
+        stopped(page, "Complete", language_server)
+
+
+@pytest.mark.parametrize(("width", "scheme"), SIZES)
+def test_it_can_be_used_by_all_and_fits_its_window(
+    browser: Any, url: str, language_url: str, width: int, scheme: Scheme
+) -> None:
+    from axe_playwright_python.sync_playwright import Axe
+
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    axe = Axe()
+    with visit(browser, url, width, scheme) as page:
+        for place in ("models/mnist_mlp", "models/cifar10_cnn", "models/classification", "live"):
+            page.goto(f"{url}#/{place}")
+            page.locator("main h1").wait_for()
+            if place == "models/mnist_mlp":
+                stroke(page)
+                share(page, "mnist_mlp", "1")
+            elif place == "models/cifar10_cnn":
+                page.get_by_role("button", name="Example").click()
+                share(page, "cifar10_cnn", ".*")
+            usable(page, axe, place, width, scheme)
+    with visit(browser, language_url, width, scheme) as page:
+        page.get_by_label("Your text").fill("Why is the sea salty?")
+        page.keyboard.press("Enter")
+        page.get_by_text("tokens/s").wait_for()
+        page.get_by_role("button", name="Send", exact=True).wait_for()
+        usable(page, axe, "language", width, scheme)
+
+
+def usable(page: Any, axe: Any, place: str, width: int, scheme: str) -> None:
+    """Take a picture; nothing is wider than the window, and axe-core finds no fault: contrast, names, roles, order."""
+    page.screenshot(path=SHOTS / f"{place.rpartition('/')[2]}-{width}-{scheme}.png", full_page=True)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), place
+    found = axe.run(page).response["violations"]
+    assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in found] == [], place
+
+
+def test_files_are_small_kept_for_ever_and_carry_their_headers(url: str) -> None:
+    page = requests.get(url, timeout=10)
+    policy = page.headers["Content-Security-Policy"]
+    assert (
+        "default-src 'none'" in policy
+        and "unsafe" not in policy
+        and page.headers["X-Content-Type-Options"] == "nosniff"
+    )
+    assert not re.search(r"<script(?![^>]* src=)|<style|\son\w+=", page.text)
+    again = requests.get(url, headers={"If-None-Match": page.headers["ETag"]}, timeout=10)
+    assert (again.status_code, again.content) == (304, b"")
+    names = set(re.findall(r"/web/[^\"]+", page.text))
+    files = [requests.get(url.rstrip("/") + name, timeout=10) for name in names]
+    assert {file.status_code for file in files} == {200} and len(files) > 10
+    assert all("immutable" in file.headers["Cache-Control"] for file in files)
+    kinds = {file.headers["Content-Type"].partition(";")[0] for file in files}
+    assert kinds == {"text/javascript", "text/css", "image/svg+xml"}
+    assert sum(int(file.headers["Content-Length"]) for file in files) < 50_000
+    assert requests.get(f"{url}web/0000000000000000/app.js", timeout=10).status_code == 404
+    assert requests.get(f"{url}web/examples/..%2fmnist_mlp/1", timeout=10).status_code == 204
