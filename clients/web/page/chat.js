@@ -24,7 +24,7 @@ export function chatPanel(model, asked) {
   const inputs = Object.fromEntries(Object.entries(SETTINGS).map(([name, { label, ...rest }]) => [name, h("input", { type: "number", ...rest })]));
   const system = h("textarea", { rows: 2, placeholder: "You are …" });
   const log = h("div", { class: "log", role: "log", "aria-label": "Conversation", tabindex: "0" });
-  const text = h("textarea", { rows: 3, "aria-label": "Your text", placeholder: canChat ? "Ask something" : "A text to go on with", onkeydown });
+  const text = h("textarea", { rows: 3, "aria-label": "Your text", onkeydown });
   const sending = h("button", { type: "submit", class: "primary" }, "Send");
   const stopping = h("button", { type: "button", hidden: true, onclick: () => running?.abort() }, "Stop");
   const systemField = field("System message", system);
@@ -126,6 +126,7 @@ export function chatPanel(model, asked) {
   function switchTo(kind) {
     isChat = kind === "chat";
     systemField.hidden = !isChat;
+    text.placeholder = isChat ? "Ask something" : "A text to go on with";
     anew();
   }
 
@@ -136,7 +137,7 @@ export function chatPanel(model, asked) {
   }
 
   const modes = canChat && choice("Mode", { chat: "Chat", text: "Complete" }, "chat", switchTo);
-  systemField.hidden = !canChat;
+  switchTo(canChat ? "chat" : "text");
   const more = h("details", { class: "settings" }, h("summary", {}, "Settings"), h("div", { class: "grid" },
     Object.entries(inputs).map(([name, input]) => field(SETTINGS[name].label, input))), systemField);
   const form = h("form", { class: "compose", onsubmit: (event) => (event.preventDefault(), send()) }, text,

@@ -69,30 +69,28 @@ export function quantile(buckets, share) {
   return NaN;
 }
 
-const STAGES = { queue: "waits", input: "input", infer: "computes", output: "output" };
+/** What a single model does with a request; what a pipeline does is told by its steps. */
+const STAGES = { input: "input", infer: "compute", output: "output" };
 
 /**
- * Where the time of a request went: a bar with a part for each stage of each model that worked for it.
+ * Where the time of a request went: a bar with a part for each stage, or for each model that worked for it.
  * @param {{name: string, change: Figures}[]} parts
  */
 export function stages(parts) {
   const worked = parts.filter(({ change }) => change.requests > 0);
-  if (!worked.length) return h("p", { class: "hint" }, "no figures");
-  const spans = worked.flatMap(({ name, change }) =>
-    (parts.length > 1
-      ? [["queue", change.queue], ["infer", change.input + change.infer + change.output]]
-      : Object.keys(STAGES).map((stage) => [stage, change[stage]]))
-      .map(([stage, sum]) => ({ name, stage, time: sum / change.requests })));
-  const total = spans.reduce((sum, { time }) => sum + time, 0);
-  const bar = h("div", { class: "stages", role: "img", "aria-label": "Stages" }, spans.map(({ name, stage, time }) => {
-    const span = h("span", { class: `stage ${stage}`, title: `${name} ${STAGES[stage]} ${duration(time)}` });
-    span.style.flexGrow = String(time / (total || 1));
-    return span;
-  }));
-  const rows = parts.length > 1
-    ? worked.map(({ name, change }) => [name, `${duration((change.input + change.infer + change.output) / change.requests)}`, change.queue / change.requests])
-    : spans.filter(({ stage }) => stage !== "queue").map(({ stage, time }) => [STAGES[stage], duration(time), 0]);
-  const waits = spans.filter(({ stage }) => stage === "queue").reduce((sum, { time }) => sum + time, 0);
-  return h("div", { class: "timing" }, bar, h("dl", { class: "legend" },
-    [["waits", duration(waits)], ...rows].map(([name, time]) => h("div", {}, h("dt", {}, name), h("dd", {}, time)))));
+  if (!worked.length) return h("p", { class: "hint" }, "The server tells no figures of this.");
+  const mean = (change, ...names) => names.reduce((sum, name) => sum + change[name], 0) / change.requests;
+  const waited = worked.reduce((sum, { change }) => sum + mean(change, "queue"), 0);
+  const spans = parts.length > 1
+    ? worked.map(({ name, change }) => [name, mean(change, "input", "infer", "output")])
+    : Object.entries(STAGES).map(([stage, text]) => [text, mean(worked[0].change, stage)]);
+  const all = [["queue", waited], ...spans];
+  const bar = h("div", { class: "stages", role: "img", "aria-label": all.map(([name, time]) => `${name} ${duration(time)}`).join(", ") },
+    all.map(([, time], place) => {
+      const span = h("span", { class: `stage part-${place}` });
+      span.style.flexGrow = String(time);
+      return span;
+    }));
+  const rows = all.map(([name, time], place) => h("div", {}, h("dt", {}, h("span", { class: `key part-${place}` }), name), h("dd", {}, duration(time))));
+  return h("div", { class: "timing" }, bar, h("dl", { class: "legend" }, rows));
 }

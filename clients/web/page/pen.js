@@ -3,7 +3,7 @@
 import { h } from "./elements.js";
 
 const SIDE = 280;
-const WIDTH = 20;
+const WIDTH = 32;
 const STEP = 10;
 
 /**
