@@ -81,7 +81,7 @@ export function bars() {
 }
 
 /** A probability for people. */
-export const percent = (share) => (Number.isFinite(share) ? `${(share * 100).toFixed(1)} %` : String(share));
+export const percent = (share) => (Number.isFinite(share) ? `${(share * 100).toFixed(share > 0.9995 ? 0 : 1)} %` : String(share));
 
 /**
  * Everything in an answer.

@@ -1,7 +1,7 @@
 /** The page: the list of models, the panel of the one that is chosen, and what is said about the server. */
 
 import { chatPanel } from "./chat.js";
-import { h } from "./elements.js";
+import { breakable, h } from "./elements.js";
 import { formPanel } from "./form.js";
 import { kindOf } from "./kinds.js";
 import { livePanel } from "./live.js";
@@ -92,7 +92,7 @@ function showModel(model) {
 function show(title, words, panel, ...more) {
   open = panel;
   document.title = `${title} · Triton`;
-  $("main").replaceChildren(h("header", { class: "title" }, h("h1", { tabindex: "-1" }, title), h("p", {}, words)), panel.element, ...more);
+  $("main").replaceChildren(h("header", { class: "title" }, h("h1", { tabindex: "-1" }, breakable(title)), h("p", {}, words)), panel.element, ...more);
 }
 
 /** What one wants to know of a model at a glance. */

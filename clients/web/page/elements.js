@@ -55,6 +55,9 @@ export function svg(tag, attributes = {}, ...children) {
   return element;
 }
 
+/** A name that may break at its underscores. */
+export const breakable = (name) => name.split("_").flatMap((part, place) => (place ? ["_", h("wbr"), part] : [part]));
+
 /** A number for people: three digits, or all of a whole number. */
 export function readable(value) {
   if (typeof value === "bigint" || Number.isInteger(value)) return value.toLocaleString("en");

@@ -3,7 +3,7 @@
 import { bars, classes, classOutput, everything } from "./answers.js";
 import { duration, field, h } from "./elements.js";
 import { blank, usualShape } from "./models.js";
-import { cast, size, textOf } from "./protocol.js";
+import { cast, size, textOf, written } from "./protocol.js";
 import { example, infer, stream, streamOf } from "./server.js";
 
 // Longer tensors are not shown as text: a browser is slow with these.
@@ -101,7 +101,7 @@ function entry(model, spec) {
     const isHidden = tensor && (tensor.data.length > LONGEST || texts?.includes(null));
     kept = isHidden ? tensor : null;
     text.hidden = isHidden;
-    text.value = !tensor || isHidden ? "" : texts ? texts.join("\n") : Array.from(tensor.data, String).join(" ");
+    text.value = !tensor || isHidden ? "" : texts ? texts.join("\n") : Array.from(tensor.data, (value) => written(datatype, value)).join(" ");
     summary.textContent = !isHidden ? "" : texts ? `${tensor.data[0].length.toLocaleString("en")} bytes` : `${tensor.data.length.toLocaleString("en")} values of the example`;
   }
 

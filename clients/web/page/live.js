@@ -48,7 +48,8 @@ export function livePanel(all) {
     const [now, before, first] = [past.at(-1), past.at(-2), past[0]];
     const seconds = (now.at - before.at) / 1000;
     const names = all.map(({ name }) => name).filter((name) => now.models.get(name)?.requests);
-    const rows = names.map((name) => {
+    const isBusy = (name) => Number(now.models.get(name).requests > (first.models.get(name)?.requests ?? 0));
+    const rows = names.sort((one, other) => isBusy(other) - isBusy(one)).map((name) => {
       const change = since(now.models.get(name), before.models.get(name));
       const history = [...(rates.get(name) ?? []), change.requests / seconds].slice(-KEPT);
       rates.set(name, history);
@@ -57,7 +58,7 @@ export function livePanel(all) {
     body.replaceChildren(...(rows.length ? rows : [h("tr", {}, h("td", { colspan: heads.length, class: "empty" }, "No model has been asked yet."))]));
     note.textContent = hasSummaries(now.models)
       ? "p50 and p99 are of whole requests, by the server's summaries."
-      : "p50 and p99 are of the computation, by the backend's histograms over ten seconds. The server tells those of whole requests with --metrics-config=summary_latencies=true, and others have none.";
+      : "p50 and p99 are of the computation in the latest ten seconds, where the backend has histograms of it. Those of whole requests come with --metrics-config=summary_latencies=true.";
   }
 
   look();

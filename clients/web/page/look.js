@@ -1,7 +1,7 @@
 /** Draw or show a picture; every model that it concerns answers at once, side by side. */
 
 import { bars, classes, everything, percent, wanted } from "./answers.js";
-import { choice, duration, h, readable } from "./elements.js";
+import { breakable, choice, duration, h, readable } from "./elements.js";
 import { figures, since, stages } from "./figures.js";
 import { family, kindOf, pixelsOf } from "./kinds.js";
 import { workers } from "./models.js";
@@ -107,7 +107,7 @@ function card(model, all) {
   const timing = h("div");
   const hint = h("p", { class: "empty" }, "The answer appears here.");
   const element = h("section", { class: "card result", "aria-label": model.name },
-    h("header", {}, h("h2", {}, h("a", { href: `#/models/${encodeURIComponent(model.name)}` }, model.name)), time), hint, body, timing);
+    h("header", {}, h("h2", {}, h("a", { href: `#/models/${encodeURIComponent(model.name)}` }, breakable(model.name))), time), hint, body, timing);
   let best = "";
   let isFailed = false;
 

@@ -119,6 +119,16 @@ function fromHalf(half) {
   return sign * (power ? (1 + fraction / 1024) * 2 ** (power - 15) : fraction * 2 ** -24);
 }
 
+/** A value as a short text that reads back as the same. */
+export function written(datatype, value) {
+  if (datatype !== "FP32") return String(value);
+  for (let digits = 1; digits < 9; digits += 1) {
+    const short = Number(value.toPrecision(digits));
+    if (Math.fround(short) === value) return String(short);
+  }
+  return String(value);
+}
+
 /** A text of BYTES; null where they are none. */
 export function textOf(bytes) {
   try {

@@ -2,7 +2,7 @@
 
 import { choice, h } from "./elements.js";
 import { isLanguage } from "./kinds.js";
-import { encode, size, textOf } from "./protocol.js";
+import { encode, size, textOf, written } from "./protocol.js";
 import { hasKey } from "./server.js";
 
 const NUMPY = { BOOL: "bool_", FP16: "float16", FP32: "float32", FP64: "float64", BYTES: "object_" };
@@ -64,7 +64,7 @@ function numpy({ datatype, shape, data }) {
     return `np.array([${shown}], ${kind}).reshape(${JSON.stringify(shape)})`;
   }
   if (count > LONGEST) return `np.zeros(${JSON.stringify(shape)}, ${kind})`;
-  const values = Array.from(data, (value) => (datatype === "BOOL" ? (value ? "True" : "False") : String(value)));
+  const values = Array.from(data, (value) => (datatype === "BOOL" ? (value ? "True" : "False") : written(datatype, value)));
   return `np.array([${values.join(", ")}], ${kind}).reshape(${JSON.stringify(shape)})`;
 }
 
@@ -74,7 +74,7 @@ const ofTensors = {
     const header = key(` -H "Authorization: Bearer $KEY"`);
     const isShort = tensors.every(({ datatype, shape, data }) => size(shape) <= LONGEST && (datatype !== "BYTES" || data.every((bytes) => bytes.length < 200 && textOf(bytes) !== null)));
     if (isShort) {
-      const inputs = tensors.map(({ name, datatype, shape, data }) => ({ name, shape, datatype, data: Array.from(data, (value) => (datatype === "BYTES" ? textOf(value) : datatype === "BOOL" ? Boolean(value) : Number(value))) }));
+      const inputs = tensors.map(({ name, datatype, shape, data }) => ({ name, shape, datatype, data: Array.from(data, (value) => (datatype === "BYTES" ? textOf(value) : datatype === "BOOL" ? Boolean(value) : Number(written(datatype, value)))) }));
       return [`curl${header} -d ${quoted(JSON.stringify({ inputs }))} \\\n  ${url}`];
     }
     const { body, length } = encode(tensors, []);
