@@ -26,13 +26,17 @@ _HOP_BY_HOP = frozenset(
 class HttpRouter:
     """Passes requests on to a server, HOST:PORT; used within `async with`, which opens the connections to it."""
 
-    def __init__(self, upstream: str, trials: Trials):
-        self._upstream, self._trials = upstream, trials
+    def __init__(self, upstream: str, trials: Trials, timeout_s: float = TIMEOUT_S):
+        self._upstream, self._trials, self._timeout_s = upstream, trials, timeout_s
 
     async def __aenter__(self) -> "HttpRouter":
         # Bodies pass as they are, compressed or not; callers limit the number of connections.
-        timeout, connector = ClientTimeout(total=TIMEOUT_S), TCPConnector(limit=0)
-        self._session = ClientSession(timeout=timeout, connector=connector, auto_decompress=False)
+        timeout, connector = ClientTimeout(total=self._timeout_s), TCPConnector(limit=0)
+        # Nothing is compressed for a caller who does not ask for it.
+        plain = ("Accept-Encoding",)
+        self._session = ClientSession(
+            timeout=timeout, connector=connector, auto_decompress=False, skip_auto_headers=plain
+        )
         return self
 
     async def __aexit__(self, *error: object) -> None:

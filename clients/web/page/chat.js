@@ -64,28 +64,38 @@ export function chatPanel(model, asked) {
   /** Show an answer as it comes; returns all of it. */
   async function told(said, figures, pieces) {
     const began = performance.now();
-    let [first, tokens, ending] = [0, 0, ""];
+    const words = document.createTextNode("");
+    said.append(words);
+    let [first, tokens, ending, pending, isDue] = [0, 0, "", "", false];
     const measure = () => {
       const spent = (performance.now() - first) / 1000;
       const rate = tokens > 1 && spent > 0 ? `${readable((tokens - 1) / spent)} tokens/s` : "";
       figures.replaceChildren(...[first && `first token ${duration((first - began) * 1000)}`, tokens && `${tokens} tokens`, rate, ending]
-        .filter(Boolean).map((words) => h("span", {}, words)));
+        .filter(Boolean).map((part) => h("span", {}, part)));
+    };
+    // Once for each frame: tokens may come faster than a browser draws.
+    const draw = () => {
+      const isAtEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
+      words.data += pending;
+      [pending, isDue] = ["", false];
+      measure();
+      if (isAtEnd) log.scrollTop = log.scrollHeight;
     };
     try {
       for await (const { text: piece, tokens: count, reason } of pieces) {
         if (piece) first ||= performance.now();
-        said.append(piece);
+        pending += piece;
         tokens += count;
         if (reason) ending = reason === "length" ? "reached the most tokens" : "finished";
-        measure();
-        log.scrollTop = log.scrollHeight;
+        if (!isDue) requestAnimationFrame(draw);
+        isDue = true;
       }
     } catch (error) {
       ending = error.name === "AbortError" ? "stopped" : "failed";
       if (ending === "failed") said.after(h("span", { class: "notice", role: "alert" }, error.message));
     }
-    measure();
-    return said.textContent;
+    draw();
+    return words.data;
   }
 
   /** Go on with a text, by Triton's own stream. */
