@@ -133,8 +133,7 @@ def main() -> int:
     text = "serve the page, OpenAI's API and what the page needs of Triton's; no trials"
     parser.add_argument("--page", action="store_true", help=text)
     text = "Triton's metrics, of each server, for the page (default: %(default)s)"
-    places = {"type": address, "metavar": "HOST:PORT", "nargs": "*", "default": ["127.0.0.1:8002"]}
-    parser.add_argument("--metrics", help=text, **places)
+    add_address("--metrics", nargs="*", default=["127.0.0.1:8002"], help=text)
     text = "a model repository whose golden requests are the page's examples"
     parser.add_argument("--examples", type=Path, metavar="DIR", help=text)
     text = "Jinja for all chats, in place of the templates in the models' configs"
