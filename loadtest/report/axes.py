@@ -71,7 +71,8 @@ class Axis:
 
 def _round_steps(low: float, high: float) -> list[float]:
     """1, 2, 5, 10 … from the last one below `low` to the first one above `high`."""
-    exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    # One more at either side: a logarithm may be rounded up past a whole number.
+    exponents = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 2)
     for digits in ((1, 2, 5), (1,)):
         steps = [float(f"{digit}e{exponent}") for exponent in exponents for digit in digits]
         first = max(place for place, step in enumerate(steps) if step <= low)

@@ -112,6 +112,8 @@ def _axis(change: Change) -> Axis:
 
 
 def _text(change: Change, estimate: Estimate) -> str:
+    if estimate.value is None:
+        return "-"
     return f"{_axis(change).text(estimate.value)} ({_axis(change).span(estimate.span)})"
 
 

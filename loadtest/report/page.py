@@ -10,7 +10,7 @@ from typing import Any
 
 from clients.output import write_atomically
 from loadtest.analysis.machine import host
-from loadtest.report.charts import Chart
+from loadtest.report.drawing import Chart
 from loadtest.report.vega import compiled, library
 
 Table = Sequence[Sequence[str]]  # a header and rows of cells; the first cell of a row is its name

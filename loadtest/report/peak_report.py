@@ -6,13 +6,14 @@ from typing import Any
 from loadtest.analysis.intervals import Percentile
 from loadtest.analysis.result import RunResult
 from loadtest.report.axes import Axis, interval, number
-from loadtest.report.charts import Limit, Point, front
+from loadtest.report.charts import Point, front
+from loadtest.report.drawing import Limit
 from loadtest.report.page import Page, Section, Table
 from loadtest.slo import Objective
 
 _NOTE = (
     "Each point is a trial, an open loop with Poisson arrivals: a dot where it met the objective and the server kept "
-    "up, a cross where not. Rates near the peak are decided by chance, so the peak has an interval."
+    "up, a cross where not. Rates near the peak are decided by chance: the shaded band is the peak's 90 % interval."
 )
 
 
@@ -20,15 +21,15 @@ def page_of(document: Mapping[str, Any], objectives: Sequence[Objective], trials
     """A search as a page; `document` is its result as JSON."""
     name, limit = _judged(objectives)
     peak = f"{'at least ' if document['at_least'] else ''}{number(document['peak_rps'])}"
-    span = interval(document["low_rps"], document["high_rps"])
-    found = f"{peak} requests per second, 90 % interval {span}, {len(trials)} trials"
+    peak_span = document["low_rps"], document["high_rps"]
+    found = f"{peak} requests per second, 90 % interval {interval(*peak_span)}, {len(trials)} trials"
     asked = f"Highest rate of {document['model']} over {document['protocol']} under {document['slo']}"
     axes = Axis("requests per second", zero=False), Axis(name.replace("_", " "), "ms", log=True)
     about = f"{name} of each trial by its rate, with 95 % intervals"
     limits = (document["peak_rps"], f"peak, {peak}/s"), limit
     points = [point for trial in trials for point in _points(trial, name)]
     sections = [
-        Section("Trials", front(about, points, axes, limits=limits), notes=(_NOTE,)),
+        Section("Trials", front(about, points, axes, limits=limits, shaded=peak_span), notes=(_NOTE,)),
         Section("All trials", table=_table(trials, name)),
     ]
     versions = {"Triton": trials[-1].server.version} if trials else {}

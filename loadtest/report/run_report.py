@@ -1,5 +1,6 @@
 """The report of a run: text for the terminal, a page, and JSON for scripts."""
 
+import re
 from pathlib import Path
 
 from clients.command import print_json, say, text_table
@@ -8,7 +9,8 @@ from loadtest.analysis.machine import host
 from loadtest.analysis.result import RunResult
 from loadtest.report import token_report
 from loadtest.report.axes import Axis, interval, number
-from loadtest.report.charts import MS, Limit, by_percentile, over_time, stacked_bars
+from loadtest.report.charts import MS, by_percentile, over_time, stacked_bars
+from loadtest.report.drawing import Limit
 from loadtest.report.page import Page, Section, Table, half, outcome_notes, publish
 
 _BATCHES = ("batch size", "executions", "ms each")
@@ -80,8 +82,8 @@ def _sections(result: RunResult) -> list[Section]:
     ]
     return [
         *(_figures(result) if result.is_valid else []),
-        Section("What bounds it", notes=[str(finding) for finding in result.explanation]),
-        *([Section("Batches that the server formed", table=[_BATCHES, *batches])] if batches else []),
+        Section("What bounds it", notes=[str(finding) for finding in result.explanation], is_half=bool(batches)),
+        *([Section("Batches that the server formed", table=[_BATCHES, *batches], is_half=True)] if batches else []),
         Section("Measured with", facts=_circumstances(result)),
     ]
 
@@ -183,8 +185,12 @@ def _circumstances(result: RunResult) -> dict[str, str]:
     nested = ("batches", "members", "rejects")
     server = {name: value for name, value in result.server.document().items() if name not in nested}
     groups = {"": options, "generator ": result.generator.document(), "server ": server, "host ": host()}
-    facts = {f"{group}{name.replace('_', ' ')}": value for group, own in groups.items() for name, value in own.items()}
+    facts = {f"{group}{_words(name)}": value for group, own in groups.items() for name, value in own.items()}
     return {name: _fact(value) for name, value in facts.items() if value not in (None, "", ())}
+
+
+def _words(name: str) -> str:
+    return re.sub(r"\bus$", "µs", name.replace("_", " ")).replace("gb", "GB")
 
 
 def _fact(value: object) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from clients.installation import CACHE
 from clients.output import write_atomically
-from loadtest.report.charts import Chart
+from loadtest.report.drawing import Chart
 
 _PACKAGE = "vl-convert-python"
 

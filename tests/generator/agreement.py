@@ -7,7 +7,8 @@ from statistics import median
 from typing import Any
 
 from loadtest.report.axes import Axis
-from loadtest.report.charts import Chart, Dot, dots
+from loadtest.report.charts import Dot, dots
+from loadtest.report.drawing import Chart
 from tests.generator.generators import Figures
 
 OURS, THEIRS = "loadtest.run", "perf_analyzer"

@@ -85,6 +85,8 @@ def test_an_axis_has_round_ticks_and_a_logarithm_where_its_values_span_much() ->
     wide = MS.encoding("_y", [0.7, 3.3, None, 41.0])
     assert wide["axis"]["values"] == [0.5, 1, 2, 5, 10, 20, 50] and wide["scale"]["type"] == "log"
     assert MS.encoding("_y", [2e-3, 9e4])["axis"]["values"] == [10.0**power for power in range(-3, 6)]
+    for low in (1e-3, 0.00099999999999999, 5e-4):
+        assert MS.encoding("_y", [low, 1.0])["axis"]["values"][0] <= low
     narrow = MS.encoding("_y", [3.0, 4.0])
     assert narrow["scale"] == {"zero": True, "nice": True} and narrow["title"] == "ms"
 

@@ -22,7 +22,8 @@ from clients.command import positive, progress, say, text_table
 from clients.connection import PROTOCOLS
 from clients.output import try_folder
 from loadtest.report.axes import Axis
-from loadtest.report.charts import Chart, Dot, dots
+from loadtest.report.charts import Dot, dots
+from loadtest.report.drawing import Chart
 from loadtest.report.page import Page, Section, write
 from tools.bench.copies import Change, write_copy
 from tools.bench.options import DEFAULT, TRAINED, BenchOptions, add_bench_arguments, trained_models

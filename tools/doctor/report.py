@@ -9,7 +9,8 @@ from typing import Any
 from clients.command import text_table
 from clients.statistics import STAGES
 from loadtest.report.axes import Axis, number
-from loadtest.report.charts import Chart, Dot, dots, stacked_bars
+from loadtest.report.charts import Dot, dots, stacked_bars
+from loadtest.report.drawing import Chart
 from loadtest.report.page import Page, Section, Table, publish
 from tools.check.releases import NEWEST
 from tools.check.upgrade import Difference, by_change
@@ -98,7 +99,7 @@ def _sections(report: Report, is_page: bool) -> Iterator[Section]:
     for place, one in enumerate(report.found, 1):
         title = f"{place}. {one.severity}: {one.model or one.url}: {one.finding.bound}"
         change = [f"Try {one.finding.change}: {one.finding.gain}."] if one.is_serious else []
-        yield Section(title, notes=[f"{one.finding.why}.", *change])
+        yield Section(title, notes=[f"{one.finding.why}.", *change], is_half=True)
     for seen in report.servers:
         stages = {model.name: model.stages for model in seen.models if sum(model.stages.values())}
         about = f"microseconds of a request by stage, for each model of {seen.url}"
@@ -111,6 +112,8 @@ def _sections(report: Report, is_page: bool) -> Iterator[Section]:
         yield Section(title, table=[["change", "since", "what", "models"], *rows])
     ill = sum(one.is_serious for one in report.found)
     title = f"{ill} to mend; what should pay most" if ill else "Nothing found: healthy"
+    if is_page and not report.changes:
+        return
     lines = [line for one in zip_longest(report.changes, report.proofs) for line in _change(*one)]
     yield Section(title, _gains(report.proofs) if is_page else None, notes=lines)
 

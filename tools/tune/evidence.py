@@ -8,7 +8,8 @@ from google.protobuf import text_format
 
 from clients.output import write_atomically
 from loadtest.report.axes import Axis
-from loadtest.report.charts import Chart, Dot, Point, dots, front
+from loadtest.report.charts import Dot, Point, dots, front
+from loadtest.report.drawing import Chart
 from loadtest.report.page import Page, Section, write
 from tools.repository import config_path
 from tools.tune.candidates import apply_candidate
