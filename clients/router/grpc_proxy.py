@@ -151,3 +151,4 @@ async def grpc_router(upstream: str, trials: Trials, address: str) -> AsyncItera
             yield f"{address.rpartition(':')[0]}:{port}"
         finally:
             await server.stop(_STOP_S)
+            await trials.finish()

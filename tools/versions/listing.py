@@ -62,6 +62,6 @@ def replica_table(standings: Sequence[Standing], wanted: int | None) -> str:
     """A row for each replica; marked where it does not serve what the repository says."""
     rows = [["replica", "serves", ""]]
     for each in standings:
-        mark = f"away: {each.problem}" if each.problem else "" if each.version == wanted else f"differs from {wanted}"
+        mark = each.problem or ("" if each.version == wanted else f"differs from {wanted}")
         rows.append([str(each.replica), str(each.version or "-"), mark])
     return text_table(rows)

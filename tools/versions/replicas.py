@@ -118,9 +118,9 @@ def put(replicas: Sequence[Replica], model: str, version: int, repository: Path)
             before = served_version(client, model)
             try:
                 load_files(client, model, model, files, repository)
-            except (RequestRejected, ServerFailed):
+            except (RequestRejected, ServerFailed) as error:
                 clear_failure(client, Candidate(model, version, model, before), repository)
-                raise
+                return Standing(replica, before, str(error))
             settle(client)
             return Standing(replica, served_version(client, model))
 

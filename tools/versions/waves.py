@@ -28,7 +28,6 @@ from tools.versions.choice import choice
 from tools.versions.comparison import Comparison
 from tools.versions.replicas import Replica, Standing, look, put, sync, take
 
-WAVES = ("1", "50%", "100%")
 _LOOK_S = 1.0
 
 
@@ -46,7 +45,7 @@ class Fleet:
 
     replicas: Sequence[Replica]
     terms: Terms
-    ends: Sequence[str] = WAVES
+    ends: Sequence[str] = ("1", "50%", "100%")
     bake_s: float = 5.0
     timeout_s: float = 600.0
     protocols: Sequence[Protocol] = PROTOCOLS
