@@ -1,8 +1,9 @@
 """Measure what the numbers in deploy/kubernetes/ are derived from: `python -m tests.kubernetes`.
 
-Times of a pod's life, on the built repository: the init steps, loading, a readiness probe, draining. Then what a scaler
-could look at while the rate of requests grows: a second of waiting per second of computing, and the processor time of
-the server, which has one core here, and the load generator another.
+Times of a pod's life, on the built repository: the init steps, loading, draining. A rollout of two pods behind the
+door, while callers ask: how long the door sends requests to a pod that leaves, and how many fail (then the exit code is
+1). Then what a scaler could look at while the rate of requests grows: seconds of waiting per second of computing, and
+the processor time of the server, which has one core here, and the load generator another.
 
     python -m tests.kubernetes
     python -m tests.kubernetes --tries 1 --duration 5s --model cifar10_cnn
@@ -31,6 +32,7 @@ from clients.connection import Connection
 from tests.conftest import copied
 from tests.e2e.serving import FREE_PORTS, Serving, add_sleeper, serving, sleep_on
 from tests.kubernetes.rendering import container, rendered
+from tests.kubernetes.rollout import rollout
 from tests.overload.__main__ import run
 from tools.repository import REPOSITORY, ROOT
 from tools.serve.usage import cpu_seconds, memory_bytes
@@ -145,13 +147,19 @@ def main() -> int:
             (scratch / str(number)).mkdir()
             lives.append(_life(scratch / str(number), models, public.parent))
             say(json.dumps(lives[-1]))
+        rolled = rollout(scratch)
+        say(f"rollout: {rolled.requests} requests, failed: {rolled.failures}")
         rows = _scaling(scratch, arguments.model, arguments.duration, _flags(models, public.parent))
     longest = {part: round(max(life[part] for life in lives), 2) for part in lives[0]}
     print(text_table([["part of a pod's life", "longest"], *([part, str(value)] for part, value in longest.items())]))
+    failed, followed = len(rolled.failures), round(max(rolled.noticed_s), 2)
+    print(f"rollout: {rolled.requests} requests, {failed} failed; the door followed within {followed:g} s")
     head = ["load", "waiting / computing", "processor", "p99 ms"]
     print(text_table([head, *rows]))
-    print_json({"life": longest, "scaling": [dict(zip(head, row, strict=True)) for row in rows]})
-    return 0
+    rolled_out = {"requests": rolled.requests, "failed": failed, "followed_s": followed}
+    scaling = [dict(zip(head, row, strict=True)) for row in rows]
+    print_json({"life": longest, "rollout": rolled_out, "scaling": scaling})
+    return int(failed > 0)
 
 
 if __name__ == "__main__":

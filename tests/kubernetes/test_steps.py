@@ -3,13 +3,12 @@
 The command lines are those of the rendered manifests; only paths, addresses and ports are replaced.
 """
 
-import os
 import shutil
+import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack, closing
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -19,16 +18,13 @@ import pytest
 from clients import golden
 from clients.client import Client
 from clients.connection import PROTOCOLS, Connection, Protocol
-from clients.lifetime import leashed
 from clients.statistics import figures
 from tests.conftest import Command
 from tests.e2e.serving import FREE_PORTS, MODEL, add_sleeper, serving
 from tests.haproxy import NEEDS_HAPROXY
+from tests.kubernetes.door import door, here, pods_of_one_name
 from tests.kubernetes.names import Names
 from tests.kubernetes.rendering import container, rendered
-from tools.repository import ROOT
-from tools.serve.ports import choose_ports
-from tools.serve.tritonserver import Options, Server
 from tools.sign.signatures import new_key, sign
 
 SOON_S = 15.0
@@ -40,13 +36,6 @@ def soon(holds: Callable[[], bool]) -> bool:
     while not holds() and time.monotonic() < deadline:
         time.sleep(0.1)
     return holds()
-
-
-def here(words: list[str], places: Mapping[str, str | Path]) -> list[str]:
-    """A command line with what it names in a pod replaced by what is there instead."""
-    for inside, outside in places.items():
-        words = [word.replace(inside, str(outside)) for word in words]
-    return words
 
 
 @pytest.fixture
@@ -136,44 +125,17 @@ def test_a_pod_is_ready_while_its_models_answer_their_golden_requests(tmp_path: 
         wrong.touch()
         assert soon(lambda: not passes("readinessProbe"))
         assert passes("livenessProbe")
-
-
-@contextmanager
-def door(folder: Path, names: Names, servers: list[Server]) -> Iterator[str]:
-    """HAProxy with the configuration that the door's init step writes, asking our name server; yields its address."""
-    http, grpc = (address.rpartition(":")[2] for address in (servers[0].http, servers[0].grpc))
-    front, operator = choose_ports("127.0.0.1", [0, 0])
-    places = {
-        "--server $TRITON:8001": f"--server {servers[0].grpc} --socket {folder / 'admin.sock'}",
-        "$TRITON:8000": f"$TRITON:{http}",
-        "$TRITON:8001": f"$TRITON:{grpc}",
-        " /front ": f" {folder / 'front'} ",
-        "0.0.0.0:8443": f"127.0.0.1:{front}",
-        "0.0.0.0:8004": f"127.0.0.1:{operator}",
-    }
-    line = here(container(rendered("cpu"), "front", "config")["command"], places)
-    own = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "TRITON": "pods.test", "FRONT_OPTIONS": ""}
-    subprocess.run(line, cwd=ROOT, env={**os.environ, **own}, check=True, timeout=60)
-    config = folder / "front" / "haproxy.cfg"
-    config.write_text(config.read_text().replace("parse-resolv-conf", f"nameserver test 127.0.0.1:{names.port}"))
-    program = shutil.which("haproxy", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
-    process = subprocess.Popen(leashed([str(program), "-db", "-f", str(config)]), cwd=config.parent)
-    try:
-        yield f"127.0.0.1:{front}"
-    finally:
-        process.terminate()
-        process.wait(10)
+        # The second one waits for nothing.
+        assert running.end(signal.SIGTERM, signal.SIGTERM) == 0
 
 
 @NEEDS_HAPROXY
 def test_the_door_spreads_calls_over_all_pods_of_a_name_as_they_come_and_go(tmp_path: Path) -> None:
     """Also the calls of one gRPC channel, which stays connected."""
-    repository = add_sleeper(tmp_path / "models")
     with ExitStack() as running:
-        first = running.enter_context(Server(Options(repository, host="127.0.0.2")))
-        ports = [int(address.rpartition(":")[2]) for address in (first.http, first.grpc, first.metrics)]
-        named = dict(zip(("http_port", "grpc_port", "metrics_port"), ports, strict=True))
-        servers = [first, running.enter_context(Server(Options(repository, host="127.0.0.3", **named)))]
+        servers = pods_of_one_name(add_sleeper(tmp_path / "models"), 2)
+        for server in servers:
+            running.enter_context(server)
         names = running.enter_context(Names("127.0.0.2"))
         address = running.enter_context(door(tmp_path, names, servers))
         callers = {each: running.enter_context(Client(Connection(each, address))) for each in PROTOCOLS}
@@ -197,3 +159,6 @@ def test_the_door_spreads_calls_over_all_pods_of_a_name_as_they_come_and_go(tmp_
         assert {each: spread(each) for each in PROTOCOLS} == {"http": [10, 10], "grpc": [10, 10]}
         names.addresses = ("127.0.0.3",)
         assert soon(lambda: all(spread(each, 2) == [0, 2] for each in PROTOCOLS))
+        # HAProxy keeps connections to them, which they would wait for.
+        for server in servers:
+            server.kill()
