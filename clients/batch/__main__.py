@@ -82,15 +82,14 @@ def _run(arguments: argparse.Namespace) -> Summary:
     connections = [first, *(replace(first, url=url) for url in arguments.more_urls)]
     names = ("outputs", "batch_size", "in_flight", "fresh", "mixed_versions")
     options = {name: getattr(arguments, name) for name in names}
-    suffix = "" if "://" in arguments.output else Path(arguments.output).suffix
-    if suffix and arguments.part_rows:
-        raise InvalidInput(f"{arguments.output}: --part-rows is for a folder of parts; give it a name without a suffix")
-    if suffix and not arguments.ray:
-        return run(connections, arguments.model, Path(arguments.input), Path(arguments.output), **options)
-    if suffix:
-        raise InvalidInput(f"{arguments.output}: --ray writes a folder of parts; give it a name without a suffix")
+    output, is_folder = arguments.output, arguments.ray or arguments.part_rows
+    is_folder = is_folder or "://" in output or output.endswith("/") or Path(output).is_dir() or not Path(output).suffix
+    if not is_folder:
+        return run(connections, arguments.model, Path(arguments.input), Path(output), **options)
+    if output.endswith((".parquet", ".npz")):
+        raise InvalidInput(f"{output}: a folder of parts needs another name; --ray and --part-rows are for folders")
     options |= {"part_rows": arguments.part_rows, "execute": _executor(arguments, len(connections))}
-    return run_parts(connections, arguments.model, arguments.input, arguments.output, **options)
+    return run_parts(connections, arguments.model, arguments.input, output, **options)
 
 
 def _executor(arguments: argparse.Namespace, servers: int) -> Execute:

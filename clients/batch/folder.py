@@ -56,7 +56,8 @@ def run_parts(
     began = time.monotonic()
     contract = asyncio.run(ask_contract(connections, model))
     data = open_dataset(place_of(rows), contract)
-    with open_folder(place_of(output), fresh) as folder:
+    place = place_of(output)
+    with open_folder(place, fresh) as folder:
         # The column `version` is always there: all parts have the same columns.
         plan = make_plan(contract, data, outputs, batch_size, in_flight, folder.version, mixed_versions=True)
         plan = replace(plan, mixed_versions=mixed_versions)
@@ -71,7 +72,7 @@ def run_parts(
     for label, error in islice((sample for record in records for sample in record.samples), SHOWN_ERRORS):
         say(f"{data.column} {label}: error: {error}")
     seconds = time.monotonic() - began
-    return Summary(data.rows, errors, round(seconds, 3), round((data.rows - resumed) / seconds, 1), resumed, output)
+    return Summary(data.rows, errors, round(seconds, 3), round((data.rows - resumed) / seconds, 1), resumed, place.text)
 
 
 def _job_of(plan: Plan, data: DataSet, part_rows: int) -> dict[str, Any]:

@@ -7,6 +7,7 @@ A reader never sees half a file: on this host it is renamed into its place, and 
 it is there.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ class Place:
 
     filesystem: Any
     path: str
-    text: str  # as it was typed
+    text: str  # as it is shown: without what a URI has of options and keys
 
     @property
     def is_local(self) -> bool:
@@ -106,16 +107,19 @@ def place_of(text: str) -> Place:
         from pyarrow import fs
     except ImportError as error:
         raise InvalidInput(f"{text}: this needs pyarrow ({error}); run {how_to_install('client')}") from error
+    if not text or "\0" in text or printable(text) != text:
+        raise InvalidInput(f"'{printable(text)}': expected a path in UTF-8, or a URI")
     if "://" not in text:
         return Place(fs.LocalFileSystem(), str(Path(text).resolve()), text)
+    shown = re.sub("//[^/]*@", "//", text.partition("?")[0]).rstrip("/")
     try:
         filesystem, path = fs.FileSystem.from_uri(text)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise InvalidInput(
-            f"{printable(text)} is no place that pyarrow knows ({error}); expected a path, s3://, gs://, abfss:// or "
+            f"{printable(shown)} is no place that pyarrow knows ({error}); expected a path, s3://, gs://, abfss:// or "
             "hdfs://"
         ) from error
-    return Place(filesystem, path.rstrip("/"), text)
+    return Place(filesystem, path.rstrip("/"), shown)
 
 
 @contextmanager
@@ -125,5 +129,7 @@ def _said(place: Place) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise
+    except UnicodeError as error:
+        raise InvalidInput(f"{place.text}: pyarrow reads no file names that are not UTF-8 ({error})") from error
     except OSError as error:
         raise InvalidInput(f"{printable(place.text)}: {error.strerror or error}") from error

@@ -1,5 +1,6 @@
 """Data sets of many files, rows of tables, and folders of parts, without a server."""
 
+import os
 import re
 import sys
 from collections.abc import Mapping
@@ -187,6 +188,23 @@ def test_a_folder_is_one_process_s_at_a_time(tmp_path: Path) -> None:
     place = place_of(str(tmp_path / "out"))
     with open_folder(place), pytest.raises(InvalidInput, match="another run uses"), open_folder(place):
         pass
+
+
+def test_keys_and_options_of_a_place_are_not_shown() -> None:
+    place = place_of("s3://key:secret@bucket/rows/?region=eu-central-1&endpoint_override=127.0.0.1:1")
+    assert (place.text, place.path) == ("s3://bucket/rows", "bucket/rows")
+
+
+@pytest.mark.parametrize("text", ["", "a\0b", "caf\udce9", "s3://\udcff/x"])
+def test_a_place_that_cannot_be_is_refused(text: str) -> None:
+    with pytest.raises(InvalidInput, match="expected a path in UTF-8, or a URI"):
+        place_of(text)
+
+
+def test_a_file_name_that_is_no_utf_8_is_refused(tmp_path: Path) -> None:
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.png")).touch()
+    with pytest.raises(InvalidInput, match="no file names that are not UTF-8"):
+        place_of(str(tmp_path)).files()
 
 
 def test_an_unknown_place_is_named() -> None:
