@@ -60,8 +60,8 @@ class Place:
                 return [File("", own.size, own.mtime_ns)]
             selector = fs.FileSelector(self.path, allow_not_found=True, recursive=True)
             infos = [info for info in self.filesystem.get_file_info(selector) if info.is_file]
-        start = len(self.path) + 1
-        files = [File(info.path[start:], info.size, info.mtime_ns) for info in infos]
+            start = len(self.path) + 1
+            files = [File(info.path[start:], info.size, info.mtime_ns) for info in infos]
         return sorted(files, key=lambda file: file.name.split("/"))  # as paths are sorted
 
     def open(self, name: str = "") -> Any:
