@@ -191,13 +191,8 @@ def _nines(level: float) -> float:
 
 def _estimated(each: Dot, axis: Axis, channel: str, row: Part) -> Part:
     """A row with a value along a channel and its interval, to draw and to read."""
-    row = {
-        "_series": each.series,
-        f"_{channel}": each.value,
-        **row,
-        each.row: each.series,
-        "value": axis.text(each.value),
-    }
+    read = {"for": each.row, each.series: axis.text(each.value)}
+    row = {"_series": each.series, f"_{channel}": each.value, **row, **read}
     return row | (spanned(channel, each.value, each.span, axis) if each.span else {})
 
 

@@ -49,6 +49,8 @@ class Page:
         folder = Path(__file__).parent
         loader = FileSystemLoader(folder)
         environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+        # What is shown where a pointer rests keeps its order.
+        environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
         made = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
         about = {"title": self.title, "asked": self.asked, "found": self.found, "verdict": self.verdict, "made": made}
         return environment.get_template(template).render(

@@ -62,6 +62,7 @@ def test_the_wheel_holds_one_package_with_the_files_that_its_code_reads(wheel: P
         "deploy/haproxy/haproxy.cfg.j2",
         "tools/backends/native/backend.cc",
         "loadtest/report/page.html",
+        "loadtest/report/palette.css",
         "clients/web/page/index.html",
         "clients/web/page/style.css",
         "clients/web/page/app.js",

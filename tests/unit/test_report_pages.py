@@ -52,6 +52,9 @@ def test_a_report_draws_its_charts_without_another_file_and_without_a_complaint(
     assert opened.count("figure svg .mark-rule line") > 5 and opened.count("figure svg .mark-rect path") == 6
     opened.page.locator("figure svg").nth(2).hover()
     assert "requests per second" in opened.page.locator(".tip").inner_text()
+    opened.page.locator("figure").first.locator(".mark-symbol path").nth(3).hover()
+    names = opened.page.locator(".tip dt").all_inner_texts()
+    assert names == ["for", "latency", "interval"] and " ms" in opened.page.locator(".tip dd").last.inner_text()
     opened.page.get_by_role("button", name="max").click()
     opened.page.wait_for_function("document.querySelectorAll('figure svg .mark-line path').length === 4")
     assert opened.page.pdf()[:4] == b"%PDF"
@@ -96,7 +99,7 @@ def test_the_index_lists_every_report_with_what_it_says_the_newest_first(
     for name in ("older", "newer"):
         write(Page(f"{name} <b>", f"asked of {name}", "found & kept", [], "passed"), tmp_path / "of" / f"{name}.html")
     older = tmp_path / "of" / "older.html"
-    older.write_text(older.read_text().replace("&#34;made&#34;: &#34;2", "&#34;made&#34;: &#34;1"))
+    older.write_text(older.read_text().replace("&#34;made&#34;:&#34;2", "&#34;made&#34;:&#34;1"))
     (tmp_path / "another.html").write_text("<!doctype html><title>not ours</title>")
     result = command("loadtest.reports", tmp_path)
     listed = json.loads(result.stdout.splitlines()[-1])
