@@ -49,7 +49,9 @@ def door(folder: Path, names: Names, servers: list[Server]) -> Iterator[str]:
     config = folder / "front" / "haproxy.cfg"
     config.write_text(config.read_text().replace("parse-resolv-conf", f"nameserver test 127.0.0.1:{names.port}"))
     program = shutil.which("haproxy", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
-    process = subprocess.Popen(leashed([str(program), "-db", "-f", str(config)]), cwd=config.parent)
+    with (folder / "access.log").open("wb") as log:
+        line = leashed([str(program), "-db", "-f", str(config)])
+        process = subprocess.Popen(line, cwd=config.parent, stdout=log, stderr=subprocess.STDOUT)
     try:
         yield f"127.0.0.1:{front}"
     finally:

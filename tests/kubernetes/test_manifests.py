@@ -171,6 +171,9 @@ def test_servers_are_started_as_in_compose() -> None:
     assert composed - own == {"--replicas 2", "--otlp ${OTLP:-}"}
     assert own - composed == {"--repository /models", "--public-key /keys/public.pem"}
 
+    for name in ("cpu", "kserve"):
+        assert dict(pods(rendered(name)))["triton"]["shareProcessNamespace"] is COMPOSE["triton"]["init"]
+
     def script(words: list[str]) -> list[str]:
         lines = [line.strip().replace("$$", "$") for line in words[2].splitlines()]
         return [line.replace(" ${OTLP:+$otlp}", "") for line in lines if not re.match(r"#|otlp=|--trace", line)]
