@@ -84,7 +84,7 @@ async def _serve(application: web.Application, address: str) -> AsyncIterator[st
             await web.TCPSite(runner, host.strip("[]"), int(port)).start()
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno else error
-            remedy = "choose others with --listen and --control"
+            remedy = "choose others with --listen and --control (beside a server: with --web-port)"
             raise ToolError(f"cannot listen at {address} ({reason}); {remedy}") from error
         yield f"{host}:{runner.addresses[0][1]}"
     finally:

@@ -75,7 +75,9 @@ def web_application(
         yield None
         return
     if not (http and grpc):
-        raise RouterError("--web-port goes through HTTP and gRPC, which --allow-http and --allow-grpc turn off")
+        raise RouterError(
+            "--web-port goes through HTTP and gRPC, of which one is off; leave both on, or drop --web-port"
+        )
     addresses = ("--upstream", http, "--grpc", grpc, "--listen", f"{numeric_host(host)}:{port}")
     more = ("--examples", str(examples)) if examples else ()
     with router_process("--page", *addresses, *more, "--metrics", *filter(None, metrics)) as running:

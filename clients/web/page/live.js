@@ -36,7 +36,7 @@ export function livePanel(all) {
     try {
       past = [...past, { at: performance.now(), models: await figures() }].slice(-WINDOW - 1);
       problem.hidden = true;
-      if (past.length > 1) show();
+      show();
     } catch (error) {
       past = [];
       problem.textContent = error.message;
@@ -45,8 +45,8 @@ export function livePanel(all) {
   }
 
   function show() {
-    const [now, before, first] = [past.at(-1), past.at(-2), past[0]];
-    const seconds = (now.at - before.at) / 1000;
+    const [now, before, first] = [past.at(-1), past.at(-2) ?? past[0], past[0]];
+    const seconds = (now.at - before.at) / 1000 || 1;
     const names = all.map(({ name }) => name).filter((name) => now.models.get(name)?.requests);
     const isBusy = (name) => Number(now.models.get(name).requests > (first.models.get(name)?.requests ?? 0));
     const rows = names.sort((one, other) => isBusy(other) - isBusy(one)).map((name) => {

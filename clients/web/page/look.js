@@ -144,7 +144,7 @@ function card(model, all) {
     if (isFailed || !after) return timing.replaceChildren();
     const parts = workers(model, all).map(({ name }) => ({ name, change: since(after.get(name) ?? NONE, before?.get(name)) }));
     const { rows, executions } = parts.at(-1).change;
-    const batch = executions > 0 ? h("p", { class: "batch" }, "batch of ", h("strong", {}, readable(rows / executions))) : null;
+    const batch = executions > 0 ? h("p", { class: "batch" }, "mean batch ", h("strong", {}, readable(rows / executions))) : null;
     timing.replaceChildren(...[stages(parts), batch].filter(Boolean));
   }
 
