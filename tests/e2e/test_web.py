@@ -212,7 +212,7 @@ def test_the_same_call_is_shown_as_code_that_runs(browser: Any, url: str, tmp_pa
 
 
 def test_every_datatype_is_read_and_written_as_tritonclient_does(browser: Any, url: str) -> None:
-    halves = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    halves = np.arange(0, 2**16, 15, dtype=np.uint16).view(np.float16)
     halves = halves[~np.isnan(halves)]
     whole = {name: np.array([0, 1, np.iinfo(name).max, np.iinfo(name).min], name) for name in INTEGERS}
     arrays = whole | {"fp16": halves, "fp32": np.array([1e-40, -3.5, np.inf], "f4"), "fp64": np.array([np.pi, -0.0])}
