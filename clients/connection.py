@@ -82,6 +82,17 @@ def is_address(url: str, protocol: Protocol = "grpc") -> bool:
     return True
 
 
+def host_and_port(address: str) -> tuple[str, int]:
+    """The parts of HOST:PORT, an IPv6 address without its brackets; a path in front of /v2 is left out."""
+    host, _, port = address.partition("/")[0].rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def at_port(address: str, port: int) -> str:
+    """The same host at another port."""
+    return f"{address.rpartition(':')[0]}:{port}"
+
+
 def default_url(protocol: Protocol) -> str:
     """The address from TRITON_HTTP_URL or TRITON_GRPC_URL, else Triton's default port on this host."""
     port = {"http": 8000, "grpc": 8001}[protocol]

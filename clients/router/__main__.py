@@ -30,7 +30,7 @@ from aiohttp import web
 
 from clients.chat import read_template
 from clients.command import address, command, command_parser, positive_float, print_json, say
-from clients.connection import Connection
+from clients.connection import Connection, at_port, host_and_port
 from clients.errors import InvalidInput, ToolError
 from clients.openai.application import add_openai
 from clients.router.grpc_proxy import grpc_router
@@ -78,15 +78,14 @@ async def _serve(application: web.Application, address: str) -> AsyncIterator[st
     # A caller that goes away is not worked for any further.
     runner = web.AppRunner(application, handler_cancellation=True, **options)
     await runner.setup()
-    host, _, port = address.rpartition(":")
     try:
         try:
-            await web.TCPSite(runner, host.strip("[]"), int(port)).start()
+            await web.TCPSite(runner, *host_and_port(address)).start()
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno else error
             remedy = "choose others with --listen and --control (beside a server: with --web-port)"
             raise ToolError(f"cannot listen at {address} ({reason}); {remedy}") from error
-        yield f"{host}:{runner.addresses[0][1]}"
+        yield at_port(address, runner.addresses[0][1])
     finally:
         await runner.cleanup()
 

@@ -148,7 +148,7 @@ async def grpc_router(upstream: str, trials: Trials, address: str) -> AsyncItera
             raise ToolError(f"cannot listen at {address} for gRPC; choose another with --listen-grpc") from error
         await server.start()
         try:
-            yield f"{address.rpartition(':')[0]}:{port}"
+            yield connection.at_port(address, port)
         finally:
             await server.stop(_STOP_S)
             await trials.finish()

@@ -5,7 +5,16 @@ from typing import Any
 
 import pytest
 
-from clients.connection import PROTOCOLS, Connection, Protocol, Tls, add_connection_arguments, connection_from
+from clients.connection import (
+    PROTOCOLS,
+    Connection,
+    Protocol,
+    Tls,
+    add_connection_arguments,
+    at_port,
+    connection_from,
+    host_and_port,
+)
 from clients.errors import InvalidInput
 
 
@@ -38,6 +47,20 @@ def test_an_option_overrides_the_environment_and_the_environment_overrides_the_d
 @pytest.mark.parametrize("url", ["host:1", "127.0.0.1:8000", "[::1]:8000", "my-host.example:80", "host:1/triton/v1"])
 def test_an_address_of_host_and_port_is_accepted(url: str) -> None:
     assert Connection("http", url).url == url
+
+
+@pytest.mark.parametrize(
+    ("address", "host", "other"),
+    [
+        ("my-host.example:80", "my-host.example", "my-host.example:81"),
+        ("127.0.0.1:80", "127.0.0.1", "127.0.0.1:81"),
+        ("[::1]:80", "::1", "[::1]:81"),
+        ("[fe80::1%eth0]:80", "fe80::1%eth0", "[fe80::1%eth0]:81"),
+    ],
+)
+def test_an_address_has_a_host_without_brackets_and_a_port(address: str, host: str, other: str) -> None:
+    assert host_and_port(address) == host_and_port(f"{address}/triton/v1") == (host, 80)
+    assert at_port(address, 81) == other
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

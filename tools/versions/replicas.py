@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clients.client import Client
-from clients.connection import Connection, Protocol, default_url, is_address
+from clients.connection import Connection, Protocol, at_port, default_url, host_and_port, is_address
 from clients.errors import ClientError, InvalidInput, RequestRejected, ServerFailed
 from tools.repository import RepositoryError
 from tools.sign.signatures import refuse_breached
@@ -76,11 +76,11 @@ def replicas_at(urls: Sequence[str], grpc_urls: Sequence[str] = ()) -> list[Repl
 
 def _places(url: str) -> list[str]:
     """An address, or all that its name has."""
-    host, _, port = url.rpartition(":")
-    if not is_address(url, "http") or not port.isdigit():
+    if not is_address(url):
         return [Connection("http", url).url]  # It says what is wrong; a path in front of /v2 is right.
+    host, port = host_and_port(url)
     try:
-        found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError:
         return [url]  # Whoever asks there hears why.
     # A name such as localhost has an address of each kind, and is one server.
@@ -90,10 +90,9 @@ def _places(url: str) -> list[str]:
 
 
 def _next_port(url: str) -> str:
-    host, _, port = url.rpartition(":")
-    if not is_address(url, "grpc"):
+    if not is_address(url):
         raise InvalidInput(f"expected an address HOST:PORT, got '{url}'; or give --grpc-url")
-    return f"{host}:{int(port) + 1}"
+    return at_port(url, host_and_port(url)[1] + 1)
 
 
 def look(replicas: Sequence[Replica], model: str) -> list[Standing]:
