@@ -18,11 +18,13 @@ from loadtest.load import open_loop
 from loadtest.options import GeneratorOptions
 from loadtest.payloads import Payload
 from loadtest.records import ANSWERED, Records
-from loadtest.report import comparison
+from loadtest.report import charts, comparison
 from loadtest.report.axes import number
 from loadtest.report.charts import MS
+from loadtest.report.drawing import Chart
 from loadtest.report.page import Section
 from loadtest.report.run_report import page_of, write
+from loadtest.report.vega import compiled
 
 CONFIG = {"name": "model", "instance_group": [{"count": 1}], "max_batch_size": 8, "dynamic_batching": {}}
 
@@ -89,6 +91,24 @@ def test_an_axis_has_round_ticks_and_a_logarithm_where_its_values_span_much() ->
         assert MS.encoding("_y", [low, 1.0])["axis"]["values"][0] <= low
     narrow = MS.encoding("_y", [3.0, 4.0])
     assert narrow["scale"] == {"zero": True, "nice": True} and narrow["title"] == "ms"
+
+
+@pytest.mark.parametrize(
+    "chart",
+    [
+        charts.lines("empty", {"a": []}, (MS, MS)),
+        charts.lines("a gap", {"a": [(1.0, None)]}, (MS, MS)),
+        charts.by_percentile("empty", {"a": []}),
+        charts.stacked_bars("nothing", {"model": {"queue_us": 0.0}}, MS),
+        charts.dots("empty", [], MS, (1.0, "limit")),
+        charts.dots("open", [charts.Dot("a", "b", 0.0, (None, None))], MS),
+        charts.front("empty", [], (MS, MS), shaded=(1.0, 2.0)),
+        charts.front("one", [charts.Point("a", "b", 1.0, 2.0)], (MS, MS), ["a"], is_named=True),
+    ],
+    ids=lambda chart: chart.about,
+)
+def test_a_chart_is_drawn_however_little_was_measured(chart: Chart) -> None:
+    assert compiled(chart.spec)["signals"]
 
 
 def test_a_report_of_an_invalid_run_shows_why_and_no_latency(tmp_path: Path) -> None:

@@ -78,7 +78,11 @@ def write(members: Sequence[Member], best: Sequence[str], asked: str, folder: Pa
     """Write <root>.html into a folder; returns its path."""
     root = members[0].name
     points = [
-        Point(one.name, _series(one.name, best), one.rate, one.accuracy, y_span=(one.low, one.high))
+        Point(
+            *(one.name, _series(one.name, best), one.rate, one.accuracy),
+            y_span=(one.low, one.high),
+            details={"p50": f"{one.latency_ms:.2f} ms", "file": f"{one.file_bytes / 1000:,.0f} KB"},
+        )
         for one in sorted(members, key=lambda one: one.name not in best)
     ]
     axes = Axis("inferences per second", zero=False), Axis("accuracy", zero=False, spec=".2%")
@@ -141,7 +145,10 @@ def _compare_languages(arguments: argparse.Namespace) -> int:
     best, rows = front({one.name: (-one.perplexity, one.rate) for one in members}), language.table(members)
     print(f"{text_table(rows)}\nPareto front of perplexity and tokens per second: {', '.join(best)}")
     print_json({"front": best, "source": source, "models": {one.name: asdict(one) for one in members}})
-    points = [Point(one.name, _series(one.name, best), one.rate, one.perplexity) for one in members]
+    points = [
+        Point(one.name, _series(one.name, best), one.rate, one.perplexity, details={"weights": one.precision})
+        for one in members
+    ]
     axes = Axis("tokens per second", zero=False), Axis("perplexity", zero=False)
     chart = charts.front("perplexity of each member by its tokens per second", points, axes, best, is_named=True)
     asked = f"{source}; 1 and {arguments.concurrency} streams, {arguments.rounds} rounds"

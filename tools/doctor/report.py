@@ -95,7 +95,7 @@ def _setting(seen: Seen) -> str:
 
 
 def _sections(report: Report, is_page: bool) -> Iterator[Section]:
-    """The findings, where the time goes (on a page, with a plot), what an upgrade brings, and at the end what pays."""
+    """The findings, where the time goes (on a page, with a chart), what an upgrade brings, and at the end what pays."""
     for place, one in enumerate(report.found, 1):
         title = f"{place}. {one.severity}: {one.model or one.url}: {one.finding.bound}"
         change = [f"Try {one.finding.change}: {one.finding.gain}."] if one.is_serious else []
