@@ -25,7 +25,7 @@ const NAMES = {
   nv_inference_compute_output_duration_us: "output",
 };
 const SAMPLE = /^(\w+)\{(.*)\} (\S+)$/;
-const NOTHING = Object.fromEntries(Object.values(NAMES).map((name) => [name, 0]));
+const NOTHING = { ...Object.fromEntries(Object.values(NAMES).map((name) => [name, 0])), quantiles: {}, buckets: {} };
 
 /**
  * The figures of all models, of all servers together.
@@ -48,9 +48,9 @@ export async function figures() {
 }
 
 /** What has come since earlier figures. @returns {Figures} */
-export function since(now, before = NOTHING) {
-  const change = (name) => now[name] - (before[name] ?? 0);
-  const buckets = Object.fromEntries(Object.entries(now.buckets).map(([le, count]) => [le, count - (before.buckets?.[le] ?? 0)]));
+export function since(now = NOTHING, before = NOTHING) {
+  const change = (name) => now[name] - before[name];
+  const buckets = Object.fromEntries(Object.entries(now.buckets).map(([le, count]) => [le, count - (before.buckets[le] ?? 0)]));
   const sums = Object.fromEntries(Object.values(NAMES).map((name) => [name, change(name)]));
   // A server that began anew counts from zero.
   return sums.requests < 0 ? { ...now } : { ...sums, quantiles: now.quantiles, buckets };

@@ -3,7 +3,7 @@
 import { bars, classes, classOutput, everything } from "./answers.js";
 import { duration, field, h } from "./elements.js";
 import { blank, usualShape } from "./models.js";
-import { cast, size, textOf, written } from "./protocol.js";
+import { cast, generated, size, textOf, written } from "./protocol.js";
 import { example, infer, stream, streamOf } from "./server.js";
 
 // Longer tensors are not shown as text: a browser is slow with these.
@@ -61,9 +61,8 @@ export function formPanel(model, asked) {
 
   /** A model with many answers to one request answers a stream only. */
   async function events(inputs) {
-    const body = Object.fromEntries(inputs.map(({ name, datatype, data }) => [name, plain(datatype, data)]));
     const list = h("pre", { class: "values", tabindex: "0", "aria-label": "Events" });
-    for await (const event of stream(streamOf(model.name), body, AbortSignal.timeout(60000))) list.append(`${JSON.stringify(event)}\n`);
+    for await (const event of stream(streamOf(model.name), generated(inputs), AbortSignal.timeout(60000))) list.append(`${JSON.stringify(event)}\n`);
     return [list];
   }
 
@@ -79,11 +78,6 @@ function read(text) {
   if (trimmed.startsWith("[")) return JSON.parse(trimmed).flat(Infinity);
   return trimmed ? trimmed.split(/[\s,]+/) : [];
 }
-
-const plain = (datatype, data) => {
-  const values = Array.from(data, (value) => (datatype === "BYTES" ? textOf(value) : datatype === "BOOL" ? Boolean(value) : Number(value)));
-  return values.length === 1 ? values[0] : values;
-};
 
 /** The fields of one input. */
 function entry(model, spec) {
@@ -116,7 +110,11 @@ function entry(model, spec) {
     // One value stands for all.
     const all = values.length === 1 && count > 1 ? Array(count).fill(values[0]) : values;
     if (all.length !== count) throw new Error(`${name}: the shape [${dims.join(", ")}] has ${count} values, got ${all.length}`);
-    return { name, datatype, shape: dims, data: cast(datatype, all) };
+    try {
+      return { name, datatype, shape: dims, data: cast(datatype, all) };
+    } catch (error) {
+      throw new Error(`${name}: ${error.message}`);
+    }
   }
 
   const dims = spec.dims.map((dim) => (dim < 0 ? "any" : dim)).join(" × ");

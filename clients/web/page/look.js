@@ -142,7 +142,7 @@ function card(model, all) {
   /** Tell in which stages the time went, between two looks at the server's figures. */
   function tell(before, after) {
     if (isFailed || !after) return timing.replaceChildren();
-    const parts = workers(model, all).map(({ name }) => ({ name, change: since(after.get(name) ?? NONE, before?.get(name)) }));
+    const parts = workers(model, all).map(({ name }) => ({ name, change: since(after.get(name), before?.get(name)) }));
     const { rows, executions } = parts.at(-1).change;
     const batch = executions > 0 ? h("p", { class: "batch" }, "mean batch ", h("strong", {}, readable(rows / executions))) : null;
     timing.replaceChildren(...[stages(parts), batch].filter(Boolean));
@@ -157,5 +157,3 @@ function card(model, all) {
   }
   return { element, ask, tell, clear, words: () => best };
 }
-
-const NONE = { requests: 0, failures: 0, rows: 0, executions: 0, total: 0, queue: 0, input: 0, infer: 0, output: 0, quantiles: {}, buckets: {} };

@@ -129,6 +129,16 @@ export function written(datatype, value) {
   return String(value);
 }
 
+/** Values as JSON has them: texts, truths and numbers. */
+export const plain = (datatype, data) =>
+  Array.from(data, (value) => (datatype === "BYTES" ? textOf(value) : datatype === "BOOL" ? Boolean(value) : Number(written(datatype, value))));
+
+/** What Triton's generate endpoints take: a value for each input, or a list of values. */
+export const generated = (tensors) => Object.fromEntries(tensors.map(({ name, datatype, data }) => {
+  const values = plain(datatype, data);
+  return [name, values.length === 1 ? values[0] : values];
+}));
+
 /** A text of BYTES; null where they are none. */
 export function textOf(bytes) {
   try {

@@ -17,10 +17,8 @@ export class ServerError extends Error {
 /** Tells `away`, `back` and `key`, which is that a key is wanted. */
 export const events = new EventTarget();
 let isAway = false;
-let keyIsWanted = false;
 
 export const hasKey = () => Boolean(sessionStorage.getItem(KEY));
-export const wantsKey = () => keyIsWanted;
 
 /** Keep a key for this tab, and for as long as it is open. */
 export function setKey(key) {
@@ -48,10 +46,7 @@ export async function send(path, options = {}) {
   }
   if (response.ok) return response;
   const words = await wordsOf(response);
-  if (response.status === 401) {
-    keyIsWanted = true;
-    events.dispatchEvent(new Event("key"));
-  }
+  if (response.status === 401) events.dispatchEvent(new Event("key"));
   if (response.status === 502) leave();
   throw new ServerError(words, response.status);
 }

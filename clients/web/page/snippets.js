@@ -2,7 +2,7 @@
 
 import { choice, h } from "./elements.js";
 import { isLanguage } from "./kinds.js";
-import { encode, size, textOf, written } from "./protocol.js";
+import { encode, generated, plain, size, textOf, written } from "./protocol.js";
 import { hasKey } from "./server.js";
 
 const NUMPY = { BOOL: "bool_", FP16: "float16", FP32: "float32", FP64: "float64", BYTES: "object_" };
@@ -18,6 +18,7 @@ export function codePanel(model) {
   const code = h("pre", { class: "code", tabindex: "0", "aria-label": "Code" });
   const note = h("p", { class: "hint" });
   const copying = h("button", { type: "button", class: "quiet", onclick: copy }, "Copy");
+  const forms = isLanguage(model) ? ofLanguage : model.isDecoupled ? ofStream : ofTensors;
   let kind = "curl";
   let asked = [];
 
@@ -30,7 +31,7 @@ export function codePanel(model) {
   }
 
   function show() {
-    const [text, remark] = (isLanguage(model) ? ofLanguage : ofTensors)[kind](model, asked);
+    const [text, remark] = forms[kind](model, asked);
     code.textContent = text;
     note.replaceChildren(...(remark ? [remark] : []));
   }
@@ -42,7 +43,7 @@ export function codePanel(model) {
 
   const kinds = { curl: "curl", clients: "Python", tritonclient: isLanguage(model) ? "OpenAI’s client" : "tritonclient" };
   const element = h("section", { class: "card code-panel" }, h("header", {}, h("h2", {}, "The same call in code"), copying),
-    choice("Language", kinds, kind, (chosen) => ((kind = chosen), show())), code, note);
+    choice("Language", Object.fromEntries(Object.keys(forms).map((name) => [name, kinds[name]])), kind, (chosen) => ((kind = chosen), show())), code, note);
   return { element, update };
 }
 
@@ -74,7 +75,7 @@ const ofTensors = {
     const header = key(` -H "Authorization: Bearer $KEY"`);
     const isShort = tensors.every(({ datatype, shape, data }) => size(shape) <= LONGEST && (datatype !== "BYTES" || data.every((bytes) => bytes.length < 200 && textOf(bytes) !== null)));
     if (isShort) {
-      const inputs = tensors.map(({ name, datatype, shape, data }) => ({ name, shape, datatype, data: Array.from(data, (value) => (datatype === "BYTES" ? textOf(value) : datatype === "BOOL" ? Boolean(value) : Number(written(datatype, value)))) }));
+      const inputs = tensors.map(({ name, datatype, shape, data }) => ({ name, shape, datatype, data: plain(datatype, data) }));
       return [`curl${header} -d ${quoted(JSON.stringify({ inputs }))} \\\n  ${url}`];
     }
     const { body, length } = encode(tensors, []);
@@ -105,6 +106,14 @@ const ofTensors = {
       `result = client.infer("${model.name}", [${tensors.map((_, place) => `tensor${place}`).join(", ")}]${header})`,
       ...model.outputs.map(({ name }) => `print(result.as_numpy("${name}"))`),
     ].join("\n")];
+  },
+};
+
+// Of many answers to one request, HTTP has a stream alone.
+const ofStream = {
+  curl(model, tensors) {
+    const url = `${location.origin}/v2/models/${encodeURIComponent(model.name)}/generate_stream`;
+    return [`curl -N${key(` -H "Authorization: Bearer $KEY"`)} -d ${quoted(JSON.stringify(generated(tensors)))} \\\n  ${url}`];
   },
 };
 
