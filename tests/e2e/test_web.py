@@ -75,9 +75,9 @@ def comes(locator: Any, text: str = "", value: str = "") -> None:
 
     expected = expect(locator)
     if text:
-        expected.to_have_text(re.compile(text), timeout=10_000)
+        expected.to_have_text(re.compile(text), timeout=30_000)
     else:
-        expected.to_have_value(re.compile(value), timeout=10_000)
+        expected.to_have_value(re.compile(value), timeout=30_000)
 
 
 def draw(page: Any) -> None:
