@@ -95,9 +95,9 @@ def find_peak(
     Raises InvalidInput if the model is so slow that no trial has enough requests for the percentile.
     """
     start, loop = time.monotonic(), closed_loop(_CALLERS, min(effort.trial_s, _LOOP_S))
-    # The server's own count, where there is one, holds even where the generator was the bottleneck.
+    # The server's own count holds even where the generator was the bottleneck; behind a door, it is one replica's.
     first = trial(loop)
-    answered = first.server.counted.requests or first.figures.requests - first.figures.errors
+    answered = max(first.server.counted.requests, first.figures.requests - first.figures.errors)
     highest = max(1.0, answered / loop.duration)
     peak = Peak(Search(uniform_belief(highest * _SPAN[0], highest * _SPAN[1])), effort.precision)
     while not peak.search.is_narrow(effort.precision) and not peak.is_generator_bound:

@@ -23,7 +23,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from clients.command import command, command_parser, positive_float, print_json, say, text_table
-from tests.hosts.capacity import compare
+from tests.hosts.capacity import OBJECTIVES, compare
 from tests.hosts.cluster import door, replica
 from tests.hosts.episodes import EPISODES, Stage, play, write_models
 from tests.hosts.network import Host, connect, enter, slowness
@@ -40,7 +40,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rate", type=positive_float, default=60.0, metavar="N", help=text)
     text = "before, meanwhile and afterwards (default: %(default)s)"
     parser.add_argument("--seconds", type=positive_float, nargs=3, default=(5.0, 10.0, 15.0), metavar="S", help=text)
-    parser.add_argument("--capacity", action="store_true", help="compare what is predicted with what is measured")
+    text = f"compare what is predicted with what is measured, of {' and '.join(OBJECTIVES)} (default: both)"
+    parser.add_argument("--capacity", nargs="*", choices=[*OBJECTIVES, []], metavar="MODEL", help=text)
     text = "seconds of each search with --capacity (default: %(default)g)"
     parser.add_argument("--budget", type=positive_float, default=60.0, metavar="S", help=text)
     return parser
@@ -49,8 +50,8 @@ def _parser() -> argparse.ArgumentParser:
 def _rows(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     names = [f"replica{number}" for number in range(_REPLICAS)]
     *replicas, front, caller = connect([*names, "door", "caller"])
-    if arguments.capacity:
-        return compare(replicas, front, caller, folder, arguments.budget)
+    if arguments.capacity is not None:
+        return compare(arguments.capacity, replicas, front, caller, folder, arguments.budget)
     return _played(arguments, replicas, front, caller, folder)
 
 
@@ -87,7 +88,7 @@ def main() -> int:
         rows = _rows(arguments, Path(folder))
     print(text_table([list(rows[0]), *([str(value) for value in row.values()] for row in rows)]))
     print_json({"slow": slowness(), "hosts": rows})
-    return int(not arguments.capacity and any(map(_has_failed, rows)))
+    return int(arguments.capacity is None and any(map(_has_failed, rows)))
 
 
 if __name__ == "__main__":

@@ -18,18 +18,22 @@ OBJECTIVES = slo.parse("p99<20ms")
 PRECISION = 0.15
 
 
-def trials(seed: int, wrong: float = 0.0, valid: bool = True, ms: float | None = None) -> peak.Trial:
-    """A server with that peak; trials near it doubt, and a share of all the others is plainly wrong."""
+def trials(
+    seed: int, wrong: float = 0.0, valid: bool = True, ms: float | None = None, counted_share: float = 1.0
+) -> peak.Trial:
+    """A server with that peak; trials near it doubt, and a share of all the others is plainly wrong.
+
+    Behind a door, counters are those of one replica: of a share of the requests.
+    """
     random = np.random.default_rng(seed)
 
     def trial(load: Load) -> RunResult:
         noisy = 20 * ((load.rate or 0.0) / PEAK) ** 4 * random.lognormal(sigma=0.1)
         noisy = 400 / max(noisy, 0.01) if random.uniform() < wrong else noisy
-        measured = result(
-            load=load, objectives=tuple(OBJECTIVES), figures={"percentiles": percentiles(p99=ms or noisy)}
-        )
         requests = round(1.5 * PEAK * load.duration)
-        counted = replace(measured.server.counted, requests=requests)
+        seen = {"percentiles": percentiles(p99=ms or noisy), "requests": requests, "errors": 0}
+        measured = result(load=load, objectives=tuple(OBJECTIVES), figures=seen)
+        counted = replace(measured.server.counted, requests=round(counted_share * requests))
         measured = replace(measured, server=replace(measured.server, counted=counted))
         return replace(measured, explanation=explain(measured)) if valid else with_problem(measured, "late")
 
@@ -70,6 +74,11 @@ def test_one_wrong_answer_is_made_good_by_later_ones() -> None:
 def test_a_peak_above_the_searched_range_is_reported_as_a_lower_bound() -> None:
     found = find(trials(0, ms=1.0))
     assert found.document()["at_least"] and found.exit_code == 0
+
+
+def test_behind_a_door_the_counters_of_one_replica_bound_no_search() -> None:
+    document = find(trials(0, counted_share=0.3)).document()
+    assert document["peak_rps"] == pytest.approx(PEAK, rel=0.1) and not document["at_least"]
 
 
 def test_trials_of_which_the_generator_was_the_bottleneck_shift_no_belief_and_end_the_search() -> None:

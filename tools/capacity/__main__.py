@@ -94,6 +94,8 @@ def main() -> int:
         say(f"{arguments.model} met {arguments.slo} at no rate that was tried: more replicas would not help")
         code = 1
     else:
+        if not found.get("narrow"):
+            say("the interval is wide; a longer --budget makes it narrow")
         need = Need(One(found["peak_rps"], found["low_rps"], found["high_rps"]), wish)
         print(peak_line(found))
         _report(need)
