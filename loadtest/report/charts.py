@@ -30,6 +30,7 @@ Curve = Sequence[tuple[float, float]]  # (percentile, value)
 MS = Axis("", "ms", log=True)
 _NEAREST = {"type": "point", "fields": ["_x"], "nearest": True, "on": "pointerover", "clear": "pointerout"}
 _LINE: Part = {"type": "line", "strokeWidth": 1.8, "strokeJoin": "round"}
+_ROOM: Part = {"fontSize": {"expr": "containerSize()[0] < 600 ? 0 : 12"}}  # On a phone, names would lie on each other.
 _LEVELS = (0.0, 50.0, 90.0, 99.0, 99.9)
 
 
@@ -180,7 +181,7 @@ def front(
     if is_named:
         written = encoding | {"text": {"field": "name"}, "color": {"value": "var(--soft)"}}
         for (side, dy), own in placed_names(rows).items():
-            text = {"type": "text", "align": side, "dx": 7 if side == "left" else -7, "dy": dy, **HALO}
+            text = {"type": "text", "align": side, "dx": 7 if side == "left" else -7, "dy": dy, **HALO, **_ROOM}
             layers.append(layer(own, text, written))
     return chart(about, layers, series, 320)
 
