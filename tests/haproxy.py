@@ -1,10 +1,17 @@
 """What needs HAProxy: skipped, with the reason, on a host without it."""
 
-import shutil
-
 import pytest
 
-NEEDS_HAPROXY = pytest.mark.skipif(
-    not shutil.which("haproxy", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin"),
-    reason="HAProxy is not installed (apt install haproxy)",
-)
+from tools.front.door import haproxy
+from tools.front.front_error import FrontError
+
+
+def _lacking() -> str:
+    try:
+        haproxy()
+    except FrontError as error:
+        return str(error)
+    return ""
+
+
+NEEDS_HAPROXY = pytest.mark.skipif(bool(_lacking()), reason=_lacking())

@@ -24,7 +24,7 @@ from clients.client import Client
 from clients.connection import Connection, Protocol, Tls
 from clients.errors import RequestRejected, ServerUnavailable, TlsFailed
 from tests.e2e import peers
-from tests.e2e.serving import FREE_PORTS, Serving, add_sleeper, name_of, serving
+from tests.e2e.serving import FREE_PORTS, Serving, add_sleeper, name_of, serving, sleep_on
 from tests.haproxy import NEEDS_HAPROXY
 from tests.hostile import over_grpc, over_http
 from tests.hostile.targets import Callers, door_address, send_grpc, send_http, write_repository
@@ -165,6 +165,17 @@ def test_keys_are_those_of_the_file_when_haproxy_dies_and_starts_again(house: Ho
         os.kill(process, signal.SIGKILL)
         assert soon(lambda: front.pid != process and is_open(front.address))
         assert passes(new) and not passes(old)
+
+
+def test_a_door_that_has_started_again_answers_what_is_under_way_before_it_ends(house: House) -> None:
+    with ThreadPoolExecutor() as pool:
+        with house.door() as front:
+            process = front.pid
+            os.kill(process, signal.SIGKILL)
+            assert soon(lambda: front.pid != process and is_open(front.address))
+            answer = pool.submit(sleep_on, front.address, 0.7)
+            assert soon(lambda: bool(front.in_flight("replica0") or front.in_flight("replica1")))
+        assert answer.result() == pytest.approx(0.7)
 
 
 def is_open(address: str) -> bool:
@@ -342,14 +353,18 @@ def test_a_door_gets_other_replicas_without_a_failed_request(house: House) -> No
         front.replace_backends(both[:1])
         with callers.calling():
             before = served(house.servers)
-            time.sleep(0.5)
+            assert soon(lambda: served(house.servers)[0] > before[0])
             between = served(house.servers)
             front.replace_backends(both)
-            time.sleep(1)
+            assert soon(lambda: served(house.servers)[1] > between[1])
         assert callers.failures == [] and front.pid != process
-        assert between[0] > before[0] and between[1] == before[1] < served(house.servers)[1]
-        with pytest.raises(FrontError, match="does not start"):
+        assert between[1] == before[1]
+        with pytest.raises(FrontError, match="does not start") as refused:
             front.replace_backends([Backend("odd name", both[0].http, both[0].grpc)])
+        # Without what was logged before.
+        with pytest.raises(FrontError) as again:
+            front.replace_backends([Backend("odd name", both[0].http, both[0].grpc)])
+        assert str(again.value) == str(refused.value)
         assert ask(Connection("http", front.address, retries=0))
 
 

@@ -1,7 +1,6 @@
 """The door of the manifests before servers that stand for pods: addresses of their own, the same ports, one name."""
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -11,6 +10,7 @@ from pathlib import Path
 from clients.lifetime import leashed
 from tests.kubernetes.names import Names
 from tests.kubernetes.rendering import container, rendered
+from tools.front.door import haproxy
 from tools.repository import ROOT
 from tools.serve.ports import choose_ports
 from tools.serve.tritonserver import Options, Server
@@ -48,9 +48,8 @@ def door(folder: Path, names: Names, servers: list[Server]) -> Iterator[str]:
     subprocess.run(line, cwd=ROOT, env={**os.environ, **own}, check=True, timeout=60)
     config = folder / "front" / "haproxy.cfg"
     config.write_text(config.read_text().replace("parse-resolv-conf", f"nameserver test 127.0.0.1:{names.port}"))
-    program = shutil.which("haproxy", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
     with (folder / "access.log").open("wb") as log:
-        line = leashed([str(program), "-db", "-f", str(config)])
+        line = leashed([haproxy(), "-db", "-f", str(config)])
         process = subprocess.Popen(line, cwd=config.parent, stdout=log, stderr=subprocess.STDOUT)
     try:
         yield f"127.0.0.1:{front}"

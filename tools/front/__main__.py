@@ -12,6 +12,7 @@
 """
 
 import argparse
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -30,6 +31,7 @@ from tools.front.keys import CALLER, OPERATOR, add_key, read_keys, revoke_key
 from tools.front.options import Backend, front_options_from
 
 _FOLLOW_S = 0.5
+_AGAIN_S = 60.0  # until HAProxy is tried again with what it has refused
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -92,14 +94,16 @@ def _run(arguments: argparse.Namespace) -> None:
 
 def _follow(front: Front, arguments: argparse.Namespace, backends: Sequence[Backend]) -> NoReturn:
     """Stand before the replicas that the file names, whenever it changes; before those of late where that fails."""
-    trouble = ""
+    trouble, again = "", math.inf
     while True:
         time.sleep(_FOLLOW_S)
         try:
-            if (wanted := backends_from(arguments)) != backends:
+            wanted = backends_from(arguments)
+            if wanted != backends or time.monotonic() > again:
+                backends, again = wanted, time.monotonic() + _AGAIN_S
                 front.replace_backends(wanted)
                 say(f"stands before {', '.join(each.name for each in wanted)} now")
-                backends, trouble = wanted, ""
+                trouble, again = "", math.inf
         except (FrontError, OSError) as error:
             if str(error) != trouble:
                 say(trouble := str(error))

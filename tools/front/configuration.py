@@ -50,7 +50,7 @@ def write_configuration(
         backends=backends,
         socket=shlex.quote(socket),
         streams=any(needs_streams(model) for model in models),
-        names=any(not _is_numeric(backend.http) for backend in backends),
+        names=any(not _is_numeric(address) for each in backends for address in (each.http, each.grpc)),
         inspected=options.inspect << 10,
         buffer=(options.inspect << 10) + _HEADERS_AND_ROOM,
     )

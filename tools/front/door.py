@@ -5,6 +5,7 @@ with Front(options, models, backends) as front:
 """
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -63,10 +64,7 @@ class Front:
         self._finishing: list[subprocess.Popen[bytes]] = []  # those that another one has taken over from
 
     def __enter__(self) -> "Front":
-        program = shutil.which("haproxy", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
-        if program is None:
-            raise FrontError(f"the front door is HAProxy, which is not on PATH; {_INSTALL}")
-        self._program = program
+        self._program = haproxy()
         self._start()
         self._watcher = threading.Thread(target=self._watch, daemon=True)
         self._watcher.start()
@@ -75,13 +73,16 @@ class Front:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stopping.set()
-        self._watcher.join()
-        with suppress(subprocess.TimeoutExpired):
+        with self._lock:
             self._process.send_signal(signal.SIGUSR1)  # Requests that are under way are answered.
-            self._process.wait(_STOP_S)
-        for process in (self._process, *self._finishing):
-            _end(process)
+            deadline = time.monotonic() + _STOP_S
+            for process in (self._process, *self._finishing):
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(max(0.0, deadline - time.monotonic()))
+                _end(process)
+            self._stopping.set()
+        # Not before: a HAProxy that it has started would be ended with it (clients/lifetime.py).
+        self._watcher.join()
 
     def replace_backends(self, backends: Sequence[Backend]) -> None:
         """Stand before others from now on: another HAProxy takes over, and this one answers what it has begun.
@@ -93,7 +94,7 @@ class Front:
             before, self._backends = self._backends, backends
             try:
                 self._start(self._process)
-            except FrontError:
+            except (FrontError, OSError):
                 self._backends = before
                 raise
 
@@ -127,6 +128,7 @@ class Front:
         line += ["-x", SOCKET, "-sf", str(before.pid)] if before else []
         log = self._options.access_log
         with (self.folder / "log").open("ab") as errors, Path(log or os.devnull).open("ab") as requests:
+            began = errors.tell()
             process = subprocess.Popen(
                 leashed(line),
                 cwd=self.folder,
@@ -140,10 +142,15 @@ class Front:
         while not self._answers(process.pid):
             if process.poll() is not None or time.monotonic() > deadline:
                 _end(process)
-                raise FrontError(f"HAProxy does not start:\n{(self.folder / 'log').read_text().strip()}")
+                raise FrontError(f"HAProxy does not start:\n{self._logged(began)}")
             time.sleep(0.02)
         self._process = process
         self._finishing = [each for each in (*self._finishing, *filter(None, (before,))) if each.poll() is None]
+
+    def _logged(self, start: int) -> str:
+        """What it has logged since then, without process ids: the same trouble in the same words."""
+        text = (self.folder / "log").read_bytes()[start:].decode(errors="replace")
+        return re.sub(r"^(\[\w+\]) +\(\d+\)", r"\1", text, flags=re.MULTILINE).strip()
 
     def _answers(self, pid: int) -> bool:
         with suppress(FrontError):
@@ -154,9 +161,12 @@ class Front:
         while not self._stopping.wait(_WATCH_S):
             try:
                 with self._lock:
-                    if self._process.poll() is not None:
-                        self._say(f"HAProxy ended with exit code {self._process.returncode} and is started again")
+                    if self._stopping.is_set():
+                        return
+                    if (code := self._process.poll()) is not None:
                         self._start()
+                        self._on_log(f"HAProxy ended with exit code {code} and was started again")
+                        self._said = ""
                     self._follow_files()
             except (FrontError, OSError) as error:
                 self._say(f"front door: {error}")
@@ -180,6 +190,17 @@ class Front:
         if text != self._said:
             self._on_log(text)
         self._said = text
+
+
+def haproxy() -> str:
+    """HAProxy's path.
+
+    Raises:
+        FrontError: it is not installed.
+    """
+    if found := shutil.which("haproxy", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"):
+        return found
+    raise FrontError(f"the front door is HAProxy, which is not on PATH; {_INSTALL}")
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

@@ -37,7 +37,8 @@ def add_elsewhere_arguments(parser: argparse.ArgumentParser) -> None:
 def _backend(text: str) -> Backend:
     name, _, places = text.partition("=")
     http, grpc, *agent = [*places.split(","), ""][:3]
-    if not (name.isidentifier() and is_address(http) and is_address(grpc) and (agent[0] or "0").isdigit()):
+    is_name = name.isascii() and name.isidentifier()
+    if not (is_name and all(map(is_address, (http, grpc, f"agent:{agent[0] or 0}")))):
         raise argparse.ArgumentTypeError(f"expected NAME=HOST:PORT,HOST:PORT[,PORT], got '{text}'")
     return Backend(name, http, grpc, int(agent[0] or 0))
 
@@ -46,11 +47,15 @@ def backends_from(arguments: argparse.Namespace) -> Sequence[Backend]:
     """The replicas that the options name, or the file as it is now.
 
     Raises:
-        FrontError: a line of the file is none of a replica, or there is none.
+        FrontError: a line of the file is none of a replica, there is none, or two have one name.
         OSError: the file cannot be read.
     """
     named = arguments.backend or _listed(arguments.backends)
-    return [each for backend in named for each in _replicas(backend, arguments.addresses)]
+    backends = [each for backend in named for each in _replicas(backend, arguments.addresses)]
+    names = [each.name for each in backends]
+    if doubled := [name for name in names if names.count(name) > 1]:
+        raise FrontError(f"two replicas are called '{doubled[0]}'; give each a name of its own")
+    return backends
 
 
 def _listed(file: Path) -> list[Backend]:

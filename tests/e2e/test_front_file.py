@@ -1,0 +1,47 @@
+"""`tools.front run` with a file of replicas that changes: what HAProxy or we refuse is told once, and harms nobody."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.e2e.serving import add_sleeper
+from tests.e2e.test_front import ANYWHERE, soon
+from tests.haproxy import NEEDS_HAPROXY
+from tools.repository import ROOT
+
+pytestmark = NEEDS_HAPROXY
+GOOD, REFUSED = "a=127.0.0.1:1,127.0.0.1:2\n", "a=127.0.0.1:0,127.0.0.1:2\n"
+
+
+@contextmanager
+def run(folder: Path) -> Iterator[Path]:
+    """Run a door before the replicas that FOLDER/replicas names; yields the file of what it says."""
+    line = [sys.executable, "-m", "tools.front", "run", folder / "front", "--front", ANYWHERE, "--operator", ANYWHERE]
+    line += ["--repository", add_sleeper(folder / "models"), "--backends", folder / "replicas"]
+    with (folder / "said").open("w") as said:
+        process = subprocess.Popen(list(map(str, line)), cwd=ROOT, stdout=said, stderr=said)
+    try:
+        yield folder / "said"
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def test_a_file_that_is_refused_is_told_once_and_one_that_is_mended_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "replicas").write_text(GOOD)
+    with run(tmp_path) as said:
+        for text, words in (
+            (GOOD, "Front door at"),
+            (REFUSED, "HAProxy does not start"),
+            (GOOD + GOOD, "two replicas are called 'a'"),
+            (GOOD.replace("a", "b"), "stands before b now"),
+        ):
+            (tmp_path / "replicas").write_text(text)
+            assert soon(lambda words=words: words in said.read_text(), 10), said.read_text()
+            # It looks at the file twice a second.
+            time.sleep(1.2 if text == REFUSED else 0)
+        assert said.read_text().count("does not start") == 1, said.read_text()
+        assert "HAProxy does not start:\n[" in said.read_text()
