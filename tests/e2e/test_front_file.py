@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from tests.e2e.serving import add_sleeper
@@ -30,6 +31,10 @@ def run(folder: Path) -> Iterator[Path]:
         process.wait(10)
 
 
+def is_said(words: str, said: Path) -> bool:
+    return words in said.read_text()
+
+
 def test_a_file_that_is_refused_is_told_once_and_one_that_is_mended_is_followed(tmp_path: Path) -> None:
     (tmp_path / "replicas").write_text(GOOD)
     with run(tmp_path) as said:
@@ -40,7 +45,7 @@ def test_a_file_that_is_refused_is_told_once_and_one_that_is_mended_is_followed(
             (GOOD.replace("a", "b"), "stands before b now"),
         ):
             (tmp_path / "replicas").write_text(text)
-            assert soon(lambda words=words: words in said.read_text(), 10), said.read_text()
+            assert soon(partial(is_said, words, said), 10), said.read_text()
             # It looks at the file twice a second.
             time.sleep(1.2 if text == REFUSED else 0)
         assert said.read_text().count("does not start") == 1, said.read_text()

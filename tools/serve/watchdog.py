@@ -80,23 +80,31 @@ class Watchdog:
         self._served: dict[str, int] = {}
         self._probes: dict[str, Golden] = {}
         self._slowest: dict[str, float] = {}  # Seconds, of right answers.
+        self._server: Server | None = None
+        self._right: set[str] = set()  # Models that have answered rightly since that server's start.
+        self._is_idle = False
 
     @property
     def is_satisfied(self) -> bool:
-        """Whether each model has answered rightly, and none is sick."""
-        return bool(self._served) and self._served.keys() <= self._slowest.keys() and not self.ward.problems()
+        """Whether each model has answered rightly since the server's start, and none is sick; or none can be asked."""
+        is_right = bool(self._served) and self._served.keys() <= self._right and not self.ward.problems()
+        return self._is_idle or is_right
 
     async def watch(self, server: Server) -> None:
         """Watch a server until it is to be started anew, or for ever."""
+        if server is not self._server:
+            self._server, self._right, self._is_idle = server, set(), False
         connection = server.connection(2 * _FIRST_S)
         if connection is None:
             self._journal.tell("unwatched", "only gRPC with TLS is open", self._around.name)
+            self._is_idle = True
             await asyncio.Event().wait()
         self._processes = Processes(server.pid, server.repository)
         async with AsyncClient(connection) as client:
             asking: list[asyncio.Task[None]] = []
             try:
                 while (served := await self._index(client)) is not None:
+                    self._is_idle = not served and await client.is_ready()
                     if not asking or (served != self._served and not self._healing.locked()):
                         await _cancel(asking)
                         self._served, self._probes = served, {}
@@ -180,6 +188,7 @@ class Watchdog:
         patience = max(self._care.patience_s, _FIRST_S if known is None else _MARGIN * known)
         reply = await ask(client, model, self._served[model], case, self._probes[model].tolerance, patience)
         if reply.outcome == "right":
+            self._right.add(model)
             self._slowest[model] = max(reply.seconds, _FORGETTING * (known or 0.0))
         self._journal.asked(self._around.name, model, reply.outcome, reply.seconds)
         return reply
