@@ -40,7 +40,7 @@ from clients.router.trials import Trials
 from clients.web.application import add_page, add_triton
 
 _LARGEST_BODY = 256 * 2**20
-_LONGEST_GENERATION_S = 600
+_LONGEST_INFERENCE_S = 600
 
 
 def _control(trials: Trials) -> web.Application:
@@ -97,18 +97,18 @@ async def _route(arguments: argparse.Namespace, chat_template: str) -> None:
         if signal.getsignal(number) is not signal.SIG_IGN:
             loop.add_signal_handler(number, stop.set)
     traffic = web.Application(client_max_size=_LARGEST_BODY)
-    add_openai(traffic, Connection("grpc", arguments.grpc, _LONGEST_GENERATION_S), chat_template)
+    add_openai(traffic, Connection("grpc", arguments.grpc, _LONGEST_INFERENCE_S), chat_template)
     add_page(traffic, arguments.metrics, arguments.examples)
     async with AsyncExitStack() as stack:
         serve, addresses = {"listen": traffic}, {}
         trials = Trials(arguments.patience)
-        router = await stack.enter_async_context(HttpRouter(arguments.upstream, trials, _LONGEST_GENERATION_S))
+        router = await stack.enter_async_context(HttpRouter(arguments.upstream, trials, _LONGEST_INFERENCE_S))
         if arguments.page:
             add_triton(traffic, router.handle)
         else:
             traffic.router.add_route("*", "/{path:.*}", router.handle)
             serve["control"] = _control(trials)
-            calls = grpc_router(arguments.grpc, trials, arguments.listen_grpc)
+            calls = grpc_router(arguments.grpc, trials, _LONGEST_INFERENCE_S, arguments.listen_grpc)
             addresses["listen_grpc"] = await stack.enter_async_context(calls)
         for name, application in serve.items():
             served = _serve(application, getattr(arguments, name))

@@ -1,7 +1,8 @@
 """gRPC on its way through the router: passed on, or answered by a model and its candidate at once.
 
 Messages pass as bytes, whatever they are; only an inference is read while there is a trial. Streams are passed on: what
-comes in them is no pair of a request and its answer.
+comes in them is no pair of a request and its answer. An inference goes on without its caller: one that is cancelled, or
+passes its deadline, can end tritonserver 2.51.
 """
 
 import asyncio
@@ -19,7 +20,6 @@ from tritonclient.grpc.service_pb2 import ModelInferRequest, ModelInferResponse
 from clients import connection, wire
 from clients.contract import Array
 from clients.errors import ToolError
-from clients.router.http_proxy import TIMEOUT_S
 from clients.router.trials import Trials
 
 _SERVICE = "/inference.GRPCInferenceService/"
@@ -69,9 +69,9 @@ class GrpcReply:
 class GrpcRouter(grpc.GenericRpcHandler):  # type: ignore[misc]
     """Passes calls on to a server over a channel to it."""
 
-    def __init__(self, channel: grpc.aio.Channel, trials: Trials):
-        self._channel, self._trials = channel, trials
-        self._calls: set[asyncio.Future[GrpcReply]] = set()
+    def __init__(self, channel: grpc.aio.Channel, trials: Trials, timeout_s: float):
+        self._channel, self._trials, self._timeout_s = channel, trials, timeout_s
+        self._inferences: set[asyncio.Future[GrpcReply]] = set()
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
         """How a method is answered, whatever it is called."""
@@ -82,32 +82,37 @@ class GrpcRouter(grpc.GenericRpcHandler):  # type: ignore[misc]
 
     async def _answer(self, method: str, message: bytes, context: Any) -> bytes:
         metadata = _end_to_end(context.invocation_metadata())
-        # A caller who goes away does not end the call: one that is cancelled can end tritonserver 2.51.
-        call = asyncio.ensure_future(self._reply(method, message, metadata))
-        self._calls.add(call)
-        call.add_done_callback(self._calls.discard)
-        reply = await asyncio.shield(call)
+        reply = await (self._inferred(message, metadata) if method == _INFER else self._ask(method, message, metadata))
         if not reply.good:
             await context.abort(reply.code, reply.details, reply.metadata)
         context.set_trailing_metadata(reply.metadata)
         return reply.body
 
-    async def _reply(self, method: str, message: bytes, metadata: Metadata) -> GrpcReply:
-        if method == _INFER and self._trials.running:
+    async def _inferred(self, message: bytes, metadata: Metadata) -> GrpcReply:
+        inference = asyncio.ensure_future(self._infer(message, metadata))
+        self._inferences.add(inference)
+        inference.add_done_callback(self._inferences.discard)
+        return await asyncio.shield(inference)
+
+    async def finish(self) -> None:
+        """Wait for the inferences that are under way, of a trial or not."""
+        await asyncio.gather(*self._inferences, return_exceptions=True)
+        await self._trials.finish()
+
+    async def _infer(self, message: bytes, metadata: Metadata) -> GrpcReply:
+        ask = partial(self._ask, _INFER, metadata=metadata, timeout_s=self._timeout_s)
+        if self._trials.running:
             request = ModelInferRequest.FromString(message)
             # Requests that name a version are passed on: they mean that one.
-            trial = None if request.model_version else self._trials.for_request(request.model_name)
+            trial = None if request.model_version else self._trials.for_request(request.model_name, message)
             if trial:
                 request.model_name = trial.terms.candidate
-                model = self._ask(method, message, metadata)
-                candidate = self._ask(method, request.SerializeToString(), metadata)
-                reply, is_candidates = await self._trials.answer(trial, model, candidate)
-                return reply.renamed(trial.terms.model) if is_candidates else reply
-        return await self._ask(method, message, metadata)
+                return await self._trials.answer(trial, ask(message), ask(request.SerializeToString()))
+        return await ask(message)
 
-    async def _ask(self, method: str, message: bytes, metadata: Metadata) -> GrpcReply:
+    async def _ask(self, method: str, message: bytes, metadata: Metadata, timeout_s: float | None = None) -> GrpcReply:
         began = time.monotonic()
-        call = self._channel.unary_unary(method)(message, metadata=metadata, timeout=TIMEOUT_S)
+        call = self._channel.unary_unary(method)(message, metadata=metadata, timeout=timeout_s)
         try:
             body, trailing = await call, await call.trailing_metadata()
         except grpc.aio.AioRpcError as error:
@@ -133,15 +138,18 @@ def _end_to_end(metadata: Any) -> Metadata:
 
 
 @asynccontextmanager
-async def grpc_router(upstream: str, trials: Trials, address: str) -> AsyncIterator[str]:
+async def grpc_router(upstream: str, trials: Trials, timeout_s: float, address: str) -> AsyncIterator[str]:
     """Pass calls on to a server's gRPC within the block; yields where callers are listened to.
+
+    Callers decide how long they wait; inferences, which go on without their callers, have `timeout_s`.
 
     Raises:
         ToolError: the address is taken, or is none of this host.
     """
     server = grpc.aio.server(options=_OPTIONS)
     async with grpc.aio.insecure_channel(upstream, options=wire.channel_options(upstream)) as channel:
-        server.add_generic_rpc_handlers((GrpcRouter(channel, trials),))
+        router = GrpcRouter(channel, trials, timeout_s)
+        server.add_generic_rpc_handlers((router,))
         try:
             port = server.add_insecure_port(address)
         except RuntimeError as error:
@@ -151,4 +159,4 @@ async def grpc_router(upstream: str, trials: Trials, address: str) -> AsyncItera
             yield connection.at_port(address, port)
         finally:
             await server.stop(_STOP_S)
-            await trials.finish()
+            await router.finish()

@@ -7,10 +7,12 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from clients.router.replies import Reply
+from clients.router.replies import Message
 from clients.router.trial import Trial
 
-Answer = TypeVar("Answer", bound=Reply)
+Answer = TypeVar("Answer", bound=Message)
+# Two models would write to the same memory, and a candidate would see pieces of sequences.
+_FOR_ONE_ALONE = (b"shared_memory_region", b"sequence_id")
 
 
 class Trials:
@@ -25,15 +27,20 @@ class Trials:
         self.patience_s = patience_s
         self._comparisons: set[asyncio.Task[None]] = set()
 
-    def for_request(self, model: str) -> Trial | None:
-        """The trial that a request for a model takes part in, by chance; None for most."""
+    def for_request(self, model: str, message: bytes) -> Trial | None:
+        """The trial that a request for a model takes part in, by chance; None for most.
+
+        None for those with shared memory or of a sequence, whose names are the same in JSON and in gRPC's messages.
+        """
         trial = self.running.get(model)
-        return trial if trial and trial.takes_part() else None
+        if trial is None or not trial.takes_part() or any(name in message for name in _FOR_ONE_ALONE):
+            return None
+        return trial
 
     async def answer(
         self, trial: Trial, model: Coroutine[Any, Any, Answer], candidate: Coroutine[Any, Any, Answer]
-    ) -> tuple[Answer, bool]:
-        """Ask both at once; returns the reply that the caller gets, and whether it is the candidate's.
+    ) -> Answer:
+        """Ask both at once; returns the reply that the caller gets, in the model's name whoever computed it.
 
         A caller who goes away ends neither of the two.
         """
@@ -45,9 +52,9 @@ class Trials:
         if trial.terms.mode == "canary":
             await asyncio.wait([other], timeout=self.patience_s)
             if other.done() and other.result().good:
-                return other.result(), True
+                return other.result().renamed(trial.terms.model)
             trial.rescued += 1
-        return await asyncio.shield(own), False
+        return await asyncio.shield(own)
 
     async def _compare(self, trial: Trial, model: asyncio.Future[Answer], candidate: asyncio.Future[Answer]) -> None:
         """Compare the two replies once both are here; a candidate that is late counts as one without a reply."""

@@ -72,10 +72,12 @@ def test_two_replies_agree_if_their_predictions_are_equal() -> None:
     # Triton's classification extension: the score is no part of what is said.
     assert agree(texts("0.9:3:cat", "0.1:5:dog"), texts("0.8:3:cat", "0.2:5:dog"))
     assert not agree(texts("0.9:3:cat", "0.1:5:dog"), texts("0.9:5:dog", "0.1:3:cat"))
+    nobody_s = HttpReply(200, {}, b"hello", 0.01)
+    assert not agree(nobody_s, nobody_s)
 
 
 def test_a_candidate_s_reply_has_the_name_of_the_requested_model() -> None:
-    answer = reply(1, 2, name="mnist_mlp.v12").renamed("mnist_mlp.v12", "mnist_mlp")
+    answer = reply(1, 2, name="mnist_mlp.v12").renamed("mnist_mlp")
     assert answer == reply(1, 2, name="mnist_mlp")
     assert over_grpc(1, 2, name="mnist_mlp.v12").renamed("mnist_mlp") == over_grpc(1, 2, name="mnist_mlp")
 

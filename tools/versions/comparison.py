@@ -32,7 +32,6 @@ class Answered:
     good: bool
     seconds: float
     output: Array
-    body: bytes = b""
 
     def first_output(self) -> Array:
         """The first output."""
