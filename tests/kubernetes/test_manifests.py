@@ -121,6 +121,16 @@ def test_nobody_has_rights_and_what_is_not_listed_is_closed(name: str) -> None:
     assert [each["metadata"]["name"] for each in reaching] == (["s3"] if "s3" in name else [])
 
 
+def test_names_and_the_credentials_of_a_bucket_can_be_asked_for_wherever_a_cluster_has_them() -> None:
+    documents = rendered("gpu, s3, all")
+    front, s3 = (one(documents, "NetworkPolicy", name)["spec"]["egress"] for name in ("front", "s3"))
+    for rules in (front, s3):
+        # A cache on each node is no pod, and other namespaces than kube-system have name servers.
+        assert {port["port"] for rule in rules if "to" not in rule for port in rule["ports"]} >= {53, 5353}
+    blocks = [block["ipBlock"]["cidr"] for rule in s3 for block in rule.get("to", ())]
+    assert blocks == ["169.254.169.254/32", "169.254.170.23/32"]
+
+
 @each_combination
 def test_ports_that_services_monitors_and_policies_name_are_there(name: str) -> None:
     documents = rendered(name)
@@ -134,7 +144,7 @@ def test_ports_that_services_monitors_and_policies_name_are_there(name: str) -> 
             assert {endpoint["port"] for endpoint in each["spec"]["endpoints"]} - optional <= services.keys()
         if each["kind"] == "NetworkPolicy":
             rules = [*each["spec"].get("ingress", ()), *each["spec"].get("egress", ())]
-            named = {port["port"] for rule in rules for port in rule["ports"]} - {53, 443}
+            named = {port["port"] for rule in rules for port in rule["ports"]} - {53, 80, 443, 5353}
             assert named - optional <= listening.keys()
 
 

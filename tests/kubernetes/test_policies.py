@@ -34,3 +34,14 @@ def test_no_policy_is_broken_but_those_that_are_accepted(name: str, tmp_path: Pa
         f"{each['check_id']} {each['check_name']}: {each['resource']}" for each in found["results"]["failed_checks"]
     }
     assert {words for words in broken if words.split()[0] not in ACCEPTED} == set()
+
+
+def test_what_was_installed_in_part_is_not_used_and_what_cannot_be_had_is_skipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = tmp_path / "nothing" / "bin" / "nothing"
+    left.parent.mkdir(parents=True)
+    left.touch()
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    with pytest.raises(pytest.skip.Exception, match=r"(?s)nothing==1 cannot be had: .*No matching distribution"):
+        program("nothing", "nothing==1", tmp_path)

