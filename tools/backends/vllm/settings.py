@@ -15,7 +15,8 @@ BLOCK = 32  # Tokens of a block of KV cache; OpenVINO's on a CPU.
 NETWORK = "openvino_model.xml"
 _ARGUMENTS, _LORA = "model.json", "multi_lora.json"
 _HINT, _CACHE, _GROUP = "INFERENCE_PRECISION_HINT", "KV_CACHE_PRECISION", "DYNAMIC_QUANTIZATION_GROUP_SIZE"
-_OWN = (_CACHE, _GROUP)  # Of OpenVINO's properties, those that a parameter may set.
+# Of OpenVINO's properties, those that a parameter may set.
+_OWN = (_CACHE, _GROUP, "CPU_RUNTIME_CACHE_CAPACITY")
 _CACHED_TOKENS = 32_768
 _LENGTH = 2048
 
