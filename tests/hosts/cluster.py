@@ -42,7 +42,10 @@ def program(host: Host, folder: Path, place: str, *words: str) -> Iterator[None]
         yield
     finally:
         process.terminate()
-        process.wait(_STOP_S)
+        try:
+            process.wait(_STOP_S)
+        finally:
+            process.kill()
 
 
 @contextmanager

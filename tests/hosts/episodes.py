@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from clients.errors import ToolError
 from tests.doctor.ill import Model
 from tests.hosts.balance import Course, text
 from tests.hosts.cluster import Calls, counted, list_replicas, model_of, replica, start_calls
 from tests.hosts.network import Host, cut_off, slow
 
+_FIRST_S = 60.0  # for callers to start, until a replica has answered one
 # Sleeping, so that the hosts share no processor time to speak of.
 MODEL = Model(fixed=10.0, each=0.0, instances=2, more="")
 
@@ -78,8 +80,11 @@ def play(stage: Stage, episode: Episode) -> list[dict[str, Any]]:
     return [_row(stage, episode, course, times, each) for each in results]
 
 
-def _first_answer(course: Course) -> float:
+def _first_answer(course: Course, within_s: float = _FIRST_S) -> float:
+    deadline = time.monotonic() + within_s
     while not (counts := [look[0] for looks in course.looks.values() for look in looks if sum(look[1:])]):
+        if time.monotonic() > deadline:
+            raise ToolError(f"no replica has answered a request within {within_s:g} s; see what the door logged")
         time.sleep(0.05)
     return min(counts)
 

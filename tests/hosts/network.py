@@ -37,11 +37,17 @@ class Host:
 
 def lacking() -> str:
     """Why there can be no such hosts here; empty if there can."""
-    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
-    if missing := {package for program, package in _PROGRAMS.items() if not shutil.which(program, path=path)}:
+    variables = _variables()
+    found = {program: shutil.which(program, path=variables["PATH"]) for program in _PROGRAMS}
+    if missing := {_PROGRAMS[program] for program, path in found.items() if not path}:
         return f"{', '.join(sorted(missing))} is not installed (apt install {' '.join(sorted(missing))})"
-    tried = subprocess.run([*_own(), "sh", "-c", _TRY], capture_output=True, text=True)
+    tried = subprocess.run([*_own(), "sh", "-c", _TRY], capture_output=True, text=True, env=variables)
     return f"no network namespaces are granted here: {tried.stderr.strip()}" if tried.returncode else ""
+
+
+def _variables() -> dict[str, str]:
+    """The environment, with the folders that Debian leaves out of PATH for all but root."""
+    return {**os.environ, "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"}
 
 
 def _own() -> list[str]:
@@ -54,7 +60,7 @@ def enter(module: str) -> None:
         if reason := lacking():
             raise ToolError(reason)
         own = _own()
-        os.execvpe(own[0], [*own, sys.executable, "-m", module, *sys.argv[1:]], {**os.environ, _INSIDE: "1"})
+        os.execvpe(own[0], [*own, sys.executable, "-m", module, *sys.argv[1:]], {**_variables(), _INSIDE: "1"})
 
 
 def connect(names: Sequence[str]) -> list[Host]:

@@ -15,6 +15,7 @@ def program(name: str, requirement: str, folder: Path = ROOT / "build") -> Path:
     environment = folder / name
     # Written last: what was begun and not finished is begun again.
     finished = environment / requirement
+    folder.mkdir(exist_ok=True)
     with (folder / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # Another test process may do the same.
         if not finished.is_file():
