@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol, Self
 
 import numpy as np
@@ -75,8 +75,8 @@ class HttpReply:
             return self
         length = int(self.headers.get(LENGTH, len(self.body)))
         head = _MODEL_NAME.sub(lambda _: name.encode(), self.body[:length], 1)
-        headers = {**self.headers, **({LENGTH: str(len(head))} if LENGTH in self.headers else {})}
-        return HttpReply(self.status, headers, head + self.body[length:], self.seconds)
+        headers = {**self.headers, LENGTH: str(len(head))} if LENGTH in self.headers else self.headers
+        return replace(self, headers=headers, body=head + self.body[length:])
 
 
 def agree(one: Reply, other: Reply) -> bool:

@@ -98,22 +98,6 @@ class Broken(nn.Module):
         return logits, features
 
 
-class Slow(nn.Module):
-    """Right, after a detour."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-        self.register_buffer("detour", torch.eye(500))
-
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        logits, features = self.network(image)
-        turn = self.detour * image.amax().clamp(1, 1)  # Nothing that can be known beforehand.
-        for _ in range(10):
-            turn = turn @ self.detour
-        return logits * turn[0, 0], features
-
-
 def first_logit(connection: Connection) -> float:
     """The first logit of the answer to the callers' digit."""
     with Client(connection) as client:

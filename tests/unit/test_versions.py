@@ -1,11 +1,17 @@
 """Each action of `tools.versions` offers the options that it obeys, and no others."""
 
 import socket
+import time
 from typing import Any
 
+import numpy as np
 import pytest
 
+from clients.connection import PROTOCOLS
+from clients.router.trial import Terms
 from tests.conftest import Command
+from tests.e2e.peers import free_address
+from tools.versions import comparison
 from tools.versions.__main__ import _parser
 from tools.versions.replicas import Replica, replicas_at
 from tools.versions.waves import grouped
@@ -71,6 +77,14 @@ def test_waves_grow_and_the_last_one_has_all(count: int, ends: tuple[str, ...], 
     groups = grouped(REPLICAS[:count], ends)
     assert [len(group) for group in groups] == sizes
     assert [replica for group in groups for replica in group] == REPLICAS[:count]
+
+
+def test_a_comparison_with_replicas_that_do_not_answer_ends_before_its_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparison, "_PATIENCE_S", 0.2)
+    inputs = {"X": np.ones((3, 2), np.float32)}
+    nobody, began = Replica(free_address(), free_address()), time.monotonic()
+    (trial,) = comparison.Comparison(Terms("m", "m"), inputs, PROTOCOLS, timeout_s=60).of([nobody], [nobody])
+    assert trial.decision is None and trial.pairs == 0 and time.monotonic() - began < 30
 
 
 def test_a_name_with_several_addresses_is_as_many_replicas(monkeypatch: pytest.MonkeyPatch) -> None:

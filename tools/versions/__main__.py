@@ -20,7 +20,7 @@ again what they did before. Replicas that are away are reported, and `sync` brin
 
 Without --url a server of its own verifies, and a running one serves the choice from its next load or start on; the
 choice is where the folders lie, so it outlives every server. Exit code 0: done; 1: refused or rolled back, nothing has
-changed for callers, or (sync, rollback) a replica is away; 2: it could not be tried.
+changed for callers but of a replica that is named, or (sync, rollback) a replica is away; 2: it could not be tried.
 """
 
 import argparse
@@ -130,8 +130,9 @@ def _bring_up(replicas: Sequence[Replica], arguments: argparse.Namespace, docume
     """Have all replicas serve what the repository says; 1 if one does not."""
     standings = sync(replicas, arguments.model, arguments.repository, arguments.public_key)
     wanted = serving(arguments.model, arguments.repository)
-    print_json(document | {"version": wanted, "replicas": _show_standings(standings, wanted)})
-    return int(any(each.version != wanted for each in standings))
+    shown = _show_standings(standings, wanted)
+    print_json(document | {"version": wanted, "replicas": shown})
+    return int(any(each["differs"] for each in shown))
 
 
 def _prune(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:

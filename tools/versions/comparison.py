@@ -55,7 +55,10 @@ class Comparison:
     timeout_s: float
 
     def of(self, replicas: Sequence[Replica], others: Sequence[Replica]) -> list[Trial]:
-        """A trial of each replica, against all others in turn; each ends with a decision or at the timeout."""
+        """A trial of each replica, against all others in turn.
+
+        Each ends with a decision, at the timeout, or when the others have not answered for some seconds.
+        """
 
         async def hold() -> list[Trial]:
             return await asyncio.gather(*(self._hold(replica, others) for replica in replicas))
@@ -63,20 +66,23 @@ class Comparison:
         return asyncio.run(hold())
 
     async def _hold(self, replica: Replica, others: Sequence[Replica]) -> Trial:
-        trial, rows = Trial(self.terms), self._rows()
-        deadline = time.monotonic() + self.timeout_s
+        trial, rows, told = Trial(self.terms), self._rows(), time.monotonic()
+        deadline = told + self.timeout_s
         async with AsyncExitStack() as stack:
 
             async def opened(each: Replica, protocol: Protocol) -> AsyncClient:
                 return await stack.enter_async_context(AsyncClient(each.connection(protocol, _PATIENCE_S, retries=0)))
 
             async def send(protocol: Protocol) -> None:
+                nonlocal told
                 client = await opened(replica, protocol)
                 for other in itertools.cycle([await opened(each, protocol) for each in others]):
-                    if trial.decision or time.monotonic() > deadline:
+                    if trial.decision or time.monotonic() > min(deadline, told + _PATIENCE_S):
                         return
                     row, before = next(rows), trial.pairs
                     trial.compare(*await asyncio.gather(self._ask(other, row), self._ask(client, row)))
+                    if trial.pairs > before:
+                        told = time.monotonic()
                     await asyncio.sleep(0 if trial.pairs > before else _PAUSE_S)
 
             await asyncio.gather(*map(send, self.protocols))

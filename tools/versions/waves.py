@@ -1,7 +1,7 @@
 """A version brought to many replicas wave by wave; one wave that fails takes it back everywhere.
 
 Each replica of a wave is compared with replicas that do not have the version yet; the last ones with those that had it
-first. Meanwhile all that have it must keep it and answer their callers, over HTTP or gRPC, which Triton counts alike.
+first. Replicas that serve it must go on serving it and answer their callers, whom Triton counts over either protocol.
 The repository's folder changes after the last wave: a server that starts before serves what was served before.
 """
 
@@ -90,7 +90,7 @@ class Waves:
 
 
 class WaveFailedError(RefusedError):
-    """A wave failed, and the version was taken back from all replicas."""
+    """A wave failed, and the version was taken back from all replicas that answer."""
 
     def __init__(self, message: str, waves: Waves):
         super().__init__(message)
@@ -123,7 +123,7 @@ def roll(fleet: Fleet, inputs: Mapping[str, Array], version: int, repository: Pa
         repository: where it lies.
 
     Raises:
-        WaveFailedError: a wave failed; the replicas serve what they did before.
+        WaveFailedError: a wave failed; the replicas serve what they did before, except those that it names.
         RepositoryError: another model would fail for its sake, or a replica serves what the repository has not.
     """
     model = fleet.terms.model
@@ -140,11 +140,11 @@ def roll(fleet: Fleet, inputs: Mapping[str, Array], version: int, repository: Pa
         else:
             choose(repository)
     except BaseException:  # Ctrl-C, too.
-        rolling.take_back()
+        say(rolling.take_back()[1])
         raise
     if problem:
-        done = Waves(waves, rolling.take_back())
-        raise WaveFailedError(f"{model} version {version} was rolled back everywhere: {problem}", done)
+        standings, outcome = rolling.take_back()
+        raise WaveFailedError(f"{outcome}: {problem}", Waves(waves, standings))
     return Waves(waves, sync(fleet.replicas, model, repository))
 
 
@@ -175,9 +175,11 @@ class _Rolling:
         loaded = put(group, self._model, self._version, self._repository)
         load_seconds, trials = time.monotonic() - began, list[Trial]()
         problem = "; ".join(f"{each.replica}: {each.problem}" for each in loaded if each.problem)
+        # Before and after: an earlier replica that went away gives no answers to compare with.
+        problem = problem or self._watch(0.0)[2]
         if others and not problem:
             trials = self._comparison.of(group, others)
-            problem = "; ".join(filter(None, map(self._verdict, group, trials)))
+            problem = "; ".join(filter(None, (self._watch(0.0)[2], *map(self._verdict, group, trials))))
         requests, failures, trouble = self._watch(began + self._fleet.bake_s if not problem else 0.0)
         return Wave(
             tuple(map(str, group)),
@@ -189,20 +191,30 @@ class _Rolling:
             problem or trouble,
         )
 
-    def take_back(self) -> list[Standing]:
-        """Have every replica serve what it did before; returns what all of them serve now."""
+    def take_back(self) -> tuple[list[Standing], str]:
+        """Have every replica serve what it did before; returns what all of them serve now, and what became of that."""
         for served in set(self.before.values()):
             replicas = [replica for replica in self._having if self.before[replica] == served]
             if served:
                 put(replicas, self._model, served, self._repository)
             else:
                 take(replicas, self._model)
-        return look(self._fleet.replicas, self._model)
+        standings = look(self._fleet.replicas, self._model)
+        left = ", ".join(filter(None, map(self._left, standings)))
+        where = f", but {left} (`sync` brings that up)" if left else " everywhere"
+        return standings, f"{self._model} version {self._version} was rolled back{where}"
+
+    def _left(self, standing: Standing) -> str:
+        replica = standing.replica
+        if replica not in self._having or standing == Standing(replica, self.before[replica]):
+            return ""
+        return f"{replica} {'does not answer' if standing.problem else f'serves version {standing.version}'}"
 
     def _verdict(self, replica: Replica, trial: Trial) -> str:
         if trial.decision == "promote":
             return ""
-        return f"{replica}: {trial.reason or f'no decision in {self._fleet.timeout_s:g} s'}"
+        undecided = f"undecided after {trial.pairs} pairs (--timeout {self._fleet.timeout_s:g})"
+        return f"{replica}: {trial.reason or undecided}"
 
     def _watch(self, end: float) -> tuple[int, int, str]:
         """Until a moment or a problem: requests answered and failed by the replicas that have it, and the problem."""
