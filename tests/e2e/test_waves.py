@@ -17,6 +17,7 @@ from clients.connection import PROTOCOLS, Connection
 from clients.router.trial import Terms
 from tests.e2e.second_versions import (
     MODEL,
+    Change,
     Seen,
     add_version,
     alone,
@@ -150,16 +151,21 @@ def test_what_a_replica_cannot_load_leaves_no_mark(house: House) -> None:
             assert client.is_ready()
 
 
-def test_ctrl_c_between_two_waves_takes_the_version_back(
-    house: House, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("change", [as_good, turned], ids=["between two waves", "while it is taken back"])
+def test_ctrl_c_takes_the_version_back(
+    change: Change, house: House, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupt(text: str) -> None:
+    def said(text: str) -> None:
         monkeypatch.undo()
         assert house.serve()[0] == good
+        monkeypatch.setattr(waves, "put", interrupt)  # The next wave, or what follows one that failed.
+
+    def interrupt(*_: Any) -> None:
+        monkeypatch.undo()
         raise KeyboardInterrupt
 
-    served, good = house.serve(), add_version(house.models, as_good)
-    monkeypatch.setattr(waves, "say", interrupt)
+    served, good = house.serve(), add_version(house.models, change)
+    monkeypatch.setattr(waves, "say", said)
     with pytest.raises(KeyboardInterrupt):
         house.roll(good, "1")
     assert house.serve() == served and good in held_versions(MODEL, house.models)

@@ -80,7 +80,7 @@ def test_waves_grow_and_the_last_one_has_all(count: int, ends: tuple[str, ...], 
 
 
 def test_a_comparison_with_replicas_that_do_not_answer_ends_before_its_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(comparison, "_PATIENCE_S", 0.2)
+    monkeypatch.setattr(comparison, "_SILENCE_S", 0.2)
     inputs = {"X": np.ones((3, 2), np.float32)}
     nobody, began = Replica(free_address(), free_address()), time.monotonic()
     (trial,) = comparison.Comparison(Terms("m", "m"), inputs, PROTOCOLS, timeout_s=60).of([nobody], [nobody])

@@ -21,6 +21,7 @@ from clients.router.trial import Terms, Trial
 from tools.versions.replicas import Replica
 
 _PATIENCE_S = 10.0
+_SILENCE_S = 30.0  # of the others: one that is started anew may be back
 _PAUSE_S = 0.05  # after a pair that says nothing
 
 
@@ -77,7 +78,7 @@ class Comparison:
                 nonlocal told
                 client = await opened(replica, protocol)
                 for other in itertools.cycle([await opened(each, protocol) for each in others]):
-                    if trial.decision or time.monotonic() > min(deadline, told + _PATIENCE_S):
+                    if trial.decision or time.monotonic() > min(deadline, told + _SILENCE_S):
                         return
                     row, before = next(rows), trial.pairs
                     trial.compare(*await asyncio.gather(self._ask(other, row), self._ask(client, row)))

@@ -71,9 +71,8 @@ class Wave:
     problem: str = ""
 
     def __str__(self) -> str:
-        names = ", ".join(self.replicas)
         seen = f"{self.pairs:,} pairs compared, {self.requests:,} requests answered, {self.failures:,} failed"
-        words = f"{names} loaded in {self.load_seconds:.1f} s; {seen}; {self.seconds:.1f} s"
+        words = f"{', '.join(self.replicas)} loaded in {self.load_seconds:.1f} s; {seen}; {self.seconds:.1f} s"
         return f"{words}; FAILED: {self.problem}" if self.problem else words
 
 
@@ -130,21 +129,22 @@ def roll(fleet: Fleet, inputs: Mapping[str, Array], version: int, repository: Pa
     choose = choice(model, version, repository)
     rehearse(repository, choose)
     rolling = _Rolling(fleet, Comparison(fleet.terms, inputs, fleet.protocols, fleet.timeout_s), version, repository)
-    groups, waves, problem = grouped(list(rolling.before), fleet.ends), list[Wave](), ""
+    groups, waves, failure = grouped(list(rolling.before), fleet.ends), list[Wave](), None
     try:
         for number, group in enumerate(groups, 1):
             waves.append(rolling.wave(group))
             say(f"wave {number} of {len(groups)}: {waves[-1]}")
             if problem := waves[-1].problem:
+                standings, outcome = rolling.take_back()
+                failure = WaveFailedError(f"{outcome}: {problem}", Waves(waves, standings))
                 break
         else:
             choose(repository)
     except BaseException:  # Ctrl-C, too.
         say(rolling.take_back()[1])
         raise
-    if problem:
-        standings, outcome = rolling.take_back()
-        raise WaveFailedError(f"{outcome}: {problem}", Waves(waves, standings))
+    if failure:
+        raise failure
     return Waves(waves, sync(fleet.replicas, model, repository))
 
 
