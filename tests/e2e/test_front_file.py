@@ -8,9 +8,14 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.serving import add_sleeper
 from tests.e2e.test_front import ANYWHERE, soon
 from tests.haproxy import NEEDS_HAPROXY
+from tools.front.door import Front
+from tools.front.options import FrontOptions
+from tools.ports import PortError, address_of, listening
 from tools.repository import ROOT
 
 pytestmark = NEEDS_HAPROXY
@@ -29,6 +34,11 @@ def run(folder: Path) -> Iterator[Path]:
     finally:
         process.terminate()
         process.wait(10)
+
+
+def test_a_taken_address_is_named_before_haproxy_starts(tmp_path: Path) -> None:
+    with listening() as held, pytest.raises(PortError, match=rf"cannot listen on {address_of(held)} \(Address already"):
+        Front(tmp_path, FrontOptions(front=address_of(held), operator=ANYWHERE), [], [])
 
 
 def is_said(words: str, said: Path) -> bool:

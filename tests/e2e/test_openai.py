@@ -22,8 +22,8 @@ from tests.haproxy import NEEDS_HAPROXY
 from tools.front.door import Front
 from tools.front.keys import add_key
 from tools.front.options import Backend, FrontOptions
+from tools.ports import choose_ports
 from tools.repository import read_config
-from tools.serve.ports import choose_ports
 from tools.serve.router_process import router_process, web_application
 from tools.serve.tritonserver import Server
 

@@ -14,9 +14,9 @@ from clients.client import Client
 from clients.connection import Connection
 from tests.conftest import Command
 from tests.e2e.serving import FREE_PORTS, add_sleeper, sleep_on
+from tools.ports import choose_ports
 from tools.serve import tritonserver
 from tools.serve.hardware import why_no_gpu
-from tools.serve.ports import choose_ports
 from tools.serve.server_error import ServerError
 from tools.serve.tritonserver import Options, Server
 

@@ -28,8 +28,8 @@ from tests.e2e.second_versions import (
     turned,
 )
 from tests.e2e.serving import FREE_PORTS, Serving, name_of, serving
+from tools.ports import choose_ports, listens
 from tools.repository import held_versions, version_path, versions
-from tools.serve.ports import choose_ports, listens
 from tools.serve.tritonserver import Server
 from tools.verify.references import held_out
 from tools.versions import waves

@@ -11,8 +11,8 @@ from clients.lifetime import leashed
 from tests.kubernetes.names import Names
 from tests.kubernetes.rendering import container, rendered
 from tools.front.door import haproxy
+from tools.ports import choose_ports
 from tools.repository import ROOT
-from tools.serve.ports import choose_ports
 from tools.serve.tritonserver import Options, Server
 
 

@@ -20,7 +20,7 @@ from clients.lifetime import leashed
 from tests.e2e.serving import CONFIG, add_sleeper, sleep_on
 from tests.kubernetes.environments import program
 from tests.kubernetes.rendering import container, rendered
-from tools.serve.ports import choose_ports
+from tools.ports import choose_ports
 from tools.serve.wheel import assemble_backends, environment, wheel_path
 
 MOTO = "moto[server]==5.2.5"

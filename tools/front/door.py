@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -20,12 +19,14 @@ from types import TracebackType
 
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
+from clients.connection import at_port
 from clients.lifetime import leashed
 from tools.front import runtime
 from tools.front.configuration import CONFIG, SOCKET, certificate, write_configuration
 from tools.front.front_error import FrontError
 from tools.front.keys import read_keys
 from tools.front.options import Backend, FrontOptions
+from tools.ports import listening
 
 _START_S, _STOP_S, _WATCH_S = 10.0, 5.0, 0.5
 _INSTALL = "install it (Debian, Ubuntu: apt install haproxy; Fedora: dnf install haproxy; macOS: brew install haproxy)"
@@ -41,6 +42,7 @@ class Front:
         address, operator: HOST:PORT of callers and of operators.
 
     Raises:
+        PortError: an address cannot be listened at.
         FrontError: on entry if HAProxy is not installed or does not start.
     """
 
@@ -209,17 +211,6 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _with_port(address: str) -> str:
-    """The address, with a free port in place of 0.
-
-    Raises:
-        FrontError: it cannot be listened at.
-    """
-    host, _, port = address.rpartition(":")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        with socket.socket(family) as holder:
-            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            holder.bind((host.strip("[]"), int(port)))
-            return f"{host}:{holder.getsockname()[1]}"
-    except OSError as error:
-        raise FrontError(f"cannot listen at {address} ({error.strerror}); choose another address") from error
+    """The address, with a free port in place of 0."""
+    with listening(address) as held:
+        return at_port(address, held.getsockname()[1])

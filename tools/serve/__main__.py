@@ -25,13 +25,13 @@ from pathlib import Path
 
 from clients.command import address, command, command_parser, positive, positive_float, say
 from tools.front.options import add_front_arguments, front_options_from
+from tools.ports import listening
 from tools.repository import REPOSITORY
 from tools.serve.doorway import doors
 from tools.serve.hardware import HARDWARE
 from tools.serve.journal import Journal
 from tools.serve.launch import LOCALHOST, otlp_flags
 from tools.serve.native import BACKENDS, choose_backend
-from tools.serve.ports import listening
 from tools.serve.replica import Replica
 from tools.serve.router_process import RouterProcess, web_application
 from tools.serve.server_error import ServerError

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from tools.front.door import Front
 from tools.front.options import Backend, FrontOptions
+from tools.ports import ANY, choose_ports
 from tools.repository import model_names, read_config
 from tools.serve.caretaker import Caretaker
 from tools.serve.launch import LOCALHOST
-from tools.serve.ports import ANY, choose_ports
 from tools.serve.router_process import RouterProcess, web_application
 from tools.serve.server_error import ServerError
 from tools.serve.supervisor import Supervisor

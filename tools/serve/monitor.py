@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from tools.ports import address_of
 from tools.serve.journal import Journal
-from tools.serve.ports import address_of
 from tools.serve.replica import AGENT_ANSWERS, Replica
 
 if TYPE_CHECKING:

@@ -9,12 +9,12 @@ from dataclasses import replace
 from typing import Literal
 
 from clients.errors import ClientError, ToolError
+from tools.ports import ANY, numeric_host
 from tools.repository import RepositoryError
 from tools.serve.endpoints import Endpoints, endpoints
 from tools.serve.gaps import fill_gaps
 from tools.serve.journal import Journal
 from tools.serve.launch import Options
-from tools.serve.ports import ANY, numeric_host
 from tools.serve.server_error import ServerError
 from tools.serve.tritonserver import Server
 from tools.serve.watchdog import Care, Surroundings, Watchdog

@@ -10,8 +10,8 @@ from pathlib import Path
 from clients.errors import ToolError
 from clients.installation import module_line
 from clients.lifetime import leashed
+from tools.ports import numeric_host
 from tools.repository import ROOT
-from tools.serve.ports import numeric_host
 
 
 class RouterError(ToolError):

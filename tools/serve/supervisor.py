@@ -13,14 +13,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from types import FrameType
 
+from tools.ports import PortError, address_of, choose_ports, listening, numeric_host
 from tools.serve.endpoints import NAMES, is_allowed
 from tools.serve.journal import Journal
 from tools.serve.launch import Options
 from tools.serve.monitor import monitor
 from tools.serve.notify import heartbeat_s, notify
-from tools.serve.ports import address_of, choose_ports, listening, numeric_host
 from tools.serve.replica import Replica, State
-from tools.serve.server_error import ServerError
 from tools.serve.watchdog import Care
 
 _LOOK_S = 0.5  # between two looks at what runs beside the servers
@@ -36,7 +35,7 @@ class Supervisor:
         in_flight: how many requests to a replica run, as far as somebody in front knows.
 
     Raises:
-        ServerError: a port is taken or invalid.
+        PortError: a port is taken or invalid.
     """
 
     def __init__(self, options: Options, count: int, care: Care, journal: Journal, page: socket.socket):
@@ -174,7 +173,7 @@ def _options(options: Options, count: int) -> list[Options]:
 def _agent(options: Options, number: int) -> socket.socket:
     """Where a replica's state is told: at a port that a door elsewhere can know, if that is free, else at any."""
     host = numeric_host(options.host)
-    with suppress(ServerError):
+    with suppress(PortError):
         port = options.metrics_port + _AGENT + _APART * number if options.metrics_port else 0
         return listening(f"{host}:{port}")
     return listening(f"{host}:0")

@@ -19,13 +19,13 @@ from pathlib import Path
 from types import TracebackType
 
 from clients.connection import Connection
+from tools.ports import ANY, choose_ports, listens, numeric_host
 from tools.serve.caretaker import Caretaker
 from tools.serve.endpoints import NAMES, endpoints, is_allowed
 from tools.serve.hardware import use_gpu
 from tools.serve.launch import STOP_SECONDS, Options, command_line, prepare_repository, shm_prefix
 from tools.serve.log import GIVES_UP, NOISE, STACKS, failed_load, without_usage
 from tools.serve.native import choose_backend
-from tools.serve.ports import ANY, choose_ports, listens, numeric_host
 from tools.serve.scratch import plain_path, scratch_parent
 from tools.serve.server_error import ServerError
 from tools.serve.wheel import assemble_backends, environment

@@ -1,4 +1,4 @@
-"""Host and ports of the embedded server: chosen before it starts; then, whether it is our server that listens."""
+"""Hosts and ports to listen at: chosen before a server starts; then, whether it is that server that listens."""
 
 import errno
 import socket
@@ -6,24 +6,28 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from itertools import cycle
 
-from tools.serve.server_error import ServerError
+from clients.errors import ToolError
 
 _HOSTS = "give an address or a name of this host with --host, or 0.0.0.0 or :: for all"
 # Where to reach a server that listens at all addresses.
 ANY = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
 
 
+class PortError(ToolError):
+    """Nobody can listen there: the port is taken or invalid, or the host is unknown or another one."""
+
+
 def numeric_host(host: str) -> str:
     """The address of a host, an IPv6 one in brackets; tritonserver takes no names.
 
     Raises:
-        ServerError: nobody knows the host.
+        PortError: nobody knows the host.
     """
     try:
         found = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ServerError(f"--host: '{host}' is no host that is known here ({reason}); {_HOSTS}") from error
+        raise PortError(f"--host: '{host}' is no host that is known here ({reason}); {_HOSTS}") from error
     # Names such as localhost have both; IPv4 is what our default was always.
     *_, (address, *_) = min(found, key=lambda each: each[0] != socket.AF_INET)
     return f"[{address}]" if ":" in str(address) else str(address)
@@ -35,11 +39,11 @@ def choose_ports(host: str, wanted: Sequence[int]) -> list[int]:
     All are bound at once, so that they differ.
 
     Raises:
-        ServerError: a port is taken or invalid.
+        PortError: a port is taken or invalid.
     """
     given = [port for port in wanted if port]
     if len(set(given)) < len(given):
-        raise ServerError("--http-port, --grpc-port and --metrics-port must differ; got " + ", ".join(map(str, wanted)))
+        raise PortError("--http-port, --grpc-port and --metrics-port must differ; got " + ", ".join(map(str, wanted)))
     with ExitStack() as held:
         return [
             held.enter_context(_bind(host, port, name)).getsockname()[1]
@@ -49,17 +53,20 @@ def choose_ports(host: str, wanted: Sequence[int]) -> list[int]:
 
 def _bind(host: str, port: int, name: str) -> socket.socket:
     if not 0 <= port <= 65535:
-        raise ServerError(f"--{name}-port: expected 1 to 65535, or 0 for any free port; got {port}")
+        raise PortError(f"--{name}-port: expected 1 to 65535, or 0 for any free port; got {port}")
+    return _bound(host, port, f"choose another with --{name}-port, or 0 for any free port", _HOSTS)
+
+
+def _bound(host: str, port: int, for_port: str, for_host: str) -> socket.socket:
     holder = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         holder.bind((host.strip("[]"), port))
     except OSError as error:
         holder.close()
-        remedy = f"choose another with --{name}-port, or 0 for any free port"
-        if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
-            remedy = _HOSTS
-        raise ServerError(f"cannot listen on {host}:{port} ({error.strerror}); {remedy}") from error
+        is_host = isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL
+        remedy = for_host if is_host else for_port
+        raise PortError(f"cannot listen on {host}:{port} ({error.strerror}); {remedy}") from error
     return holder
 
 
@@ -75,17 +82,16 @@ def listens(pid: int, ports: set[int]) -> bool:
 
 
 def listening(address: str = "127.0.0.1:0") -> socket.socket:
-    """A socket of the supervisor's own, at HOST:PORT; port 0 takes a free one.
+    """A socket of this process's own, at HOST:PORT; port 0 takes a free one.
 
     Raises:
-        ServerError: the address is taken, or is none of this host.
+        PortError: the address is taken, or is none of this host.
     """
     host, _, port = address.rpartition(":")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host.strip("[]"), int(port)), family=family)
-    except OSError as error:
-        raise ServerError(f"cannot listen on {address} ({error.strerror}); choose another with --status") from error
+    remedy = "choose another address"
+    listener = _bound(host, int(port), remedy, remedy)
+    listener.listen()
+    return listener
 
 
 def address_of(listener: socket.socket) -> str:
