@@ -50,8 +50,8 @@ demo: $(READY) ## train, export, serve, verify, classify and load-test; the last
 demo-lm: $(LM) ## export, serve, ask and load-test a language model; the last line is JSON
 	@$(PY) -m tools.demo --language smollm2 $(ARGS)
 
-serve: models ## serve the repository on 127.0.0.1:8000 (HTTP), 8001 (gRPC), 8002 (metrics), a page to try it on 8080
-	@$(PY) -m tools.serve --web-port 8080 $(ARGS)
+serve: models ## serve the repository on 127.0.0.1:8000 (HTTP), 8001 (gRPC), 8002 (metrics), a page to try it on 8007
+	@$(PY) -m tools.serve --web-port 8007 $(ARGS)
 
 loadtest: models ## load-test every classifier over HTTP and gRPC; report in build/loadtest
 	@$(PY) -m tools.serve --http-port 0 --grpc-port 0 --metrics-port 0 --run "$(PY) -m loadtest.swarm $(ARGS)"

@@ -159,7 +159,7 @@ def main() -> int:
         classifiers = [model for model in models if not read_config(model).ensemble_scheduling.step]
         load = _loadtest(server, classifiers, arguments.users, arguments.run_time)
         server.check()
-    print("\nTo try the models in a browser: make serve, then http://127.0.0.1:8080/", flush=True)
+    print("\nTo try the models in a browser: make serve, then http://127.0.0.1:8007/", flush=True)
     print_json({"models": models, "verification": verified, "inference": answers, "loadtest": load})
     return 0
 

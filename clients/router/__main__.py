@@ -98,7 +98,9 @@ async def _route(arguments: argparse.Namespace, chat_template: str) -> None:
             loop.add_signal_handler(number, stop.set)
     traffic = web.Application(client_max_size=_LARGEST_BODY)
     add_openai(traffic, Connection("grpc", arguments.grpc, _LONGEST_INFERENCE_S), chat_template)
-    add_page(traffic, arguments.metrics, arguments.examples)
+    # The router's callers are programs, who may know it by any name.
+    names = [host_and_port(arguments.listen)[0], *arguments.name] if arguments.page else None
+    add_page(traffic, arguments.metrics, arguments.examples, names)
     async with AsyncExitStack() as stack:
         serve, addresses = {"listen": traffic}, {}
         trials = Trials(arguments.patience)
@@ -131,6 +133,8 @@ def main() -> int:
     parser.add_argument("--patience", type=positive_float, default=1.0, metavar="S", help=text)
     text = "serve the page, OpenAI's API and what the page needs of Triton's; no trials"
     parser.add_argument("--page", action="store_true", help=text)
+    text = "with --page: a name by which callers may ask, besides addresses and localhost; may be repeated"
+    parser.add_argument("--name", action="append", type=str.lower, default=[], metavar="HOST", help=text)
     text = "Triton's metrics, of each server, for the page (default: %(default)s)"
     add_address("--metrics", nargs="*", default=["127.0.0.1:8002"], help=text)
     text = "a model repository whose golden requests are the page's examples"

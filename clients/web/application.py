@@ -5,8 +5,9 @@ nothing that loads models, reads memory or changes settings; behind a door it is
 """
 
 import asyncio
+import os
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,32 +16,39 @@ from aiohttp import ClientError, ClientSession, ClientTimeout, web
 from clients.errors import InvalidInput
 from clients.golden import read
 from clients.web.files import Files
+from clients.web.visitors import Handler, visitors
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _SECONDS = 5.0
 # Of the metrics, those about models and how fast they are: what else the host is doing is nobody's business.
 _FIGURES = ("nv_inference_", "pytorch_compute_seconds_bucket")
 _MODEL = r"/v2/models/[^/%]+(/versions/[0-9]+)?"
-# What is open for callers at the front door, too; and the list of models, which is only read.
-_OPEN = {
+# What is open for callers at the front door (haproxy.cfg.j2), too; and the list of models, which is only read.
+OPEN = {
     "GET": re.compile(rf"/v2(/health/(live|ready)|/models/stats)?|{_MODEL}(/(ready|config|stats))?"),
     "POST": re.compile(rf"/v2/repository/index|{_MODEL}/(infer|generate|generate_stream)"),
 }
 
 
-def add_page(application: web.Application, metrics: Sequence[str] = (), examples: Path | None = None) -> None:
-    """Let an application answer / and /web; before it routes anything else.
+def add_page(
+    application: web.Application,
+    metrics: Sequence[str] = (),
+    examples: Path | None = None,
+    names: Sequence[str] | None = None,
+) -> None:
+    """Let an application answer / and /web, and no page of another site; before it routes anything else.
 
     Args:
         application: what is served.
         metrics: HOST:PORT of the metrics of each tritonserver.
         examples: a model repository, whose versions may have golden requests.
+        names: by which browsers may ask, besides addresses and localhost; None for any name.
     """
     files, page = Files(), _Page(metrics, examples)
+    application.middlewares.append(visitors(names))
     application.cleanup_ctx.append(page.connected)
     application.router.add_get("/", files.index)
-    application.router.add_get("/web/metrics", _from_here(page.figures))
-    application.router.add_get("/web/examples/{model}/{version:[0-9]+}", _from_here(page.example))
+    application.router.add_get("/web/metrics", page.figures)
+    application.router.add_get("/web/examples/{model}/{version:[0-9]{1,20}}", page.example)
     application.router.add_get("/web/{digest}/{name}", files.file)
 
 
@@ -48,23 +56,12 @@ def add_triton(application: web.Application, passed_on: Handler) -> None:
     """Let an application answer what the page asks of Triton, by way of a handler that passes requests on."""
 
     async def guard(request: web.Request) -> web.StreamResponse:
-        known = _OPEN.get(request.method)
+        known = OPEN.get(request.method)
         if not known or not known.fullmatch(request.rel_url.raw_path):
             return _error(403, "this is not open here; ask Triton's own port")
         return await passed_on(request)
 
-    application.router.add_route("*", "/v2{path:(/.*)?}", _from_here(guard))
-
-
-def _from_here(handler: Handler) -> Handler:
-    """Answer no page of another origin: a browser sends requests wherever any page that is open in it wants."""
-
-    async def answer(request: web.Request) -> web.StreamResponse:
-        if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
-            return _error(403, "a page of another origin may not ask here")
-        return await handler(request)
-
-    return answer
+    application.router.add_route("*", "/v2{path:(/.*)?}", guard)
 
 
 def _error(status: int, reason: str) -> web.Response:
@@ -101,7 +98,8 @@ class _Page:
         from tritonclient.utils import np_to_triton_dtype
 
         model, version = request.match_info["model"], request.match_info["version"]
-        if self.examples is None or not (self.examples / model / "config.pbtxt").is_file() or "/" in model:
+        # A name that is in the folder leads nowhere else.
+        if not self.examples or not self.examples.is_dir() or model not in os.listdir(self.examples):
             return web.Response(status=204)
         try:
             golden = read(self.examples / model / version / "golden.npz")

@@ -30,7 +30,16 @@ from tools.serve.tritonserver import Options, Server
 pytestmark = NEEDS_CHROMIUM
 SAMPLES, SHOTS = ROOT / "build" / "samples", ROOT / "build" / "screenshots"
 INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
-SCHEMES: tuple[Scheme, ...] = ("light", "dark")
+
+# Lets requests to a path wait until `release` is called; `asking` is done when there is one.
+HELD = """(path) => {
+    const real = window.fetch;
+    let come, go;
+    window.asking = new Promise((resolve) => (come = resolve));
+    const released = new Promise((resolve) => (go = resolve));
+    window.release = () => (go(), window.fetch = real, null);
+    window.fetch = async (at, options) => (at.endsWith(path) && (come(), await released), real(at, options));
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -108,8 +117,23 @@ def test_a_drawing_is_read_by_classifier_and_pipelines_while_the_pen_moves(brows
         comes(card(page, "mnist_mlp").locator(".batch"), text=r"^mean batch \d")
         # Of 49 events of the mouse, each model hears of a few.
         assert 3 <= len(asked) < 3 * 49 / 2
+        wiped(page)
+
+
+def wiped(page: Any) -> None:
+    """Wipe the sheet while the server is asked: no answer is shown, and the next drawing gets its own."""
+    empty = card(page, "mnist_mlp").get_by_text("The answer appears here")
+    for path in ("/infer", "/web/metrics"):
         page.get_by_role("button", name="Wipe").click()
-        assert card(page, "mnist_mlp").get_by_text("The answer appears here").is_visible()
+        page.evaluate(HELD, path)
+        draw(page)
+        page.evaluate("window.asking")
+        page.get_by_role("button", name="Wipe").click()
+        with page.expect_response("**/web/metrics"):
+            page.evaluate("window.release()")
+        assert empty.is_visible() and not card(page, "mnist_mlp").locator(".bars, .timing").all()
+    draw(page)
+    share(page, "mnist_mlp", "0")
 
 
 def test_who_has_only_keys_draws_chooses_and_sends_with_them(browser: Any, url: str) -> None:
@@ -235,6 +259,27 @@ def test_every_datatype_is_read_and_written_as_tritonclient_does(browser: Any, u
     assert [float(text.replace("Infinity", "inf")) for text in read] == halves.astype(float).tolist()
 
 
+def test_classes_are_asked_for_where_the_server_tells_them_and_may_share_a_label(browser: Any, url: str) -> None:
+    program = """async () => {
+        const link = document.querySelector("link[href$='/answers.js']").href;
+        const { bars, wanted } = await import(link);
+        const { specOf } = await import(link.replace("answers", "models"));
+        const asked = (data_type, dims) => {
+            const outputs = [specOf({ name: "y", data_type, dims, label_filename: "labels.txt" })];
+            return wanted({ outputs }).map(({ parameters }) => parameters.classification ?? 0);
+        };
+        const types = ["STRING", "FP16", "BOOL", "FP32", "INT64"].map((type) => asked(`TYPE_${type}`, ["10"]));
+        const shown = bars();
+        const shares = [["crane", 0.2], ["crane", 0.5], ["frog", 0.3]];
+        shown.update(shares.map(([label, share], index) => ({ label, index, share })));
+        return [types, asked("TYPE_FP32", ["2", "5"]), asked("TYPE_FP32", ["-1"]), shown.element.innerText];
+    }"""
+    with visit(browser, url) as page:
+        types, matrix, open_dims, bars = page.evaluate(program)
+    assert types == [[], [0], [], [10], [10]] and matrix == [10] and open_dims == [2**30]
+    assert re.findall("crane|frog|[0-9.]+", bars) == ["crane", "20.0", "crane", "50.0", "frog", "30.0"]
+
+
 def test_a_chat_streams_and_says_how_fast(browser: Any, language_url: str) -> None:
     with visit(browser, language_url) as page:
         page.get_by_text("Settings").click()
@@ -247,21 +292,33 @@ def test_a_chat_streams_and_says_how_fast(browser: Any, language_url: str) -> No
         assert re.search(r"first token .*(ms|s).*tokens/s", figures.inner_text(), re.DOTALL)
         assert page.locator(".said").inner_text()
         assert '"content": "Why is the sea salty?"'.replace(": ", ":") in page.locator(".code").inner_text()
+        cleared(page)
 
 
-@pytest.mark.parametrize("mode", ["Chat", "Complete"])
-def test_stop_ends_the_generation_on_the_server(
-    browser: Any, language_url: str, language_server: Server, mode: str
-) -> None:
+def cleared(page: Any) -> None:
+    """Begin another conversation while an answer comes: nothing of it is in the next one."""
+    for tokens, text in (("8000", "One"), ("1", "Two")):
+        page.get_by_role("button", name="Clear").click()
+        page.get_by_label("Most tokens").fill(tokens)
+        page.get_by_label("Your text").fill(text)
+        page.get_by_role("button", name="Send", exact=True).wait_for()
+        with page.expect_request("**/v1/chat/completions") as asked:
+            page.keyboard.press("Enter")
+        comes(page.locator(".said"), text=r"\S")
+    assert [message["content"] for message in asked.value.post_data_json["messages"]] == ["Two"]
+
+
+def test_stop_ends_the_generation_on_the_server(browser: Any, language_url: str, language_server: Server) -> None:
     with visit(browser, language_url) as page:
-        stopped(page, mode, language_server)
+        page.get_by_text("Settings").click()
+        for mode in ("Chat", "Complete"):
+            stopped(page, mode, language_server)
 
 
 def stopped(page: Any, mode: str, server: Server) -> None:
     """Ask for a text without end, and stop it; the server works for nobody then."""
     idle(server)
     page.get_by_role("button", name=mode, exact=True).click()
-    page.get_by_text("Settings").click()
     page.get_by_label("Most tokens").fill("8000")
     # The likeliest token is never the end.
     page.get_by_label("Temperature").fill("0")
@@ -337,6 +394,10 @@ def test_behind_the_front_door_the_page_wants_a_key_and_opens_nothing_else(
         mine = {"Authorization": f"Bearer {key}"}
         assert requests.get(f"{url}/metrics", headers=mine, timeout=10).status_code == 403
         assert requests.post(f"{url}/web/metrics", headers=mine, timeout=10).status_code == 403
+        # The door's callers may know it by any name, under which other sites' pages stay out.
+        for origin, status in (("http://triton.example", 200), ("http://evil.example", 403)):
+            named = mine | {"Host": "triton.example", "Origin": origin}
+            assert requests.get(f"{url}/web/metrics", headers=named, timeout=10).status_code == status
         with visit(browser, url, refused=True) as page:
             for given in ("wrong", key):
                 page.get_by_label("API key", exact=True).fill(given)
@@ -353,6 +414,7 @@ def test_stop_ends_the_generation_behind_the_front_door(browser: Any, language_s
     with door(language_server, tmp_path) as (url, key), visit(browser, url, refused=True) as page:
         page.get_by_label("API key", exact=True).fill(key)
         page.get_by_role("button", name="Use it").click()
+        page.get_by_text("Settings").click()
         stopped(page, "Complete", language_server)
 
 
@@ -388,9 +450,7 @@ def usable(page: Any, place: str, width: int, judged: Scheme) -> None:
     assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in found] == [], place
     SHOTS.mkdir(parents=True, exist_ok=True)
     page.evaluate("scrollTo(0, 0)")
-    for scheme in sorted(SCHEMES, key=judged.__eq__):
-        page.emulate_media(color_scheme=scheme)
-        page.screenshot(path=SHOTS / f"{place.rpartition('/')[2]}-{width}-{scheme}.png", full_page=True)
+    page.screenshot(path=SHOTS / f"{place.rpartition('/')[2]}-{width}-{judged}.png", full_page=True)
 
 
 def test_files_are_small_kept_for_ever_and_carry_their_headers(url: str) -> None:
@@ -412,4 +472,4 @@ def test_files_are_small_kept_for_ever_and_carry_their_headers(url: str) -> None
     assert kinds == {"text/javascript", "text/css", "image/svg+xml"}
     assert sum(int(file.headers["Content-Length"]) for file in files) < 50_000
     assert requests.get(f"{url}web/0000000000000000/app.js", timeout=10).status_code == 404
-    assert requests.get(f"{url}web/examples/..%2fmnist_mlp/1", timeout=10).status_code == 204
+    assert requests.get(f"{url}web/examples/..%2fmodel_repository%2fmnist_mlp/1", timeout=10).status_code == 204

@@ -53,6 +53,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--metrics-port", type=int, default=8002, help="0 for any free port (default: %(default)s)")
     text = "serve a page to try the models, and OpenAI's API for language models, at this port; 0 for any free one"
     parser.add_argument("--web-port", "--openai-port", type=int, metavar="PORT", help=text)
+    text = "a name by which callers ask at --web-port, besides addresses and localhost; may be repeated"
+    parser.add_argument("--web-name", action="append", default=[], metavar="HOST", help=text)
     parser.add_argument(
         "--hardware",
         choices=HARDWARE,
@@ -159,7 +161,8 @@ def _supervise(arguments: argparse.Namespace, options: Options) -> None:
     front = front_options_from(arguments)
     supervisor = Supervisor(options, arguments.replicas, care, journal, _status(arguments))
 
-    with doors(front, supervisor, arguments.host, arguments.web_port, partial(journal.log, "")) as (place, page):
+    web = (arguments.host, arguments.web_port, arguments.web_name)
+    with doors(front, supervisor, *web, partial(journal.log, "")) as (place, page):
 
         def tell() -> None:
             print(place, end="")
@@ -191,7 +194,13 @@ def _places(replica: Replica) -> str:
 def _page_of(server: Server, arguments: argparse.Namespace) -> AbstractContextManager[RouterProcess | None]:
     metrics = [server.endpoints.metrics]
     return web_application(
-        arguments.host, arguments.web_port, server.http, server.grpc, metrics, server.options.repository
+        arguments.host,
+        arguments.web_port,
+        server.http,
+        server.grpc,
+        metrics,
+        server.options.repository,
+        arguments.web_name,
     )
 
 

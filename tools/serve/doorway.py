@@ -1,7 +1,7 @@
 """The front door before the replicas of a service: who stands behind it, and what it hears of them."""
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +25,7 @@ def doors(
     supervisor: Supervisor,
     host: str,
     web_port: int | None,
+    web_names: Sequence[str],
     on_log: Callable[[str], None],
 ) -> Iterator[tuple[str, RouterProcess | None]]:
     """Keep the front door and the page with OpenAI's API open within the block, as far as they are wanted.
@@ -40,7 +41,7 @@ def doors(
     inner = f"{LOCALHOST}:{choose_ports(LOCALHOST, [0])[0]}" if options and web_port is not None else ""
     first = supervisor.replicas[0]
     metrics = [replica.endpoints.metrics for replica in supervisor.replicas]
-    asked = (first.endpoints.http, inner or first.endpoints.grpc, metrics, first.options.repository)
+    asked = (first.endpoints.http, inner or first.endpoints.grpc, metrics, first.options.repository, web_names)
     with web_application(host, web_port, *asked) as page:
         if options and page:
             listens_at, _, port = page.addresses["listen"].rpartition(":")

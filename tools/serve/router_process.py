@@ -59,7 +59,13 @@ def router_process(*options: str) -> Iterator[RouterProcess]:
 
 @contextmanager
 def web_application(
-    host: str, port: int | None, http: str, grpc: str, metrics: Sequence[str] = (), examples: Path | None = None
+    host: str,
+    port: int | None,
+    http: str,
+    grpc: str,
+    metrics: Sequence[str] = (),
+    examples: Path | None = None,
+    names: Sequence[str] = (),
 ) -> Iterator[RouterProcess | None]:
     """Serve the page and OpenAI's API at a port, by way of a server's addresses; without a port, do nothing.
 
@@ -70,6 +76,7 @@ def web_application(
         grpc: the server's.
         metrics: of each server, whose figures the page adds up.
         examples: a model repository with golden requests.
+        names: by which callers may ask, besides addresses and `host`.
     """
     if port is None:
         yield None
@@ -80,5 +87,6 @@ def web_application(
         )
     addresses = ("--upstream", http, "--grpc", grpc, "--listen", f"{numeric_host(host)}:{port}")
     more = ("--examples", str(examples)) if examples else ()
-    with router_process("--page", *addresses, *more, "--metrics", *filter(None, metrics)) as running:
+    named = [f"--name={name}" for name in (host, *names)]
+    with router_process("--page", *addresses, *more, *named, "--metrics", *filter(None, metrics)) as running:
         yield running

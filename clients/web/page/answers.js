@@ -1,15 +1,23 @@
 /** Answers as people read them: bars for classes, pictures, tables of values. */
 
 import { h, readable, svg } from "./elements.js";
-import { isPicture, isScores } from "./kinds.js";
+import { hasClasses, isPicture, isScores } from "./kinds.js";
 import { outputPicture } from "./pixels.js";
 import { size, textOf } from "./protocol.js";
 
 const SHOWN = 200;
 const MOST_BARS = 10;
+// Asked for more classes than there are, Triton tells all.
+const ALL_CLASSES = 2 ** 30;
 
 /** The output that has a model's classes: labelled, or else a vector; nothing where there is none. */
 export const classOutput = ({ outputs }) => outputs.find((output) => output.hasLabels) ?? outputs.find(isScores);
+
+/** How to ask for an output as classes; as it is, where the server tells none. */
+export function asClasses(output) {
+  const classification = output.dims.some((dim) => dim < 0) ? ALL_CLASSES : size(output.dims);
+  return { name: output.name, parameters: { ...(hasClasses(output) ? { classification } : {}), binary_data: true } };
+}
 
 /**
  * What to ask a model for: classes with their labels, and all outputs of a few values.
@@ -18,7 +26,7 @@ export const classOutput = ({ outputs }) => outputs.find((output) => output.hasL
 export function wanted(model) {
   const classes = classOutput(model);
   const others = model.outputs.filter((output) => output !== classes && (isPicture(output) || Math.abs(size(output.dims)) <= 4));
-  const asked = classes ? [{ name: classes.name, parameters: { classification: classes.dims[0], binary_data: true } }] : [];
+  const asked = classes ? [asClasses(classes)] : [];
   return [...asked, ...(classes?.hasLabels ? [] : others).map(({ name }) => ({ name, parameters: { binary_data: true } }))];
 }
 
@@ -65,13 +73,15 @@ export function bars() {
     const best = [...list].sort((one, other) => other.share - one.share);
     // A few classes keep their order, so that the eye finds them; of many, the best come first.
     const shown = list.length <= MOST_BARS ? [...list].sort((one, other) => one.index - other.index) : best.slice(0, 5);
-    for (const [label, row] of rows) if (!shown.some((each) => each.label === label)) (row.remove(), rows.delete(label));
+    for (const [index, row] of rows) if (!shown.some((each) => each.index === index)) (row.remove(), rows.delete(index));
     element.append(...shown.map((each) => filled(each, each === best[0])));
   }
 
-  function filled({ label, share }, isBest) {
-    const row = rows.get(label) ?? h("li", {}, h("span", { class: "label" }, label), h("span", { class: "track" }, h("span", { class: "fill" })), h("span", { class: "share" }));
-    rows.set(label, row);
+  // By the index: two classes may have one label.
+  function filled({ label, index, share }, isBest) {
+    const row = rows.get(index) ?? h("li", {}, h("span", { class: "label" }), h("span", { class: "track" }, h("span", { class: "fill" })), h("span", { class: "share" }));
+    rows.set(index, row);
+    row.querySelector(".label").textContent = label;
     row.classList.toggle("best", isBest);
     row.querySelector(".fill").style.width = `${Math.max(0, Math.min(1, share)) * 100}%`;
     row.querySelector(".share").textContent = percent(share);

@@ -43,7 +43,9 @@ export function chatPanel(model, asked) {
     const prompt = text.value;
     if (!prompt.trim() || running) return;
     text.value = "";
-    if (isChat) messages.push({ role: "user", content: prompt });
+    // Clear begins another conversation while this one's answer may still come.
+    const own = messages;
+    if (isChat) own.push({ role: "user", content: prompt });
     log.append(h("div", { class: "message user" }, h("p", {}, prompt)));
     const said = h("p", { class: "said" });
     const figures = h("p", { class: "figures" });
@@ -51,7 +53,9 @@ export function chatPanel(model, asked) {
     running = new AbortController();
     show();
     const answer = await told(said, figures, isChat ? chatted() : continued(prompt));
-    if (isChat) messages.push({ role: "assistant", content: answer });
+    // Templates want turns: a question without an answer is none.
+    if (answer) own.push({ role: "assistant", content: answer });
+    else own.pop();
     running = null;
     show();
   }

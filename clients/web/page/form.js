@@ -1,6 +1,6 @@
 /** Any model: a form of its inputs, filled with an example, and everything that it answers. */
 
-import { bars, classes, classOutput, everything } from "./answers.js";
+import { asClasses, bars, classes, classOutput, everything } from "./answers.js";
 import { duration, field, h } from "./elements.js";
 import { blank, usualShape } from "./models.js";
 import { cast, generated, size, textOf, written } from "./protocol.js";
@@ -55,8 +55,7 @@ export function formPanel(model, asked) {
   async function named(inputs, found) {
     const output = classOutput(model);
     if (!output.hasLabels) return found;
-    const asking = { name: output.name, parameters: { classification: output.dims[0], binary_data: true } };
-    return classes(model, await infer(model.name, inputs, [asking]));
+    return classes(model, await infer(model.name, inputs, [asClasses(output)]));
   }
 
   /** A model with many answers to one request answers a stream only. */

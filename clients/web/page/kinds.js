@@ -34,6 +34,9 @@ function tells({ outputs }) {
   return outputs.some((output) => output.hasLabels || output.datatype === "BYTES" || isPicture(output) || isScores(output));
 }
 
+/** Whether Triton tells classes of an output: not of all numbers; and texts, asked for as classes, end version 2.51. */
+export const hasClasses = ({ datatype }) => /^(U?INT(8|16|32|64)|FP(32|64))$/.test(datatype);
+
 /** Whether an output is a vector of scores; one that could be a picture is more likely on its way to another model. */
 export const isScores = ({ datatype, dims }) =>
   datatype.startsWith("FP") && dims.length === 1 && dims[0] > 1 && !shapeOf({ parameters: {} }, dims);
@@ -88,8 +91,7 @@ function decodes(model, input, all) {
 
 /** What comes after the decoder tells whether a file may be a drawing in one color. */
 function channelsOfFile(model, all) {
-  const takers = model.steps.map((step) => all.find(({ name }) => name === step.model)).filter(Boolean);
-  return takers.map((taker) => pixelsOf(taker, all)).find((pixels) => pixels && pixels.form !== "file")?.channels ?? 3;
+  return parts(model, all).map((taker) => pixelsOf(taker, all)).find((pixels) => pixels && pixels.form !== "file")?.channels ?? 3;
 }
 
 /** Whether an output is a picture: UINT8 [H, W, 1 or 3]. */
@@ -102,14 +104,14 @@ export const isPicture = ({ datatype, dims }) => datatype === "UINT8" && dims.le
 export function family(model, all) {
   const kind = kindOf(model, all);
   if (model.outputs.every(({ dims }) => isOpen(dims))) return [model];
-  const contains = (outer, inner) => outer.steps.some((step) => {
-    const found = all.find(({ name }) => name === step.model);
-    return found && (found === inner || contains(found, inner));
-  });
+  const contains = (outer, inner) => parts(outer, all).some((part) => part === inner || contains(part, inner));
   const isRelated = (other) => other === model || contains(model, other) || contains(other, model);
   return all.filter((other) => isRelated(other) && kindOf(other, all) === kind && other.outputs.some(({ dims }) => !isOpen(dims)))
     .sort((one, other) => one.steps.length - other.steps.length);
 }
+
+/** The models that an ensemble consists of, in its order. */
+export const parts = (model, all) => model.steps.map((step) => all.find(({ name }) => name === step.model)).filter(Boolean);
 
 const isOpen = (dims) => dims.some((dim) => dim < 0);
 const has = (specs, name) => specs.some((spec) => spec.name === name);

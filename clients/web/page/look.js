@@ -36,6 +36,7 @@ export function lookPanel(model, all, asked) {
     while (isStale && source) {
       isStale = false;
       const before = await figures().catch(() => null);
+      if (!source) break;
       const answers = await Promise.all(cards.map((each) => each.ask(source)));
       if (answers[0]) asked(answers.find(({ model: name }) => name === model.name)?.inputs ?? []);
       const after = await figures().catch(() => null);
@@ -70,6 +71,7 @@ export function lookPanel(model, all, asked) {
   function wiped() {
     source = null;
     cards.forEach((each) => each.clear());
+    speak("");
   }
 
   async function fill() {
@@ -110,29 +112,38 @@ function card(model, all) {
     h("header", {}, h("h2", {}, h("a", { href: `#/models/${encodeURIComponent(model.name)}` }, breakable(model.name))), time), hint, body, timing);
   let best = "";
   let isFailed = false;
+  // What comes after the sheet was wiped is an answer to nothing.
+  let isCleared = false;
 
   async function ask({ canvas, file, isDrawn }) {
+    [isCleared, isFailed] = [false, false];
     try {
       const inputs = [await tensorOf(canvas, file, isDrawn, model, pixels)];
       const began = performance.now();
       const tensors = await infer(model.name, inputs, wanted(model));
-      time.textContent = duration((performance.now() - began) * 1000);
-      isFailed = false;
-      await show(tensors);
+      await show(tensors, performance.now() - began);
       return { model: model.name, inputs };
     } catch (error) {
-      isFailed = true;
-      hint.hidden = true;
-      best = error.message;
-      body.replaceChildren(h("p", { class: "notice", role: "alert" }, error.message));
+      fail(error.message);
       return { model: model.name, inputs: [] };
     }
   }
 
-  async function show(tensors) {
+  function fail(message) {
+    if (isCleared) return;
+    isFailed = true;
     hint.hidden = true;
+    best = message;
+    body.replaceChildren(h("p", { class: "notice", role: "alert" }, message));
+  }
+
+  async function show(tensors, spent) {
     const found = classes(model, tensors);
-    if (!found) return body.replaceChildren(await everything(tensors));
+    const rest = found ? null : await everything(tensors);
+    if (isCleared) return;
+    time.textContent = duration(spent * 1000);
+    hint.hidden = true;
+    if (rest) return body.replaceChildren(rest);
     if (body.firstChild !== shown.element) body.replaceChildren(shown.element);
     shown.update(found);
     const top = found.reduce((one, other) => (other.share > one.share ? other : one));
@@ -141,7 +152,7 @@ function card(model, all) {
 
   /** Tell in which stages the time went, between two looks at the server's figures. */
   function tell(before, after) {
-    if (isFailed || !after) return timing.replaceChildren();
+    if (isCleared || isFailed || !after) return timing.replaceChildren();
     const parts = workers(model, all).map(({ name }) => ({ name, change: since(after.get(name), before?.get(name)) }));
     const { rows, executions } = parts.at(-1).change;
     const batch = executions > 0 ? h("p", { class: "batch" }, "mean batch ", h("strong", {}, readable(rows / executions))) : null;
@@ -149,6 +160,7 @@ function card(model, all) {
   }
 
   function clear() {
+    isCleared = true;
     best = "";
     time.textContent = "";
     hint.hidden = false;

@@ -1,5 +1,6 @@
 /** The models of the server, as their configs describe them. */
 
+import { hasClasses, parts } from "./kinds.js";
 import { size, zeros } from "./protocol.js";
 import * as server from "./server.js";
 
@@ -9,7 +10,7 @@ import * as server from "./server.js";
  * @property {string} datatype as V2 has it
  * @property {number[]} dims without the batch
  * @property {boolean} optional
- * @property {boolean} hasLabels
+ * @property {boolean} hasLabels whether the server tells its classes by their labels
  *
  * @typedef {Object} Model
  * @property {string} name
@@ -70,19 +71,14 @@ async function modelOf(name, version) {
   };
 }
 
-function specOf({ name, data_type, dims, optional, label_filename }) {
+/** A tensor, as a config describes it. @returns {Spec} */
+export function specOf({ name, data_type, dims, optional, label_filename }) {
   const datatype = data_type.replace("TYPE_", "").replace("STRING", "BYTES");
-  return { name, datatype, dims: dims.map(Number), optional: Boolean(optional), hasLabels: Boolean(label_filename) };
+  return { name, datatype, dims: dims.map(Number), optional: Boolean(optional), hasLabels: Boolean(label_filename) && hasClasses({ datatype }) };
 }
 
 /** The models that work for an ensemble, in the order in which they do; the model itself if it is none. */
-export function workers(model, all) {
-  if (!model.steps.length) return [model];
-  return model.steps.flatMap((step) => {
-    const found = all.find(({ name }) => name === step.model);
-    return found ? workers(found, all) : [];
-  });
-}
+export const workers = (model, all) => (model.steps.length ? parts(model, all).flatMap((part) => workers(part, all)) : [model]);
 
 /** A shape of one request: a row of a batch, and 1 where a dim is open. */
 export const usualShape = (model, spec) =>
