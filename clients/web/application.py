@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aiohttp import ClientError, ClientSession, ClientTimeout, web
+from aiohttp.typedefs import Handler
 
 from clients.errors import InvalidInput
 from clients.golden import read
 from clients.web.files import Files
-from clients.web.visitors import Handler, visitors
+from clients.web.visitors import visitors
 
 _SECONDS = 5.0
 # Of the metrics, those about models and how fast they are: what else the host is doing is nobody's business.

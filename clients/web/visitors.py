@@ -5,17 +5,17 @@ site whose name leads to this host from one moment to the next (DNS rebinding) f
 by which it asks.
 """
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Collection
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _FOREIGN = "a page of another origin may not ask here"
 
 
-def visitors(names: Collection[str] | None) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
+def visitors(names: Collection[str] | None) -> Middleware:
     """A middleware that refuses other visitors.
 
     Args:
