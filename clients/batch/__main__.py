@@ -25,6 +25,7 @@ from pathlib import Path
 from clients.batch.datasets import PART_ROWS
 from clients.batch.folder import Execute, here, run_parts
 from clients.batch.job import Summary, run
+from clients.batch.places import without_keys
 from clients.batch.plan import IN_FLIGHT
 from clients.command import address, command, command_parser, positive, print_json
 from clients.connection import add_connection_arguments, connection_from
@@ -38,9 +39,9 @@ WORKERS = 2
 def main() -> int:
     """Run the model on all rows, and say how many there were."""
     parser = command_parser("clients.batch", __doc__)
-    text = "a folder of images, a .npy, a .npz (by input name), or Parquet; a path or a URI"
+    text = "a folder of images or a .npy; into a file also a .npz (by input name), into a folder also Parquet and URIs"
     parser.add_argument("input", metavar="INPUT", help=text)
-    text = "a .parquet or .npz file, replaced if it exists; or a folder of parts"
+    text = "a .parquet or .npz file, replaced if it exists; or a folder of parts (no suffix, or / at the end)"
     parser.add_argument("output", metavar="OUTPUT", help=text)
     parser.add_argument("--model", required=True, metavar="NAME")
     parser.add_argument("--outputs", nargs="+", metavar="NAME", help="outputs to keep (default: all)")
@@ -85,9 +86,17 @@ def _run(arguments: argparse.Namespace) -> Summary:
     output, is_folder = arguments.output, arguments.ray or arguments.part_rows
     is_folder = is_folder or "://" in output or output.endswith("/") or Path(output).is_dir() or not Path(output).suffix
     if not is_folder:
+        if "://" in arguments.input or arguments.input.endswith(".parquet"):
+            raise InvalidInput(
+                f"{without_keys(arguments.input)}: the output of Parquet and of URIs is a folder; give an OUTPUT that "
+                "has no suffix"
+            )
         return run(connections, arguments.model, Path(arguments.input), Path(output), **options)
     if output.endswith((".parquet", ".npz")):
-        raise InvalidInput(f"{output}: a folder of parts needs another name; --ray and --part-rows are for folders")
+        raise InvalidInput(
+            f"{without_keys(output)}: expected the name of a folder, without a suffix; URIs, --ray and --part-rows "
+            "are for folders"
+        )
     options |= {"part_rows": arguments.part_rows, "execute": _executor(arguments, len(connections))}
     return run_parts(connections, arguments.model, arguments.input, output, **options)
 

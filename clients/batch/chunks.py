@@ -109,12 +109,21 @@ class Store:
             self.folder.rmdir()
 
     def _note(self, index: int, chunk: Chunk) -> None:
-        for name, array in chunk.outputs.items():
-            check_uniform(name, self.heads.setdefault(name, array[:1]), array)
+        note_heads(self.heads, chunk)
         self.versions.update(chunk.versions.tolist())
         good = chunk.good
         first = int(good.argmax()) if good.any() else None
         self.finished[index] = Finished(len(good), int((~good).sum()), first)
+
+
+def note_heads(heads: dict[str, Array], chunk: Chunk) -> None:
+    """Keep the first row of each output, with which the rows of every chunk have to agree.
+
+    Raises:
+        InvalidInput: those of this chunk differ in shape or dtype.
+    """
+    for name, array in chunk.outputs.items():
+        check_uniform(name, heads.setdefault(name, array[:1]), array)
 
 
 def check_uniform(name: str, *arrays: Array) -> None:

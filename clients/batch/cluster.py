@@ -25,10 +25,13 @@ from clients.batch.work import Failure, Part, Work, do_part
 from clients.connection import is_address
 from clients.errors import InvalidInput, ServerUnavailable, ToolError
 from clients.installation import PACKAGE, how_to_install
+from clients.lifetime import ending_all
+from clients.output import printable
 
 # A part whose worker is lost so often is what ends it: by the memory that it needs, say.
 _LOST = 5
 _REACHABLE_S = 5.0
+_OLDEST = (2, 52)
 _STORE_BYTES = 100 * 2**20
 
 
@@ -36,7 +39,7 @@ def on_ray(address: str, workers: int) -> Execute:
     """What does parts on a Ray cluster, or on one that it starts on this host ("local"), `workers` at once.
 
     Raises:
-        InvalidInput: Ray is not installed.
+        InvalidInput: Ray is not installed, or too old.
         ServerUnavailable: no cluster is at the address.
     """
     # Before Ray is imported; a cluster that runs has its own setting.
@@ -51,6 +54,10 @@ def on_ray(address: str, workers: int) -> Execute:
         import ray
     except ImportError as error:
         raise InvalidInput(f"--ray needs Ray ({error}); run {how_to_install('ray')}") from error
+    if tuple(map(int, ray.__version__.split(".")[:2])) < _OLDEST:
+        # Before, it knows no tokens: everybody who reaches this host could run programs.
+        oldest = ".".join(map(str, _OLDEST))
+        raise InvalidInput(f"--ray needs Ray {oldest} or later, got {ray.__version__}; run {how_to_install('ray')}")
 
     def execute(work: Work, parts: Sequence[Part]) -> Generator[Record | Failure, None, None]:
         if parts:
@@ -66,7 +73,8 @@ def _started(ray: Any) -> Iterator[None]:
     folder = tempfile.mkdtemp(prefix="ray-")
     own = {"object_store_memory": _STORE_BYTES, "_node_ip_address": "127.0.0.1", "_temp_dir": folder}
     try:
-        with _initialised(ray, address="local", include_dashboard=False, **own):
+        # Ray's agents look only now and then whether the others still are.
+        with ending_all(), _initialised(ray, address="local", include_dashboard=False, **own):
             yield
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -122,10 +130,20 @@ def _done(ray: Any, work: Work, parts: Sequence[Part], workers: int) -> Iterator
         under_way |= {task.remote(work, part): part for part in itertools.islice(waiting, 1)}
         try:
             yield ray.get(ended)
-        except (
-            ray.exceptions.WorkerCrashedError,
-            ray.exceptions.NodeDiedError,
-            ray.exceptions.OutOfMemoryError,
-        ) as error:
-            reason = " ".join(str(error).split())
-            yield Failure(part.index, ToolError(f"part {part.index} lost its worker {_LOST + 1} times: {reason:.300}"))
+        except ray.exceptions.RayError as error:
+            yield Failure(part.index, _failure(ray, part, error))
+
+
+def _failure(ray: Any, part: Part, error: Exception) -> ToolError:
+    """What ended a part, in one line."""
+    crashes = ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError, ray.exceptions.OutOfMemoryError
+    if isinstance(error, crashes):
+        reason = " ".join(str(error).split())
+        return ToolError(f"part {part.index} lost its worker {_LOST + 1} times: {reason:.300}")
+    # The last line of a worker's traceback.
+    cause = getattr(error, "cause", None) or error
+    *_, reason = str(cause).strip().splitlines() or ["no more is known"]
+    return ToolError(
+        f"part {part.index} cannot be done on the cluster: {type(cause).__name__}: {printable(reason):.300}; its "
+        "machines need the versions of Python, Ray and the packages that this one has"
+    )

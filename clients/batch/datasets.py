@@ -108,6 +108,8 @@ def open_dataset(place: Place, contract: Contract) -> DataSet:
         dataset = DataSet(place, "images", tuple(images), (1,) * len(images))
     if not dataset.rows:
         nothing = "" if files else "; nothing is there"
+        if suffixes == [".npz"]:
+            nothing = "; the output of a .npz is one file, so give an OUTPUT *.parquet or *.npz"
         raise InvalidInput(f"{place.text}: expected rows in Parquet files or in a .npy, or a folder of images{nothing}")
     if dataset.kind == "images":
         image_readers(contract)

@@ -9,13 +9,12 @@ from itertools import islice
 from typing import Any
 
 from clients.batch.datasets import DataSet, open_dataset
-from clients.batch.job import Summary
+from clients.batch.job import SHOWN_ERRORS, Summary, kept
 from clients.batch.parts import Record, open_folder
-from clients.batch.places import place_of
+from clients.batch.places import check_apart, place_of
 from clients.batch.plan import Plan, make_plan
-from clients.batch.requests import VersionGone
 from clients.batch.servers import ask_contract
-from clients.batch.work import SHOWN_ERRORS, Failure, Part, Work, do_part
+from clients.batch.work import Failure, Part, Work, do_part
 from clients.command import progress_counter, say
 from clients.connection import Connection
 
@@ -54,9 +53,10 @@ def run_parts(
         ToolError: an option cannot be used, or a part cannot be done; finished parts are kept.
     """
     began = time.monotonic()
+    source, place = place_of(rows), place_of(output)
+    check_apart(source, place)
     contract = asyncio.run(ask_contract(connections, model))
-    data = open_dataset(place_of(rows), contract)
-    place = place_of(output)
+    data = open_dataset(source, contract)
     with open_folder(place, fresh) as folder:
         # The column `version` is always there: all parts have the same columns.
         plan = make_plan(contract, data, outputs, batch_size, in_flight, folder.version, mixed_versions=True)
@@ -71,8 +71,7 @@ def run_parts(
         folder.end(records, model=model, rows=data.rows, errors=errors)
     for label, error in islice((sample for record in records for sample in record.samples), SHOWN_ERRORS):
         say(f"{data.column} {label}: error: {error}")
-    seconds = time.monotonic() - began
-    return Summary(data.rows, errors, round(seconds, 3), round((data.rows - resumed) / seconds, 1), resumed, place.text)
+    return Summary.since(began, data.rows, errors, resumed, place.text)
 
 
 def _job_of(plan: Plan, data: DataSet, part_rows: int) -> dict[str, Any]:
@@ -99,23 +98,17 @@ def _finish(work: Work, data: DataSet, part_rows: int, finished: dict[int, Recor
             index, rows.start, data.segments(rows), [] if good is None else data.segments(range(good, good + 1))
         )
 
-    how = "; the same command resumes"
-    try:
-        with progress_counter("rows", data.rows, sum(record.rows for record in finished.values())) as advance:
-            refused = _do(work, [part(index) for index in missing], finished, execute, advance)
-            if refused:
-                # Is it the model that is ill, or are all rows of these parts? A row that was good before tells.
-                good = next((record.first_good for record in finished.values() if record.first_good is not None), None)
-                if good is None:
-                    raise refused[0].error
-                _do(work, [part(failure.index, good) for failure in refused], finished, execute, advance)
-    except VersionGone:
-        how = ""  # Its message says what to choose.
-        raise
-    finally:
-        if 0 < len(finished) < len(starts):
-            kept = sum(record.rows for record in finished.values())
-            say(f"{kept} of {data.rows} rows are kept in {work.output.place.text}{how}")
+    def done() -> int:
+        return sum(record.rows for record in finished.values())
+
+    with kept(work.output.place.text, done, data.rows), progress_counter("rows", data.rows, done()) as advance:
+        refused = _do(work, [part(index) for index in missing], finished, execute, advance)
+        if refused:
+            # Is it the model that is ill, or are all rows of these parts? A row that was good before tells.
+            good = next((record.first_good for record in finished.values() if record.first_good is not None), None)
+            if good is None:
+                raise refused[0].error
+            _do(work, [part(failure.index, good) for failure in refused], finished, execute, advance)
 
 
 def _do(

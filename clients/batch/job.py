@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -20,7 +21,7 @@ from clients.contract import Array, Contract
 from clients.errors import ToolError
 from clients.output import staged
 
-_SHOWN_ERRORS = 5
+SHOWN_ERRORS = 5
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,12 @@ class Summary:
     rows_per_s: float
     resumed_rows: int
     output: str
+
+    @classmethod
+    def since(cls, began: float, rows: int, errors: int, resumed: int, output: str) -> "Summary":
+        """What was done since a time of the monotonic clock."""
+        seconds = time.monotonic() - began
+        return cls(rows, errors, round(seconds, 3), round((rows - resumed) / seconds, 1), resumed, output)
 
 
 def run(
@@ -75,30 +82,37 @@ def run(
         except OSError as error:
             kept = f"all rows are kept in {folder}, and the same command writes it"
             raise ToolError(f"{output} cannot be written: {error.strerror or error}; {kept}") from error
-    seconds = time.monotonic() - began
-    speed = round((store.rows - resumed) / seconds, 1)
-    return Summary(store.rows, store.errors, round(seconds, 3), speed, resumed, str(output))
+    return Summary.since(began, store.rows, store.errors, resumed, str(output))
 
 
 def _infer(connections: Sequence[Connection], plan: Plan, source: Source, store: Store) -> None:
-    """Ask for the rows that are missing; say what is kept where that does not end well."""
+    """Ask for the rows that are missing."""
 
     async def finish() -> None:
         with progress_counter("rows", plan.rows, store.rows) as advance:
             async with ask(connections, plan.in_flight) as client:
                 await Run(client, plan, source, store, advance, first_good_row(plan, store)).finish()
 
+    try:
+        with kept(str(store.folder), lambda: store.rows, plan.rows):
+            asyncio.run(finish())
+    finally:
+        if not store.rows:
+            store.remove()
+
+
+@contextmanager
+def kept(place: str, done: Callable[[], int], rows: int) -> Iterator[None]:
+    """Say how many rows are kept where the block does not end with all of them."""
     how = "; the same command resumes"
     try:
-        asyncio.run(finish())
+        yield
     except VersionGone:
         how = ""  # Its message says what to choose.
         raise
     finally:
-        if not store.rows:
-            store.remove()
-        elif store.rows < plan.rows:
-            say(f"{store.rows} of {plan.rows} rows are kept in {store.folder}{how}")
+        if 0 < done() < rows:
+            say(f"{done()} of {rows} rows are kept in {place}{how}")
 
 
 def partial_folder(output: Path) -> Path:
@@ -119,6 +133,6 @@ def _write_output(output: Path, plan: Plan, source: Source, store: Store, contra
         bad = (index for index, chunk in sorted(store.finished.items()) if chunk.errors)
         chunks = (zip(source.labels(plan.chunk(index)), store.read(index).errors, strict=True) for index in bad)
         rows = ((label, error) for chunk in chunks for label, error in chunk if error)
-        for label, error in islice(rows, _SHOWN_ERRORS):
+        for label, error in islice(rows, SHOWN_ERRORS):
             say(f"{source.column} {label}: error: {error}")
     store.remove()

@@ -42,7 +42,7 @@ class Record:
     bytes: int
     sha256: str
     versions: list[int]  # that were asked
-    first_good: int | None  # the first row with an answer, counted in the part
+    first_good: int | None  # the first row with an answer, of all rows
     samples: list[list[Any]]  # some labels of rows with an error, and the errors
 
 
@@ -61,8 +61,12 @@ class Output:
         name, digest = f"part-{known['index']:05d}.parquet", hashlib.sha256(written).hexdigest()
         record = Record(file=name, bytes=len(written), sha256=digest, **known)
         self.place.write(record.file, written)
-        self.place.write(_done(record.index), json.dumps({"job": self.digest, **asdict(record)}).encode())
+        self.record(record)
         return record
+
+    def record(self, record: Record) -> None:
+        """Write down that a part is finished."""
+        self.place.write(_done(record.index), json.dumps({"job": self.digest, **asdict(record)}).encode())
 
     def finished(self, index: int) -> Record | None:
         """The record of a part of this job, if it is finished."""
@@ -108,7 +112,13 @@ class Folder:
         lost = {index for index, record in records.items() if self.files.get(record.file) != record.bytes}
         for index in lost:
             self._remove(_done(index))  # Else a worker would take the part for finished.
-        return {index: record for index, record in records.items() if index not in lost}
+        kept = {index: record for index, record in records.items() if index not in lost}
+        if lost and _MANIFEST in self.files:
+            # The folder is not complete any more, however this run ends.
+            with ThreadPoolExecutor(_AT_ONCE) as pool:
+                list(pool.map(self.output.record, kept.values()))
+            self._remove(_MANIFEST)
+        return kept
 
     def _of_manifest(self) -> list[Record]:
         if _MANIFEST not in self.files:
@@ -123,7 +133,7 @@ class Folder:
             return [record for record in pool.map(self.output.finished, indices) if record]
 
     def end(self, records: Sequence[Record], **known: Any) -> None:
-        """Write the manifest of all parts, which takes the place of what each of them has left."""
+        """Write the manifest of all parts; their own records are not needed any more."""
         parts = [asdict(record) for record in sorted(records, key=lambda record: record.index)]
         self.output.place.write(_MANIFEST, json.dumps({**known, "parts": parts}, indent=1).encode())
         self.output.place.remove_folder(_DONE)

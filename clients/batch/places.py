@@ -7,6 +7,7 @@ A reader never sees half a file: on this host it is renamed into its place, and 
 it is there.
 """
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -111,15 +112,36 @@ def place_of(text: str) -> Place:
         raise InvalidInput(f"'{printable(text)}': expected a path in UTF-8, or a URI")
     if "://" not in text:
         return Place(fs.LocalFileSystem(), str(Path(text).resolve()), text)
-    shown = re.sub("//[^/]*@", "//", text.partition("?")[0]).rstrip("/")
+    shown = without_keys(text)
     try:
         filesystem, path = fs.FileSystem.from_uri(text)
     except (pa.ArrowException, OSError, ValueError) as error:
+        # Its words repeat the URI, and where that is malformed, keys may be anywhere before an @.
+        shown = without_keys(re.sub("//.*@", "//", text))
+        reason = str(error).partition("\n")[0].replace(text, shown)
         raise InvalidInput(
-            f"{printable(shown)} is no place that pyarrow knows ({error}); expected a path, s3://, gs://, abfss:// or "
-            "hdfs://"
+            f"{shown} is no place that pyarrow knows ({reason}); expected a path, s3://, gs://, abfss:// or hdfs://"
         ) from error
     return Place(filesystem, path.rstrip("/"), shown)
+
+
+def without_keys(text: str) -> str:
+    """A path, or a URI without its options and keys."""
+    return re.sub("//[^/]*@", "//", text.partition("?")[0]).rstrip("/") if "://" in text else text
+
+
+def check_apart(source: Place, output: Place) -> None:
+    """Refuse an output in its own input, whose next run would take it for rows, and the other way round.
+
+    Raises:
+        InvalidInput: one of the places lies in the other, or both are the same.
+    """
+    paths = [Path(os.path.realpath(place.path) if place.is_local else place.path) for place in (source, output)]
+    if source.filesystem.equals(output.filesystem) and any(a.is_relative_to(b) for a, b in (paths, paths[::-1])):
+        raise InvalidInput(
+            f"OUTPUT {output.text} and INPUT {source.text} lie one in the other, and the output's files would be taken "
+            "for rows; choose an OUTPUT beside INPUT"
+        )
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from clients.failures import retry_delays
 from clients.output import printable
 
 # Refused ranges that wait for the end of a round; their chunks wait in memory with them.
-_MOSTREFUSED = 32
+_MOST_REFUSED = 32
 # How often a request is repeated whose connection broke: it may be what stops the server each time.
 _MOST_LOST = 3
 REFUSED = (RequestRejected, ServerFailed)
@@ -94,7 +94,7 @@ class Run:
                 self._refused.append(rows)
             else:
                 await self._place(rows, answer)
-            if len(self._refused) >= _MOSTREFUSED:
+            if len(self._refused) >= _MOST_REFUSED:
                 return
 
     async def _ask(self, rows: range) -> Chunk:

@@ -60,7 +60,7 @@ def check_format(path: Path) -> None:
             pyarrow is missing.
     """
     if path.suffix not in (".parquet", ".npz"):
-        raise InvalidInput(f"{path}: expected an output *.parquet or *.npz")
+        raise InvalidInput(f"{path}: expected an output *.parquet or *.npz, or a folder, with / at its end")
     if path.is_dir() or not path.parent.is_dir():
         raise InvalidInput(f"{path}: {'is a folder' if path.is_dir() else f'there is no folder {path.parent}'}")
     try_folder(path.parent, "OUTPUT")

@@ -8,8 +8,9 @@ from itertools import islice
 import numpy as np
 
 from clients.batch.answers import empty_row
-from clients.batch.chunks import Chunk, Finished, check_uniform
+from clients.batch.chunks import Chunk, Finished, note_heads
 from clients.batch.datasets import Kind, Segment, open_rows
+from clients.batch.job import SHOWN_ERRORS
 from clients.batch.parts import Output, Record
 from clients.batch.places import Place
 from clients.batch.plan import Plan
@@ -20,8 +21,6 @@ from clients.batch.tables import Table
 from clients.connection import Connection
 from clients.contract import Array, Contract
 from clients.errors import ToolError
-
-SHOWN_ERRORS = 5
 
 
 @dataclass(frozen=True)
@@ -69,8 +68,7 @@ class _Collected:
     finished: dict[int, Finished] = field(default_factory=dict)
 
     def add(self, index: int, chunk: Chunk) -> None:
-        for name, array in chunk.outputs.items():
-            check_uniform(name, self.heads.setdefault(name, array[:1]), array)
+        note_heads(self.heads, chunk)
         self.chunks[index] = chunk
 
     @property
@@ -84,12 +82,11 @@ def do_part(work: Work, part: Part) -> Record | Failure:
         return finished
     try:
         rows = open_rows(work.place, work.kind, [*part.segments, *part.good], work.contract)
-        collected = asyncio.run(_answers(work, part, rows))
+        return _published(work, part, rows, asyncio.run(_answers(work, part, rows)))
     except ToolError as error:
         return Failure(part.index, error, isinstance(error, REFUSED) and not part.good)
     except OSError as error:
         return Failure(part.index, ToolError(f"part {part.index}: {error.strerror or error}"))
-    return _published(work, part, rows, collected)
 
 
 async def _answers(work: Work, part: Part, rows: Rows) -> _Collected:

@@ -9,7 +9,8 @@ from pathlib import Path
 from clients.output import write_atomically
 from loadtest.report.page import Page
 
-_HEAD = 8192  # bytes in which a page has said what it is about
+_READ = 8192  # characters at once
+_IN_HEAD = {"html", "head", "meta", "title", "link", "base", "style", "script"}
 _INDEX = "index.html"
 
 
@@ -29,11 +30,13 @@ class _Reader(HTMLParser):
     """Finds what a page of ours says about itself."""
 
     about: str | None = None
+    is_past_head = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         named = dict(attrs)
         if tag == "meta" and named.get("name") == "report":
             self.about = named.get("content")
+        self.is_past_head |= tag not in _IN_HEAD
 
 
 def entries(folder: Path) -> list[Entry]:
@@ -45,11 +48,13 @@ def entries(folder: Path) -> list[Entry]:
 def _entry(path: Path, folder: Path) -> Entry | None:
     reader = _Reader()
     with path.open(encoding="utf-8", errors="replace") as file:
-        reader.feed(file.read(_HEAD))
-    if reader.about is None:
-        return None
-    about: Mapping[str, str] = json.loads(reader.about)
-    return Entry(str(path.relative_to(folder)), **about)
+        while reader.about is None and not reader.is_past_head and (text := file.read(_READ)):
+            reader.feed(text)
+    try:
+        about: Mapping[str, object] = json.loads(reader.about or "")
+        return Entry(str(path.relative_to(folder)), **{name: str(value) for name, value in about.items()})
+    except (ValueError, TypeError, AttributeError):
+        return None  # Another release's, or somebody else's.
 
 
 def write_index(folder: Path, listed: list[Entry]) -> Path:

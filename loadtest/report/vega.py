@@ -6,7 +6,9 @@ Vega-Lite and not Bokeh or Plotly: 0.6 MB on a page that needs no other file (th
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
+from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,19 +31,19 @@ def compiled(spec: dict[str, Any]) -> dict[str, Any]:
 @cache
 def library() -> str:
     """Vega as JavaScript that sets the variable `vega`; bundling takes a second, so it is kept once for a machine."""
-    kept = CACHE / f"vega-{version(_PACKAGE)}.js"
-    if kept.is_file():
-        return kept.read_text("utf-8")
     import vl_convert
 
     # The address is a name: vl-convert carries what lies there, and asks no network.
-    source = f"https://cdn.jsdelivr.net/npm/vega@{vl_convert.get_vega_version()}/+esm"
-    script: str = vl_convert.javascript_bundle(
-        f'import {{View, parse}} from "{source}"; window.vega = {{View, parse}};'
-    )
-    script = script.replace("</script", r"<\/script")
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(kept, script)
+    address = f"https://cdn.jsdelivr.net/npm/vega@{vl_convert.get_vega_version()}/+esm"
+    source = f'import {{View, parse}} from "{address}"; window.vega = {{View, parse}};'
+    kept = CACHE / f"vega-{version(_PACKAGE)}-{sha256(source.encode()).hexdigest()[:8]}.js"
+    if kept.is_file():
+        return kept.read_text("utf-8")
+    script: str = vl_convert.javascript_bundle(source).replace("</script", r"<\/script")
+    # Where nothing can be kept, each process takes the second.
+    with suppress(OSError):
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(kept, script)
     return script
 
 

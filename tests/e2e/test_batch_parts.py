@@ -3,12 +3,14 @@
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,11 +21,17 @@ import pyarrow as pa
 import pytest
 from pyarrow import dataset, parquet
 
+from clients.batch.folder import run_parts
+from clients.batch.parts import Output, Record
+from clients.batch.places import place_of
+from clients.batch.work import Failure, Part, Work, do_part
 from clients.client import Client
 from clients.connection import Connection
 from clients.contract import Array
+from clients.errors import InvalidInput
 from tests.conftest import Command
 from tests.e2e.peers import free_address
+from tests.raycluster.machines import workers
 from tools.repository import ROOT
 from tools.serve.tritonserver import Server
 
@@ -111,6 +119,15 @@ def wait_for_parts(output: Path, count: int, process: subprocess.Popen[str]) -> 
         time.sleep(0.005)
 
 
+def kill_one(started: psutil.Process) -> None:
+    """Kill a worker of Ray's that is at work; between two parts, none is."""
+    deadline = time.monotonic() + 30
+    while not (found := workers(started)):
+        assert started.is_running() and time.monotonic() < deadline, "no worker is at work"
+        time.sleep(0.005)
+    found[0].kill()
+
+
 def test_tables_become_parts_with_a_manifest_and_a_lost_part_is_made_again(
     command: Command, server: Server, tables: Path, rows: Array, tmp_path: Path
 ) -> None:
@@ -162,30 +179,33 @@ def test_what_this_process_has_begun_ray_s_workers_finish_though_one_is_killed(
     done = len(list(output.glob("_done/[0-9]*.json")))
     with running(tables, output, server, "--ray", "local", "--workers", "2") as process:
         wait_for_parts(output, done + 1, process)
-        children = psutil.Process(process.pid).children(recursive=True)
-        next(
-            child for child in children if child.cmdline()[:1] and child.cmdline()[0].startswith("ray::do_part")
-        ).kill()
+        started = psutil.Process(process.pid)
+        children = started.children(recursive=True)
+        kill_one(started)
         printed, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
     assert json.loads(printed)["resumed_rows"] == done * PART
     assert_every_row_once(output, rows, server)
     assert [part["rows"] for part in manifest_of(output)["parts"]] == [PART] * (ROWS // PART)
-    assert not [child for child in children if child.is_running()]
+    assert psutil.wait_procs(children, 10)[1] == []
 
 
-def test_parts_of_two_runs_are_not_mixed(command: Command, server: Server, tables: Path, tmp_path: Path) -> None:
-    for number in (1, 2):
-        write(tmp_path / f"{number}.parquet", [[0.0] * 784] * number)
-    output, options = tmp_path / "out", ("--model", MODEL)
-    assert command("clients.batch", tmp_path / "1.parquet", output, *options, server=server).returncode == 0
-    refused = command("clients.batch", tmp_path / "2.parquet", output, *options, server=server)
-    assert refused.returncode == 2 and "has parts of another run: rows was 1, is 2" in refused.stderr
-    assert "--fresh" in refused.stderr and manifest_of(output)["rows"] == 1
-    fresh = command("clients.batch", tmp_path / "2.parquet", output, *options, "--fresh", server=server)
-    assert fresh.returncode == 0 and manifest_of(output)["rows"] == 2
-    refused = command("clients.batch", tmp_path / "1.parquet", tables, *options, "--fresh", server=server)
-    assert refused.returncode == 2 and "has files of another origin, such as a/0.parquet" in refused.stderr
+def parts_of(server: Server, source: Path, output: Path, fresh: bool = False) -> int:
+    """Run it in this process; how many rows the manifest has."""
+    run_parts([Connection("http", server.http)], MODEL, str(source), str(output), fresh=fresh)
+    return int(manifest_of(output)["rows"])
+
+
+def test_parts_of_two_runs_are_not_mixed(server: Server, tables: Path, tmp_path: Path) -> None:
+    one, two, output = tmp_path / "1.parquet", tmp_path / "2.parquet", tmp_path / "out"
+    for number, path in enumerate((one, two), 1):
+        write(path, [[0.0] * 784] * number)
+    assert parts_of(server, one, output) == 1
+    with pytest.raises(InvalidInput, match="has parts of another run: rows was 1, is 2.* --fresh"):
+        parts_of(server, two, output)
+    assert manifest_of(output)["rows"] == 1 and parts_of(server, two, output, fresh=True) == 2
+    with pytest.raises(InvalidInput, match="has files of another origin, such as a/0.parquet"):
+        parts_of(server, one, tables, fresh=True)
     assert len(list(tables.rglob("*.parquet"))) == 3
 
 
@@ -197,11 +217,48 @@ def test_parts_of_two_runs_are_not_mixed(command: Command, server: Server, table
     ],
 )
 def test_tables_that_do_not_fit_the_model_are_refused(
-    cells: list[Any], words: str, command: Command, server: Server, tmp_path: Path
+    cells: list[Any], words: str, server: Server, tmp_path: Path
 ) -> None:
     write(tmp_path / "rows.parquet", cells)
-    result = command("clients.batch", tmp_path / "rows.parquet", tmp_path / "out", "--model", MODEL, server=server)
-    assert result.returncode == 2 and words in result.stderr
+    with pytest.raises(InvalidInput, match=re.escape(words)):
+        parts_of(server, tmp_path / "rows.parquet", tmp_path / "out")
+
+
+def test_an_output_in_its_own_input_is_refused_before_it_is_read(server: Server, tables: Path) -> None:
+    with pytest.raises(InvalidInput, match="lie one in the other"):
+        parts_of(server, tables, tables / "out")
+    assert not (tables / "out").exists()
+
+
+def test_a_part_that_cannot_be_written_is_a_failure_that_names_the_place(
+    server: Server, tables: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    failed: list[Record | Failure] = []
+
+    def execute(work: Work, parts: Sequence[Part]) -> Generator[Record | Failure, None, None]:
+        output = Output(place_of(str(tmp_path / "file" / "out")))
+        failed.append(do_part(replace(work, output=output), parts[0]))
+        yield failed[0]
+
+    with pytest.raises(InvalidInput, match="file/out: Not a directory"):
+        run_parts([Connection("http", server.http)], MODEL, str(tables), str(tmp_path / "out"), execute=execute)
+    assert isinstance(failed[0], Failure)
+
+
+@pytest.mark.parametrize(
+    ("source", "output", "words"),
+    [
+        ("a/0.parquet", "out.parquet", "a/0.parquet: the output of Parquet and of URIs is a folder"),
+        ("a", "s3://key:secret@bucket/out.npz", "s3://bucket/out.npz: expected the name of a folder"),
+    ],
+)
+def test_a_file_that_has_to_be_a_folder_is_named_with_the_way_out(
+    source: str, output: str, words: str, command: Command, server: Server, tables: Path, tmp_path: Path
+) -> None:
+    output = output if "://" in output else str(tmp_path / output)
+    result = command("clients.batch", tables / source, output, "--model", MODEL, server=server)
+    assert result.returncode == 2 and words in result.stderr and "secret" not in result.stderr
 
 
 @pytest.mark.parametrize(

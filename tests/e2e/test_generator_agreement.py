@@ -39,9 +39,7 @@ def test_inputs_for_perf_analyzer_have_the_name_and_size_of_the_contract(
     assert written.name == spec.name and written.stat().st_size == 4 * 784
 
 
-def test_processor_time_of_the_server_grows_with_the_requests_that_its_instances_answer(
-    server: Server, tmp_path: Path
-) -> None:
+def test_processor_time_of_the_server_grows_with_the_requests_that_its_instances_answer(server: Server) -> None:
     before = cpu_seconds(server.pid)
     measure_once(MODEL, server.grpc, "grpc", 4, 0.5)
     assert 0.2 < cpu_seconds(server.pid) - before < 60

@@ -41,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     text = "before, meanwhile and afterwards (default: %(default)s)"
     parser.add_argument("--seconds", type=positive_float, nargs=3, default=(5.0, 10.0, 15.0), metavar="S", help=text)
     text = f"compare what is predicted with what is measured, of {' and '.join(OBJECTIVES)} (default: both)"
-    parser.add_argument("--capacity", nargs="*", choices=[*OBJECTIVES, []], metavar="MODEL", help=text)
+    parser.add_argument("--capacity", nargs="*", choices=[*OBJECTIVES], metavar="MODEL", help=text)
     text = "seconds of each search with --capacity (default: %(default)g)"
     parser.add_argument("--budget", type=positive_float, default=60.0, metavar="S", help=text)
     return parser

@@ -28,12 +28,12 @@ def machine(folder: Path, host: str, head: str = "", cpus: int = 1) -> Iterator[
     if not head:
         port = host.partition(":")[2]
         own = ["--head", f"--port={port}", f"--ray-client-server-port={unused_port()}", "--include-dashboard=false"]
+        own.append(f"--temp-dir={folder}")
     line = [
         *(sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *own),
-        *(f"--node-ip-address={host.partition(':')[0]}", f"--num-cpus={cpus}", f"--temp-dir={folder}"),
+        *(f"--node-ip-address={host.partition(':')[0]}", f"--num-cpus={cpus}"),
         *(f"--object-store-memory={_STORE_BYTES}", "--disable-usage-stats"),
     ]
-    line = [word for word in line if not (head and word.startswith("--temp-dir"))]
     log = folder / f"{host}.log"
     with log.open("w") as stream:
         process = subprocess.Popen(leashed(line), stdout=stream, stderr=stream, env={**os.environ, **KEY})

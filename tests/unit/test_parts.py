@@ -4,8 +4,11 @@ import os
 import re
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pyarrow as pa
@@ -14,12 +17,13 @@ from PIL import Image
 from pyarrow import fs, parquet
 
 from clients.batch.chunks import Chunk
-from clients.batch.cluster import on_ray
+from clients.batch.cluster import _done, on_ray
 from clients.batch.columns import TableRows, chosen_columns
 from clients.batch.datasets import open_dataset, open_rows
 from clients.batch.parts import open_folder
-from clients.batch.places import Place, place_of
+from clients.batch.places import Place, check_apart, place_of
 from clients.batch.tables import Table
+from clients.batch.work import Failure, Part
 from clients.contract import Contract, TensorSpec
 from clients.errors import InvalidInput
 
@@ -114,7 +118,7 @@ def test_any_rows_of_a_data_set_can_be_opened(rows: range, tables: Path) -> None
     assert opened.rows == len(rows) and request["X"][:, 0].tolist() == list(rows)
 
 
-def test_parts_are_whole_requests_and_no_small_pieces_of_a_row_group(tables: Path, tmp_path: Path) -> None:
+def test_parts_are_whole_requests_and_no_small_pieces_of_a_row_group(tables: Path) -> None:
     data = open_dataset(place_of(str(tables)), PAIR)
     assert data.part_rows(64) == 4096 and data.part_rows(100) == 4100 and data.part_rows(4, 5) == 8
     large = type(data)(data.place, "parquet", data.files, (10**6, 5), 1000, 800_000)
@@ -181,7 +185,12 @@ def test_finished_parts_are_found_again_if_their_files_are_there(tmp_path: Path)
         assert folder.output.finished(0) is None
         folder.end([publish(folder, 0), *found.values()], rows=6)
     with open_folder(place) as folder:
-        assert folder.begin(JOB).keys() == {0, 1, 2}
+        assert folder.begin(JOB).keys() == {0, 1, 2} and folder.files["_manifest.json"]
+    (tmp_path / "out" / "part-00001.parquet").unlink()
+    for _ in range(2):  # A run that fails, and the next one.
+        with open_folder(place) as folder:
+            assert folder.begin(JOB).keys() == {0, 2}
+        assert not (tmp_path / "out" / "_manifest.json").exists()
 
 
 def test_a_folder_is_one_process_s_at_a_time(tmp_path: Path) -> None:
@@ -193,6 +202,32 @@ def test_a_folder_is_one_process_s_at_a_time(tmp_path: Path) -> None:
 def test_keys_and_options_of_a_place_are_not_shown() -> None:
     place = place_of("s3://key:secret@bucket/rows/?region=eu-central-1&endpoint_override=127.0.0.1:1")
     assert (place.text, place.path) == ("s3://bucket/rows", "bucket/rows")
+    for unknown in ("s3://key:secret/secret@bucket/x", "ftp://key:secret@host/x?key=secret", "s3://key:secret@/x"):
+        with pytest.raises(InvalidInput, match="is no place that pyarrow knows") as error:
+            place_of(unknown)
+        assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("rows", "output"),
+    [
+        ("a", "a/b"),
+        ("a", "a"),
+        ("a/b", "a"),
+        ("a", "link/b"),
+        ("a", "file:///a/../a/b"),
+        ("s3://a/b?region=r", "s3://a/b/c?region=r"),
+    ],
+)
+def test_an_output_in_its_own_input_is_refused(rows: str, output: str, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("a")
+    places = [
+        place_of(text.replace("file://", f"file://{tmp_path}") if "://" in text else str(tmp_path / text))
+        for text in (rows, output)
+    ]
+    with pytest.raises(InvalidInput, match="lie one in the other"):
+        check_apart(*places)
+    check_apart(places[0], replace(places[0], path=f"{places[0].path}-answers"))
 
 
 @pytest.mark.parametrize("text", ["", "a\0b", "caf\udce9", "s3://\udcff/x"])
@@ -216,3 +251,28 @@ def test_without_ray_the_way_to_install_it_is_said(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(InvalidInput, match="--ray needs Ray .*; run `make setup`"):
         on_ray("local", 1)
+
+
+def test_a_ray_that_knows_no_tokens_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(__version__="2.51.2"))
+    with pytest.raises(InvalidInput, match="needs Ray 2.52 or later, got 2.51.2"):
+        on_ray("local", 1)
+
+
+def test_what_a_worker_of_ray_raises_is_said_in_one_line() -> None:
+    exceptions = pytest.importorskip("ray.exceptions", reason="Ray is not installed: pip install --group ray")
+    cause = RuntimeError("The function failed to import.\n\nTraceback:\nModuleNotFoundError: No module named 'x'")
+    raised = exceptions.RayTaskError("do_part", "\x1b[36mray::do_part()\x1b[39m\nTraceback", cause)
+    errors = iter([raised.as_instanceof_cause(), exceptions.RuntimeEnvSetupError("no space\nleft")])
+    ray = SimpleNamespace(exceptions=exceptions, wait=lambda tasks, **_: (tasks[:1], []))
+    ray.remote = lambda function: SimpleNamespace(options=lambda **_: SimpleNamespace(remote=lambda *_: object()))
+
+    def get(task: object) -> Any:
+        raise next(errors)
+
+    ray.get = get
+    failed = list(_done(ray, Mock(), [Part(0, 0, []), Part(1, 0, [])], 1))
+    assert [str(result.error).partition(";")[0] for result in failed if isinstance(result, Failure)] == [
+        "part 0 cannot be done on the cluster: RuntimeError: ModuleNotFoundError: No module named 'x'",
+        "part 1 cannot be done on the cluster: RuntimeEnvSetupError: left",
+    ]

@@ -1,6 +1,7 @@
 """The report of a run, and the comparison of two."""
 
 import json
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,13 @@ from loadtest.load import open_loop
 from loadtest.options import GeneratorOptions
 from loadtest.payloads import Payload
 from loadtest.records import ANSWERED, Records
-from loadtest.report import charts, comparison
+from loadtest.report import charts, comparison, vega
 from loadtest.report.axes import number
 from loadtest.report.charts import MS
 from loadtest.report.drawing import Chart
-from loadtest.report.page import Section
+from loadtest.report.index import entries
+from loadtest.report.page import Page, Section
+from loadtest.report.page import write as write_page
 from loadtest.report.run_report import page_of, write
 from loadtest.report.vega import compiled
 
@@ -169,3 +172,17 @@ def test_the_exit_code_tells_whether_something_is_worse(tmp_path: Path, command:
     for name, words in (("late", "this run is not valid"), ("other", "which this is not"), ("none", "No such file")):
         result = command("loadtest.diff", paths["before"], paths.get(name, tmp_path / name))
         assert result.returncode == 2 and words in result.stderr and "Traceback" not in result.stderr
+
+
+def test_an_index_has_the_pages_whose_heads_can_be_read(tmp_path: Path) -> None:
+    write_page(Page("long", "asked " * 2000, "found", []), tmp_path / "a" / "long.html")
+    for index, about in enumerate(('{"title": "another release\'s"}', "no JSON", "[1]", '{"made": 3}')):
+        (tmp_path / f"{index}.html").write_text(f"<meta name='report' content='{escape(about)}'><h1>x</h1>")
+    (tmp_path / "body.html").write_text(f"<p>not a head</p>{(tmp_path / 'a' / 'long.html').read_text()}")
+    assert [(entry.path, entry.title) for entry in entries(tmp_path)] == [("a/long.html", "long")]
+
+
+def test_a_page_is_made_where_nothing_can_be_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(vega, "CACHE", tmp_path / "file" / "cache")
+    assert "window.vega" in vega.library.__wrapped__()

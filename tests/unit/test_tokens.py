@@ -140,7 +140,7 @@ def run(slower: float = 1.0) -> RunResult:
     return result_of(setting, load, Sent(whole, 0.0, 0.4, 0.1, 1), objectives, server)
 
 
-def test_a_run_is_reported_and_two_are_compared_by_their_tokens(tmp_path: Path) -> None:
+def test_a_run_is_reported_and_two_are_compared_by_their_tokens() -> None:
     fast, slow = run(), run(slower=2.0)
     assert fast.has_passed and not slow.has_passed and "ttft_p95<200ms (was" in slow.slo_missed[0]
     assert "to the first token" in text(fast) and "within every objective" in text(fast)
