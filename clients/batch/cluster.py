@@ -10,11 +10,11 @@ import logging
 import os
 import secrets
 import shutil
-import signal
 import socket
 import sys
 import tempfile
 from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -106,18 +106,22 @@ def _reach(address: str) -> None:
 
 @contextmanager
 def _initialised(ray: Any, **options: Any) -> Iterator[None]:
-    handler = signal.getsignal(signal.SIGTERM)
-    try:
+    """Start or join a cluster in a thread, where no signal interrupts it: half begun, Ray may crash this process.
+
+    The thread stays as long as the block, because Ray's processes end with it.
+    """
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    options |= {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+    with ThreadPoolExecutor(1) as thread:
         try:
-            ray.init(log_to_driver=False, logging_level=logging.ERROR, configure_logging=True, **options)
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError, ray.exceptions.RayError) as error:
-            raise ServerUnavailable(f"--ray {options['address']}: {str(error).strip()}") from error
+            try:
+                thread.submit(ray.init, **options).result()
+            except (ConnectionError, RuntimeError, ValueError, TimeoutError, ray.exceptions.RayError) as error:
+                raise ServerUnavailable(f"--ray {options['address']}: {str(error).strip()}") from error
+            with redirect_stdout(sys.stderr):  # Ray tells of workers that are lost.
+                yield
         finally:
-            signal.signal(signal.SIGTERM, handler)  # Ray has put its own there.
-        with redirect_stdout(sys.stderr):  # Ray tells of workers that are lost.
-            yield
-    finally:
-        ray.shutdown()
+            thread.submit(ray.shutdown).result()
 
 
 def _done(ray: Any, work: Work, parts: Sequence[Part], workers: int) -> Iterator[Record | Failure]:

@@ -3,6 +3,7 @@
 import time
 import urllib.request
 
+from tests.language.asking import metrics
 from tests.language.tiny import MODEL as MODEL
 from tools.serve.tritonserver import Server
 
@@ -29,9 +30,15 @@ def busy(server: Server) -> None:
         time.sleep(0.05)
 
 
-def idle(server: Server) -> None:
+def ended(server: Server) -> float:
+    """How many generations have come to their last token; metrics may be a second old."""
+    time.sleep(1.1)
+    return metrics(server.metrics, MODEL).get("request_success_total[length]", 0)
+
+
+def idle(server: Server, within_s: float = 5) -> None:
     """Wait until no generation is running or waiting; metrics may be a second old, and the host busy."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + within_s
     while running := running_sequences(server):
         assert time.monotonic() < deadline, f"{running} generations still run"
         time.sleep(0.05)
