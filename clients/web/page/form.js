@@ -31,6 +31,7 @@ export function formPanel(model, asked) {
     event.preventDefault();
     sending.disabled = true;
     try {
+      await filling;
       const inputs = sent();
       asked(inputs);
       const began = performance.now();
@@ -65,9 +66,10 @@ export function formPanel(model, asked) {
     return [list];
   }
 
-  fill();
+  // Who is quicker than the example waits for it.
+  let filling = fill();
   const form = h("form", { class: "card", onsubmit: send }, entries.map(({ element }) => element),
-    h("div", { class: "row end" }, h("button", { type: "button", onclick: fill }, "Example"), sending));
+    h("div", { class: "row end" }, h("button", { type: "button", onclick: () => (filling = fill()) }, "Example"), sending));
   return { element: h("div", { class: "generic" }, form, answer), close: () => {} };
 }
 
