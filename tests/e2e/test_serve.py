@@ -170,3 +170,17 @@ def test_another_config_by_name_is_served_instead_of_the_cpus(sleeper: Path) -> 
     with Server(Options(sleeper, flags=("--model-config-name=tuned",))) as server:
         config = json.load(urllib.request.urlopen(f"http://{server.http}/v2/models/sleeper/config"))
         assert [group["count"] for group in config["instance_group"]] == [2]
+
+
+def test_a_start_that_lost_triton_s_race_for_shared_memory_is_tried_once_more(sleeper: Path, tmp_path: Path) -> None:
+    model, shown = sleeper / "sleeper" / "1" / "model.py", list[str]()
+    loser = f"""
+import pathlib
+first = pathlib.Path({str(tmp_path / "first")!r})
+if not first.exists():
+    first.touch()
+    raise RuntimeError("boost::interprocess::lock_exception")
+"""
+    model.write_text(loser + model.read_text())
+    with Server(Options(sleeper, hardware="cpu", on_log=shown.append)) as server:
+        assert server.is_running and any("once more" in line for line in shown)

@@ -32,6 +32,9 @@ from tools.serve.wheel import assemble_backends, environment
 
 __all__ = ["Options", "Server"]  # What is needed to start one.
 
+# Of 2.51: a few of some thousand starts on busy cores end so, before any model has loaded.
+_LOST_RACE = "boost::interprocess::lock_exception"
+
 
 class Server:
     """A tritonserver that runs until the end of its `with` block.
@@ -59,11 +62,20 @@ class Server:
 
     def __enter__(self) -> "Server":
         try:
+            self._start_or_clean_up()
+        except ServerError as error:
+            if _LOST_RACE not in str(error):
+                raise
+            self._show("tritonserver ended as its Python backend set up shared memory; it is started once more")
+            self._start_or_clean_up()
+        return self
+
+    def _start_or_clean_up(self) -> None:
+        try:
             self._start()
         except BaseException:
             self._exit.close()
             raise
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -130,6 +142,8 @@ class Server:
 
     def _start(self) -> None:
         options = self.options
+        self.log.clear()
+        self._has_given_up = False
         gpu = self.on_gpu = use_gpu(options.hardware)
         self._noise = () if gpu else NOISE
         load, self._failures = prepare_repository(options, gpu)
