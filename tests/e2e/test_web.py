@@ -407,6 +407,8 @@ def test_behind_the_front_door_the_page_wants_a_key_and_opens_nothing_else(
                 page.get_by_label("API key", exact=True).fill(given)
                 page.get_by_role("button", name="Use it").click()
             page.get_by_role("navigation").get_by_role("link", name="mnist_mlp", exact=True).click()
+            # The first model that is shown has a sheet, too.
+            page.get_by_role("heading", level=1, name="mnist_mlp").wait_for()
             draw(page)
             share(page, "mnist_mlp", "0")
             comes(card(page, "mnist_mlp").locator(".batch"), text=r"^mean batch \d")
