@@ -354,10 +354,11 @@ def test_a_door_gets_other_replicas_without_a_failed_request(house: House) -> No
         with callers.calling():
             before = served(house.servers)
             assert soon(lambda: served(house.servers)[0] > before[0] + 20)
-            between = served(house.servers)
+            # Until here there was one replica, which on a busy host one late check takes out.
+            between, alone = served(house.servers), len(callers.failures)
             front.replace_backends(both)
             assert soon(lambda: served(house.servers)[1] > between[1] + 20)
-        assert callers.failures == [] and front.pid != process
+        assert callers.failures[alone:] == [] and front.pid != process
         assert between[1] == before[1]
         with pytest.raises(FrontError, match="does not start") as refused:
             front.replace_backends([Backend("odd name", both[0].http, both[0].grpc)])
