@@ -16,6 +16,8 @@ from loadtest.payloads import Payload
 _CONTENT_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)", re.IGNORECASE)
 CLOSES = re.compile(rb"\r\nconnection:[ \t]*close", re.IGNORECASE)
 HEAD_END = b"\r\n\r\n"
+# A server that ends a kept connection without a word does so as the next request is on its way, or never.
+_STALE_S = 0.1
 
 
 def http_target(connection: Connection, payload: Payload) -> Target:
@@ -42,6 +44,8 @@ class HttpLane(asyncio.Protocol):
         self.number = -1  # of the request under way; -1: none
         self.received = bytearray()
         self.expected = 0  # bytes of the answer with its head; 0: not known yet
+        self.is_kept = False  # The connection has carried an answer.
+        self.written = 0.0  # when the last request was
 
     async def open(self) -> None:
         """Connect. Raises OSError when nothing answers."""
@@ -51,7 +55,7 @@ class HttpLane(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the connection."""
         assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport, self.is_kept = transport, False
 
     def send(self, number: int) -> None:
         """Write a request, after connecting where there is no connection."""
@@ -63,6 +67,7 @@ class HttpLane(asyncio.Protocol):
 
     def _write(self) -> None:
         assert self.transport is not None
+        self.written = asyncio.get_running_loop().time()
         self.transport.write(self.target.requests[self.number % len(self.target.requests)])
 
     async def _connect_and_write(self) -> None:
@@ -100,10 +105,22 @@ class HttpLane(asyncio.Protocol):
         self._finish(kind)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """The server closed the connection: a failure only where it owed an answer."""
+        """The server closed the connection: a failure only where it owed an answer.
+
+        A request that met the end of a kept connection is sent again on a new one, as RFC 9112, 9.3.1 has it.
+        """
+        waited = asyncio.get_running_loop().time() - self.written
+        is_stale = self.number >= 0 and self.is_kept and not self._has_begun() and waited < _STALE_S
         self.transport = None
         self._clear()
-        self._finish("the connection broke")
+        if is_stale:
+            self.send(self.number)
+        else:
+            self._finish("the connection broke")
+
+    def _has_begun(self) -> bool:
+        """Whether a part of the answer has come."""
+        return bool(self.received)
 
     def give_up(self) -> None:
         """Close the connection: the next bytes on it would be the answer to a request that was given up."""
@@ -126,6 +143,7 @@ class HttpLane(asyncio.Protocol):
 
     def _finish(self, kind: str) -> None:
         number, self.number = self.number, -1
+        self.is_kept = self.transport is not None
         if number >= 0:
             self.finished(self, number, kind)
 

@@ -131,6 +131,9 @@ class SseLane(HttpLane):
         else:
             self._finish(ANSWERED)
 
+    def _has_begun(self) -> bool:
+        return self.chunks is not None or super()._has_begun()
+
     def _clear(self) -> None:
         super()._clear()
         self.chunks, self.text = None, b""

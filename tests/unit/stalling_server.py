@@ -24,6 +24,7 @@ STALL_S = 0.4
 SERVICE_S = 0.001
 SLOW_S = 0.05
 QUICK, SLOW, STALLS, FAILS, BREAKS, SILENT, SHORT = "quick", "slow", "stalls", "fails", "breaks", "silent", "short"
+ENDS = "ends"  # the connection, without a word, behind each answer
 HEAD = re.compile(rb"([A-Z]+) (\S+) HTTP/1.1\r\n(?:.*\r\n)*?\r\n")
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
@@ -69,6 +70,9 @@ class Connection(asyncio.Protocol):
             self.transport.close()
         elif model == SHORT:
             self.answer(b"{}")
+        elif model == ENDS:
+            self.answer(b"{}" + bytes(16))
+            self.transport.close()
         elif model != SILENT:
             loop = asyncio.get_running_loop()
             wait = {QUICK: 0.0, SLOW: SLOW_S, STALLS: wait_at(loop.time())}[model]

@@ -21,7 +21,7 @@ from loadtest.load import due_times
 from loadtest.payloads import Payload
 from loadtest.records import TIMED_OUT, Records
 from tests.unit.carrying import carry
-from tests.unit.stalling_server import BREAKS, FAILS, QUICK, SHORT, SILENT, SLOW, SLOW_S, STALL_S, STALLS, wait_at
+from tests.unit.stalling_server import BREAKS, ENDS, FAILS, QUICK, SHORT, SILENT, SLOW, SLOW_S, STALL_S, STALLS, wait_at
 from tools.repository import ROOT
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -120,6 +120,11 @@ def requests(url: str, model: str, count: int, timeout: float = 5.0) -> Records:
 def test_failures_are_counted_by_kind(model: str, kind: str, url: str) -> None:
     seen = requests(url, model, 50)
     assert seen.failures() == {kind: 50} and not len(seen.timed())
+
+
+def test_a_request_that_meets_the_end_of_a_kept_connection_is_sent_again(url: str) -> None:
+    seen = requests(url, ENDS, 50)
+    assert seen.failures() == {} and len(seen.timed()) == 50
 
 
 def test_a_request_without_an_answer_counts_with_the_time_for_which_it_was_waited(url: str) -> None:
