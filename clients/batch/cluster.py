@@ -22,7 +22,7 @@ from typing import Any
 from clients.batch.folder import Execute
 from clients.batch.parts import Record
 from clients.batch.work import Failure, Part, Work, do_part
-from clients.connection import is_address
+from clients.connection import host_and_port, is_address
 from clients.errors import InvalidInput, ServerUnavailable, ToolError
 from clients.installation import PACKAGE, how_to_install
 from clients.lifetime import ending_all
@@ -94,9 +94,8 @@ def _reach(address: str) -> None:
         raise InvalidInput(
             f"--ray {address}: expected HOST:PORT of a cluster's head (Ray's own is 6379), auto or local"
         )
-    host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), _REACHABLE_S).close()
+        socket.create_connection(host_and_port(address), _REACHABLE_S).close()
     except OSError as error:
         raise ServerUnavailable(
             f"no Ray cluster answers at {address} ({error.strerror or error}); start one with `ray start --head`, or "

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from clients.client import Client
+from clients.connection import host_and_port
 from clients.proxies import is_loopback
 from clients.statistics import STAGES, mean_us
 from loadtest.analysis.counters import Counted, Snapshot, counted, difference, snapshot
@@ -88,9 +89,9 @@ class ServerSide:
 
 def observe(client: Client, metrics: str | None = None) -> Observation:
     """Read the server's counters now, and its metrics where their address is given; raises ClientError."""
-    host, _, port = client.connection.url.partition("/")[0].rpartition(":")
+    host, port = host_and_port(client.connection.url)
     is_here = is_loopback(host)
-    cpu_s, idle_s = (_cpu_seconds(int(port)), _idle_seconds()) if is_here else (None, None)
+    cpu_s, idle_s = (_cpu_seconds(port), _idle_seconds()) if is_here else (None, None)
     return Observation(snapshot(client), cpu_s, scrape(metrics) if metrics else None, idle_s)
 
 

@@ -9,7 +9,7 @@ import json
 import re
 import ssl
 
-from clients.connection import Connection
+from clients.connection import Connection, host_and_port
 from loadtest.generator.lane import Finished, Target, failure_kind, size_outcome
 from loadtest.payloads import Payload
 
@@ -49,8 +49,8 @@ class HttpLane(asyncio.Protocol):
 
     async def open(self) -> None:
         """Connect. Raises OSError when nothing answers."""
-        host, _, port = self.target.connection.url.partition("/")[0].rpartition(":")
-        await asyncio.get_running_loop().create_connection(lambda: self, host.strip("[]"), int(port), ssl=self.tls)
+        host, port = host_and_port(self.target.connection.url)
+        await asyncio.get_running_loop().create_connection(lambda: self, host, port, ssl=self.tls)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the connection."""

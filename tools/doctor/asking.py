@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from clients.client import Client
-from clients.connection import Connection
+from clients.connection import Connection, host_and_port
 from clients.errors import ClientError
 from clients.proxies import is_loopback
 from loadtest.analysis.counters import difference
@@ -67,7 +67,7 @@ def see(watch: Watch) -> Seen:
         version=version,
         seconds=watch.seconds,
         models=watched,
-        is_loopback=is_loopback(watch.connection.url.partition("/")[0].rpartition(":")[0]),
+        is_loopback=is_loopback(host_and_port(watch.connection.url)[0]),
         open_apis=tuple(what for what, (method, path) in _ADMIN_APIS.items() if _is_open(watch, method, path)),
         has_summaries=bool(metrics and metrics.has_summaries),
         gpu_share=metrics.gpu_share if metrics else None,

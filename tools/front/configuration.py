@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
+from clients.connection import host_and_port
 from clients.installation import CODE
 from tools.front.knowledge import classless, needs_streams
 from tools.front.options import Backend, FrontOptions
@@ -66,6 +67,6 @@ def certificate(options: FrontOptions) -> str:
 
 def _is_numeric(address: str) -> bool:
     try:
-        return bool(ipaddress.ip_address(address.rpartition(":")[0].strip("[]")))
+        return bool(ipaddress.ip_address(host_and_port(address)[0]))
     except ValueError:
         return False
