@@ -7,7 +7,7 @@ import signal
 import ssl
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -28,6 +28,7 @@ from tests.e2e.serving import FREE_PORTS, Serving, add_sleeper, name_of, serving
 from tests.haproxy import NEEDS_HAPROXY
 from tests.hostile import over_grpc, over_http
 from tests.hostile.targets import Callers, door_address, send_grpc, send_http, write_repository
+from tests.waiting import soon
 from tools.front.certificates import write_authority, write_certificate
 from tools.front.door import Front
 from tools.front.front_error import FrontError
@@ -40,7 +41,6 @@ from tools.versions.router_control import started_router
 pytestmark = NEEDS_HAPROXY
 MODEL, IMAGE = "mnist_mlp", np.full((1, 784), 0.5, np.float32)
 ANYWHERE = "127.0.0.1:0"
-SOON_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -125,14 +125,6 @@ def pki(house: House) -> Path:
 def ask(connection: Connection) -> bool:
     with Client(connection) as client:
         return bool(client.infer(MODEL, IMAGE)["OUTPUT__0"].shape == (1, 10))
-
-
-def soon(condition: Callable[[], bool], seconds: float = SOON_S) -> bool:
-    """Whether something comes to be, within seconds."""
-    deadline = time.monotonic() + seconds
-    while not (met := condition()) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return met
 
 
 def test_a_key_opens_the_door_and_nothing_else_does(guarded: Guarded, protocol: Protocol, pki: Path) -> None:

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.serving import add_sleeper
-from tests.e2e.test_front import ANYWHERE, soon
+from tests.e2e.test_front import ANYWHERE
 from tests.haproxy import NEEDS_HAPROXY
+from tests.waiting import soon
 from tools.front.door import Front
 from tools.front.options import FrontOptions
 from tools.ports import PortError, address_of, listening

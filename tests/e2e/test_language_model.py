@@ -21,6 +21,7 @@ from tritonclient.utils import InferenceServerException
 from tests.e2e.language import MODEL
 from tests.language.asking import BEGINNINGS, Answered, add_copy, answer, asked, messages, metrics
 from tests.language.mixed import run
+from tests.waiting import soon
 from tools.repository import ROOT, version_path, versions
 from tools.serve.tritonserver import Options, Server
 
@@ -238,9 +239,7 @@ def test_refusals_count_as_failures(serving: Server) -> None:
         with pytest.raises(InferenceServerException):
             one(serving, "Hello", top_p=2)
     # Triton counts a request after it has answered it.
-    deadline = time.monotonic() + 10
-    while _failures(serving) < before + 3 and time.monotonic() < deadline:
-        time.sleep(0.05)
+    soon(lambda: _failures(serving) >= before + 3, 10)
     assert _failures(serving) == before + 3
 
 

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +27,7 @@ from tests.e2e.second_versions import (
     turned,
 )
 from tests.e2e.serving import FREE_PORTS, Serving, name_of, serving
+from tests.waiting import soon
 from tools.ports import choose_ports, listens
 from tools.repository import held_versions, version_path, versions
 from tools.serve.tritonserver import Server
@@ -189,10 +189,7 @@ def test_a_replica_that_dies_with_the_version_fails_its_wave_and_starts_on_what_
         pytest.raises(WaveFailedError, match=f"{house.replicas[0]} (went away|serves version {served[0]} again)"),
     ):
         house.roll(good, "1")
-    deadline = time.monotonic() + 20
-    while house.serve() != served and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert house.serve() == served and not seen.failures
+    assert soon(lambda: house.serve() == served, 20) and not seen.failures
 
 
 def test_a_replica_from_which_the_version_cannot_be_taken_back_is_named(

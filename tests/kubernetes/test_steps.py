@@ -6,7 +6,6 @@ The command lines are those of the rendered manifests; only paths, addresses and
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from http.client import HTTPConnection
@@ -25,17 +24,10 @@ from tests.haproxy import NEEDS_HAPROXY
 from tests.kubernetes.door import door, here, pods_of_one_name
 from tests.kubernetes.names import Names
 from tests.kubernetes.rendering import container, rendered
+from tests.waiting import soon
 from tools.sign.signatures import new_key, sign
 
 SOON_S = 15.0
-
-
-def soon(holds: Callable[[], bool]) -> bool:
-    """Whether something holds within some seconds."""
-    deadline = time.monotonic() + SOON_S
-    while not holds() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return holds()
 
 
 @pytest.fixture
@@ -121,9 +113,9 @@ def test_a_pod_is_ready_while_its_models_answer_their_golden_requests(tmp_path: 
                 return connection.getresponse().status == 200
 
         assert passes("startupProbe") and passes("livenessProbe")
-        assert soon(lambda: passes("readinessProbe"))
+        assert soon(lambda: passes("readinessProbe"), SOON_S)
         wrong.touch()
-        assert soon(lambda: not passes("readinessProbe"))
+        assert soon(lambda: not passes("readinessProbe"), SOON_S)
         assert passes("livenessProbe")
         # The second one waits for nothing.
         assert running.end(signal.SIGTERM, signal.SIGTERM) == 0
@@ -149,17 +141,17 @@ def test_the_door_spreads_calls_over_all_pods_of_a_name_as_they_come_and_go(tmp_
             before = answered()
             for _ in range(calls):
                 callers[protocol].infer("sleeper", np.zeros(1, np.float32))
-            assert soon(lambda: sum(answered()) == sum(before) + calls)
+            assert soon(lambda: sum(answered()) == sum(before) + calls, SOON_S)
             return [now - then for now, then in zip(answered(), before, strict=True)]
 
-        assert soon(callers["http"].is_ready)
+        assert soon(callers["http"].is_ready, SOON_S)
         assert {each: spread(each) for each in PROTOCOLS} == {"http": [20, 0], "grpc": [20, 0]}
         names.addresses = ("127.0.0.2", "127.0.0.3")
-        assert soon(lambda: all(0 not in spread(each, 2) for each in PROTOCOLS))
+        assert soon(lambda: all(0 not in spread(each, 2) for each in PROTOCOLS), SOON_S)
         # A health check that comes late takes one of them out for a second.
         assert min(min(spread(each)) for each in PROTOCOLS) >= 5
         names.addresses = ("127.0.0.3",)
-        assert soon(lambda: all(spread(each, 2) == [0, 2] for each in PROTOCOLS))
+        assert soon(lambda: all(spread(each, 2) == [0, 2] for each in PROTOCOLS), SOON_S)
         # HAProxy keeps connections to them, which they would wait for.
         for server in servers:
             server.kill()
