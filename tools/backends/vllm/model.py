@@ -66,6 +66,8 @@ class TritonPythonModel:
         self._steps: queue.SimpleQueue[Step] = queue.SimpleQueue()
         self._engine = Engine(self._pipeline, self._settings, self._steps.put)
         self._is_closing = threading.Event()
+        # A model that is ready has its metrics; families that came with the first look could be missed until then.
+        self._report()
         self._threads = [threading.Thread(target=target, daemon=True) for target in (self._send, self._watch)]
         for thread in self._threads:
             thread.start()
