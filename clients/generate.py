@@ -82,7 +82,8 @@ def _generate(arguments: argparse.Namespace) -> list[_Timed]:
 
 
 def _document(model: str, timed: Sequence[_Timed]) -> dict[str, Any]:
-    last = timed[-1]
+    last, tokens = timed[-1], [token for each in timed for token in each.chunk.tokens]
+    logprobs = {"logprobs": [[token.text, token.logprob] for token in tokens]} if tokens else {}
     return {
         "model": model,
         "text": "".join(each.chunk.text for each in timed),
@@ -91,6 +92,7 @@ def _document(model: str, timed: Sequence[_Timed]) -> dict[str, Any]:
         "output_tokens": sum(each.chunk.output_tokens for each in timed),
         "first_s": round(timed[0].at, 4),
         "seconds": round(last.at, 4),
+        **logprobs,
     }
 
 

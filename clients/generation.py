@@ -14,7 +14,22 @@ from clients.contract import Contract, names
 from clients.errors import InvalidInput
 
 _INPUT, _TEXT, _REASON = "text_input", "text_output", "finish_reason"
-_READ, _WRITTEN = "num_input_tokens", "num_output_tokens"
+_READ, _WRITTEN, _LOGPROBS = "num_input_tokens", "num_output_tokens", "logprobs"
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token of an answer, where `logprobs` were asked for.
+
+    Attributes:
+        text: what it stands for; a part of a character is U+FFFD.
+        logprob: the logarithm of its probability.
+        known: texts and logarithms of all tokens that were told in its place, itself among them, the likeliest first.
+    """
+
+    text: str
+    logprob: float
+    known: tuple[tuple[str, float], ...]
 
 
 @dataclass(frozen=True)
@@ -27,6 +42,7 @@ class Chunk:
         input_tokens: of the whole prompt.
         output_tokens: of this piece.
         index: which answer, where several were asked for (n=2).
+        tokens: those of this piece, where their probabilities were asked for (logprobs=0).
     """
 
     text: str
@@ -34,6 +50,7 @@ class Chunk:
     input_tokens: int
     output_tokens: int
     index: int = 0
+    tokens: tuple[Token, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,7 +107,8 @@ def generation(
         parameters = json.dumps(sampling, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise InvalidInput(f"{contract.model}: the prompt or a parameter cannot be sent ({error})") from error
-    wanted = {f"return_{name}": True for name in (_REASON, _READ, _WRITTEN)}
+    told = (_REASON, _READ, _WRITTEN, *([_LOGPROBS] if sampling.get(_LOGPROBS) is not None else []))
+    wanted = {f"return_{name}": True for name in told}
     inputs: dict[str, str | bool] = {
         _INPUT: text,
         "sampling_parameters": parameters,
@@ -120,10 +138,11 @@ class Reading:
     def chunks(self, outputs: Mapping[str, Any]) -> list[Chunk]:
         """The pieces in one response; LookupError or ValueError if it is not that of a language model."""
         (read,) = _listed(outputs[_READ])
-        columns = zip(*(_listed(outputs[name]) for name in (_TEXT, _REASON, _WRITTEN)), strict=True)
+        columns = [_listed(outputs[name]) for name in (_TEXT, _REASON, _WRITTEN)]
+        tokens = map(_tokens, _listed(outputs.get(_LOGPROBS, ["null"] * len(columns[0]))))
         pieces = [
-            Chunk(text, None if reason == "None" else reason, int(read), int(written), index)
-            for index, (text, reason, written) in enumerate(columns)
+            Chunk(text, None if reason == "None" else reason, int(read), int(written), index, known)
+            for index, (text, reason, written, known) in enumerate(zip(*columns, tokens, strict=True))
             # Of several answers, those that have ended may be reported again.
             if index not in self._ended
         ]
@@ -135,3 +154,14 @@ class Reading:
 def _listed(value: Any) -> list[Any]:
     """A tensor's elements; HTTP has a single one without a list."""
     return value if isinstance(value, list) else [value]
+
+
+def _tokens(text: str) -> tuple[Token, ...]:
+    """Tokens from their JSON: for each a table of the chosen one, then the likeliest ones."""
+    return tuple(
+        _token([(each["decoded_token"], each["logprob"]) for each in told.values()]) for told in json.loads(text) or ()
+    )
+
+
+def _token(told: list[tuple[str, float]]) -> Token:
+    return Token(*told[0], tuple(sorted(told, key=lambda each: -each[1])))

@@ -3,7 +3,9 @@
 import json
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 from clients.errors import (
@@ -14,11 +16,12 @@ from clients.errors import (
     RequestRejected,
     ServerUnavailable,
 )
-from clients.generation import Chunk
+from clients.generation import Chunk, Token
 from clients.openai.requests import Asked, Refused
 
 Document = dict[str, Any]
 DONE = b"data: [DONE]\n\n"
+_IMPOSSIBLE = -9999.0  # OpenAI's logarithm of no probability; JSON has no infinity.
 _STATUS: Mapping[type[ClientError], int] = {
     Refused: 400,
     InvalidInput: 400,
@@ -56,6 +59,7 @@ class Reply:
         kind = "chatcmpl" if asked.is_chat else "cmpl"
         self._head = {"id": f"{kind}-{uuid.uuid4().hex}", "created": int(time.time()), "model": asked.model}
         self._begun: set[int] = set()
+        self._lengths: Counter[int] = Counter()  # Of the answers so far, in characters.
 
     def whole(self, chunks: Sequence[Chunk]) -> Document:
         """All of it, from all of its pieces."""
@@ -73,7 +77,7 @@ class Reply:
             self._begun.add(chunk.index)
             yield self._part([_choice(chunk.index, {"delta": {"role": "assistant", "content": ""}}, None)])
         text = {"delta": {"content": chunk.text} if chunk.text else {}} if self._asked.is_chat else {"text": chunk.text}
-        yield self._part([_choice(chunk.index, text, chunk.finish_reason)])
+        yield self._part([_choice(chunk.index, text, chunk.finish_reason, self._logprobs([chunk]))])
 
     def end(self) -> bytes:
         """The last events of a stream."""
@@ -89,7 +93,18 @@ class Reply:
     def _choice(self, chunks: Sequence[Chunk]) -> Document:
         text = "".join(chunk.text for chunk in chunks)
         content = {"message": {"role": "assistant", "content": text}} if self._asked.is_chat else {"text": text}
-        return _choice(chunks[-1].index, content, chunks[-1].finish_reason)
+        return _choice(chunks[-1].index, content, chunks[-1].finish_reason, self._logprobs(chunks))
+
+    def _logprobs(self, chunks: Sequence[Chunk]) -> Document | None:
+        tokens, likeliest = [token for chunk in chunks for token in chunk.tokens], self._asked.likeliest
+        if likeliest is None:
+            return None
+        if self._asked.is_chat:
+            return {"content": [_of_chat(token, likeliest) for token in tokens], "refusal": None}
+        lengths = [len(token.text) for token in tokens]
+        offsets = list(accumulate(lengths, initial=self._lengths[chunks[0].index]))
+        self._lengths[chunks[0].index] = offsets[-1]
+        return _of_text(tokens, offsets[:-1])
 
     def _part(self, choices: list[Document], usage: Document | None = None) -> bytes:
         kind = "chat.completion.chunk" if self._asked.is_chat else "text_completion"
@@ -97,5 +112,24 @@ class Reply:
         return event({**self._head, "object": kind, "choices": choices, **counted})
 
 
-def _choice(index: int, content: Document, reason: str | None) -> Document:
-    return {"index": index, **content, "logprobs": None, "finish_reason": reason}
+def _choice(index: int, content: Document, reason: str | None, logprobs: Document | None = None) -> Document:
+    return {"index": index, **content, "logprobs": logprobs, "finish_reason": reason}
+
+
+def _of_chat(token: Token, likeliest: int) -> Document:
+    return {**_told(token.text, token.logprob), "top_logprobs": [_told(*each) for each in token.known[:likeliest]]}
+
+
+def _told(text: str, logprob: float) -> Document:
+    # The bytes of a part of a character are not told.
+    code = None if "\ufffd" in text else list(text.encode())
+    return {"token": text, "logprob": max(logprob, _IMPOSSIBLE), "bytes": code}
+
+
+def _of_text(tokens: Sequence[Token], offsets: Sequence[int]) -> Document:
+    return {
+        "tokens": [token.text for token in tokens],
+        "token_logprobs": [max(token.logprob, _IMPOSSIBLE) for token in tokens],
+        "top_logprobs": [{text: max(logprob, _IMPOSSIBLE) for text, logprob in token.known} for token in tokens],
+        "text_offset": offsets,
+    }

@@ -13,10 +13,10 @@ _SAMPLING = (
     *("top_k", "min_p", "repetition_penalty", "min_tokens", "ignore_eos", "stop_token_ids", "skip_special_tokens"),
 )
 # About the caller, or how the answer is sent; they change nothing in it.
-_KNOWN = {"model", "stream", "stream_options", "max_tokens", "user", "metadata", "store"}
-_OF_CHAT, _OF_TEXT = {"messages", "max_completion_tokens"}, {"prompt"}
+_KNOWN = {"model", "stream", "stream_options", "max_tokens", "logprobs", "user", "metadata", "store"}
+_OF_CHAT, _OF_TEXT = {"messages", "max_completion_tokens", "top_logprobs"}, {"prompt"}
 # What these mean is what happens without them.
-_NEUTRAL = {"response_format": {"type": "text"}, "logprobs": False, "echo": False, "best_of": 1, "suffix": ""}
+_NEUTRAL = {"response_format": {"type": "text"}, "top_logprobs": 0, "echo": False, "best_of": 1, "suffix": ""}
 # Tokens of an answer whose length the caller leaves open: OpenAI's for texts, room for an answer in a chat.
 _LENGTH_OF_TEXT, _LENGTH_OF_CHAT = 16, 1024
 
@@ -51,6 +51,11 @@ class Asked:
         """Whether messages are to be answered."""
         return not isinstance(self.prompt, str)
 
+    @property
+    def likeliest(self) -> int | None:
+        """How many of the likeliest tokens are told beside each chosen one; None for no probabilities at all."""
+        return self.sampling.get("logprobs")
+
 
 def asked(body: Any, is_chat: bool) -> Asked:
     """Read the body of a request.
@@ -66,6 +71,7 @@ def asked(body: Any, is_chat: bool) -> Asked:
     sampling = {name: given[name] for name in _SAMPLING if name in given}
     usual = _LENGTH_OF_CHAT if is_chat else _LENGTH_OF_TEXT
     sampling["max_tokens"] = given.get("max_completion_tokens", given.get("max_tokens", usual))
+    sampling |= {} if (likeliest := _likeliest(given, is_chat)) is None else {"logprobs": likeliest}
     options = _typed(given, "stream_options", dict, {})
     return Asked(
         _typed(given, "model", str),
@@ -77,10 +83,20 @@ def asked(body: Any, is_chat: bool) -> Asked:
     )
 
 
+def _likeliest(given: Mapping[str, Any], is_chat: bool) -> int | None:
+    if not is_chat:
+        return _typed(given, "logprobs", int) if "logprobs" in given else None
+    if _typed(given, "logprobs", bool, False):
+        return _typed(given, "top_logprobs", int, 0)
+    if "top_logprobs" in given:
+        raise Refused("'top_logprobs' takes \"logprobs\": true beside it", "top_logprobs")
+    return None
+
+
 def _typed(given: Mapping[str, Any], name: str, kind: type, default: Any = None) -> Any:
     value = given.get(name, default)
     if not isinstance(value, kind):
-        words = {str: "a string", bool: "true or false", dict: "an object", list: "a list"}
+        words = {str: "a string", bool: "true or false", dict: "an object", list: "a list", int: "an integer"}
         raise Refused(f"'{name}' must be {words[kind]}, got {value!r:.80}", name)
     if isinstance(value, str) and not value.isprintable():
         raise Refused(f"'{name}' holds what is no letter: {value!r:.80}", name)

@@ -177,6 +177,10 @@ def test_logarithms_of_probabilities_are_told_where_asked_for(serving: Server) -
     total = float(told.messages[-1]["cumulative_logprob"][0])
     assert total == pytest.approx(sum(entry["logprob"] for entry in chosen), rel=1e-3)
     assert one(serving, BEGINNINGS[1], **SHORT).messages[0]["logprobs"][0] == b"null"
+    # They are the network's own, whatever is done before one is drawn.
+    drawn = one(serving, BEGINNINGS[1], logprobs=0, max_tokens=1, top_k=1, temperature=0.1, seed=1).messages
+    (first,) = json.loads(drawn[0]["logprobs"][0])[0].values()
+    assert first["logprob"] == pytest.approx(chosen[0]["logprob"], rel=1e-3) and first["rank"] is None
 
 
 def test_penalties_and_minimum_change_the_text(serving: Server) -> None:
@@ -203,7 +207,8 @@ WRONG = {
     "repetition_penalty: expected a number above 0, got 0": {"repetition_penalty": 0},
     'stop: expected a text or a list of texts, none empty, got [""]': {"stop": [""]},
     'ignore_eos: expected true or false, got "maybe"': {"ignore_eos": "maybe"},
-    "logprobs: expected 0 or 1": {"logprobs": 5},
+    "logprobs: expected 0 (this engine tells the chosen token's alone), or 1 with temperature 0": {"logprobs": 5},
+    "no penalties and no min_tokens, got 1": {"logprobs": 1, "temperature": 0, "repetition_penalty": 1.1},
     "n: expected 1 with temperature 0": {"n": 2, "temperature": 0},
     "n: expected at most 16 (max_num_seqs), got 17": {"n": 17},
     "temprature: this engine has no such sampling parameter; did you mean temperature": {"temprature": 1},

@@ -93,6 +93,22 @@ def test_a_stop_text_ends_an_answer_and_is_no_part_of_it(api: openai.OpenAI) -> 
     assert (stopped.text, stopped.finish_reason) == (text[: text.index(stop)], "stop")
 
 
+def test_probabilities_of_the_chosen_tokens_are_told(api: openai.OpenAI, answer: str) -> None:
+    options: Any = {"model": MODEL, "messages": QUESTION, "logprobs": True, **GREEDY}
+    for most in (0, 1):
+        (choice,) = api.chat.completions.create(top_logprobs=most, **options).choices
+        tokens = choice.logprobs and choice.logprobs.content or []
+        assert len(tokens) == 12 and "".join(token.token for token in tokens) == answer
+        assert all(token.logprob < 0 for token in tokens)
+        assert [len(token.top_logprobs) for token in tokens] == [most] * 12
+    told: list[float] = []
+    for part in api.completions.create(model=MODEL, prompt="One,", stream=True, logprobs=0, **GREEDY):
+        assert part.choices[0].logprobs
+        told += part.choices[0].logprobs.token_logprobs or []
+    whole = api.completions.create(model=MODEL, prompt="One,", logprobs=0, **GREEDY).choices[0].logprobs
+    assert whole and whole.token_logprobs == pytest.approx(told, rel=1e-3) and len(told) == 12
+
+
 def test_several_answers_are_choices(api: openai.OpenAI) -> None:
     options: Any = {"n": 2, "seed": 3, "max_tokens": 6, "extra_body": {"ignore_eos": True}}
     completion = api.chat.completions.create(model=MODEL, messages=QUESTION, **options)
@@ -119,6 +135,11 @@ def test_language_models_are_listed(api: openai.OpenAI) -> None:
     [
         ({"max_tokens": -1}, "max_tokens", None),
         ({"temperature": "hot"}, "temperature", None),
+        (
+            {"logprobs": True, "top_logprobs": 5},
+            "logprobs: expected 0 .this engine tells the chosen token's alone",
+            None,
+        ),
         ({"tools": [{"type": "function"}]}, "'tools' is not supported", "tools"),
         ({"messages": []}, "at least one message", "messages"),
         ({"messages": "hello"}, "'messages' must be a list", "messages"),

@@ -1,5 +1,7 @@
 """What clients send to a language model and how they read it, without a server."""
 
+import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,8 @@ import pytest
 from clients.chat import prompt_from, read_template
 from clients.contract import Contract, TensorSpec
 from clients.errors import InvalidInput
-from clients.generation import Chunk, Reading, generation
+from clients.generation import Chunk, Reading, Token, generation
+from clients.openai.replies import Reply
 from clients.openai.requests import Refused, asked
 
 TEMPLATE = (
@@ -86,6 +89,49 @@ def test_of_several_answers_each_ends_once() -> None:
     reading.check()
 
 
+def test_probabilities_are_read_with_those_of_other_tokens() -> None:
+    told = {"7": _told("sea", -2.0, 3), "8": _told("lake", -0.5, 1), "9": _told("pond", -1.0, 2)}
+    single = {"text_output": "sea", "finish_reason": "None", "num_input_tokens": 5, "num_output_tokens": 1}
+    (piece,) = Reading().chunks(single | {"logprobs": json.dumps([told])})
+    assert piece.tokens == (Token("sea", -2.0, (("lake", -0.5), ("pond", -1.0), ("sea", -2.0))),)
+    assert Reading().chunks(single | {"logprobs": "null"})[0].tokens == Reading().chunks(single)[0].tokens == ()
+    assert "return_logprobs" in generation(contract(), "Hi", {"logprobs": 0}).inputs
+    assert "return_logprobs" not in generation(contract(), "Hi", {"logprobs": None}).inputs
+
+
+def _told(text: str, logprob: float, rank: int) -> dict[str, Any]:
+    return {"logprob": logprob, "rank": rank, "decoded_token": text}
+
+
+SEA = Token("sea", -2.0, (("\ufffd", -0.5), ("lake", -1.0), ("sea", -2.0)))
+
+
+def test_probabilities_are_told_in_openais_two_forms() -> None:
+    sea, end = (
+        Chunk("sea", None, 5, 1, 0, (SEA,)),
+        Chunk("", "stop", 5, 1, 0, (Token("", -math.inf, (("", -math.inf),)),)),
+    )
+    chat = asked({"model": "lm", "messages": MESSAGES, "logprobs": True, "top_logprobs": 2}, is_chat=True)
+    assert chat.sampling["logprobs"] == 2
+    first, last = Reply(chat).whole([sea, end])["choices"][0]["logprobs"]["content"]
+    assert (first["token"], first["logprob"], first["bytes"]) == ("sea", -2.0, [115, 101, 97])
+    assert [(each["token"], each["bytes"]) for each in first["top_logprobs"]] == [
+        ("\ufffd", None),
+        ("lake", [*b"lake"]),
+    ]
+    assert last["logprob"] == -9999.0
+    reply = Reply(asked({"model": "lm", "prompt": "The", "logprobs": 2}, is_chat=False))
+    parts = [json.loads(part[6:])["choices"][0]["logprobs"] for chunk in (sea, end) for part in reply.parts(chunk)]
+    assert [part["text_offset"] for part in parts] == [[0], [3]]
+    assert parts[0]["top_logprobs"] == [dict(SEA.known)] and parts[0]["token_logprobs"] == [-2.0]
+
+
+def test_no_probabilities_are_told_unless_they_are_asked_for() -> None:
+    chat = asked({"model": "lm", "messages": MESSAGES, "top_logprobs": 0}, is_chat=True)
+    assert "logprobs" not in chat.sampling
+    assert Reply(chat).whole([Chunk("sea", "stop", 5, 1)])["choices"][0]["logprobs"] is None
+
+
 def test_an_openai_request_is_read_with_its_defaults() -> None:
     chat = asked({"model": "lm", "messages": MESSAGES, "stop": None, "logprobs": False, "user": "me"}, is_chat=True)
     assert (chat.prompt, chat.sampling, chat.streams) == (MESSAGES, {"max_tokens": 1024}, False)
@@ -103,6 +149,8 @@ def test_an_openai_request_is_read_with_its_defaults() -> None:
         ({"model": "lm", "messages": [*MESSAGES, {"role": "user"}]}, "messages[1].content"),
         ({"model": "lm", "messages": MESSAGES, "stream": "yes"}, "stream"),
         ({"model": "lm", "messages": MESSAGES, "prompt": "Hi"}, "prompt"),
+        ({"model": "lm", "messages": MESSAGES, "top_logprobs": 2}, "top_logprobs"),
+        ({"model": "lm", "messages": MESSAGES, "logprobs": 2}, "logprobs"),
         ({"model": "lm", "messages": MESSAGES, "response_format": {"type": "json_object"}}, "response_format"),
     ],
 )

@@ -159,7 +159,7 @@ class Answer:
         """Logarithms of the probabilities of the new tokens, as JSON; null where they were not asked for."""
         if self._sampling.logprobs is None:
             return "null"
-        rank = 1 if self._sampling.is_greedy else None
+        rank = 1 if self._sampling.takes_likeliest else None
         return json.dumps([{token: self._logprob(token, value, rank)} for token, value in self._logprobs])
 
     def _logprob(self, token: int, value: float, rank: int | None) -> dict[str, Any]:

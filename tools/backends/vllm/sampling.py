@@ -43,6 +43,12 @@ class Sampling:
         """Whether the most likely token is always taken."""
         return self.temperature < GREEDY_BELOW
 
+    @property
+    def takes_likeliest(self) -> bool:
+        """Whether the token that is chosen is the likeliest one of all, as the network has it."""
+        is_changed = self.min_tokens or self.presence_penalty or self.frequency_penalty or self.repetition_penalty != 1
+        return self.is_greedy and not is_changed
+
 
 @dataclass(frozen=True)
 class _Rule:
@@ -95,6 +101,8 @@ def _tokens(given: Any) -> tuple[int, ...]:
 
 _PENALTY = _Rule(_number, "a number from -2 to 2", -2, 2)
 _FLAG = _Rule(_boolean, "true or false")
+# 1 is for the likeliest token beside the chosen one.
+_LOGPROBS = "0 (this engine tells the chosen token's alone), or 1 with temperature 0, no penalties and no min_tokens"
 _RULES = {
     "n": _Rule(_integer, "an integer of at least 1", 1),
     "max_tokens": _Rule(_integer, "an integer of at least 1, or null", 1, is_optional=True),
@@ -112,7 +120,7 @@ _RULES = {
     "include_stop_str_in_output": _FLAG,
     "ignore_eos": _FLAG,
     "skip_special_tokens": _FLAG,
-    "logprobs": _Rule(_integer, "0 or 1 (this engine tells the chosen token's alone), or null", 0, 1, is_optional=True),
+    "logprobs": _Rule(_integer, f"{_LOGPROBS}, or null", 0, 1, is_optional=True),
 }
 
 
@@ -158,6 +166,8 @@ def _check_together(sampling: Sampling, most: int) -> None:
         raise ValueError(f"n: expected 1 with temperature 0, where all answers would be equal, got {sampling.n}")
     if sampling.max_tokens is not None and sampling.min_tokens > sampling.max_tokens:
         raise ValueError(f"min_tokens: expected at most max_tokens={sampling.max_tokens}, got {sampling.min_tokens}")
+    if sampling.logprobs and not sampling.takes_likeliest:
+        raise ValueError(f"logprobs: expected {_LOGPROBS}, got {sampling.logprobs}")
 
 
 def _shown(given: Any) -> str:
