@@ -15,7 +15,7 @@ from clients.errors import InvalidInput
 
 # {"role": "user", "content": "Why is the sea salty?"}
 Message = Mapping[str, Any]
-_TEMPLATE, _END = "CHAT_TEMPLATE", "EOS_TOKEN"  # parameters of a model's config
+TEMPLATE, BEGIN, END = "CHAT_TEMPLATE", "BOS_TOKEN", "EOS_TOKEN"  # parameters of a model's config
 
 
 def read_template(path: Path | None) -> str:
@@ -42,14 +42,14 @@ def prompt_from(contract: Contract, messages: Sequence[Message], template: str =
     """
     import jinja2
 
-    template = template or contract.parameters.get(_TEMPLATE, "")
+    template = template or contract.parameters.get(TEMPLATE, "")
     if not template:
         raise InvalidInput(
-            f"{contract.model} has no chat template; set the parameter {_TEMPLATE} in its config.pbtxt, give one with "
+            f"{contract.model} has no chat template; set the parameter {TEMPLATE} in its config.pbtxt, give one with "
             "--chat-template, or send a text instead of messages"
         )
-    # No token of the beginning: the server's tokenizer puts that in front of every text.
-    tokens = {"bos_token": "", "eos_token": contract.parameters.get(_END, "")}
+    # Usually none for the beginning: most tokenizers put it in front of every text by themselves.
+    tokens = {name.lower(): contract.parameters.get(name, "") for name in (BEGIN, END)}
     try:
         return str(_compiled(template).render(messages=messages, add_generation_prompt=True, **tokens))
     except (jinja2.TemplateError, TypeError, ValueError, LookupError) as error:

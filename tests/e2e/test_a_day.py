@@ -36,6 +36,7 @@ LEFT_OUT = {
     "--data cifar10": MINUTES,
     "cifar10_cnn_int8": MINUTES,
     "smollm2": MINUTES,
+    "my_llama": ELSEWHERE,
     "--weights IMAGENET1K_V1": MINUTES,
     "scorer": AGAIN,
     "bags": AGAIN,

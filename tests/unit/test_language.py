@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.language.tiny import RECIPE, publish_tiny, write_configs, write_tiny
+from tests.language.tiny import LIKE_LLAMA_3, MODEL, RECIPE, publish_tiny, write_configs, write_tiny
 from tools.language import LanguageError
+from tools.language.config import write_missing_config
 from tools.language.source import find_weights
 from tools.recipes import LanguageModel
-from tools.repository import ROOT
+from tools.repository import ROOT, read_config
 
 pytest.importorskip("transformers", reason="needs the dependency group lm-export (`make lm`)")
 pytest.importorskip("openvino_genai", reason="needs the dependency group lm (`make lm`)")
@@ -50,6 +51,25 @@ def test_a_folder_is_published_in_both_forms_and_so_is_a_variant_of_it(tiny: Pat
     assert sizes[1] < 0.7 * sizes[0]
 
 
+def test_the_config_that_export_writes_is_that_of_the_model_of_this_repository(tiny: Path, tmp_path: Path) -> None:
+    write_missing_config(MODEL, find_weights(MODEL, RECIPE, str(tiny), tmp_path), tmp_path)
+    assert read_config(MODEL, repository=tmp_path) == read_config(MODEL)
+
+
+def test_scaled_positions_tokens_of_a_template_and_further_ends_are_published_too(tmp_path: Path) -> None:
+    weights, models = write_tiny(tmp_path / "network", rope=LIKE_LLAMA_3), write_configs(tmp_path / "models", MODEL)
+    config, ends = models / MODEL / "config.pbtxt", list(range(5, 700, 7))
+    (weights / "generation_config.json").write_text(json.dumps({"eos_token_id": ends}))
+    with pytest.raises(LanguageError, match="in config.pbtxt, CHAT_TEMPLATE and EOS_TOKEN is not what"):
+        publish_tiny(MODEL, RECIPE, weights, models)
+    config.unlink()
+    write_missing_config(MODEL, find_weights(MODEL, RECIPE, str(weights), models), models)
+    said = publish_tiny(MODEL, RECIPE, weights, models)["language"]
+    assert said["perplexity"] == pytest.approx(said["reference_perplexity"], rel=0.05)
+    answers = [case["tokens"] for case in json.loads((models / MODEL / "1" / "golden.json").read_text())["cases"]]
+    assert min(map(len, answers)) < 32 and not any(set(tokens[:-1]) & set(ends) for tokens in answers)
+
+
 def test_two_forms_of_different_weights_are_refused(models: Path, tmp_path: Path) -> None:
     from tools.language.engine import Engine
     from tools.language.folder import _case
@@ -57,7 +77,7 @@ def test_two_forms_of_different_weights_are_refused(models: Path, tmp_path: Path
     from tools.language.proof import prove
 
     other, engine = Network(write_tiny(tmp_path / "other", seed=1)), Engine(models / "smollm2" / "1")
-    case = _case(engine, other.chat("Hello"))
+    case = _case(engine, "Hello")
     with pytest.raises(LanguageError, match=r"tokens that OpenVINO chose, transformers would have chosen \d+ after"):
         prove("smollm2", other, engine, [case], LanguageModel(budget=99))
     with pytest.raises(LanguageError, match=r"perplexity \d.* in OpenVINO and \d.* in transformers on \d+ tokens"):
@@ -82,7 +102,10 @@ def _with(name: str, **changes: object) -> Callable[[Path], None]:
         (_without("config.json"), "expected config.json, tokenizer.json and *.safetensors"),
         (_without("LICENSE"), "does not say under which licence it is; put its LICENSE file beside it"),
         (_without("chat_template.jinja"), "has no chat template"),
-        (lambda folder: (folder / "chat_template.jinja").write_text("{{ messages }}"), "set it to '{{ messages }}'"),
+        (
+            lambda folder: (folder / "chat_template.jinja").write_text("{{ messages }}"),
+            "'{{ messages }}'; correct it, or remove config.pbtxt and have it written anew",
+        ),
         (_with("config.json", model_type="bloom"), "bloom"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"{}"), "transformers cannot read"),
     ],
@@ -107,7 +130,7 @@ def test_folders_that_cannot_be_published_are_refused_in_words(
     ("weights", "words"),
     [
         (str(ROOT / "README.md"), "README.md is a file of an unknown kind; expected a GGUF file"),
-        ("no such folder", "is neither a Hugging Face folder, nor a GGUF file, nor a name on a hub"),
+        ("no such folder", "are neither a Hugging Face folder, nor a GGUF file, nor a name on a hub"),
         ("nobody/nothing", "cannot bring nobody/nothing from the hub"),
     ],
 )

@@ -22,9 +22,10 @@ from tools.export.conversion import fill_imported
 from tools.export.publication import DataReference, Evidence, Fill
 from tools.export.samples import Samples
 from tools.language import folder as language_folder
+from tools.language.config import write_missing_config
 from tools.language.source import Source, find_weights
 from tools.recipes import Imported, LanguageModel, Pipeline, PythonStep, Recipe, RecipeError, Step
-from tools.repository import MODEL_FILE, ROOT, next_version, read_config, version_path
+from tools.repository import MODEL_FILE, ROOT, next_version, version_path
 from tools.train import training
 from tools.train.settings import TrainOptions
 from tools.train.training import Trained
@@ -52,6 +53,7 @@ def prepare(
         return partial(_fill_step, model, recipe, repository), None
     if isinstance(recipe, LanguageModel):
         weights = find_weights(model, recipe, options.weights, repository)
+        write_missing_config(model, weights, repository)
         parts = (model, recipe, weights, version or next_version(model, repository), repository)
         return partial(_fill_language_model, *parts), None
     return partial(_fill_python_step, model, recipe, repository), None
@@ -148,8 +150,7 @@ def _fill_python_step(model: str, step: PythonStep, repository: Path, folder: Pa
 def _fill_language_model(
     model: str, recipe: LanguageModel, weights: Source, version: int, repository: Path, folder: Path
 ) -> Evidence:
-    template = read_config(model, repository=repository).parameters["CHAT_TEMPLATE"].string_value
-    published = language_folder.fill(model, recipe, weights, version, template, folder)
+    published = language_folder.fill(read_contract(model, repository), recipe, weights, version, folder)
     return Evidence(parent=recipe.parent, parameters=published.parameters, language=published.document())
 
 

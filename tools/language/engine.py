@@ -7,7 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from tools.backends.vllm.pipeline import Pipeline
+from tools.backends.vllm.sampling import Sampling
+from tools.backends.vllm.settings import read_settings
 from tools.language import LanguageError
 from tools.language.network import Logits
 
@@ -15,8 +19,13 @@ from tools.language.network import Logits
 _NETWORK = ("openvino_model.xml", "openvino_model.bin")
 
 
-def write_network(gguf: Path, folder: Path) -> None:
+def write_network(gguf: Path, folder: Path, frequencies: NDArray[np.float32]) -> None:
     """Write a GGUF file's network as OpenVINO's files, into a folder with a tokenizer; matrices keep their type.
+
+    Args:
+        gguf: the file.
+        folder: where they go.
+        frequencies: of its rotary positions; OpenVINO's reader knows them only as far as they are not scaled.
 
     Raises:
         LanguageError: OpenVINO's reader refuses the file.
@@ -33,8 +42,24 @@ def write_network(gguf: Path, folder: Path) -> None:
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
             raise LanguageError(f"OpenVINO cannot read {gguf} ({reason})") from error
+        _set_frequencies(Path(scratch), frequencies)
         for name in _NETWORK:
             shutil.move(Path(scratch) / name, folder / name)
+
+
+def _set_frequencies(folder: Path, frequencies: NDArray[np.float32]) -> None:
+    import openvino
+
+    network, shape = openvino.Core().read_model(folder / _NETWORK[0]), [1, len(frequencies), 1]
+    constants = [node for node in network.get_ops() if node.get_type_name() == "Constant"]
+    (found,) = [node for node in constants if list(node.shape) == shape and node.data.dtype == np.float32]
+    if not np.allclose(found.data.ravel(), frequencies, rtol=1e-4):
+        scaled = openvino.opset13.constant(frequencies.reshape(shape))
+        for reader in found.output(0).get_target_inputs():
+            reader.replace_source_output(scaled.output(0))
+        openvino.save_model(network, folder / "scaled.xml", compress_to_fp16=False)
+        for name in _NETWORK:
+            (folder / f"scaled{Path(name).suffix}").replace(folder / name)
 
 
 def write_tokenizer(tokenizer: Any, folder: Path) -> None:
@@ -48,26 +73,17 @@ def write_tokenizer(tokenizer: Any, folder: Path) -> None:
 
 
 class Engine:
-    """What the embedded server's engine answers with the files of a folder."""
+    """What the embedded server's engine answers with the files of a version, set up as there."""
 
     def __init__(self, folder: Path) -> None:
         import openvino
-        import openvino_genai
 
-        scheduler = openvino_genai.SchedulerConfig()
-        scheduler.cache_size = 1
-        self._genai = openvino_genai
-        self._pipeline = openvino_genai.ContinuousBatchingPipeline(str(folder), scheduler, "CPU", {})
+        self._pipeline = Pipeline(read_settings(folder, {}, "CPU"), Sampling())
         self._request = openvino.Core().compile_model(folder / _NETWORK[0], "CPU").create_infer_request()
-        self._tokenizer = self._pipeline.get_tokenizer()
 
     def tokens(self, text: str) -> list[int]:
         """The tokens of a text, in which special tokens may be written out."""
-        return [int(token) for token in self._tokenizer.encode(text, add_special_tokens=False).input_ids.data[0]]
-
-    def chat(self, text: str) -> str:
-        """The prompt that asks for an answer to a user's message."""
-        return str(self._tokenizer.apply_chat_template([{"role": "user", "content": text}], add_generation_prompt=True))
+        return [int(token) for token in self._pipeline.encode(text).data[0]]
 
     def logits(self, tokens: Sequence[int]) -> Logits:
         """The logits after each of the tokens."""
@@ -83,11 +99,10 @@ class Engine:
 
     def answer(self, prompt: str, count: int) -> tuple[list[int], str]:
         """What greedy decoding appends to a prompt: at most `count` tokens, and their text."""
-        import openvino
-
-        config = self._genai.GenerationConfig()
-        config.max_new_tokens, config.do_sample, config.apply_chat_template = count, False, False
-        config.eos_token_id = self._tokenizer.get_eos_token_id()
-        given = openvino.Tensor(np.array([self.tokens(prompt)], np.int64))
-        tokens = [int(token) for token in self._pipeline.generate([given], [config])[0].m_generation_ids[0]]
-        return tokens, str(self._tokenizer.decode(tokens))
+        config = self._pipeline.config(Sampling(temperature=0), count)
+        handle, tokens, reason = self._pipeline.add(self._pipeline.encode(prompt), config), list[int](), None
+        while not reason:
+            self._pipeline.step()
+            news = self._pipeline.news(handle)
+            tokens, reason = tokens + news.tokens, news.reason
+        return tokens, str(self._pipeline.tokenizer.decode(tokens))

@@ -9,9 +9,12 @@ from importlib.metadata import version as release
 from pathlib import Path
 from typing import Any
 
-from tools.language import LanguageError, gguf_file
+from clients.chat import prompt_from
+from clients.contract import Contract
+from tools.language import gguf_file
+from tools.language.config import prove_chat
 from tools.language.engine import Engine, write_network, write_tokenizer
-from tools.language.network import Network, write_folder
+from tools.language.network import Network, read_tokenizer, write_weights
 from tools.language.proof import MAX_TOKENS, Agreement, Case, prove, questions
 from tools.language.source import Source
 from tools.recipes import LanguageModel
@@ -45,33 +48,34 @@ class Published:
         }
 
 
-def fill(model: str, recipe: LanguageModel, source: Source, version: int, template: str, folder: Path) -> Published:
+def fill(contract: Contract, recipe: LanguageModel, source: Source, version: int, folder: Path) -> Published:
     """Write both forms of a language model into an empty folder, and prove that they are one.
 
-    Of a variant, vLLM reads its parent's weights. `template` is the chat template that clients find in the config.
+    Of a variant, vLLM reads its parent's weights. `contract` is that of its config, from which clients render chats.
 
     Raises:
-        LanguageError: the weights cannot be read or converted, the forms differ, or the template is another one.
+        LanguageError: the weights cannot be read or converted, the forms differ, or clients would render other chats.
     """
+    tokenizer, model = read_tokenizer(source.path), contract.model
+    prove_chat(contract, tokenizer, source.title)
     whole = source.path if recipe.parent else folder
     if recipe.parent:
         for file in {file for pattern in _SHARED for file in whole.glob(pattern)}:
             shutil.copyfile(file, folder / file.name)
     else:
-        write_folder(source.path, folder)
+        write_weights(source.path, folder)
+        tokenizer.save_pretrained(folder)
+        write_tokenizer(tokenizer, folder)
     network = Network(whole)
-    if template != (own := network.tokenizer.chat_template):
-        raise LanguageError(f"{model}: CHAT_TEMPLATE in config.pbtxt is not that of {source.title}; set it to {own!r}")
-    if not recipe.parent:
-        write_tokenizer(network.tokenizer, folder)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         file = Path(scratch) / "model.gguf"
-        gguf_file.write(whole, file, recipe.precision)
-        write_network(file, folder)
+        gguf_file.write(whole, file, recipe.precision, source.title)
+        write_network(file, folder, network.frequencies)
     name = f"./{recipe.parent}/{whole.name}" if recipe.parent else f"./{model}/{version}"
     _write_arguments({"model": name, **recipe.engine}, folder)
     engine = Engine(folder)
-    cases = [_case(engine, network.chat(question)) for question in questions()]
+    prompts = [prompt_from(contract, [{"role": "user", "content": question}]) for question in questions()]
+    cases = [_case(engine, prompt) for prompt in prompts]
     agreement = prove(model, network, engine, cases, recipe)
     _write_golden(cases, folder)
     for file in folder.iterdir():

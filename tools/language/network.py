@@ -33,32 +33,44 @@ def _quiet(path: Path) -> Iterator[None]:
         raise LanguageError(f"transformers cannot read {path} ({reason}); give other --weights") from error
 
 
-def write_folder(source: Path, folder: Path) -> None:
-    """Write a Hugging Face folder in bfloat16, from another one or from a GGUF file, whose weights are dequantized.
+def _place(source: Path) -> dict[str, Any]:
+    """A Hugging Face folder or a GGUF file, as transformers wants it."""
+    if source.is_file():
+        return {"pretrained_model_name_or_path": source.parent, "gguf_file": source.name}
+    return {"pretrained_model_name_or_path": source}
+
+
+def read_tokenizer(source: Path) -> Any:
+    """The tokenizer of a Hugging Face folder or a GGUF file.
 
     Raises:
-        LanguageError: transformers cannot read the source, or it has no chat template.
+        LanguageError: transformers cannot read it, or it has no chat template.
+    """
+    make_importable()
+    from transformers import AutoTokenizer
+
+    with _quiet(source):
+        tokenizer = AutoTokenizer.from_pretrained(**_place(source))
+    if not tokenizer.chat_template:
+        raise LanguageError(f"{source} has no chat template; give weights of a model that was trained to chat")
+    return _split_digits(source, tokenizer) if source.is_file() else tokenizer
+
+
+def write_weights(source: Path, folder: Path) -> None:
+    """Write a network in bfloat16, as Hugging Face does, from such a folder or a GGUF file, which is dequantized.
+
+    Raises:
+        LanguageError: transformers cannot read the source.
     """
     import torch
 
     make_importable()
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    from transformers import AutoModelForCausalLM, GgufConfig
 
+    unpacked = {"quantization_config": GgufConfig(dequantize=True)} if source.is_file() else {}
     with _quiet(source):
-        if source.is_file():
-            arguments = {"pretrained_model_name_or_path": source.parent, "gguf_file": source.name}
-            unpacked = GgufConfig(dequantize=True)
-            tokenizer = _split_digits(source, AutoTokenizer.from_pretrained(**arguments))
-            network = AutoModelForCausalLM.from_pretrained(
-                **arguments, dtype=torch.bfloat16, quantization_config=unpacked
-            )
-        else:
-            tokenizer = AutoTokenizer.from_pretrained(source)
-            network = AutoModelForCausalLM.from_pretrained(source, dtype=torch.bfloat16)
-    if not tokenizer.chat_template:
-        raise LanguageError(f"{source} has no chat template; give weights of a model that was trained to chat")
+        network = AutoModelForCausalLM.from_pretrained(**_place(source), dtype=torch.bfloat16, **unpacked)
     network.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
 
 
 def _split_digits(source: Path, tokenizer: Any) -> Any:
@@ -79,25 +91,26 @@ class Network:
         import torch
 
         make_importable()
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoModelForCausalLM
 
+        self._tokenizer = read_tokenizer(folder)
         with _quiet(folder):
             self._network = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-            self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
 
     @property
     def parameters(self) -> int:
         """The number of weights; what is tied counts once."""
         return sum(weight.numel() for weight in self._network.parameters())
 
+    @property
+    def frequencies(self) -> NDArray[np.float32]:
+        """Of its rotary positions, in radians per token, scaled as its config says."""
+        found: NDArray[np.float32] = self._network.model.rotary_emb.inv_freq.numpy()
+        return found
+
     def tokens(self, text: str) -> list[int]:
         """The tokens of a text, in which special tokens may be written out."""
-        return list(self.tokenizer.encode(text, add_special_tokens=False))
-
-    def chat(self, text: str) -> str:
-        """The prompt that asks for an answer to a user's message."""
-        messages = [{"role": "user", "content": text}]
-        return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+        return list(self._tokenizer.encode(text))
 
     def logits(self, tokens: Sequence[int]) -> Logits:
         """The logits after each of the tokens."""

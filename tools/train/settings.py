@@ -54,9 +54,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--device", choices=("auto", "cpu", "cuda"), default=TrainOptions.device, help=f"where to train {default}")
     add(
         "--weights",
-        metavar="NAME|FILE",
+        metavar="NAME|PATH",
         help="start from pretrained weights, if the recipe supports it: a name of torchvision's, which is downloaded, "
-        "or a file; a variant starts from its parent (default: train from scratch)",
+        "or a file; of a language model, a Hugging Face folder, a GGUF file or OWNER/NAME on a hub; a variant starts "
+        "from its parent (default: train from scratch, or what the recipe names)",
     )
     add("--fresh", action="store_true", help="ignore an earlier checkpoint and start over")
 

@@ -45,6 +45,8 @@ class Pipeline:
         arguments = (str(settings.weights), _scheduler(openvino_genai, settings), "CPU")
         self._engine = openvino_genai.ContinuousBatchingPipeline(*arguments, _properties(openvino_genai, settings))
         self.tokenizer = self._engine.get_tokenizer()
+        # As in vLLM: what generation_config.json names, and the tokenizer's own end, which may be another one.
+        self._ends = {*self._engine.get_config().stop_token_ids, self.tokenizer.get_eos_token_id()} - {-1}
         self.step: Callable[[], None] = self._engine.step
         self._requests = 0
         self._warm_up(first)
@@ -88,6 +90,7 @@ class Pipeline:
         """
         config = self._genai.GenerationConfig()
         config.apply_chat_template, config.ignore_eos = False, sampling.ignore_eos
+        config.stop_token_ids = self._ends
         config.max_new_tokens, config.min_new_tokens = limit, min(sampling.min_tokens, limit)
         config.logprobs = int(sampling.logprobs is not None)
         config.presence_penalty, config.frequency_penalty = sampling.presence_penalty, sampling.frequency_penalty

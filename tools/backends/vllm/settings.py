@@ -66,10 +66,8 @@ def read_settings(folder: Path, config: Mapping[str, Any], kind: str) -> Setting
     Raises:
         ValueError: a file is missing or says what this engine cannot do.
     """
-    given, own = (
-        _arguments(folder),
-        {name: value["string_value"] for name, value in config.get("parameters", {}).items()},
-    )
+    given = _arguments(folder)
+    own = {name: value["string_value"] for name, value in config.get("parameters", {}).items()}
     if (folder / _LORA).exists():
         raise ValueError(
             f"{folder / _LORA}: this engine has no LoRA; remove the file, or serve with NVIDIA's container"
