@@ -85,9 +85,9 @@ def asked(body: Any, is_chat: bool) -> Asked:
 
 def _likeliest(given: Mapping[str, Any], is_chat: bool) -> int | None:
     if not is_chat:
-        return _typed(given, "logprobs", int) if "logprobs" in given else None
+        return int(_typed(given, "logprobs", int)) if "logprobs" in given else None
     if _typed(given, "logprobs", bool, False):
-        return _typed(given, "top_logprobs", int, 0)
+        return int(_typed(given, "top_logprobs", int, 0))
     if "top_logprobs" in given:
         raise Refused("'top_logprobs' takes \"logprobs\": true beside it", "top_logprobs")
     return None

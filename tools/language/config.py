@@ -4,11 +4,10 @@ Clients are far from the tokenizer: they render a chat with the chat template th
 server's tokenizer splits that text.
 """
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-from google.protobuf.text_encoding import CEscape
 
 from clients.chat import BEGIN, END, TEMPLATE, Message, prompt_from
 from clients.command import say
@@ -43,8 +42,9 @@ def write_missing_config(model: str, source: Source, repository: Path) -> None:
 
 
 def _parameter(name: str, value: str) -> str:
-    lines = "\n".join(f'      "{CEscape(line, as_utf8=True)}"' for line in value.splitlines(keepends=True))
-    return f'parameters {{\n  key: "{name}"\n  value {{\n    string_value:\n{lines}\n  }}\n}}\n'
+    # JSON escapes what text of protobuf does; texts side by side are one.
+    lines = [f"      {json.dumps(line, ensure_ascii=False)}\n" for line in value.splitlines(keepends=True)]
+    return f'parameters {{\n  key: "{name}"\n  value {{\n    string_value:\n{"".join(lines)}  }}\n}}\n'
 
 
 def prove_chat(contract: Contract, tokenizer: Any, title: str) -> None:
