@@ -1,4 +1,4 @@
-"""One way to be a command: options, exit codes, interruption, progress, tables, and JSON on the last line.
+"""One way to be a command: options, exit codes, progress, tables, and JSON on the last line.
 
 Every `__main__` of this repository is a parser and a `main` with the decorator `command`:
 
@@ -18,18 +18,16 @@ import math
 import os
 import re
 import select
-import signal
 import sys
 import textwrap
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from types import FrameType
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from clients.errors import ToolError
 from clients.installation import as_typed
+from clients.interruption import interruptible
 
 Item = TypeVar("Item")
 _REMEDIES = {
@@ -38,7 +36,6 @@ _REMEDIES = {
     errno.EFBIG: "; raise the limit of a file's size (ulimit -f)",
     errno.EAGAIN: "; raise the limit of processes (ulimit -u)",
 }
-_INTERRUPTING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class _DocFormatter(argparse.HelpFormatter):
@@ -94,37 +91,38 @@ def command(interrupted: str = "stopped") -> Callable[[Callable[[], int]], Calla
                     code = main()
                     sys.stdout.flush()
                     return code
-            except ToolError as error:
-                say(f"error: {error}")
-                return error.exit_code
-            except OSError as error:
-                if _is_stdout_closed():
-                    sys.stdout = None  # The reader is gone: nothing is left to flush.
-                    return 141  # as a shell reports a program that SIGPIPE ended
-                say(
-                    f"error: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}{_remedy(error)}"
-                )
-                return ToolError.exit_code
-            except RuntimeError as error:
-                if not str(error).startswith("Symlink loop"):  # What Path.resolve says before Python 3.13.
-                    raise
-                say(f"error: {error}")
-                return ToolError.exit_code
-            except MemoryError:
-                say("error: out of memory; close other programs, or raise the limit (ulimit -v)")
-                return ToolError.exit_code
             except KeyboardInterrupt:
-                with suppress(OSError):  # The terminal may be closed.
-                    say(f"interrupted; {interrupted}")
+                say(f"interrupted; {interrupted}")
                 return 130
+            except Exception as error:
+                return _reported(error)
 
         return run
 
     return decorate
 
 
-def _remedy(error: OSError) -> str:
-    return _REMEDIES.get(error.errno or 0, "")
+def _reported(error: Exception) -> int:
+    """Say what went wrong; returns the exit code. A bug is raised again, for its traceback."""
+    if isinstance(error, OSError) and _is_stdout_closed():
+        sys.stdout = None  # The reader is gone: nothing is left to flush.
+        return 141  # as a shell reports a program that SIGPIPE ended
+    if isinstance(error, OSError):
+        place = f"{error.filename}: " if error.filename else ""
+        words = f"{place}{error.strerror or error}{_REMEDIES.get(error.errno or 0, '')}"
+    elif isinstance(error, MemoryError):
+        words = "out of memory; close other programs, or raise the limit (ulimit -v)"
+    elif isinstance(error, ToolError) or _is_symlink_loop(error):
+        words = str(error)
+    else:
+        raise error
+    say(f"error: {words}")
+    return error.exit_code if isinstance(error, ToolError) else ToolError.exit_code
+
+
+def _is_symlink_loop(error: Exception) -> bool:
+    """Whether it is what Path.resolve raises before Python 3.13."""
+    return isinstance(error, RuntimeError) and str(error).startswith("Symlink loop")
 
 
 def _open_what_is_closed() -> None:
@@ -147,47 +145,6 @@ def _is_stdout_closed() -> bool:
     with suppress(OSError):  # Tests replace stdout by something without a descriptor.
         poll.register(sys.stdout.fileno(), 0)
     return any(event & select.POLLERR for _, event in poll.poll(0))
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Let SIGTERM (a service manager's) and SIGHUP (a closed terminal's) unwind the program as Ctrl-C does.
-
-    The first signal unwinds in good order, an event loop between two of its steps; a second one unwinds at once; more
-    are ignored, so that children are stopped and nothing is left behind. A signal that the program was started to
-    ignore stays ignored.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    received = 0
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        nonlocal received
-        received += 1
-        events = sys.modules.get("asyncio.events")  # Importing asyncio takes longer than `--help` should.
-        if received > 1:
-            for caught in before:
-                signal.signal(caught, signal.SIG_IGN)
-        elif events and (loop := events._get_running_loop()):
-            # Within a step of the loop, KeyboardInterrupt could leave it hanging.
-            loop.call_soon_threadsafe(_raise_interrupt)
-            return
-        raise KeyboardInterrupt
-
-    caught = [number for number in _INTERRUPTING if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, interrupt) for number in caught}
-    try:
-        yield
-    finally:
-        # After a signal the program is ending: further ones must not disturb its last lines.
-        for number, handler in before.items():
-            is_ignored = received or signal.getsignal(number) is signal.SIG_IGN
-            signal.signal(number, signal.SIG_IGN if is_ignored else handler)
-
-
-def _raise_interrupt() -> NoReturn:
-    raise KeyboardInterrupt
 
 
 def say(text: str) -> None:

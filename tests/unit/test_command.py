@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from clients import command
-from clients.command import command_parser, duration, interruptible, positive, positive_float, seed, text_table
+from clients.command import command_parser, duration, positive, positive_float, seed, text_table
 from clients.errors import ClientError, ToolError
+from clients.interruption import interruptible
 from tools.repository import ROOT
 
 # A child of a background job would inherit that Ctrl-C is ignored.
