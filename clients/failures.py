@@ -53,8 +53,6 @@ _BY_MESSAGE: dict[str, type[errors.ClientError]] = {
 # What tritonclient says of a body that is not Triton's JSON; the body follows.
 _UNDECODABLE = "an exception occurred in the client while decoding the response"
 _BROKEN = (ConnectionError, ssl.SSLError, http.client.HTTPException, RuntimeError)
-# A proxy may be the reason of these.
-_OF_THE_WAY = (errors.ServerUnavailable, errors.DeadlineExceeded, errors.ConnectionLost)
 
 
 def transport_errors() -> tuple[type[BaseException], ...]:
@@ -87,48 +85,67 @@ def _where(connection: Connection) -> str:
 
 def translate(error: BaseException, connection: Connection, what: str) -> errors.ClientError:
     """Choose our error for one of tritonclient's; the server's own message is part of it."""
+    place = f"{what} at {_where(connection)}"
+    if isinstance(error, InferenceServerException):
+        return _answered(error, connection, place)
+    return _unanswered(error, connection, place)
+
+
+def _answered(error: InferenceServerException, connection: Connection, place: str) -> errors.ClientError:
+    """The error for what a server said, or gRPC in its place."""
+    status, reason = str(error.status() or ""), without_trace(str(error.message() or error))
+    words = reason.partition(_UNDECODABLE)[2].partition("response: ")[2]
+    # Triton's metrics port answers 405 to what it does not know.
+    if status == "405" or (words and _BY_STATUS.get(status) is not errors.ServerUnavailable):
+        return _not_triton(place, f"HTTP {status}: {words or reason:.80}")
+    of_its_class = errors.RequestRejected if status.startswith("4") else errors.ServerFailed
+    by_message = (kind for words, kind in _BY_MESSAGE.items() if words in reason)
+    kind = next(by_message, _BY_STATUS.get(status, of_its_class))
+    if kind is errors.ServerUnavailable and "failed to connect" in reason:
+        return _nobody_answers(connection, reason)
+    if kind is errors.ConnectionLost:
+        return _connection_lost(connection, place, reason)
+    may_be_proxy = kind in (errors.ServerUnavailable, errors.DeadlineExceeded)
+    return kind(f"{place}: {reason}{_by_proxy(connection) if may_be_proxy else ''}")
+
+
+def _unanswered(error: BaseException, connection: Connection, place: str) -> errors.ClientError:
+    """The error for what went wrong on the way."""
     import aiohttp
 
-    where = _where(connection)
-    if isinstance(error, InferenceServerException):
-        status, reason = str(error.status() or ""), without_trace(str(error.message() or error))
-        words = reason.partition(_UNDECODABLE)[2].partition("response: ")[2]
-        # Triton's metrics port answers 405 to what it does not know.
-        if status == "405" or (words and _BY_STATUS.get(status) is not errors.ServerUnavailable):
-            return _not_triton(f"{what} at {where}", f"HTTP {status}: {words or reason:.80}")
-        of_its_class = errors.RequestRejected if status.startswith("4") else errors.ServerFailed
-        by_message = (kind for words, kind in _BY_MESSAGE.items() if words in reason)
-        kind = next(by_message, _BY_STATUS.get(status, of_its_class))
-        nobody_answered = kind is errors.ServerUnavailable and "failed to connect" in reason
-    elif isinstance(error, TimeoutError):
-        return errors.DeadlineExceeded(f"{what} at {where}: no answer within {connection.timeout_s:g} s (--timeout)")
-    elif isinstance(error, ValueError) and not isinstance(error, OSError | aiohttp.ClientError):
-        return _not_triton(f"{what} at {where}", str(error) or type(error).__name__)
-    elif isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
-        return errors.TlsFailed(
-            f"{what} at {where}: {error}; check --ca-file, --cert-file and the server's own certificate"
-        )
-    else:
-        reason, kind = " ".join(str(error).split()) or type(error).__name__, errors.ConnectionLost
-        # Once the connection was open, the request may have been sent.
-        never_open = isinstance(error, ConnectionRefusedError | aiohttp.ClientConnectorError)
-        broke = isinstance(error, (*_BROKEN, aiohttp.ClientError))
-        nobody_answered = never_open or not broke
-    proxy = grpc_proxy(connection.url) if connection.protocol == "grpc" else None
-    by_proxy = f"; gRPC asks the proxy of {proxy}, unset it or add the host to $no_proxy" if proxy else ""
+    reason = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, TimeoutError):
+        return errors.DeadlineExceeded(f"{place}: no answer within {connection.timeout_s:g} s (--timeout)")
+    if isinstance(error, ValueError) and not isinstance(error, OSError | aiohttp.ClientError):
+        return _not_triton(place, reason)
+    if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+        return errors.TlsFailed(f"{place}: {reason}; check --ca-file, --cert-file and the server's own certificate")
     if getattr(error, "errno", 0) == errno.EMFILE:
-        return errors.ClientError(f"{what} at {where}: {reason}; raise the limit of open files (ulimit -n)")
-    if nobody_answered:
-        return errors.ServerUnavailable(
-            f"no server answers at {where} ({reason}); start one with `python -m tools.serve`, "
-            f"or check --url, --protocol and the TLS options{by_proxy}"
-        )
-    if kind is errors.ConnectionLost:
-        return errors.ConnectionLost(
-            f"{what} at {where}: the connection broke before the answer came ({reason}); see the server's log, "
-            f"and check --protocol and the TLS options{by_proxy}"
-        )
-    return kind(f"{what} at {where}: {reason}{by_proxy if kind in _OF_THE_WAY else ''}")
+        return errors.ClientError(f"{place}: {reason}; raise the limit of open files (ulimit -n)")
+    never_open = isinstance(error, ConnectionRefusedError | aiohttp.ClientConnectorError)
+    if never_open or not isinstance(error, (*_BROKEN, aiohttp.ClientError)):
+        return _nobody_answers(connection, reason)
+    # The connection was open: the request may have been sent.
+    return _connection_lost(connection, place, reason)
+
+
+def _nobody_answers(connection: Connection, reason: str) -> errors.ServerUnavailable:
+    return errors.ServerUnavailable(
+        f"no server answers at {_where(connection)} ({reason}); start one with `python -m tools.serve`, "
+        f"or check --url, --protocol and the TLS options{_by_proxy(connection)}"
+    )
+
+
+def _connection_lost(connection: Connection, place: str, reason: str) -> errors.ConnectionLost:
+    return errors.ConnectionLost(
+        f"{place}: the connection broke before the answer came ({reason}); see the server's log, "
+        f"and check --protocol and the TLS options{_by_proxy(connection)}"
+    )
+
+
+def _by_proxy(connection: Connection) -> str:
+    proxy = grpc_proxy(connection.url) if connection.protocol == "grpc" else None
+    return f"; gRPC asks the proxy of {proxy}, unset it or add the host to $no_proxy" if proxy else ""
 
 
 def without_trace(reason: str) -> str:
@@ -151,25 +168,17 @@ def may_retry(error: errors.ClientError, repeatable: bool) -> bool:
 def delay_or_raise(
     error: BaseException, connection: Connection, what: str, delays: Iterator[float], repeatable: bool
 ) -> float:
-    """The seconds to wait before the next attempt; raises our error if there is to be none."""
-    problem = translate(error, connection, what)
-    delay = _delay_before_retry(error, problem, repeatable, delays, connection.timeout_s)
-    if delay is None:
-        raise problem from error
-    return delay
-
-
-def _delay_before_retry(
-    error: BaseException, problem: errors.ClientError, repeatable: bool, delays: Iterator[float], longest_s: float
-) -> float | None:
-    """The seconds to wait before the next attempt; None if there is to be none.
+    """The seconds to wait before the next attempt; raises our error if there is to be none.
 
     A server that says when it wants to be asked again (Retry-After) is not asked before. A deadline that ends sooner is
     not worth the waiting.
     """
+    problem = translate(error, connection, what)
     delay = next(delays, None) if may_retry(problem, repeatable) else None
     wished = _retry_after(error)
-    return None if delay is None or wished >= longest_s else wished + delay
+    if delay is None or wished >= connection.timeout_s:
+        raise problem from error
+    return wished + delay
 
 
 def _retry_after(error: BaseException) -> float:
