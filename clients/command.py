@@ -23,13 +23,18 @@ import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, TypeVar
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from clients.errors import ToolError
 from clients.installation import as_typed
 from clients.interruption import interruptible
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 Item = TypeVar("Item")
+Options = TypeVar("Options", bound="DataclassInstance")
 _REMEDIES = {
     errno.EMFILE: "; raise the limit of open files (ulimit -n)",
     errno.ENOSPC: "; make room on the disk of what is written here, or of $TMPDIR",
@@ -208,6 +213,16 @@ def progress_counter(unit: str, total: int, done: int = 0) -> Iterator[Callable[
                 say(f"{done:,} of {total:,} {unit}")
 
         yield advance
+
+
+def options_from(arguments: argparse.Namespace, kind: type[Options], **more: Any) -> Options:
+    """Read a dataclass from the options of its fields' names; those that the parser does not offer keep their defaults.
+
+    `more` has the fields that are no options.
+    """
+    names = {field.name for field in fields(kind)}
+    offered = {name: value for name, value in vars(arguments).items() if name in names}
+    return kind(**offered, **more)
 
 
 def address(text: str) -> str:

@@ -17,13 +17,14 @@ import argparse
 import sys
 
 from clients.client import Client
-from clients.command import command, command_parser
+from clients.command import command, command_parser, options_from
 from clients.connection import add_connection_arguments
 from clients.output import try_folder
 from loadtest import slo
 from loadtest.analysis.measurement import measure, prompt_setting
-from loadtest.options import add_generator_arguments, add_load_arguments, generator_options, load_options
-from loadtest.prompts import STREAMS, add_prompt_arguments, prompt_options, stream_connection
+from loadtest.load import LoadOptions
+from loadtest.options import GeneratorOptions, add_generator_arguments, add_load_arguments
+from loadtest.prompts import STREAMS, PromptOptions, add_prompt_arguments, stream_connection
 from loadtest.report.run_report import conclude
 
 
@@ -43,8 +44,8 @@ def main() -> int:
     """Run one load test."""
     arguments = _parser().parse_args()
     try_folder(arguments.report, "--report")
-    objectives, options = slo.parse(arguments.slo, tokens=True), generator_options(arguments)
-    load, asked = load_options(arguments).load(options.seed), prompt_options(arguments)
+    objectives, options = slo.parse(arguments.slo, tokens=True), options_from(arguments, GeneratorOptions)
+    load, asked = options_from(arguments, LoadOptions).load(options.seed), options_from(arguments, PromptOptions)
     with Client(stream_connection(arguments)) as client:
         setting = prompt_setting(client, arguments.model, arguments.protocol, options, asked)
         result = measure(client, setting, load, objectives)

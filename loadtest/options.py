@@ -1,12 +1,12 @@
 """The generator's options, which every command that sends load offers: flags, and the typed value of them."""
 
 import argparse
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 from clients.command import duration, positive, seed
 from clients.installation import ROOT
-from loadtest.load import DEFAULT_ARRIVALS, DEFAULT_DURATION_S, SCHEDULES, LoadOptions
+from loadtest.load import DEFAULT_ARRIVALS, DEFAULT_DURATION_S, SCHEDULES
 
 # Where `make build` puts them, from whatever folder a test is run.
 SAMPLES = ROOT / "build" / "samples"
@@ -27,7 +27,7 @@ class GeneratorOptions:
 
 
 def add_load_arguments(parser: argparse.ArgumentParser, objectives: str) -> argparse._ArgumentGroup:
-    """Add the options that `load_options` reads, --slo with examples of objectives, and --report; returns the first."""
+    """Add the options of LoadOptions, --slo with examples of objectives, and --report; returns the first group."""
     load = parser.add_argument_group("load")
     load.add_argument("--rate", type=float, metavar="N", help="requests per second (open loop)")
     load.add_argument("--arrivals", help=f"{', '.join(SCHEDULES)}, or a file of times (default: {DEFAULT_ARRIVALS})")
@@ -39,13 +39,8 @@ def add_load_arguments(parser: argparse.ArgumentParser, objectives: str) -> argp
     return load
 
 
-def load_options(arguments: argparse.Namespace) -> LoadOptions:
-    """Read the options that `add_load_arguments` added, and --client-batch where there is one."""
-    return LoadOptions(**{field.name: getattr(arguments, field.name, None) for field in fields(LoadOptions)})
-
-
 def add_generator_arguments(parser: argparse.ArgumentParser, prompts: bool = False) -> None:
-    """Add the options that `generator_options` reads; with `prompts`, without those on other inputs."""
+    """Add the options of GeneratorOptions; with `prompts`, without those on other inputs."""
     usual, group = GeneratorOptions(), parser.add_argument_group("generator")
     for flag, default, text in (
         ("--processes", usual.processes, "sending processes"),
@@ -68,9 +63,3 @@ def add_generator_arguments(parser: argparse.ArgumentParser, prompts: bool = Fal
 
 def _warm_up(text: str) -> float:
     return 0.0 if text == "0" else duration(text)
-
-
-def generator_options(arguments: argparse.Namespace) -> GeneratorOptions:
-    """Read the options that `add_generator_arguments` added."""
-    names = (field.name for field in fields(GeneratorOptions) if hasattr(arguments, field.name))
-    return GeneratorOptions(**{name: getattr(arguments, name) for name in names})

@@ -14,15 +14,15 @@ from functools import partial
 from pathlib import Path
 
 from clients.client import Client
-from clients.command import command, command_parser, print_json, say
+from clients.command import command, command_parser, options_from, print_json, say
 from clients.connection import add_connection_arguments
 from clients.generation import is_language_model
 from clients.output import try_folder
 from loadtest import slo
 from loadtest.analysis.highest_rate import find_peak
 from loadtest.analysis.measurement import measure, prompt_setting, setting_of
-from loadtest.options import REPORTS, add_generator_arguments, generator_options
-from loadtest.prompts import STREAMS, add_prompt_arguments, prompt_options, stream_connection
+from loadtest.options import REPORTS, GeneratorOptions, add_generator_arguments
+from loadtest.prompts import STREAMS, PromptOptions, add_prompt_arguments, stream_connection
 from loadtest.report.page import publish
 from loadtest.report.peak_lines import add_search_arguments, peak_line, search_effort, tell_trial
 from loadtest.report.peak_report import page_of
@@ -40,12 +40,12 @@ def main() -> int:
     add_connection_arguments(parser, retries=None, protocols=STREAMS)
     arguments = parser.parse_args()
     try_folder(arguments.report, "--report")
-    model, protocol, options = arguments.model, arguments.protocol, generator_options(arguments)
+    model, protocol, options = arguments.model, arguments.protocol, options_from(arguments, GeneratorOptions)
     with Client(stream_connection(arguments)) as client:
         has_tokens = protocol == "openai" or is_language_model(client.contract(model))
         objectives = slo.parse(arguments.slo, has_tokens)
         if has_tokens:
-            setting = prompt_setting(client, model, protocol, options, prompt_options(arguments))
+            setting = prompt_setting(client, model, protocol, options, options_from(arguments, PromptOptions))
         else:
             setting = setting_of(client, model, options)
         trial = partial(measure, client, setting, objectives=objectives)

@@ -9,7 +9,7 @@ import argparse
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ class PromptOptions:
 
 
 def add_prompt_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that `prompt_options` reads."""
+    """Add the options of PromptOptions."""
     usual, group = PromptOptions(), parser.add_argument_group("language models")
     text = "tokens of each prompt, exactly (default: %(default)s)"
     group.add_argument("--prompt-tokens", type=positive, default=usual.prompt_tokens, metavar="N", help=text)
@@ -68,11 +68,6 @@ def stream_connection(arguments: argparse.Namespace) -> Connection:
     base = os.environ.get("OPENAI_BASE_URL", "").partition("://")[2].removesuffix("/v1")
     url = arguments.url or base or "127.0.0.1:8080"
     return connection_from(argparse.Namespace(**{**vars(arguments), "protocol": "http", "url": url}))
-
-
-def prompt_options(arguments: argparse.Namespace) -> PromptOptions:
-    """Read the options that `add_prompt_arguments` added."""
-    return PromptOptions(**{field.name: getattr(arguments, field.name) for field in fields(PromptOptions)})
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 
 from clients.client import Client
-from clients.command import command, command_parser
+from clients.command import command, command_parser, options_from
 from clients.connection import add_connection_arguments, connection_from
 from clients.output import try_folder
 from loadtest import slo
@@ -23,7 +23,7 @@ from loadtest.analysis.measurement import measure, setting_of
 from loadtest.analysis.rejects import metrics_address
 from loadtest.analysis.scenarios import SCENARIOS, apply_scenario, check_scenario, scenario_figure
 from loadtest.load import LoadOptions
-from loadtest.options import add_generator_arguments, add_load_arguments, generator_options, load_options
+from loadtest.options import GeneratorOptions, add_generator_arguments, add_load_arguments
 from loadtest.report.run_report import conclude
 
 
@@ -50,7 +50,7 @@ def parse(words: Sequence[str] | None = None) -> tuple[argparse.Namespace, LoadO
     # None where an option was not given: a scenario may set it.
     unset = dict.fromkeys(field.name for field in fields(LoadOptions))
     arguments = _parser().parse_args(words, argparse.Namespace(**unset))
-    return arguments, load_options(arguments)
+    return arguments, options_from(arguments, LoadOptions)
 
 
 @command()
@@ -64,7 +64,7 @@ def main() -> int:
         check_scenario(scenario, model, chosen, objectives)
     with Client(connection_from(arguments)) as client:
         chosen = apply_scenario(scenario, model, chosen, client) if scenario else chosen
-        options = replace(generator_options(arguments), client_batch=chosen.client_batch or 1)
+        options = replace(options_from(arguments, GeneratorOptions), client_batch=chosen.client_batch or 1)
         result = measure(client, setting_of(client, model, options), chosen.load(options.seed), objectives, metrics)
     result = replace(result, scenario=scenario_figure(scenario, result)) if scenario else result
     return conclude(result, arguments.report, arguments.explain)

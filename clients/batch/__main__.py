@@ -26,8 +26,8 @@ from clients.batch.datasets import PART_ROWS
 from clients.batch.folder import Execute, here, run_parts
 from clients.batch.job import Summary, run
 from clients.batch.places import without_keys
-from clients.batch.plan import IN_FLIGHT
-from clients.command import address, command, command_parser, positive, print_json
+from clients.batch.plan import IN_FLIGHT, Options
+from clients.command import address, command, command_parser, options_from, positive, print_json
 from clients.connection import add_connection_arguments, connection_from
 from clients.errors import InvalidInput
 
@@ -81,24 +81,25 @@ def _run(arguments: argparse.Namespace) -> Summary:
     """Write one file, or a folder of parts; both take the same options."""
     first = connection_from(arguments)
     connections = [first, *(replace(first, url=url) for url in arguments.more_urls)]
-    names = ("outputs", "batch_size", "in_flight", "fresh", "mixed_versions")
-    options = {name: getattr(arguments, name) for name in names}
-    output, is_folder = arguments.output, arguments.ray or arguments.part_rows
-    is_folder = is_folder or "://" in output or output.endswith("/") or Path(output).is_dir() or not Path(output).suffix
-    if not is_folder:
+    options, output = options_from(arguments, Options), arguments.output
+    if not (arguments.ray or options.part_rows or _names_folder(output)):
         if "://" in arguments.input or arguments.input.endswith(".parquet"):
             raise InvalidInput(
                 f"{without_keys(arguments.input)}: the output of Parquet and of URIs is a folder; give an OUTPUT that "
                 "has no suffix"
             )
-        return run(connections, arguments.model, Path(arguments.input), Path(output), **options)
+        return run(connections, arguments.model, Path(arguments.input), Path(output), options)
     if output.endswith((".parquet", ".npz")):
         raise InvalidInput(
             f"{without_keys(output)}: expected the name of a folder, without a suffix; URIs, --ray and --part-rows "
             "are for folders"
         )
-    options |= {"part_rows": arguments.part_rows, "execute": _executor(arguments, len(connections))}
-    return run_parts(connections, arguments.model, arguments.input, output, **options)
+    execute = _executor(arguments, len(connections))
+    return run_parts(connections, arguments.model, arguments.input, output, options, execute)
+
+
+def _names_folder(output: str) -> bool:
+    return "://" in output or output.endswith("/") or Path(output).is_dir() or not Path(output).suffix
 
 
 def _executor(arguments: argparse.Namespace, servers: int) -> Execute:

@@ -21,11 +21,6 @@ class TableRows:
     contract: Contract
     column: str = "row"
 
-    @property
-    def rows(self) -> int:
-        """How many there are."""
-        return int(self.table.num_rows)
-
     def labels(self, rows: range) -> Array:
         """Their numbers."""
         return np.arange(rows.start, rows.stop, dtype=np.int64)

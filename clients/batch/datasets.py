@@ -220,10 +220,6 @@ class _Fetched:
     contract: Contract
     column: str = "file"
 
-    @property
-    def rows(self) -> int:
-        return len(self.names)
-
     def labels(self, rows: range) -> Array:
         return np.array([printable(self.names[row]) for row in rows], dtype=np.str_)
 

@@ -4,15 +4,13 @@ import asyncio
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from dataclasses import replace
 from itertools import islice
-from typing import Any
 
 from clients.batch.datasets import DataSet, open_dataset
 from clients.batch.job import SHOWN_ERRORS, Summary, kept
 from clients.batch.parts import Record, open_folder
 from clients.batch.places import check_apart, place_of
-from clients.batch.plan import Plan, make_plan
+from clients.batch.plan import Options, job_of, make_plan
 from clients.batch.servers import ask_contract
 from clients.batch.work import Failure, Part, Work, do_part
 from clients.command import progress_counter, say
@@ -35,19 +33,12 @@ def run_parts(
     model: str,
     rows: str,
     output: str,
-    *,
-    outputs: Sequence[str] | None = None,
-    batch_size: int | None = None,
-    in_flight: int | None = None,
-    part_rows: int | None = None,
-    fresh: bool = False,
-    mixed_versions: bool = False,
+    options: Options,
     execute: Execute = here,
 ) -> Summary:
     """Run a model on all rows of a data set, and write a folder of Parquet parts with a manifest.
 
-    The options are those of `clients.batch.job.run`, and how many rows make a part; `rows` and `output` are paths or
-    URIs that pyarrow knows.
+    `rows` and `output` are paths or URIs that pyarrow knows.
 
     Raises:
         ToolError: an option cannot be used, or a part cannot be done; finished parts are kept.
@@ -57,12 +48,11 @@ def run_parts(
     check_apart(source, place)
     contract = asyncio.run(ask_contract(connections, model))
     data = open_dataset(source, contract)
-    with open_folder(place, fresh) as folder:
-        # The column `version` is always there: all parts have the same columns.
-        plan = make_plan(contract, data, outputs, batch_size, in_flight, folder.version, mixed_versions=True)
-        plan = replace(plan, mixed_versions=mixed_versions)
-        size = data.part_rows(plan.batch_size, part_rows)
-        finished = folder.begin(_job_of(plan, data, size))
+    with open_folder(place, options.fresh) as folder:
+        # All parts have the same columns.
+        plan = make_plan(contract, data, options, folder.version, has_versions=True)
+        size = data.part_rows(plan.batch_size, options.part_rows)
+        finished = folder.begin(job_of(plan, data, part_rows=size))
         resumed = sum(record.rows for record in finished.values())
         work = Work(tuple(connections), contract, plan, data.place, data.kind, folder.output)
         _finish(work, data, size, finished, execute)
@@ -72,19 +62,6 @@ def run_parts(
     for label, error in islice((sample for record in records for sample in record.samples), SHOWN_ERRORS):
         say(f"{data.column} {label}: error: {error}")
     return Summary.since(began, data.rows, errors, resumed, place.text)
-
-
-def _job_of(plan: Plan, data: DataSet, part_rows: int) -> dict[str, Any]:
-    """All that a finished row depends on, as JSON."""
-    return {
-        "model": plan.model,
-        "model_version": plan.version,
-        "outputs": list(plan.outputs),
-        "batch_size": plan.batch_size,
-        "part_rows": part_rows,
-        "rows": plan.rows,
-        "input": dict(data.identity),
-    }
 
 
 def _finish(work: Work, data: DataSet, part_rows: int, finished: dict[int, Record], execute: Execute) -> None:

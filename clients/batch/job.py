@@ -10,7 +10,7 @@ from pathlib import Path
 
 from clients.batch.answers import empty_row
 from clients.batch.chunks import Chunk, Store, open_store, version_begun
-from clients.batch.plan import Plan, job_of, make_plan
+from clients.batch.plan import Options, Plan, job_of, make_plan
 from clients.batch.requests import Run, VersionGone, first_good_row
 from clients.batch.servers import ask, ask_contract
 from clients.batch.sources import Source, open_source
@@ -47,22 +47,11 @@ def run(
     model: str,
     rows: Path,
     output: Path,
-    *,
-    outputs: Sequence[str] | None = None,
-    batch_size: int | None = None,
-    in_flight: int | None = None,
-    fresh: bool = False,
-    mixed_versions: bool = False,
+    options: Options,
 ) -> Summary:
     """Run a model on all rows of a folder of images, a .npy or a .npz, and write the output, a .parquet or a .npz.
 
     The requests go to any of the servers at the `connections`, which serve the same model.
-
-    By default, all `outputs` are kept, a request has as many rows as the model takes (`batch_size`), and as many
-    requests are `in_flight` as fit in a fixed amount of memory. A `fresh` run does not resume an earlier one.
-
-    All rows are asked of the version with which the run began. With `mixed_versions`, those that are left when it is no
-    longer served are asked of the newest one, and a column `version` says which was asked.
 
     Raises:
         ClientError: an option cannot be used, or the server fails; finished rows are kept.
@@ -72,9 +61,9 @@ def run(
     contract = asyncio.run(ask_contract(connections, model))
     source = open_source(rows, contract, output.parent)
     folder = partial_folder(output)
-    begun = None if fresh else version_begun(folder)
-    plan = make_plan(contract, source, outputs, batch_size, in_flight, begun, mixed_versions)
-    with open_store(folder, job_of(plan, source), plan.chunks(), fresh) as store:
+    plan = make_plan(contract, source, options, None if options.fresh else version_begun(folder))
+    job = job_of(plan, source, chunk_rows=plan.chunk_rows)
+    with open_store(folder, job, plan.chunks(), options.fresh) as store:
         resumed = store.rows
         _infer(connections, plan, source, store)
         try:

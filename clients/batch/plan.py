@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from tritonclient.utils import triton_to_np_dtype
 
-from clients.batch.sources import Numbered, Source
+from clients.batch.sources import Counted
 from clients.contract import Contract, names
 from clients.errors import InvalidInput
 
@@ -19,11 +19,24 @@ IN_FLIGHT, _IN_FLIGHT_BYTES = 32, 256 * 2**20
 
 
 @dataclass(frozen=True)
+class Options:
+    """What may be chosen for a run."""
+
+    outputs: Sequence[str] | None = None  # to keep (default: all)
+    batch_size: int | None = None  # rows of a request (default: as many as the model takes)
+    in_flight: int | None = None  # requests at once (default: as many as fit in a fixed amount of memory)
+    part_rows: int | None = None  # of each part of a folder (default: some thousand, fewer if they are large)
+    fresh: bool = False  # whether an earlier run is deleted instead of resumed
+    # All rows are asked of the version with which the run began. Once it is no longer served, the others are asked of
+    # the newest one if this is set, and a column `version` says which was asked; else the run ends.
+    mixed_versions: bool = False
+
+
+@dataclass(frozen=True)
 class Plan:
     """Which outputs of which version are kept, and how `rows` rows are cut into requests and chunks.
 
-    `batch_size` counts the rows of a request, and `in_flight` the requests that are under way at once. Another version
-    may be asked only with `mixed_versions`, once `version`, with which the run began, is no longer served.
+    `batch_size`, `in_flight` and `mixed_versions` are as in `Options`; `version` is the one with which the run began.
     """
 
     model: str
@@ -57,26 +70,26 @@ def _split(rows: range, size: int) -> list[range]:
 
 
 def make_plan(
-    contract: Contract,
-    source: Numbered,
-    outputs: Sequence[str] | None = None,
-    batch_size: int | None = None,
-    in_flight: int | None = None,
-    begun: str | None = None,
-    mixed_versions: bool = False,
+    contract: Contract, source: Counted, options: Options, begun: str | None = None, has_versions: bool = False
 ) -> Plan:
-    """Plan the requests of a data set, with options as `clients.batch.job.run` takes them.
+    """Plan the requests of a data set.
 
-    The version with which the run has `begun` answers all of them, of a new one the newest of those that are served.
+    Args:
+        contract: the model's.
+        source: the rows.
+        options: what was chosen.
+        begun: the version with which an earlier run began (default: the newest of those that are served).
+        has_versions: whether there is a column `version` in any case.
 
     Raises:
         InvalidInput: the model has no such output, or an output has the name of another column.
     """
-    size = min(batch_size or contract.max_batch_size, contract.max_batch_size) or 1
-    kept = tuple(dict.fromkeys(outputs or (spec.name for spec in contract.outputs)))
+    size = min(options.batch_size or contract.max_batch_size, contract.max_batch_size) or 1
+    kept = tuple(dict.fromkeys(options.outputs or (spec.name for spec in contract.outputs)))
     if unknown := set(kept) - {spec.name for spec in contract.outputs}:
         raise InvalidInput(f"{contract.model} has no output '{min(unknown)}'; it gives {names(contract.outputs)}")
-    if taken := {source.column, "error", *(["version"] if mixed_versions else [])} & set(kept):
+    others = {source.column, "error"} | ({"version"} if has_versions or options.mixed_versions else set())
+    if taken := others & set(kept):
         raise InvalidInput(f"output '{min(taken)}' has the name of another column; name the others with --outputs")
     # A dim that varies counts as 1.
     row_bytes = sum(
@@ -85,17 +98,21 @@ def make_plan(
     )
     affordable = max(2, min(IN_FLIGHT, _IN_FLIGHT_BYTES // max(row_bytes * size, 1)))
     version = begun or max(contract.versions, key=int, default="")
-    return Plan(contract.model, version, kept, source.rows, size, in_flight or affordable, mixed_versions)
+    in_flight = options.in_flight or affordable
+    return Plan(contract.model, version, kept, source.rows, size, in_flight, options.mixed_versions)
 
 
-def job_of(plan: Plan, source: Source) -> dict[str, Any]:
-    """Describe, as JSON, all that a finished row depends on: the rows of another job are other rows."""
+def job_of(plan: Plan, source: Counted, **piece: int) -> dict[str, Any]:
+    """Describe, as JSON, all that a finished row depends on: the rows of another job are other rows.
+
+    `piece` has, by its name in the job, the number of rows that are written at once.
+    """
     return {
         "model": plan.model,
         "model_version": plan.version,
         "outputs": list(plan.outputs),
         "batch_size": plan.batch_size,
-        "chunk_rows": plan.chunk_rows,
+        **piece,
         "rows": plan.rows,
         "input": dict(source.identity),
     }

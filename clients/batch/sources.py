@@ -86,15 +86,23 @@ class _ArraySource:
 
 
 class Numbered(Protocol):
-    """Rows that are counted: how many, and the name of the output's first column, which says which row it is."""
+    """Rows by their numbers."""
 
     @property
     def column(self) -> str:
-        """The name of that column."""
+        """The name of the output's first column, which says which row it is."""
+
+
+class Counted(Numbered, Protocol):
+    """All rows of a run."""
 
     @property
     def rows(self) -> int:
         """How many there are."""
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """JSON that is the same in the next run if the rows are."""
 
 
 class Rows(Numbered, Protocol):
@@ -107,7 +115,6 @@ class Rows(Numbered, Protocol):
         """Read some rows; that is slow, and safe to call from a thread."""
 
 
-# Rows with an `identity` that is the same JSON in the next run if the rows are.
 Source = _ImageSource | _ArraySource
 
 

@@ -7,23 +7,12 @@ queued since another one was: with so many callers, batches of callers / (N + 1)
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
+from loadtest.analysis.server_side import Executions
+
 RATE, TIME = "requests per second", "µs of a request in the server"
-
-
-class Timed(Protocol):
-    """Executions of one batch size: how many, and their mean time."""
-
-    @property
-    def executions(self) -> int:
-        """How many."""
-
-    @property
-    def ms(self) -> float:
-        """Their mean time in milliseconds."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +49,7 @@ class Line:
         return f"an execution of b inferences takes {self.fixed_us:,.0f} + {self.each_us:,.0f} · b µs"
 
 
-def line_through(times: Mapping[int, Timed]) -> Line | None:
+def line_through(times: Mapping[int, Executions]) -> Line | None:
     """The line that fits measured times best; None where only one batch size was seen."""
     if len(times) < 2:
         return None

@@ -24,6 +24,7 @@ from pyarrow import dataset, parquet
 from clients.batch.folder import run_parts
 from clients.batch.parts import Output, Record
 from clients.batch.places import place_of
+from clients.batch.plan import Options
 from clients.batch.work import Failure, Part, Work, do_part
 from clients.client import Client
 from clients.connection import Connection
@@ -192,7 +193,7 @@ def test_what_this_process_has_begun_ray_s_workers_finish_though_one_is_killed(
 
 def parts_of(server: Server, source: Path, output: Path, fresh: bool = False) -> int:
     """Run it in this process; how many rows the manifest has."""
-    run_parts([Connection("http", server.http)], MODEL, str(source), str(output), fresh=fresh)
+    run_parts([Connection("http", server.http)], MODEL, str(source), str(output), Options(fresh=fresh))
     return int(manifest_of(output)["rows"])
 
 
@@ -242,7 +243,7 @@ def test_a_part_that_cannot_be_written_is_a_failure_that_names_the_place(
         yield failed[0]
 
     with pytest.raises(InvalidInput, match="file/out: Not a directory"):
-        run_parts([Connection("http", server.http)], MODEL, str(tables), str(tmp_path / "out"), execute=execute)
+        run_parts([Connection("http", server.http)], MODEL, str(tables), str(tmp_path / "out"), Options(), execute)
     assert isinstance(failed[0], Failure)
 
 

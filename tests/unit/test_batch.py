@@ -15,7 +15,7 @@ from clients.batch import chunks
 from clients.batch.answers import concatenate, join, storable
 from clients.batch.chunks import Chunk, open_store, version_begun
 from clients.batch.job import partial_folder
-from clients.batch.plan import IN_FLIGHT, Plan, job_of, make_plan
+from clients.batch.plan import IN_FLIGHT, Options, Plan, job_of, make_plan
 from clients.batch.requests import first_good_row
 from clients.batch.sources import array_source, image_source
 from clients.contract import Contract, TensorSpec
@@ -40,9 +40,12 @@ def chunk(*values: float | None) -> Chunk:
     return Chunk(errors, {"Y": np.array(good, np.float32)} if good else {}, np.ones(len(errors), np.int64))
 
 
-def planned(tmp_path: Path, wanted: Contract = VECTOR, rows: int = 10, **options: Any) -> Plan:
+def planned(
+    tmp_path: Path, wanted: Contract = VECTOR, rows: int = 10, begun: str | None = None, **options: Any
+) -> Plan:
     np.save(tmp_path / "x.npy", np.ones((rows, 3), np.float32))
-    return make_plan(wanted, array_source(tmp_path / "x.npy", wanted, tmp_path), **options)
+    source = array_source(tmp_path / "x.npy", wanted, tmp_path)
+    return make_plan(wanted, source, Options(**options), begun)
 
 
 def test_a_plan_asks_the_newest_version_in_batches_that_the_model_takes(tmp_path: Path) -> None:
@@ -56,7 +59,7 @@ def test_a_plan_asks_the_newest_version_in_batches_that_the_model_takes(tmp_path
 def test_fewer_large_requests_are_under_way_at_once(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.ones((1, 3, 512, 512), np.float32))
     large = contract(TensorSpec("X", "FP32", (3, 512, 512)), most=16)
-    assert make_plan(large, array_source(tmp_path / "x.npy", large, tmp_path)).in_flight == 5
+    assert make_plan(large, array_source(tmp_path / "x.npy", large, tmp_path), Options()).in_flight == 5
 
 
 def test_unusable_outputs_are_refused(tmp_path: Path) -> None:
@@ -145,8 +148,8 @@ def test_a_folder_that_an_earlier_version_wrote_is_resumed_and_removed(folder: P
     np.savez(folder / "00000000.npz", **{"errors": np.array(["", "bad", ""]), "output/Y": np.ones((2, 2), np.float32)})
     for leftover in ("lock", ".staged-1", ".staged-job.json", ".staged-out.npz"):
         (folder / leftover).touch()
-    plan = make_plan(VECTOR, source)
-    with open_store(folder, job_of(plan, source), plan.chunks()) as store:
+    plan = make_plan(VECTOR, source, Options())
+    with open_store(folder, job_of(plan, source, chunk_rows=plan.chunk_rows), plan.chunks()) as store:
         assert (store.rows, store.errors, store.heads["Y"].tolist()) == (3, 1, [[1, 1]])
         store.remove()
     assert not folder.exists()

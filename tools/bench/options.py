@@ -1,12 +1,12 @@
 """The options that benchmarks share."""
 
 import argparse
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from clients.command import duration, positive
+from clients.command import duration, options_from, positive
 from tools.repository import REPOSITORY
 from tools.serve.hardware import HARDWARE
 
@@ -39,7 +39,7 @@ def add_bench_arguments(
 
     A benchmark without rounds, or without a time for each measurement, does not offer that option.
     """
-    parser.set_defaults(read=partial(_read, kind))
+    parser.set_defaults(read=partial(options_from, kind=kind))
     parser.add_argument("models", nargs="*", metavar="MODEL", help=f"(default: {models})")
     levels = f"requests in flight (default: {' '.join(map(str, concurrency))})"
     parser.add_argument("--concurrency", nargs="+", type=positive, default=concurrency, metavar="N", help=levels)
@@ -49,11 +49,6 @@ def add_bench_arguments(
         parser.add_argument("--seconds", type=duration, default=seconds, help=f"of {window} {DEFAULT}")
     parser.add_argument("--hardware", choices=HARDWARE, default="auto", help=f"as for tools.serve {DEFAULT}")
     parser.add_argument("--repository", type=Path, default=REPOSITORY, help=DEFAULT)
-
-
-def _read(kind: type[Options], arguments: argparse.Namespace) -> Options:
-    offered = [field.name for field in fields(kind) if field.name in arguments]
-    return kind(**{name: getattr(arguments, name) for name in offered})
 
 
 TRAINED = "all that `make build` trains"

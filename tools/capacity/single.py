@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from clients.client import Client
-from clients.command import say
+from clients.command import options_from, say
 from clients.connection import Connection, connection_from
 from clients.errors import InvalidInput
 from clients.generation import is_language_model
@@ -17,7 +17,7 @@ from clients.installation import as_typed
 from loadtest import slo
 from loadtest.analysis.highest_rate import find_peak
 from loadtest.analysis.measurement import measure, setting_of
-from loadtest.options import generator_options
+from loadtest.options import GeneratorOptions
 from loadtest.report.peak_lines import search_effort, tell_trial
 from tools.serve.tritonserver import Options, Server
 
@@ -34,7 +34,7 @@ def measured(arguments: argparse.Namespace) -> dict[str, Any]:
     """
     if arguments.measured:
         return _read(arguments.measured, arguments.model, arguments.slo)
-    model, objectives, options = arguments.model, slo.parse(arguments.slo), generator_options(arguments)
+    model, objectives, options = arguments.model, slo.parse(arguments.slo), options_from(arguments, GeneratorOptions)
     with _server(arguments) as connection, Client(connection) as client:
         if is_language_model(client.contract(model)):
             peak = f"{as_typed('loadtest.peak')} {model} --slo '{arguments.slo}' > peak.txt"

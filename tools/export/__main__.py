@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clients.command import command, command_parser, positive, print_json, say
+from clients.command import command, command_parser, options_from, positive, print_json, say
 from tools import recipes
 from tools.cpu_config import write_cpu_config
 from tools.export.publication import Manifest, publish
@@ -37,7 +37,7 @@ def _export(arguments: argparse.Namespace, model: str) -> Manifest:
         signer(arguments.sign)
     if arguments.version:
         refuse_existing(model, arguments.version, repository)
-    fill, data = prepare(model, settings.options_from(arguments), repository, arguments.version)
+    fill, data = prepare(model, options_from(arguments, settings.TrainOptions), repository, arguments.version)
     manifest = publish(model, fill, repository, arguments.version, arguments.hold, arguments.sign, rehearse)
     if data:
         _write_samples(model, data, arguments.samples)

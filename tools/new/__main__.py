@@ -14,11 +14,10 @@ import json
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from clients.command import command, command_parser, positive_float, print_json
+from clients.command import command, command_parser, options_from, positive_float, print_json
 from clients.contract import TensorSpec
 from tools.new.creation import NewModel, create
 from tools.new.options import OptionError, Options
@@ -86,10 +85,6 @@ def _sizes(text: str) -> tuple[int, ...]:
     return tuple(map(int, text.split("x")))
 
 
-def _options(arguments: argparse.Namespace) -> Options:
-    return Options(**{field.name: getattr(arguments, field.name) for field in fields(Options)})
-
-
 def _recipe(arguments: argparse.Namespace) -> Imported:
     if arguments.weights and not arguments.torchvision:
         raise OptionError("--weights are torchvision's; give a --checkpoint with --module")
@@ -141,7 +136,7 @@ def _summary(created: NewModel) -> str:
 def main() -> int:
     """Create the model and print what was made."""
     arguments = _parser().parse_args()
-    created = create(_options(arguments), _recipe(arguments))
+    created = create(options_from(arguments, Options), _recipe(arguments))
     if not arguments.json:
         print(_summary(created))
     print_json(created.document())

@@ -11,9 +11,9 @@ import argparse
 import sys
 from dataclasses import asdict
 
-from clients.command import command, command_parser, print_json
+from clients.command import command, command_parser, options_from, print_json
 from tools import recipes
-from tools.train.settings import add_arguments, options_from
+from tools.train.settings import TrainOptions, add_arguments
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -29,7 +29,7 @@ def main() -> int:
     arguments = _parser().parse_args()
     from tools.train.training import train_model
 
-    trained = train_model(arguments.model, options_from(arguments))
+    trained = train_model(arguments.model, options_from(arguments, TrainOptions))
     count = len(trained.data.test_labels)
     print(f"{arguments.model}: test accuracy {trained.accuracy:.2%} on {count} images of {trained.data.title}")
     print_json({"model": arguments.model, "accuracy": trained.accuracy, **asdict(trained.settings)})

@@ -62,11 +62,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--fresh", action="store_true", help="ignore an earlier checkpoint and start over")
 
 
-def options_from(arguments: argparse.Namespace) -> TrainOptions:
-    """Read the options that `add_arguments` has added."""
-    return TrainOptions(**{field.name: getattr(arguments, field.name) for field in fields(TrainOptions)})
-
-
 def settings_for(model: str, options: TrainOptions, data: ImageData) -> Settings:
     """Fill in from the recipe what the options leave open; RecipeError if the model is unknown or not trained."""
     import torch

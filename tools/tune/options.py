@@ -1,13 +1,13 @@
 """The options of a tuning: flags on one side, a typed value on the other."""
 
 import argparse
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from clients.command import duration, positive_float
+from clients.command import duration, options_from, positive_float
 from clients.connection import Connection, add_connection_arguments, connection_from
-from loadtest.options import GeneratorOptions, add_generator_arguments, generator_options
+from loadtest.options import GeneratorOptions, add_generator_arguments
 from tools.repository import REPOSITORY, ROOT
 from tools.serve.hardware import HARDWARE
 from tools.tune.goal import OBJECTIVES
@@ -65,7 +65,6 @@ def add_measuring_arguments(parser: argparse.ArgumentParser, output: Path) -> No
 
 
 def tune_options(arguments: argparse.Namespace, kind: type[Options]) -> Options:
-    """Read the options into their dataclass; those that the command does not offer keep their defaults."""
-    offered = {field.name: getattr(arguments, field.name) for field in fields(kind) if field.name in arguments}
-    composed: dict[str, Any] = {"connection": connection_from(arguments), "generator": generator_options(arguments)}
-    return kind(**(offered | composed))
+    """Read the options into their dataclass."""
+    generator = options_from(arguments, GeneratorOptions)
+    return options_from(arguments, kind, connection=connection_from(arguments), generator=generator)
