@@ -6,7 +6,6 @@ that waited longer than its queue policy allows; one that finds the queue full i
 
 import http.client
 import os
-import re
 from dataclasses import dataclass, field
 
 from clients.connection import is_address
@@ -16,8 +15,6 @@ _Counts = dict[str, dict[str, int]]  # by model, then by reason
 
 _FAILURES = "nv_inference_request_failure"
 _PENDING = "nv_inference_pending_request_count"
-_LABEL = r'(\w+)="((?:[^"\\]|\\.)*)"'
-_SAMPLE = re.compile(rf"(\w+)\{{((?:{_LABEL},?)*)\}}\s+(\S+)")
 
 
 @dataclass(frozen=True)
@@ -71,34 +68,35 @@ def scrape(address: str) -> Scrape:
         connection.request("GET", "/metrics")
         answer = connection.getresponse()
         text = answer.read().decode(errors="replace")
-    except (OSError, http.client.HTTPException, UnicodeError) as error:  # UnicodeError: an impossible host name
+        if answer.status != 200 or _FAILURES not in text:
+            return Scrape(problem=f"no metrics at {address}: HTTP {answer.status} without {_FAILURES}; is it Triton's?")
+        return parse(text)
+    except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: an impossible host name, or text
         return Scrape(problem=f"no metrics at {address}: {error or type(error).__name__}")
     finally:
         connection.close()
-    if answer.status != 200 or _FAILURES not in text:
-        return Scrape(problem=f"no metrics at {address}: HTTP {answer.status} without {_FAILURES}; is it Triton's?")
-    return parse(text)
 
 
 def parse(text: str) -> Scrape:
-    """Read the counts in a response of the endpoint, summed over the versions of each model."""
-    gpus = [float(share) for share in re.findall(r"^nv_gpu_utilization\{[^}]*\} (\d+(?:\.\d+)?)", text, re.MULTILINE)]
+    """Read the counts in a response of the endpoint, summed over the versions of each model.
+
+    Raises:
+        ValueError: the text is not in Prometheus' format.
+    """
+    from prometheus_client.parser import text_string_to_metric_families
+
+    # By the name of their family: samples of counters are called otherwise.
+    samples = [(family.name, sample) for family in text_string_to_metric_families(text) for sample in family.samples]
+    gpus = [sample.value for name, sample in samples if name == "nv_gpu_utilization"]
     counts = Scrape(has_summaries="nv_inference_request_summary_us" in text, gpu_share=max(gpus, default=None))
-    for match in filter(None, map(_SAMPLE.match, text.splitlines())):
-        try:
-            number = float(match[5])  # The format allows 12, 12.0 and 1.2e+01.
-        except ValueError:
-            continue
-        if not number.is_integer():
-            continue
-        name, labels, value = match[1], dict(re.findall(_LABEL, match[2])), int(number)
-        model = labels.get("model", "")
+    for name, sample in samples:
+        model = sample.labels.get("model", "")
         if name == _FAILURES:
             by_reason = counts.failed.setdefault(model, {})
-            reason = labels.get("reason", "OTHER")  # Older servers give no reasons.
-            by_reason[reason] = by_reason.get(reason, 0) + value
+            reason = sample.labels.get("reason", "OTHER")  # Older servers give no reasons.
+            by_reason[reason] = by_reason.get(reason, 0) + int(sample.value)
         elif name == _PENDING:
-            counts.pending[model] = counts.pending.get(model, 0) + value
+            counts.pending[model] = counts.pending.get(model, 0) + int(sample.value)
     return counts
 
 

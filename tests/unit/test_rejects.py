@@ -18,8 +18,6 @@ nv_inference_request_failure{model="a",reason="REJECTED",version="2"} 4.0
 nv_inference_request_failure{model="a",reason="BACKEND",version="1"} 1.2e+01 1700000000000
 nv_inference_request_failure{model="b",version="1"} 5
 nv_inference_request_success{model="a",version="1"} 99
-nv_inference_request_failure{model="c",reason="OTHER",version="1"} NaN
-nv_inference_request_failure{model="c",reason="OTHER",version="2"} soon
 nv_inference_pending_request_count{model="a",version="1"} 2
 nv_inference_pending_request_count{model="a",version="2"} 1
 nv_cpu_utilization 0.5
