@@ -35,9 +35,7 @@ from clients.errors import InvalidInput
 WORKERS = 2
 
 
-@command(interrupted="finished rows are kept")
-def main() -> int:
-    """Run the model on all rows, and say how many there were."""
+def _parser() -> argparse.ArgumentParser:
     parser = command_parser("clients.batch", __doc__)
     text = "a folder of images or a .npy; into a file also a .npz (by input name), into a folder also Parquet and URIs"
     parser.add_argument("input", metavar="INPUT", help=text)
@@ -63,6 +61,13 @@ def main() -> int:
     parser.add_argument("--workers", type=positive, metavar="N", help=text)
     # A deadline that a slow model meets with all requests in its queue, and half a minute for a server that restarts.
     add_connection_arguments(parser, timeout_s=300.0, retries=30)
+    return parser
+
+
+@command(interrupted="finished rows are kept")
+def main() -> int:
+    """Run the model on all rows, and say how many there were."""
+    parser = _parser()
     arguments = parser.parse_args()
     if arguments.workers and not arguments.ray:
         parser.error("--workers are those of --ray")

@@ -1,7 +1,4 @@
-"""The highest rate that a model sustains under objectives: trials, one after the other, until it is known.
-
-Each trial is an open loop with Poisson arrivals at the median of the current belief (`loadtest.analysis.peak_search`).
-"""
+"""The highest rate that a model sustains under objectives: trials, one after the other, until it is known."""
 
 import time
 from collections.abc import Callable, Sequence

@@ -123,25 +123,17 @@ def server_side(
 ) -> ServerSide:
     """Compare observations at the start and the end of a run of some seconds; `config` is the model's."""
     counters = difference(before.counters, after.counters)
-    own, members = counters.get(config["name"], {}), member_names(config)
-    figures, stats, used = counted(own), own.get("inference_stats", {}), None
-    own_batching = batching(config)
-    # A child that ends takes its count with it.
-    if before.cpu_s is not None and after.cpu_s is not None and after.cpu_s >= before.cpu_s:
-        used = after.cpu_s - before.cpu_s
-    batches, busy_s = {}, {name: _busy_s(model) for name, model in counters.items()}
-    for size, entry in sorted(own.get("batch_stats", {}).items(), key=lambda item: int(item[0])):
-        if count := int(entry.get("compute_infer", {}).get("count", 0)):
-            batches[int(size)] = Executions(count, round(1000 * _busy_s({"batch_stats": {size: entry}}) / count, 4))
+    own, members, groups = counters.get(config["name"], {}), member_names(config), batching(config)
+    figures, stats = counted(own), own.get("inference_stats", {})
+    used, idle_s = _passed(before.cpu_s, after.cpu_s), _passed(before.idle_s, after.idle_s)
+    all_busy_s = sum(map(_busy_s, counters.values()))
     return ServerSide(
         counted=figures,
-        batching=own_batching,
+        batching=groups,
         cache_hits=int(stats.get("cache_hit", {}).get("count", 0)),
         cache_misses=int(stats.get("cache_miss", {}).get("count", 0)),
-        busy_instances=round(busy_s.get(config["name"], 0.0) / seconds, 3)
-        if seconds and own_batching.instances
-        else None,
-        batches=batches,
+        busy_instances=round(_busy_s(own) / seconds, 3) if seconds and groups.instances else None,
+        batches=_executions(own),
         members={name: counted(counters[name]) for name in sorted(members & counters.keys())},
         cpus=None if used is None else os.cpu_count(),
         cpu_s=None if used is None else round(used, 2),
@@ -152,21 +144,33 @@ def server_side(
         time_us=mean_us(stats.get("success", {})),
         cache_hit_us=mean_us(stats.get("cache_hit", {})),
         cache_miss_us=mean_us(stats.get("cache_miss", {})),
-        idle_cores=_idle_cores(before.idle_s, after.idle_s, seconds),
-        instance_cores=round(used / sum(busy_s.values()), 3) if used and sum(busy_s.values()) else None,
+        idle_cores=None if idle_s is None or not seconds else round(idle_s / seconds, 2),
+        instance_cores=round(used / all_busy_s, 3) if used and all_busy_s else None,
     )
+
+
+def _passed(before: float | None, after: float | None) -> float | None:
+    """Seconds between two readings; None where one is missing, or a process that ended took its count with it."""
+    return None if before is None or after is None or after < before else after - before
+
+
+def _executions(counters: dict[str, Any]) -> dict[int, Executions]:
+    """A model's executions by batch size, the smallest first."""
+    batches = {}
+    for size, entry in sorted(counters.get("batch_stats", {}).items(), key=lambda item: int(item[0])):
+        if count := int(entry.get("compute_infer", {}).get("count", 0)):
+            batches[int(size)] = Executions(count, round(1000 * _executing_s(entry) / count, 4))
+    return batches
 
 
 def _busy_s(counters: dict[str, Any]) -> float:
     """The seconds that a model's instances were executing."""
-    entries = counters.get("batch_stats", {}).values()
-    return (
-        sum(int(entry.get(stage, {}).get("ns", 0)) for entry in entries for stage in STAGES if stage != "queue") / 1e9
-    )
+    return sum(map(_executing_s, counters.get("batch_stats", {}).values()))
 
 
-def _idle_cores(before: float | None, after: float | None, seconds: float) -> float | None:
-    return None if before is None or after is None or not seconds else round((after - before) / seconds, 2)
+def _executing_s(entry: dict[str, Any]) -> float:
+    """The seconds of all executions of one batch size."""
+    return sum(int(entry.get(stage, {}).get("ns", 0)) for stage in STAGES if stage != "queue") / 1e9
 
 
 def member_names(config: dict[str, Any]) -> set[str]:
