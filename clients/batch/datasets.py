@@ -95,31 +95,40 @@ def open_dataset(place: Place, contract: Contract) -> DataSet:
     Raises:
         InvalidInput: there is nothing to read, or it does not fit the model.
     """
+    dataset = _found(place)
+    if dataset.kind == "images":
+        image_readers(contract)
+    else:
+        _try_first_rows(dataset, contract)
+    return dataset
+
+
+def _found(place: Place) -> DataSet:
     files = place.files()
     suffixes = [Path(file.name or place.path).suffix.lower() for file in files]
     # What other programs have not finished is in folders like _temporary.
     tables = [file for file, suffix in zip(files, suffixes, strict=True) if suffix == ".parquet" and file.is_shown]
+    images = [file for file, suffix in zip(files, suffixes, strict=True) if suffix in SUFFIXES]
     if tables:
         dataset = _tables(place, tables)
     elif suffixes == [".npy"]:
         dataset = _array(place, files[0])
     else:
-        images = [file for file, suffix in zip(files, suffixes, strict=True) if suffix in SUFFIXES]
         dataset = DataSet(place, "images", tuple(images), (1,) * len(images))
     if not dataset.rows:
-        nothing = "" if files else "; nothing is there"
+        why = "" if files else "; nothing is there"
         if suffixes == [".npz"]:
-            nothing = "; the output of a .npz is one file, so give an OUTPUT *.parquet or *.npz"
-        raise InvalidInput(f"{place.text}: expected rows in Parquet files or in a .npy, or a folder of images{nothing}")
-    if dataset.kind == "images":
-        image_readers(contract)
-        return dataset
-    tried = range(min(dataset.rows, _TRIED_ROWS))
-    requests, errors = open_rows(place, dataset.kind, dataset.segments(tried), contract).load(tried)
-    if not requests:
-        raise InvalidInput(f"{place.text}: {errors[0]}")
-    contract.check({name: array[: contract.max_batch_size or None] for name, array in requests[0].items()})
+            why = "; the output of a .npz is one file, so give an OUTPUT *.parquet or *.npz"
+        raise InvalidInput(f"{place.text}: expected rows in Parquet files or in a .npy, or a folder of images{why}")
     return dataset
+
+
+def _try_first_rows(dataset: DataSet, contract: Contract) -> None:
+    rows = range(min(dataset.rows, _TRIED_ROWS))
+    requests, errors = open_rows(dataset.place, dataset.kind, dataset.segments(rows), contract).load(rows)
+    if not requests:
+        raise InvalidInput(f"{dataset.place.text}: {errors[0]}")
+    contract.check({name: array[: contract.max_batch_size or None] for name, array in requests[0].items()})
 
 
 def _array(place: Place, file: File) -> DataSet:
