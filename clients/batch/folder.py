@@ -7,11 +7,12 @@ from contextlib import closing
 from itertools import islice
 
 from clients.batch.datasets import DataSet, open_dataset
-from clients.batch.job import SHOWN_ERRORS, Summary, kept
+from clients.batch.job import Summary, kept
 from clients.batch.parts import Record, open_folder
 from clients.batch.places import check_apart, place_of
 from clients.batch.plan import Options, job_of, make_plan
 from clients.batch.servers import ask_contract
+from clients.batch.tables import SHOWN_ERRORS
 from clients.batch.work import Failure, Part, Work, do_part
 from clients.command import progress_counter, say
 from clients.connection import Connection

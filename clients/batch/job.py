@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 from clients.batch.answers import empty_row
@@ -20,8 +19,6 @@ from clients.connection import Connection
 from clients.contract import Array, Contract
 from clients.errors import ToolError
 from clients.output import staged
-
-SHOWN_ERRORS = 5
 
 
 @dataclass(frozen=True)
@@ -116,12 +113,10 @@ def _write_output(output: Path, plan: Plan, source: Source, store: Store, contra
         return ((source.labels(rows), store.read(index)) for index, rows in enumerate(plan.chunks()))
 
     heads = {name: store.heads[name] if name in store.heads else empty_row(contract, name) for name in plan.outputs}
+    has_versions = plan.mixed_versions or len(store.versions) > 1
+    table = Table(source.column, heads, plan.rows, pieces, has_versions)
     with staged(output, store.folder) as path:
-        has_versions = plan.mixed_versions or len(store.versions) > 1
-        write_table(path, Table(source.column, heads, plan.rows, pieces, has_versions))
-        bad = (index for index, chunk in sorted(store.finished.items()) if chunk.errors)
-        chunks = (zip(source.labels(plan.chunk(index)), store.read(index).errors, strict=True) for index in bad)
-        rows = ((label, error) for chunk in chunks for label, error in chunk if error)
-        for label, error in islice(rows, SHOWN_ERRORS):
+        write_table(path, table)
+        for label, error in table.first_errors() if store.errors else ():
             say(f"{source.column} {label}: error: {error}")
     store.remove()

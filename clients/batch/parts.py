@@ -43,7 +43,7 @@ class Record:
     sha256: str
     versions: list[int]  # that were asked
     first_good: int | None  # the first row with an answer, of all rows
-    samples: list[list[Any]]  # some labels of rows with an error, and the errors
+    samples: list[list[Any]]  # the label and the error of the first rows that have one
 
 
 @dataclass(frozen=True)

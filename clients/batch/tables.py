@@ -9,6 +9,7 @@ import math
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,6 +24,7 @@ from clients.output import try_folder
 
 # Readers of Parquet expect row groups of about this size; a group has to fit in memory twice.
 GROUP_ROWS, _GROUP_BYTES = 65_536, 64 * 2**20
+SHOWN_ERRORS = 5
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,16 @@ class Table:
                 yield _with_gaps(chunk, name, self.heads[name])
             else:
                 yield {self.label: labels, "version": chunk.versions}.get(name, chunk.errors)
+
+    def first_errors(self) -> list[list[Any]]:
+        """The label and the error of the first SHOWN_ERRORS rows that have one."""
+        bad = (
+            [label, error]
+            for labels, chunk in self.chunks()
+            for label, error in zip(labels.tolist(), chunk.errors.tolist(), strict=True)
+            if error
+        )
+        return list(islice(bad, SHOWN_ERRORS))
 
 
 def check_format(path: Path) -> None:

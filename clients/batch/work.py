@@ -3,14 +3,12 @@
 import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from itertools import islice
 
 import numpy as np
 
 from clients.batch.answers import empty_row
 from clients.batch.chunks import Chunk, Finished, note_heads
 from clients.batch.datasets import Kind, Segment, open_rows
-from clients.batch.job import SHOWN_ERRORS
 from clients.batch.parts import Output, Record
 from clients.batch.places import Place
 from clients.batch.plan import Plan
@@ -109,15 +107,15 @@ def _published(work: Work, part: Part, rows: Rows, collected: _Collected) -> Rec
             yield (labels + part.first_row if rows.column == "row" else labels), chunk
             row += len(chunk.errors)
 
-    pairs = (pair for labels, chunk in pieces() for pair in zip(labels.tolist(), chunk.errors.tolist(), strict=True))
     good = np.concatenate([chunk.good for chunk in chunks])
+    table = Table(rows.column, heads, part.rows, pieces, has_versions=True, varying=varying)
     return work.output.publish(
-        Table(rows.column, heads, part.rows, pieces, has_versions=True, varying=varying),
+        table,
         index=part.index,
         first_row=part.first_row,
         rows=part.rows,
         errors=int((~good).sum()),
         versions=sorted({version for chunk in chunks for version in chunk.versions.tolist()}),
         first_good=part.first_row + int(good.argmax()) if good.any() else None,
-        samples=list(islice(([label, error] for label, error in pairs if error), SHOWN_ERRORS)),
+        samples=table.first_errors(),
     )
