@@ -1,7 +1,8 @@
 """Counts, rates and latencies of a run, without its warm-up."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -96,10 +97,15 @@ def figures(records: Records, start: float, end: float, objectives: Sequence[Obj
     )
 
 
+def stretches(duration: float, shortest_s: float) -> Iterable[tuple[float, float]]:
+    """Cut a run into equal stretches: their beginnings and ends in seconds."""
+    count = max(1, min(_MOST_STRETCHES, int(duration / shortest_s)))
+    return pairwise(np.linspace(0, duration, count + 1).tolist())
+
+
 def _course(records: Records, duration: float) -> list[Stretch]:
-    count = max(1, min(_MOST_STRETCHES, int(duration / _SHORTEST_STRETCH_S)))
-    edges, course = np.linspace(0, duration, count + 1).tolist(), []
-    for start, end in zip(edges[:-1], edges[1:], strict=True):
+    course = []
+    for start, end in stretches(duration, _SHORTEST_STRETCH_S):
         part = records.where((records.due >= start) & (records.due < end))
         latencies = part.timed().latency * 1000
         levels = np.percentile(latencies, [50, 99, 100]).round(3).tolist() if len(latencies) else [None] * 3

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from loadtest.analysis.figures import stretches
 from loadtest.analysis.histograms import curve, histogram_of
 from loadtest.analysis.intervals import Percentile, Values, order_statistic, percentile, wilson_interval
-from loadtest.records import ANSWERED, TIMED_OUT, Records, Streamed
+from loadtest.records import ANSWERED, Records, Streamed
 from loadtest.slo import PERCENTILES, Objective, goodput_limit
 
-_MOST_STRETCHES = 60
 _SHORTEST_STRETCH_S = 1.0
 
 
@@ -194,13 +194,11 @@ def _arrivals(records: Records) -> tuple[Values, Values]:
 
 
 def _course(records: Records, duration: float, moments: Values, tokens: Values) -> list[TokenStretch]:
-    count = max(1, min(_MOST_STRETCHES, int(duration / _SHORTEST_STRETCH_S)))
-    edges, course = np.linspace(0, duration, count + 1).tolist(), []
-    timed = records.where(records.of(ANSWERED) | records.of(TIMED_OUT))
+    course, timed = [], records.timed()
     assert timed.streams is not None
     firsts, gaps = first_token(timed), np.concatenate([*(token_gaps(stream) for stream in timed.streams), np.zeros(0)])
     ends, over = np.concatenate([*_ends(timed), np.zeros(0)]), timed.due + timed.latency
-    for start, end in zip(edges[:-1], edges[1:], strict=True):
+    for start, end in stretches(duration, _SHORTEST_STRETCH_S):
         came = float(tokens[(moments >= start) & (moments < end)].sum())
         overlaps = np.clip(np.minimum(over, end) - np.maximum(timed.due, start), 0, None)
         ttft, itl = firsts[(timed.due >= start) & (timed.due < end)], gaps[(ends >= start) & (ends < end)]
