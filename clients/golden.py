@@ -153,20 +153,23 @@ def _output_difference(expected: Array, served: Array, tolerance: float, ambiguo
         return np.zeros((3, rows))
     before, after = expected.reshape(rows, -1), served.reshape(rows, -1)
     if np.issubdtype(expected.dtype, np.floating):
-        before, after = before.astype(np.float64), after.astype(np.float64)
-        with np.errstate(invalid="ignore"):  # infinity minus infinity
-            apart = np.nan_to_num(np.abs(before - after), nan=np.inf, posinf=np.inf)
-        apart[(np.isnan(before) & np.isnan(after)) | (before == after)] = 0.0
-        size = np.abs(np.nan_to_num(before))
-        largest = size.max(1) + np.finfo(np.float64).tiny
-        excess = apart / (tolerance + tolerance * size)
-        return np.stack([apart.max(1), apart.max(1) / largest, excess.max(1)])
+        return _float_difference(before.astype(np.float64), after.astype(np.float64), tolerance)
     if expected.dtype == object:
         pairs = (zip(*row, strict=True) for row in zip(before, after, strict=True))
         wrong = np.array([max(_text_excess(*texts, tolerance) for texts in row) for row in pairs])
     else:
         wrong = np.where((before != after).any(1), np.inf, 0.0)
     return np.stack([np.zeros(rows), np.zeros(rows), np.where(ambiguous, 0.0, wrong)])
+
+
+def _float_difference(before: Floats, after: Floats, tolerance: float) -> Floats:
+    with np.errstate(invalid="ignore"):  # infinity minus infinity
+        apart = np.nan_to_num(np.abs(before - after), nan=np.inf, posinf=np.inf)
+    apart[(np.isnan(before) & np.isnan(after)) | (before == after)] = 0.0
+    size = np.abs(np.nan_to_num(before))
+    largest = size.max(1) + np.finfo(np.float64).tiny
+    excess = apart / (tolerance + tolerance * size)
+    return np.stack([apart.max(1), apart.max(1) / largest, excess.max(1)])
 
 
 def _text_excess(expected: bytes | str, served: bytes | str, tolerance: float) -> float:

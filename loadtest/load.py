@@ -104,25 +104,35 @@ def due_times(arrivals: str, rate: float | None, duration: float | None, seed: i
         if value is not None and not 0 < value < np.inf:
             raise InvalidInput(f"expected {name} of more than 0, got {value}")
     if arrivals not in SCHEDULES:
-        times = np.sort(_read_trace(Path(arrivals)))
-        times -= times[0]
-        if rate is not None and times[-1] > 0:
-            times *= (len(times) - 1) / rate / times[-1]
-        return times if duration is None else times[times < duration]
+        return _trace_times(Path(arrivals), rate, duration)
     if rate is None or duration is None:
         raise InvalidInput(f"--arrivals {arrivals} needs --rate and --duration; a trace has its own")
     if 5 * rate * duration > _MOST:
         raise InvalidInput(f"--rate {rate:g} for {duration:g} s: more than {_MOST // 5:,} requests; shorten the test")
     if arrivals == "constant":
         return np.arange(max(1, round(rate * duration))) / rate
-    # Arrivals at the highest rate are each kept with probability rate / highest rate at that moment (thinning: Lewis
-    # and Shedler, Simulation of nonhomogeneous Poisson processes, Naval Research Logistics 26, 1979).
+    return _poisson_times(_PROFILES[arrivals], rate, duration, seed)
+
+
+def _poisson_times(profile: _Profile, rate: float, duration: float, seed: int) -> Times:
+    """Arrivals at the highest rate, each kept with probability rate / highest rate at that moment.
+
+    Thinning: Lewis and Shedler, Simulation of nonhomogeneous Poisson processes, Naval Research Logistics 26, 1979.
+    """
     random = np.random.default_rng(seed)
-    shares, factors = np.array(_PROFILES[arrivals], np.float64).T
+    shares, factors = np.array(profile, np.float64).T
     moments = np.sort(random.uniform(size=random.poisson(rate * factors.max() * duration)))
     is_kept = random.uniform(size=len(moments)) < np.interp(moments, shares, factors) / factors.max()
     times = moments[is_kept] * duration
     return times if len(times) else np.zeros(1)
+
+
+def _trace_times(path: Path, rate: float | None, duration: float | None) -> Times:
+    times = np.sort(_read_trace(path))
+    times -= times[0]
+    if rate is not None and times[-1] > 0:
+        times *= (len(times) - 1) / rate / times[-1]
+    return times if duration is None else times[times < duration]
 
 
 def _read_trace(path: Path) -> Times:
