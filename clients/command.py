@@ -17,7 +17,6 @@ import json
 import math
 import os
 import re
-import select
 import sys
 import textwrap
 import time
@@ -29,6 +28,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from clients.errors import ToolError
 from clients.installation import as_typed
 from clients.interruption import interruptible
+from clients.standard_streams import is_stdout_broken, open_closed_streams
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -87,7 +87,7 @@ def command(interrupted: str = "stopped") -> Callable[[Callable[[], int]], Calla
     def decorate(main: Callable[[], int]) -> Callable[[], int]:
         @functools.wraps(main)
         def run() -> int:
-            _open_what_is_closed()
+            open_closed_streams()
             if isinstance(sys.stdout, io.TextIOWrapper):
                 # Whatever a file, a label or a model is called, it can be printed; in JSON, as an escape of its own.
                 sys.stdout.reconfigure(errors="backslashreplace")
@@ -109,7 +109,7 @@ def command(interrupted: str = "stopped") -> Callable[[Callable[[], int]], Calla
 
 def _reported(error: Exception) -> int:
     """Say what went wrong; returns the exit code. A bug is raised again, for its traceback."""
-    if isinstance(error, OSError) and _is_stdout_closed():
+    if isinstance(error, OSError) and is_stdout_broken():
         sys.stdout = None  # The reader is gone: nothing is left to flush.
         return 141  # as a shell reports a program that SIGPIPE ended
     if isinstance(error, OSError):
@@ -128,28 +128,6 @@ def _reported(error: Exception) -> int:
 def _is_symlink_loop(error: Exception) -> bool:
     """Whether it is what Path.resolve raises before Python 3.13."""
     return isinstance(error, RuntimeError) and str(error).startswith("Symlink loop")
-
-
-def _open_what_is_closed() -> None:
-    """Stand in for standard streams that were closed at the start: the next files to be opened would take their place.
-
-    With them, the output of children would go into a file of ours.
-    """
-    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            # It gets the lowest number that is free: this one.
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(descriptor, "r" if name == "stdin" else "w", closefd=False))  # noqa: SIM115
-
-
-def _is_stdout_closed() -> bool:
-    poll = select.poll()
-    with suppress(OSError):  # Tests replace stdout by something without a descriptor.
-        poll.register(sys.stdout.fileno(), 0)
-    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def say(text: str) -> None:
