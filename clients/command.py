@@ -194,10 +194,7 @@ def progress_counter(unit: str, total: int, done: int = 0) -> Iterator[Callable[
 
 
 def options_from(arguments: argparse.Namespace, kind: type[Options], **more: Any) -> Options:
-    """Read a dataclass from the options of its fields' names; those that the parser does not offer keep their defaults.
-
-    `more` has the fields that are no options.
-    """
+    """Read a dataclass from the options with its fields' names; `more` has other fields, and the rest keep defaults."""
     names = {field.name for field in fields(kind)}
     offered = {name: value for name, value in vars(arguments).items() if name in names}
     return kind(**offered, **more)
