@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from clients.batch.answers import empty_row
-from clients.batch.chunks import Chunk, Store, open_store, version_begun
+from clients.batch.chunks import Chunk, empty_row
 from clients.batch.plan import Options, Plan, job_of, make_plan
 from clients.batch.requests import Run, VersionGone, first_good_row
 from clients.batch.servers import ask, ask_contract
 from clients.batch.sources import Source, open_source
+from clients.batch.store import Store, open_store, version_begun
 from clients.batch.tables import Table, check_format, write_table
 from clients.command import progress_counter, say
 from clients.connection import Connection

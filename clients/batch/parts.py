@@ -19,8 +19,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from clients.batch.chunks import Job, difference, locked
 from clients.batch.places import Place
+from clients.batch.store import Job, difference, locked
 from clients.batch.tables import Table, write_parquet
 from clients.errors import InvalidInput
 from clients.output import STAGED, try_folder

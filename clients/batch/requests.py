@@ -12,11 +12,11 @@ from typing import Protocol
 
 import numpy as np
 
-from clients.batch.answers import concatenate, join, storable
-from clients.batch.chunks import Chunk, Finished
+from clients.batch.chunks import Chunk, concatenate, join, storable
 from clients.batch.plan import Plan
 from clients.batch.servers import Asked
 from clients.batch.sources import Rows
+from clients.batch.store import Finished
 from clients.command import say
 from clients.contract import Array
 from clients.errors import ClientError, ConnectionLost, ModelNotFound, RequestRejected, ServerFailed

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from clients.batch.answers import empty_row
-from clients.batch.chunks import Chunk, Finished, note_heads
+from clients.batch.chunks import Chunk, empty_row, note_heads
 from clients.batch.datasets import Kind, Segment, open_rows
 from clients.batch.parts import Output, Record
 from clients.batch.places import Place
@@ -15,6 +14,7 @@ from clients.batch.plan import Plan
 from clients.batch.requests import REFUSED, Run
 from clients.batch.servers import ask
 from clients.batch.sources import Rows
+from clients.batch.store import Finished
 from clients.batch.tables import Table
 from clients.connection import Connection
 from clients.contract import Array, Contract

@@ -11,13 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clients.batch import chunks
-from clients.batch.answers import concatenate, join, storable
-from clients.batch.chunks import Chunk, open_store, version_begun
+from clients.batch.chunks import Chunk, concatenate, join, storable
 from clients.batch.job import partial_folder
 from clients.batch.plan import IN_FLIGHT, Options, Plan, job_of, make_plan
 from clients.batch.requests import first_good_row
 from clients.batch.sources import array_source, image_source
+from clients.batch.store import difference, open_store, version_begun
 from clients.contract import Contract, TensorSpec
 from clients.errors import InvalidInput
 from tools.repository import ROOT
@@ -91,7 +90,7 @@ def test_a_job_is_the_same_if_the_input_is(tmp_path: Path) -> None:
     for value in (1, 1, 2):
         np.save(tmp_path / "x.npy", np.full((10, 3), value, np.float32))
         jobs.append(json.loads(json.dumps(job_of(plan, array_source(tmp_path / "x.npy", VECTOR, tmp_path)))))
-    assert jobs[0] == jobs[1] and chunks.difference(jobs[0], jobs[2]) == "INPUT's content has changed"
+    assert jobs[0] == jobs[1] and difference(jobs[0], jobs[2]) == "INPUT's content has changed"
 
 
 def test_a_chunk_is_in_row_order_whatever_the_order_of_its_answers() -> None:
@@ -216,7 +215,7 @@ def test_chunks_of_another_job_are_refused_with_the_difference(change: dict[str,
     ],
 )
 def test_the_message_names_the_file_that_differs(now: list[Any], words: str) -> None:
-    assert chunks.difference({"input": {"files": [["a", 1, 5], ["b", 2, 5]]}}, {"input": {"files": now}}) == words
+    assert difference({"input": {"files": [["a", 1, 5], ["b", 2, 5]]}}, {"input": {"files": now}}) == words
 
 
 def test_fresh_forgets_the_chunks_and_leaves_other_files_alone(begun: Path) -> None:

@@ -9,8 +9,7 @@ import pyarrow.parquet
 import pytest
 
 from clients.batch import tables
-from clients.batch.answers import empty_row
-from clients.batch.chunks import Chunk
+from clients.batch.chunks import Chunk, empty_row
 from clients.batch.tables import Table, check_format, write_table
 from clients.contract import Array, Contract, TensorSpec
 from clients.errors import InvalidInput
