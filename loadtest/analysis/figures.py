@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from loadtest.analysis.histograms import curve, histogram_of
-from loadtest.analysis.intervals import Percentile, percentile
+from loadtest.analysis.intervals import Percentile, curve, percentile
 from loadtest.records import ANSWERED, Records
 from loadtest.slo import PERCENTILES, Objective, goodput_limit_ms
 
@@ -47,7 +46,6 @@ class Figures:
     max_ms: float | None
     percentiles: dict[str, Percentile]  # by name, for example "p99"
     curve: list[tuple[float, float]]  # (percentile, milliseconds)
-    histogram: str  # encoded HDR histogram of the latencies in microseconds
     course: list[Stretch]  # the whole run over time, warm-up included
 
     def values(self) -> dict[str, float | None]:
@@ -75,7 +73,7 @@ def figures(records: Records, start: float, end: float, objectives: Sequence[Obj
     count, errors = len(due), len(due) - len(answered)
     limit, seconds = goodput_limit_ms(objectives), max(1e-9, end - start)
     good = int((answered.latency * 1000 < (limit or np.inf)).sum())
-    latencies, histogram = timed.latency * 1000, histogram_of(timed.latency)
+    latencies = timed.latency * 1000
     return Figures(
         requests=count,
         errors=errors,
@@ -91,8 +89,7 @@ def figures(records: Records, start: float, end: float, objectives: Sequence[Obj
         mean_ms=round(float(latencies.mean()), 3) if len(timed) else None,
         max_ms=round(float(latencies.max()), 3) if len(timed) else None,
         percentiles={name: percentile(latencies, share) for name, share in PERCENTILES.items()},
-        curve=curve(histogram),
-        histogram=histogram.encode().decode(),
+        curve=curve(latencies),
         course=_course(records, end),
     )
 

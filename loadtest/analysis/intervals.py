@@ -18,6 +18,8 @@ Values = npt.NDArray[np.float64]
 
 CONFIDENCE = 0.95
 _TAIL = (1 - CONFIDENCE) / 2
+# Of a plot, denser towards the tail.
+LEVELS = (0, 10, 20, 30, 40, 50, 60, 70, 75, 80, 85, 90, 92.5, 95, 97.5, 99, 99.5, 99.9)
 _STRETCHES = 30  # Enough to know a variance within a quarter, few enough to be longer than most stalls.
 
 
@@ -53,6 +55,13 @@ def order_statistic(values: Values, share: float) -> float:
     """The smallest of [n] values that at least a share of them do not exceed."""
     # Less than one rank below the share: the product of share and n may be rounded up past a whole number.
     return float(np.quantile(values, max(0.0, share - 1e-12), method="inverted_cdf"))
+
+
+def curve(values: Values) -> list[tuple[float, float]]:
+    """Points (percentile, value) for a plot of [n] values."""
+    if not len(values):
+        return []
+    return list(zip(LEVELS, np.percentile(values, LEVELS).round(3).tolist(), strict=True))
 
 
 def bounds(count: int, share: float) -> tuple[float | None, float | None]:

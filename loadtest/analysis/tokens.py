@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from loadtest.analysis.figures import stretches
-from loadtest.analysis.histograms import curve, histogram_of
-from loadtest.analysis.intervals import Percentile, Values, order_statistic, percentile, wilson_interval
+from loadtest.analysis.intervals import Percentile, Values, curve, order_statistic, percentile, wilson_interval
 from loadtest.records import ANSWERED, Records, Streamed
 from loadtest.slo import PERCENTILES, Objective, goodput_limit
 
@@ -129,7 +128,7 @@ def token_figures(records: Records, start: float, end: float, objectives: Sequen
         is_counted=all(stream.is_counted for stream in answered.streams),
         good=good,
         goodput_interval=wilson_interval(good, len(due)) if len(due) else None,
-        curves={name: curve(histogram_of(values)) for name, values in samples.items()},
+        curves={name: curve(1000 * values) for name, values in samples.items()},
         course=_course(records, end, moments, tokens),
     )
 

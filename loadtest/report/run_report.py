@@ -26,7 +26,7 @@ def conclude(result: RunResult, folder: Path, explained: bool = False) -> int:
     print(text(result))
     if explained:
         print(*result.explanation, sep="\n")
-    bulky = ("curve", "course", "histogram")  # They are in the report's file.
+    bulky = ("curve", "course")  # They are in the report's file.
     print_json({key: value for key, value in result.document().items() if key not in bulky})
     say(f"Report: {write(result, folder)}")
     return int(not result.has_passed) if result.is_valid else INVALID

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from hdrh.histogram import HdrHistogram
 
-from loadtest.analysis.histograms import empty_histogram, record_ms
+from loadtest.analysis.intervals import LEVELS
 
 if TYPE_CHECKING:
     # Importing Locust replaces the process's sockets by gevent's, which asyncio does not work with.
     from locust.env import Environment
 
 _KEY = "latencies"
+_LONGEST_US = 60_000_000
 _LEVELS = {"p50_ms": 50, "p90_ms": 90, "p95_ms": 95, "p99_ms": 99, "p99.9_ms": 99.9, "max_ms": 100}
 
 
@@ -23,7 +24,7 @@ class Latencies:
     """The histograms of one test, by model; attached to a Locust environment for its whole life."""
 
     def __init__(self, environment: "Environment"):
-        self.histograms: defaultdict[str, HdrHistogram] = defaultdict(empty_histogram)
+        self.histograms: defaultdict[str, HdrHistogram] = defaultdict(_empty)
         events = environment.events
         events.request.add_listener(self.on_request)
         events.report_to_master.add_listener(self.on_report_to_master)
@@ -33,7 +34,8 @@ class Latencies:
     def on_request(self, name: str, response_time: float, exception: BaseException | None, **_: Any) -> None:
         """Record one answered request; failures have no place among latencies."""
         if exception is None:
-            record_ms(self.histograms[name], response_time)
+            microseconds = int(response_time * 1000)
+            self.histograms[name].record_value(min(_LONGEST_US, max(1, microseconds)))
 
     def on_report_to_master(self, data: dict[str, Any], **_: Any) -> None:
         """Hand over what was recorded since the last report."""
@@ -47,10 +49,22 @@ class Latencies:
 
     def total(self) -> HdrHistogram:
         """All models together."""
-        total = empty_histogram()
+        total = _empty()
         for histogram in self.histograms.values():
             total.add(histogram)
         return total
+
+
+def _empty() -> HdrHistogram:
+    """A histogram of microseconds."""
+    return HdrHistogram(1, _LONGEST_US, significant_figures=3)
+
+
+def curve(histogram: HdrHistogram) -> list[tuple[float, float]]:
+    """Points (percentile, milliseconds) for a plot."""
+    if not histogram.get_total_count():
+        return []
+    return [(level, histogram.get_value_at_percentile(level) / 1000) for level in LEVELS]
 
 
 def percentiles(histogram: HdrHistogram) -> dict[str, float | None]:

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 from clients.command import text_table
 from clients.statistics import STAGES
 from loadtest.analysis.counters import Counted, Snapshot, counted, stages_us
-from loadtest.analysis.histograms import curve
 from loadtest.report.axes import Axis, number
 from loadtest.report.charts import MS, by_percentile, stacked_bars
 from loadtest.report.page import Page, Section, Table, half, outcome_notes, publish
 from loadtest.slo import Objective, missed
-from loadtest.swarm.latencies import Latencies, percentiles
+from loadtest.swarm.latencies import Latencies, curve, percentiles
 
 if TYPE_CHECKING:
     from locust.env import Environment

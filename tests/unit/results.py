@@ -28,7 +28,6 @@ FIGURES = Figures(
     max_ms=5.0,
     percentiles={name: Percentile(1.0, 0.9, 1.1, 368, 1000) for name in slo.PERCENTILES},
     curve=[(0, 0.5), (99, 1.0)],
-    histogram="",
     course=[],
 )
 SERVER = ServerSide(

@@ -17,10 +17,9 @@ with patch.dict(os.environ, LOCUST_SKIP_MONKEY_PATCH="1"):
 from clients.contract import Contract, TensorSpec
 from loadtest import slo
 from loadtest.analysis import counters
-from loadtest.analysis.histograms import curve
 from loadtest.payloads import BODIES, inputs
 from loadtest.swarm import report
-from loadtest.swarm.latencies import Latencies, percentiles
+from loadtest.swarm.latencies import Latencies, curve, percentiles
 from loadtest.swarm.options import SwarmOptions
 from loadtest.swarm.report import Seen, SwarmResult
 

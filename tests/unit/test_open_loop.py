@@ -11,7 +11,6 @@ from clients.errors import InvalidInput
 from loadtest import slo
 from loadtest.analysis.audit import audit
 from loadtest.analysis.figures import Figures, figures
-from loadtest.analysis.histograms import histogram_of
 from loadtest.analysis.intervals import bounds, percentile, samples_required, wilson_interval
 from loadtest.analysis.warmup import warm_up
 from loadtest.generator.process import Sent
@@ -199,13 +198,3 @@ def test_a_run_is_invalid_when_its_figures_are_the_generators(run: Sent, words: 
     assert document["valid"] is (words is None)
     assert words is None or words in document["invalid_because"][0]
     assert (document["p50_ms"] is None) is (words is not None)
-
-
-def test_the_histogram_agrees_with_the_exact_percentiles_and_adds_up() -> None:
-    values = np.random.default_rng(3).lognormal(size=5000) * 0.01
-    whole = histogram_of(values)
-    exact = summary(records(values), 50.0).values()
-    assert whole.get_value_at_percentile(99) / 1000 == pytest.approx(exact["p99_ms"], rel=0.002)
-    parts = histogram_of(values[:2000])
-    parts.decode_and_add(histogram_of(values[2000:]).encode())
-    assert parts.get_value_at_percentile(99.9) == whole.get_value_at_percentile(99.9)
