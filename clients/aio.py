@@ -19,7 +19,7 @@ from clients.contract import Array, Contract, Inputs
 from clients.errors import DeadlineExceeded, InvalidInput, ServerUnavailable
 from clients.generation import Chunk, generation
 from clients.handles import check_grpc, survives_no_fork
-from clients.wire import Label
+from clients.labels import Label, class_output
 
 Answer = TypeVar("Answer")
 _PATIENCE_S = 1.0  # with requests that were cancelled, before the connection is closed
@@ -138,7 +138,7 @@ class AsyncClient:
     ) -> list[list[Label]]:
         """Run a classifier; the `top` best labels of each input, best first."""
         contract = await self.contract(model, version)
-        wanted, labels_from = wire.class_output(self._module, contract, output, top)
+        wanted, labels_from = class_output(self._module, contract, output, top)
         return await self._infer(contract, inputs, [wanted], version, labels_from)
 
     async def generate(

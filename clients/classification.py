@@ -8,7 +8,7 @@ from clients.client import Client
 from clients.contract import Array, Contract
 from clients.errors import RequestRejected, ServerFailed
 from clients.images import Readers, image_readers
-from clients.wire import Label
+from clients.labels import Label
 
 
 @dataclass(frozen=True)

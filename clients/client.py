@@ -20,7 +20,7 @@ from clients.contract import Array, Contract, Inputs
 from clients.errors import DeadlineExceeded, ServerUnavailable
 from clients.generation import Chunk, generation
 from clients.handles import Handles, grpc_call
-from clients.wire import Label
+from clients.labels import Label, class_output
 
 Answer = TypeVar("Answer")
 
@@ -160,7 +160,7 @@ class Client:
             ClientError: as `infer` does.
         """
         contract = self.contract(model, version)
-        wanted, labels_from = wire.class_output(self._module, contract, output, top)
+        wanted, labels_from = class_output(self._module, contract, output, top)
         return self._infer(contract, inputs, [wanted], version, labels_from)
 
     def generate(

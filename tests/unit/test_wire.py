@@ -15,7 +15,7 @@ import tritonclient.grpc
 import tritonclient.http
 from tritonclient.utils import InferenceServerException, deserialize_bytes_tensor
 
-from clients import errors, failures, wire
+from clients import errors, failures, labels, wire
 from clients.connection import Connection, Tls
 from clients.contract import Array, Contract, TensorSpec
 
@@ -28,19 +28,19 @@ def row(*texts: str) -> Array:
 
 
 def test_probabilities_are_a_softmax_over_all_classes_even_if_few_are_returned() -> None:
-    ((best,),) = wire.labels_from(row("2.0:1:cat", "1.0:0:dog", "0.0:2:fox")[None], TEN, 1)
+    ((best,),) = labels.labels_from(row("2.0:1:cat", "1.0:0:dog", "0.0:2:fox")[None], TEN, 1)
     assert (best.name, best.index, best.score) == ("cat", 1, 2.0)
     assert best.probability == pytest.approx(np.exp(2) / (np.exp(2) + np.exp(1) + 1))
 
 
 def test_labels_keep_their_colons_and_fall_back_to_the_index() -> None:
-    ((first, second),) = wire.labels_from(row("1.0:7:a:b", "0.0:3")[None], TEN, 5)
+    ((first, second),) = labels.labels_from(row("1.0:7:a:b", "0.0:3")[None], TEN, 5)
     assert (first.name, second.name) == ("a:b", "3")
 
 
 def test_scores_too_large_for_exp_and_masked_classes_still_give_probabilities() -> None:
     huge = f"{3e38:f}"
-    ((best, other, masked),) = wire.labels_from(row(f"{huge}:0:a", "1.0:1:b", "-inf:2:c")[None], TEN, 3)
+    ((best, other, masked),) = labels.labels_from(row(f"{huge}:0:a", "1.0:1:b", "-inf:2:c")[None], TEN, 3)
     assert (best.probability, other.probability, masked.probability) == (1.0, 0.0, 0.0)
 
 
@@ -48,22 +48,22 @@ def test_scores_too_large_for_exp_and_masked_classes_still_give_probabilities() 
 def test_scores_that_are_not_finite_are_an_error_that_names_the_input(score: str) -> None:
     rows = np.stack([row("1.0:0:a", "0.0:1:b"), row(f"{score}:0:a", f"{score}:1:b")])
     with pytest.raises(errors.ServerFailed, match=rf"score that is not finite \({score}\) for input 1 of the batch"):
-        wire.labels_from(rows, TEN, 1)
+        labels.labels_from(rows, TEN, 1)
 
 
 def test_a_model_without_batches_gives_one_row_of_labels() -> None:
     single = Contract("net", ("1",), 0, TEN.inputs, TEN.outputs)
-    ((label,),) = wire.labels_from(row("1.0:0:a", "0.0:1:b"), single, 1)
+    ((label,),) = labels.labels_from(row("1.0:0:a", "0.0:1:b"), single, 1)
     assert label.name == "a"
 
 
 def test_an_output_without_elements_has_no_labels() -> None:
-    assert wire.labels_from(np.zeros((2, 0), object), TEN, 3) == [[], []]
+    assert labels.labels_from(np.zeros((2, 0), object), TEN, 3) == [[], []]
 
 
 def test_less_than_one_label_is_refused() -> None:
     with pytest.raises(errors.InvalidInput, match="expected one label or more, got top=0"):
-        wire.class_output(tritonclient.http, TEN, None, 0)
+        labels.class_output(tritonclient.http, TEN, None, 0)
 
 
 def test_integers_that_protobuf_wrote_as_text_become_numbers_and_texts_stay() -> None:
@@ -122,7 +122,7 @@ def test_an_unknown_output_is_refused_with_the_known_ones(module: ModuleType) ->
     with pytest.raises(errors.InvalidInput, match="net has no output 'Z'; it gives Y"):
         wire.infer_outputs(module, TEN, ["Z"])
     with pytest.raises(errors.InvalidInput, match="net has no output 'Z'; it gives Y"):
-        wire.class_output(module, TEN, "Z", 1)
+        labels.class_output(module, TEN, "Z", 1)
 
 
 @pytest.mark.parametrize("version", ["x", "-1", "1.0", "²"])
