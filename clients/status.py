@@ -12,13 +12,14 @@ import http.client
 import json
 import os
 import sys
+from dataclasses import asdict
 from typing import Any
 
 from clients.client import Client
 from clients.command import command, command_parser, print_json, text_table
 from clients.connection import add_connection_arguments, connection_from, is_address
 from clients.errors import InvalidInput, ModelNotFound, ServerUnavailable
-from clients.statistics import STAGES, figures
+from clients.statistics import STAGES, counted
 
 # Of a server at the default addresses.
 _SUPERVISOR, _DEFAULTS = "127.0.0.1:8003", ("127.0.0.1:8000", "127.0.0.1:8001")
@@ -33,7 +34,7 @@ def _status(client: Client, wanted: list[str]) -> dict[str, Any]:
     for name in wanted:
         if name not in known:
             raise ModelNotFound(f"no model '{name}' at {client.connection.url}; it has {', '.join(known) or 'none'}")
-    counters = {(entry["name"], str(entry["version"])): figures(entry) for entry in client.statistics()}
+    counters = {(entry["name"], str(entry["version"])): asdict(counted(entry)) for entry in client.statistics()}
     return {
         "server": {"name": server.get("name"), "version": server.get("version"), "ready": client.is_ready()},
         "models": [

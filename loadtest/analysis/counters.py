@@ -1,36 +1,11 @@
 """Triton's own counters during a test: before, after, and their difference."""
 
-from dataclasses import dataclass
 from typing import Any
 
 from clients.client import Client
-from clients.statistics import STAGES, figures
+from clients.statistics import STAGES, Counted
 
 Snapshot = dict[str, dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class Counted:
-    """Counts of one model; stages in mean microseconds per request, None where there was none."""
-
-    requests: int
-    failures: int
-    inferences: int
-    executions: int
-    mean_batch: float | None
-    queue_us: float | None
-    compute_input_us: float | None
-    compute_infer_us: float | None
-    compute_output_us: float | None
-
-    def stages(self) -> dict[str, float]:
-        """Mean microseconds per request by stage, in the order in which a request passes them."""
-        return {stage: getattr(self, f"{stage}_us") or 0.0 for stage in STAGES}
-
-
-def counted(counters: dict[str, Any]) -> Counted:
-    """Summarize the counters of one model."""
-    return Counted(**figures(counters))
 
 
 def stages_us(server: Counted | None, mean_ms: float | None, lag_ms: float | None = None) -> dict[str, float]:

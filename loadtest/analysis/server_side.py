@@ -7,8 +7,8 @@ from typing import Any
 from clients.client import Client
 from clients.connection import host_and_port
 from clients.proxies import is_loopback
-from clients.statistics import STAGES, mean_us
-from loadtest.analysis.counters import Counted, Snapshot, counted, difference, snapshot
+from clients.statistics import STAGES, Counted, counted, mean_us
+from loadtest.analysis.counters import Snapshot, difference, snapshot
 from loadtest.analysis.rejects import Rejects, Scrape, rejects, scrape
 
 

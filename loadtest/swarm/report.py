@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clients.command import text_table
-from clients.statistics import STAGES
-from loadtest.analysis.counters import Counted, Snapshot, counted, stages_us
+from clients.statistics import STAGES, Counted, counted
+from loadtest.analysis.counters import Snapshot, stages_us
 from loadtest.report.axes import Axis, number
 from loadtest.report.charts import MS, by_percentile, stacked_bars
 from loadtest.report.page import Page, Section, Table, half, outcome_notes, publish

@@ -15,7 +15,7 @@ import numpy as np
 from clients.client import Client
 from clients.connection import PROTOCOLS, Connection, Protocol
 from clients.errors import ToolError
-from clients.statistics import figures
+from clients.statistics import counted
 from tests.e2e.serving import add_sleeper
 from tests.kubernetes.door import door, pods_of_one_name
 from tests.kubernetes.names import Names
@@ -68,7 +68,7 @@ def _last_request(pod: Server, seconds: float) -> float:
     began, last, answered = time.monotonic(), 0.0, -1
     with Client(Connection("grpc", pod.grpc)) as client:
         while (passed := time.monotonic() - began) < seconds:
-            now = figures(client.statistics("sleeper")[0])["requests"]
+            now = counted(client.statistics("sleeper")[0]).requests
             if now != answered:
                 last, answered = passed, now
             time.sleep(0.02)

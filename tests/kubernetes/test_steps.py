@@ -17,7 +17,7 @@ import pytest
 from clients import golden
 from clients.client import Client
 from clients.connection import PROTOCOLS, Connection, Protocol
-from clients.statistics import figures
+from clients.statistics import counted
 from tests.conftest import Command
 from tests.e2e.serving import FREE_PORTS, MODEL, add_sleeper, serving
 from tests.haproxy import NEEDS_HAPROXY
@@ -134,7 +134,7 @@ def test_the_door_spreads_calls_over_all_pods_of_a_name_as_they_come_and_go(tmp_
         direct = [running.enter_context(Client(Connection("grpc", each.grpc))) for each in servers]
 
         def answered() -> list[int]:
-            return [figures(each.statistics("sleeper")[0])["requests"] for each in direct]
+            return [counted(each.statistics("sleeper")[0]).requests for each in direct]
 
         def spread(protocol: Protocol, calls: int = 20) -> list[int]:
             """How many of so many calls each server has answered; it counts a call a moment after its answer."""

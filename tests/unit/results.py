@@ -3,9 +3,9 @@
 from dataclasses import replace
 from typing import Any
 
+from clients.statistics import counted
 from loadtest import slo
 from loadtest.analysis.audit import Audit
-from loadtest.analysis.counters import counted
 from loadtest.analysis.figures import Figures
 from loadtest.analysis.intervals import Percentile
 from loadtest.analysis.result import RunResult

@@ -15,6 +15,7 @@ with patch.dict(os.environ, LOCUST_SKIP_MONKEY_PATCH="1"):
 
 
 from clients.contract import Contract, TensorSpec
+from clients.statistics import Counted
 from loadtest import slo
 from loadtest.analysis import counters
 from loadtest.payloads import BODIES, inputs
@@ -142,7 +143,7 @@ def test_a_model_without_samples_gets_random_inputs_that_it_accepts_and_says_so(
         model.check(batch)
 
 
-COUNTED = counters.Counted(1000, 0, 1000, 400, 2.5, 500.0, 10.0, 1000.0, 90.0)
+COUNTED = Counted(1000, 0, 1000, 400, 2.5, 500.0, 10.0, 1000.0, 90.0)
 SEEN = Seen(1000, 2, 100.0, {"mean_ms": 4.0, "p50_ms": 3.0, "p95_ms": 9.0, "p99_ms": 20.0, "max_ms": 30.0})
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from clients.aio import AsyncClient
 from clients.errors import ClientError, DeadlineExceeded, InvalidInput, ServerUnavailable
 from clients.golden import Case, Golden
-from clients.statistics import figures
+from clients.statistics import counted
 from tools.repository import RepositoryError
 from tools.serve.healing import Processes, Ward, reload
 from tools.serve.journal import Journal
@@ -260,7 +260,7 @@ async def _answered(client: AsyncClient, model: str) -> int:
     """How many requests a model has answered so far; 0 if nobody says."""
     try:
         async with asyncio.timeout(_STATISTICS_S):
-            return sum(figures(entry)["requests"] for entry in await client.statistics(model))
+            return sum(counted(entry).requests for entry in await client.statistics(model))
     except (ClientError, TimeoutError):
         return 0
 

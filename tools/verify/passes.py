@@ -17,7 +17,7 @@ import numpy.typing as npt
 from clients.aio import AsyncClient
 from clients.connection import PROTOCOLS, Connection, Protocol
 from clients.contract import Array
-from clients.statistics import figures
+from clients.statistics import counted
 
 Rows = npt.NDArray[np.int64]
 
@@ -123,5 +123,5 @@ async def send(
 
 async def _counters(client: AsyncClient, model: str) -> Rows:
     # Inferences and executions of all versions of a model so far.
-    counted = [figures(version) for version in await client.statistics(model)]
-    return np.array([sum(version[name] for version in counted) for name in ("inferences", "executions")], np.int64)
+    versions = [counted(version) for version in await client.statistics(model)]
+    return np.array([[each.inferences, each.executions] for each in versions], np.int64).reshape(-1, 2).sum(0)

@@ -20,7 +20,7 @@ from clients.connection import PROTOCOLS, Protocol
 from clients.contract import Array
 from clients.errors import ClientError, InvalidInput, ServerUnavailable
 from clients.router.trial import Terms, Trial, below
-from clients.statistics import figures
+from clients.statistics import counted
 from tools.check.rehearsal import rehearse
 from tools.repository import RepositoryError
 from tools.versions.candidates import RefusedError, every_version
@@ -246,5 +246,5 @@ class _Rolling:
                 entries = client.statistics(self._model)
             except ClientError:  # The next look says why.
                 return 0, 0
-        own = [figures(entry) for entry in entries if entry.get("version") == str(self._version)]
-        return sum(each["requests"] for each in own), sum(each["failures"] for each in own)
+        own = [counted(entry) for entry in entries if entry.get("version") == str(self._version)]
+        return sum(each.requests for each in own), sum(each.failures for each in own)
