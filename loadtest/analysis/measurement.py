@@ -86,7 +86,7 @@ def measure(
     encoded = setting.payload if isinstance(setting.payload, Payload) else setting.payload.payload(load)
     connections = max(options.connections, options.processes)
     target = target_of(connection, encoded)
-    order = Order(target, load.due, load.callers, load.duration, connections, connection.timeout_s)
+    order = Order(target, load, connections, connection.timeout_s)
     if encoded.stream == "openai":  # There, Triton counts nothing.
         before, sent = _NOTHING, send_all(order, options.processes)
         return result_of(setting, load, sent, objectives, server_side(before, before, {"name": encoded.model}, 0.0))

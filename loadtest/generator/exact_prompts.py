@@ -13,6 +13,7 @@ from clients.errors import InvalidInput, ServerFailed
 from loadtest.generator.http_lane import http_target
 from loadtest.generator.lane import Target
 from loadtest.generator.process import Order, send_all
+from loadtest.load import Load
 from loadtest.payloads import Payload
 from loadtest.prompts import FIRST_WORD, Prompt, Prompts, encode
 
@@ -62,7 +63,8 @@ def exact(connection: Connection, prompts: Prompts) -> Prompts:
 def count_tokens(connection: Connection, prompts: Prompts, texts: Sequence[str]) -> list[int]:
     """Ask the server how many tokens prompts have, its template included; each is answered with one token."""
     target = target_of(connection, encode(prompts, [Prompt(text, 1) for text in texts]))
-    sent = send_all(Order(target, np.zeros(len(texts)), 0, 1.0, 8, connection.timeout_s), 1)
+    at_once = Load(None, None, np.zeros(len(texts)), 0, 1.0)
+    sent = send_all(Order(target, at_once, 8, connection.timeout_s), 1)
     for kind in sent.records.failures():
         raise ServerFailed(f"{prompts.model} at {connection.url}: {kind}")
     assert sent.records.streams is not None

@@ -26,7 +26,7 @@ from loadtest.generator.lane import Finished, Lane, Target
 from loadtest.generator.pacing import ClosedLoop, OpenLoop
 from loadtest.generator.pool import Pool, Tally
 from loadtest.generator.stream_lanes import GrpcStreamLane, Notes, SseLane
-from loadtest.load import Times, part_of
+from loadtest.load import Load, part_of
 from loadtest.records import Records, merge
 
 _DEATH = "a sending process died; its traceback is above"
@@ -41,9 +41,7 @@ class Order:
     """The task of one process."""
 
     target: Target
-    due: Times | None  # [requests] seconds from the start; None for a closed loop
-    callers: int  # of a closed loop
-    duration: float  # seconds for which a closed loop sends
+    load: Load
     connections: int  # the most open connections; with gRPC, the most calls under way
     timeout: float  # seconds after its due time when a request is given up
 
@@ -103,14 +101,15 @@ def _interrupts_held() -> Iterator[None]:
 
 
 def _split(order: Order, processes: int) -> list[Order]:
-    if order.due is not None:
-        connections, count = max(1, order.connections // processes), min(processes, len(order.due))
-        dues = (part_of(order.due, index, processes) for index in range(count))
-        parts = [replace(order, due=due, connections=connections) for due in dues]
+    load = order.load
+    if load.due is not None:
+        connections, count = max(1, order.connections // processes), min(processes, len(load.due))
+        loads = (replace(load, due=part_of(load.due, index, processes)) for index in range(count))
+        parts = [replace(order, load=part, connections=connections) for part in loads]
     else:
-        count = min(processes, order.callers)
-        callers = [order.callers // count + (index < order.callers % count) for index in range(count)]
-        parts = [replace(order, callers=number, connections=number) for number in callers]
+        count = min(processes, load.callers)
+        callers = (load.callers // count + (index < load.callers % count) for index in range(count))
+        parts = [replace(order, load=replace(load, callers=number), connections=number) for number in callers]
     # Requests of its own for each process: a server may remember what it has seen.
     requests = order.target.requests
     own = [requests[index::count] or requests for index in range(count)]
@@ -166,19 +165,19 @@ def _work(pipe: Pipe, parent: int) -> None:
 
 
 async def _send(order: Order, pipe: Pipe) -> None:
-    tally, notes = Tally(0.0), Notes()
+    tally, notes, load = Tally(0.0), Notes(), order.load
     try:
         pool = Pool(lane_maker(order.target, notes), order.connections, tally, order.timeout)
-        await pool.open(order.callers or 8)  # A schedule opens more as needed.
+        await pool.open(load.callers or 8)  # A schedule opens more as needed.
     except OSError as error:
         pipe.send(error.strerror or str(error))
         return
     pipe.send("ready")
     start = tally.start = await asyncio.to_thread(pipe.recv)
-    if order.due is not None:
-        pacing: OpenLoop | ClosedLoop = OpenLoop(pool, (order.due + start).tolist())
+    if load.due is not None:
+        pacing: OpenLoop | ClosedLoop = OpenLoop(pool, (load.due + start).tolist())
     else:
-        pacing = ClosedLoop(pool, order.callers, start, start + order.duration)
+        pacing = ClosedLoop(pool, load.callers, start, start + load.duration)
     # Garbage collection would pause sending; what a test leaves behind fits into memory.
     gc.collect()
     gc.freeze()
