@@ -124,4 +124,5 @@ async def send(
 async def _counters(client: AsyncClient, model: str) -> Rows:
     # Inferences and executions of all versions of a model so far.
     versions = [counted(version) for version in await client.statistics(model)]
-    return np.array([[each.inferences, each.executions] for each in versions], np.int64).reshape(-1, 2).sum(0)
+    totals = sum(each.inferences for each in versions), sum(each.executions for each in versions)
+    return np.array(totals, np.int64)
