@@ -1,7 +1,8 @@
 """List all reports in a folder on one page, the newest first: title, date, what was asked, what came out.
 
-The pages are those of load tests, peaks, comparisons, tunings, verifications, the doctor and benchmarks. The index is
-written beside them, as index.html; its address is printed, and the last line of stdout is one JSON document.
+The pages are those of load tests, peaks, capacities, comparisons, tunings, verifications, the doctor and benchmarks.
+The index is written beside them, as index.html; its address is printed, and the last line of stdout is one JSON
+document.
 
     python -m loadtest.reports
     python -m loadtest.reports build/loadtest

@@ -25,7 +25,7 @@ LINES = (
     f"loadtest.run {MODEL} --concurrency 100 --duration 1 --report out",
     f"loadtest.run {MODEL} --arrivals odd/times.txt --report out --slo p99<50ms",
     f"loadtest.peak {MODEL} --slo p99<50ms --trial 1 --budget 3",
-    f"tools.capacity {MODEL} --rate 90 --slo p99<50ms --trial 1 --budget 3",
+    f"tools.capacity {MODEL} --rate 90 --slo p99<50ms --trial 1 --budget 3 --report out",
     f"loadtest.swarm --users 4 --run-time 1 --models {MODEL} --protocols http --report out",
     *(("loadtest.diff odd/object.json odd/list.json", "loadtest.diff odd/nan.json odd/text.json") * 2),
     *((f"tools.check --model {MODEL}", "tools.check --json", "tools.check --rules") * 2),

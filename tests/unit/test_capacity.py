@@ -10,6 +10,7 @@ import pytest
 
 from tools.capacity.__main__ import main
 from tools.capacity.need import Need, One, Wish
+from tools.capacity.page import page_of
 
 MEASURED = {
     **{"model": "one", "protocol": "http", "slo": "p99<20ms", "peak_rps": 1000.0, "low_rps": 930.0, "high_rps": 1070.0},
@@ -61,6 +62,16 @@ def test_a_wide_interval_gives_a_short_table_that_ends_with_what_suffices() -> N
     assert len(rows) < 10 and rows[-2][0] == "1000" and rows[-2][-1] == "yes" and rows[1][-1] == "perhaps"
 
 
+def test_a_page_shows_what_the_replicas_sustain_and_which_are_enough() -> None:
+    (drawn, table, _) = page_of(Need(One(1000, 800, 1250), Wish(4000, 2)), MEASURED).sections
+    assert drawn.chart and list(drawn.chart.legend) == ["2 away", "all there"]
+    points = [layer["data"]["values"] for layer in drawn.chart.spec["layer"] if layer["mark"].get("filled")]
+    enough = [[(row["for"], row["_series"]) for row in rows] for rows in points]
+    assert ("7 replicas", "2 away") in enough[0] and ("6 replicas", "all there") in enough[0]
+    assert ("6 replicas", "2 away") in enough[1] and ("5 replicas", "all there") in enough[0]
+    assert table.marked == {"7"}
+
+
 Capacity = Callable[..., tuple[int, str, str]]
 
 
@@ -70,7 +81,7 @@ def capacity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
 
     def run(text: str, *options: str, slo: str = "p99<20ms") -> tuple[int, str, str]:
         (file := tmp_path / "peak.txt").write_text(text)
-        words = ["one", "--rate", "3000", "--slo", slo, "--measured", str(file), *options]
+        words = ["one", "--rate", "3000", "--slo", slo, "--measured", str(file), "--report", str(tmp_path), *options]
         monkeypatch.setattr(sys, "argv", ["capacity", *words])
         code = main()
         printed = capsys.readouterr()
@@ -79,11 +90,17 @@ def capacity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     return run
 
 
-def test_an_earlier_search_is_enough_as_a_document_or_as_all_that_was_printed(capacity: Capacity) -> None:
+def test_an_earlier_search_is_enough_as_a_document_or_as_all_that_was_printed(
+    capacity: Capacity, tmp_path: Path
+) -> None:
     code, printed, _ = capacity(f"one: 1,000 requests per second\n{json.dumps(MEASURED)}\n")
     document = json.loads(printed.splitlines()[-1])
     assert (code, document["replicas"], document["least_replicas"]) == (0, 5, 4)
-    assert "need 5 replica(s) (4 to 5) while 1 of them may be away" in printed
+    assert "need 5 replicas (4 to 5) while 1 of them may be away; the others are then at 75% of what" in printed
+    page = (tmp_path / "one-capacity.md").read_text()
+    assert "How many replicas of one carry 3,000 requests per second under p99<20ms while 1 may be away?" in page
+    assert "| 4 | 750.0 | 75% | 100% | perhaps |" in page and "interval 930.0 to 1,070" in page
+    assert json.loads((tmp_path / "one-capacity.json").read_text()) == document
     # What it printed itself serves too; the objective may be written in another way.
     code, printed, _ = capacity(printed, "--spare", "0", "--utilization", "0.9", slo=" p99 < 20 ms")
     assert (code, json.loads(printed.splitlines()[-1])["replicas"]) == (0, 4)

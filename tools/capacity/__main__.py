@@ -1,9 +1,9 @@
 """Say how many replicas a rate of requests needs, by what one replica sustains: `python -m tools.capacity`.
 
 Searches for the highest rate of one replica within the objectives, as loadtest.peak does, on a server of its own or the
-one at --url, and divides. The last line of stdout is one JSON document. Exit code: 0 done, 1 no number of replicas
-meets the objectives, because one does not at any rate that was tried, 2 it could not be run, 3 the load generator was
-the bottleneck.
+one at --url, and divides. The report (HTML, Markdown, JSON) goes to build/loadtest; the last line of stdout is one JSON
+document. Exit code: 0 done, 1 no number of replicas meets the objectives, because one does not at any rate that was
+tried, 2 it could not be run, 3 the load generator was the bottleneck.
 
     python -m tools.capacity mnist_mlp --rate 3000 --slo 'p99<20ms'                        # one may fail (--spare 1)
     python -m tools.capacity mnist_mlp --rate 3000 --slo 'p99<20ms' --url 10.0.0.1:8000
@@ -18,19 +18,15 @@ from typing import Any
 
 from clients.command import command, command_parser, positive_float, print_json, say, text_table
 from clients.connection import add_connection_arguments
+from clients.output import try_folder
 from loadtest.analysis.audit import INVALID
-from loadtest.options import add_generator_arguments
-from loadtest.report.axes import number
+from loadtest.options import REPORTS, add_generator_arguments
+from loadtest.report.page import publish
 from loadtest.report.peak_lines import add_search_arguments, peak_line
-from tools.capacity.need import Need, One, Wish
+from tools.capacity.need import ASSUMED, Need, One, Wish
+from tools.capacity.page import page_of
 from tools.repository import REPOSITORY
 from tools.serve.hardware import HARDWARE
-
-ASSUMED = (
-    "each replica has processors, or a GPU, of its own, as the measured one had: on shared cores, rates do not add up",
-    "requests are spread by call, evenly, as the door does; what is in front of the replicas carries the whole rate",
-    "requests are like those that were measured, and arrive at random (Poisson)",
-)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -45,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--measured", type=Path, metavar="FILE", help=text)
     parser.add_argument("--repository", type=Path, default=REPOSITORY, help=f"of a server of its own {default}")
     parser.add_argument("--hardware", choices=HARDWARE, default="auto", help=f"of a server of its own {default}")
+    parser.add_argument("--report", type=Path, default=REPORTS, help=f"folder of the report {default}")
     add_search_arguments(parser)
     add_generator_arguments(parser)
     add_connection_arguments(parser, retries=None)
@@ -64,43 +61,35 @@ def _share(text: str) -> float:
     return value
 
 
-def _answer(need: Need) -> str:
-    wish = need.wish
-    span = f" ({need.least} to {need.replicas})" if need.least < need.replicas else ""
-    away = f" while {wish.spare} of them may be away" if wish.spare else ""
-    return f"{number(wish.rate)} requests per second need {need.replicas} replica(s){span}{away}"
-
-
-def _report(need: Need) -> None:
-    print(text_table(need.table()))
-    print(_answer(need))
-    print(*(f"assumed: {each}" for each in ASSUMED), sep="\n")
-
-
 @command()
 def main() -> int:
     """Measure one replica, and say how many are needed."""
     arguments = _parser().parse_args()
     from tools.capacity.single import measured
 
+    try_folder(arguments.report, "--report")
     found = measured(arguments)
     wish = Wish(arguments.rate, arguments.spare, arguments.utilization)
     document: dict[str, Any] = {"model": arguments.model, "slo": arguments.slo, **vars(wish), "replicas": None}
-    code = 0
-    if found.get("generator_bound"):
+    code, need = 0, None
+    if found["generator_bound"]:
         say("the load generator was the bottleneck; try more --processes, or measure from another host with --url")
         code = INVALID
-    elif found.get("sustained_rps") is None:
+    elif found["sustained_rps"] is None:
         say(f"{arguments.model} met {arguments.slo} at no rate that was tried: more replicas would not help")
         code = 1
     else:
-        if not found.get("narrow"):
+        if not found["narrow"]:
             say("the interval is wide; a longer --budget makes it narrow")
         need = Need(One(found["peak_rps"], found["low_rps"], found["high_rps"]), wish)
-        print(peak_line(found))
-        _report(need)
+        print(peak_line(found), text_table(need.table()), need.answer, sep="\n")
+        print(*(f"assumed: {each}" for each in ASSUMED), sep="\n")
         document |= {"replicas": need.replicas, "likely_replicas": need.likely, "least_replicas": need.least}
-    print_json(document | {"assumed": ASSUMED, "measured": found})
+    document |= {"assumed": ASSUMED, "measured": found}
+    print_json(document)
+    if need:
+        path = publish(page_of(need, found), document, arguments.report, f"{arguments.model}-capacity")
+        say(f"Report: {path}")
     return code
 
 

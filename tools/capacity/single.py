@@ -22,6 +22,7 @@ from loadtest.report.peak_lines import search_effort, tell_trial
 from tools.serve.tritonserver import Options, Server
 
 _NUMBERS = ("peak_rps", "low_rps", "high_rps")
+_OTHERS = ("slo", "sustained_rps", "generator_bound", "narrow", "at_least", "trials")
 
 
 def measured(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -58,8 +59,9 @@ def _server(arguments: argparse.Namespace) -> Iterator[Connection]:
 
 def _read(file: Path, model: str, objectives: str) -> dict[str, Any]:
     document = _document(file)
-    if not all(isinstance(document.get(name), float | int) and document[name] > 0 for name in _NUMBERS):
-        raise InvalidInput(f"{file} is no result of {as_typed('loadtest.peak')}: it lacks {', '.join(_NUMBERS)}")
+    lacking = [name for name in _NUMBERS if not isinstance(document.get(name), float | int) or document[name] <= 0]
+    if lacking := lacking + [name for name in _OTHERS if name not in document]:
+        raise InvalidInput(f"{file} is no result of {as_typed('loadtest.peak')}: it lacks {', '.join(lacking)}")
     if document.get("model") != model:
         raise InvalidInput(f"{file} is about {document.get('model')}, not about {model}")
     if _limits(str(document.get("slo"))) != _limits(objectives):
