@@ -45,7 +45,9 @@ class Files:
     def __init__(self, folder: Path = FOLDER):
         contents = {file.name: file.read_bytes() for file in sorted(folder.iterdir()) if file.suffix in _TYPES}
         self._digest = hashlib.sha256(b"\0".join((PACKAGE.encode(), *contents.values()))).hexdigest()[:16]
-        index = contents.pop("index.html").decode().replace("DIGEST", self._digest).replace("PACKAGE", PACKAGE)
+        modules = "".join(f'<link rel="modulepreload" href="/web/DIGEST/{name}">' for name in contents if ".js" in name)
+        index = contents.pop("index.html").decode().replace("MODULES", modules)
+        index = index.replace("DIGEST", self._digest).replace("PACKAGE", PACKAGE)
         self._index = _file("index.html", index.encode())
         self._files = {name: _file(name, content) for name, content in contents.items()}
 

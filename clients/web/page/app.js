@@ -106,7 +106,7 @@ function contract(model) {
     h("td", {}, side), h("th", { scope: "row" }, name), h("td", {}, datatype), h("td", {}, dims.map((dim) => (dim < 0 ? "any" : dim)).join(" × ")),
     h("td", {}, [optional && "optional", hasLabels && "labels"].filter(Boolean).join(", "))));
   return h("details", { class: "card" }, h("summary", {}, "Inputs and outputs"),
-    h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Inputs and outputs" }, h("table", { class: "contract" },
+    h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Inputs and outputs" }, h("table", {},
       h("thead", {}, h("tr", {}, ["", "Name", "Type", "Shape", ""].map((text) => h(text ? "th" : "td", text ? { scope: "col" } : {}, text)))),
       h("tbody", {}, rows(model.inputs, "in"), rows(model.outputs, "out")))));
 }

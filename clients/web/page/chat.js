@@ -3,7 +3,6 @@
 import { choice, duration, field, h, readable } from "./elements.js";
 import { stream, streamOf } from "./server.js";
 
-const TEMPLATE = "CHAT_TEMPLATE";
 /** @typedef {{role: "user"|"assistant"|"system", content: string}} Message */
 
 /** What can be set, as vLLM names it. */
@@ -20,7 +19,7 @@ const SETTINGS = {
  * @param {(body: Object) => void} asked is told what was asked
  */
 export function chatPanel(model, asked) {
-  const canChat = Boolean(model.parameters[TEMPLATE]);
+  const canChat = Boolean(model.parameters.CHAT_TEMPLATE);
   const inputs = Object.fromEntries(Object.entries(SETTINGS).map(([name, { label, ...rest }]) => [name, h("input", { type: "number", ...rest })]));
   const system = h("textarea", { rows: 2, placeholder: "You are …" });
   const log = h("div", { class: "log", role: "log", "aria-label": "Conversation", tabindex: "0" });
@@ -96,7 +95,7 @@ export function chatPanel(model, asked) {
       }
     } catch (error) {
       ending = error.name === "AbortError" ? "stopped" : "failed";
-      if (ending === "failed") said.after(h("span", { class: "notice", role: "alert" }, error.message));
+      if (ending === "failed") said.after(h("p", { class: "notice", role: "alert" }, error.message));
     }
     draw();
     return words.data;
@@ -154,10 +153,10 @@ export function chatPanel(model, asked) {
   switchTo(canChat ? "chat" : "text");
   const more = h("details", { class: "settings" }, h("summary", {}, "Settings"), h("div", { class: "grid" },
     Object.entries(inputs).map(([name, input]) => field(SETTINGS[name].label, input))), systemField);
-  const form = h("form", { class: "compose", onsubmit: (event) => (event.preventDefault(), send()) }, text,
+  const form = h("form", { onsubmit: (event) => (event.preventDefault(), send()) }, text,
     h("div", { class: "row end" }, h("span", { class: "hint grow" }, h("kbd", {}, "Enter"), " sends, ", h("kbd", {}, "Shift Enter"), " breaks the line, ", h("kbd", {}, "Esc"), " stops"),
       h("button", { type: "button", class: "quiet", onclick: anew }, "Clear"), stopping, sending));
-  return { element: h("div", { class: "chat card" }, modes, more, log, form), close: anew };
+  return { element: h("div", { class: "card" }, modes, more, log, form), close: anew };
 }
 
 /** A tensor's first element; a single one comes without a list. */

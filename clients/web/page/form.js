@@ -16,7 +16,7 @@ const LONGEST = 4096;
  */
 export function formPanel(model, asked) {
   const entries = model.inputs.map((spec) => entry(model, spec));
-  const answer = h("div", { class: "card result", "aria-live": "polite" }, h("p", { class: "empty" }, "The answer appears here."));
+  const answer = h("div", { class: "card", "aria-live": "polite" }, h("p", { class: "empty" }, "The answer appears here."));
   const sending = h("button", { type: "submit", class: "primary" }, "Send");
 
   async function fill() {

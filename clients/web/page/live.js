@@ -86,7 +86,6 @@ function row(name, change, recent, seconds, history) {
 function spark(history) {
   const most = Math.max(...history, 1e-9);
   const points = history.map((rate, place) => `${((place + KEPT - history.length) * 96) / (KEPT - 1)},${(22 - (20 * rate) / most).toFixed(1)}`);
-  const drawing = svg("svg", { class: "spark", viewBox: "0 0 96 24", width: 96, height: 24, role: "img", "aria-label": `at most ${readable(most)} requests/s` });
-  drawing.append(svg("polyline", { points: points.join(" ") }));
-  return drawing;
+  const label = `at most ${readable(most)} requests/s`;
+  return svg("svg", { class: "spark", viewBox: "0 0 96 24", width: 96, height: 24, role: "img", "aria-label": label }, svg("polyline", { points: points.join(" ") }));
 }

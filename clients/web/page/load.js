@@ -15,7 +15,7 @@ export function loadPanel(all) {
   const seconds = h("input", { type: "number", min: 1, max: MOST.seconds, value: 10 });
   const starting = h("button", { type: "submit", class: "primary" }, "Send load");
   const stopping = h("button", { type: "button", hidden: true, onclick: () => running?.abort() }, "Stop");
-  const result = h("p", { class: "load-result", role: "status" });
+  const result = h("p", { role: "status" });
   let running = null;
 
   async function start(event) {

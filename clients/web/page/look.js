@@ -20,7 +20,8 @@ const PAUSE_MS = 60;
  * @param {(inputs: import("./protocol.js").Tensor[]) => void} asked is told what was sent to the model
  */
 export function lookPanel(model, all, asked) {
-  const cards = family(model, all).map((each) => card(each, all));
+  const members = family(model, all);
+  const cards = members.map((each) => card(each, all));
   const notice = h("p", { class: "notice", role: "alert", hidden: true });
   const spoken = h("p", { class: "visually-hidden", role: "status" });
   let source = null;
@@ -38,7 +39,8 @@ export function lookPanel(model, all, asked) {
       const before = await figures().catch(() => null);
       if (!source) break;
       const answers = await Promise.all(cards.map((each) => each.ask(source)));
-      if (answers[0]) asked(answers.find(({ model: name }) => name === model.name)?.inputs ?? []);
+      const inputs = answers[members.indexOf(model)];
+      if (inputs) asked(inputs);
       const after = await figures().catch(() => null);
       cards.forEach((each) => each.tell(before, after));
       speak(cards.map((each) => each.words()).filter(Boolean).join("; "));
@@ -85,7 +87,7 @@ export function lookPanel(model, all, asked) {
   const drawing = h("div", {}, paper.element, h("div", { class: "row" },
     h("button", { type: "button", onclick: paper.wipe }, "Wipe"), h("button", { type: "button", onclick: fill }, "Example")), keys());
   const showing = h("div", {}, place.element, h("div", { class: "row" }, h("button", { type: "button", onclick: fill }, "Example")));
-  const sources = h("div", { class: "sources" });
+  const sources = h("div");
   const switcher = h("div");
 
   function switchTo(kind) {
@@ -104,17 +106,18 @@ export function lookPanel(model, all, asked) {
 function card(model, all) {
   const pixels = pixelsOf(model, all);
   const shown = bars();
-  const body = h("div", { class: "answer" });
+  const body = h("div");
   const time = h("span", { class: "time" });
   const timing = h("div");
   const hint = h("p", { class: "empty" }, "The answer appears here.");
-  const element = h("section", { class: "card result", "aria-label": model.name },
+  const element = h("section", { class: "card", "aria-label": model.name },
     h("header", {}, h("h2", {}, h("a", { href: `#/models/${encodeURIComponent(model.name)}` }, breakable(model.name))), time), hint, body, timing);
   let best = "";
   let isFailed = false;
   // What comes after the sheet was wiped is an answer to nothing.
   let isCleared = false;
 
+  /** Ask the model, and show its answer; returns what was sent, or null if there is no answer. */
   async function ask({ canvas, file, isDrawn }) {
     [isCleared, isFailed] = [false, false];
     try {
@@ -122,10 +125,10 @@ function card(model, all) {
       const began = performance.now();
       const tensors = await infer(model.name, inputs, wanted(model));
       await show(tensors, performance.now() - began);
-      return { model: model.name, inputs };
+      return inputs;
     } catch (error) {
       fail(error.message);
-      return { model: model.name, inputs: [] };
+      return null;
     }
   }
 

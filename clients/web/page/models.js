@@ -52,7 +52,7 @@ async function index() {
 
 /** A model; nothing if it has just been unloaded. */
 async function modelOf(name, version) {
-  const config = await server.described(name, "config").catch((error) => {
+  const config = await server.configOf(name).catch((error) => {
     if (error.status === 400 || error.status === 404) return null;
     throw error;
   });

@@ -95,14 +95,16 @@ function levels(rgba, channels) {
   return values;
 }
 
-/** (level / 255 - mean) / std, with the mean and the std in the model's config. */
-function normalised(values, { parameters }, channels) {
-  const listed = (name, usual) => (parameters[name] ?? String(usual)).split(",").map(Number);
-  const [means, stds] = [listed("IMAGE_MEAN", 0), listed("IMAGE_STD", 1)];
-  return values.map((level, place) => {
-    const channel = place % channels;
-    return (level / 255 - (means[channel] ?? means[0])) / (stds[channel] ?? stds[0]);
-  });
+/** The means and the stds of all channels, as the model's config has them. */
+function scales({ parameters }, channels) {
+  const listed = (text) => Array.from({ length: channels }, (_, channel) => Number(text.split(",")[channel] ?? text.split(",")[0]));
+  return [listed(parameters.IMAGE_MEAN ?? "0"), listed(parameters.IMAGE_STD ?? "1")];
+}
+
+/** (level / 255 - mean) / std. */
+function normalised(values, model, channels) {
+  const [means, stds] = scales(model, channels);
+  return values.map((level, place) => (level / 255 - means[place % channels]) / stds[place % channels]);
 }
 
 /** Pixel by pixel to channel by channel. */
@@ -123,24 +125,15 @@ export async function pictureOf(tensor, pixels, model) {
     const file = new Blob([tensor.data[0]]);
     return { canvas: onCanvas(await createImageBitmap(file)), file };
   }
-  const { channels } = pixels;
-  const shape = pixels.form === "bytes" ? tensor.shape.slice(-3) : null;
-  const [height, width] = shape ?? [pixels.height, pixels.width];
-  const depth = shape?.[2] ?? channels;
-  const count = width * height;
-  const at = (pixel, channel) => {
-    if (pixels.form === "bytes") return tensor.data[pixel * depth + (depth === 1 ? 0 : channel)];
-    const place = pixels.isPlanar ? (channel % channels) * count + pixel : pixel * channels + (channel % channels);
-    const listed = (name, usual) => (model.parameters[name] ?? String(usual)).split(",").map(Number);
-    const [means, stds] = [listed("IMAGE_MEAN", 0), listed("IMAGE_STD", 1)];
-    return 255 * (tensor.data[place] * (stds[channel] ?? stds[0]) + (means[channel] ?? means[0]));
+  const isBytes = pixels.form === "bytes";
+  const [height, width, channels] = isBytes ? tensor.shape.slice(-3) : [pixels.height, pixels.width, pixels.channels];
+  const [means, stds] = scales(model, channels);
+  const placeOf = (pixel, channel) => (pixels.isPlanar ? channel * width * height + pixel : pixel * channels + channel);
+  const level = (pixel, channel) => {
+    const value = tensor.data[placeOf(pixel, channel)];
+    return isBytes ? value : 255 * (value * stds[channel] + means[channel]);
   };
-  const image = new ImageData(width, height);
-  for (let pixel = 0; pixel < count; pixel += 1) {
-    const colors = channels === 1 && depth === 1 ? Array(3).fill(at(pixel, 0)) : [at(pixel, 0), at(pixel, 1), at(pixel, 2)];
-    image.data.set([...colors, 255], pixel * 4);
-  }
-  return { canvas: onCanvas(await createImageBitmap(image)), file: null };
+  return { canvas: await painted(width, height, channels, level), file: null };
 }
 
 /** A picture on a canvas of its size. */
@@ -152,12 +145,17 @@ export function onCanvas(bitmap) {
 }
 
 /** The picture in an output [H, W, C] of UINT8. */
-export async function outputPicture({ data, shape }) {
+export function outputPicture({ data, shape }) {
   const [height, width, channels] = shape.slice(-3);
+  return painted(width, height, channels, (pixel, channel) => data[pixel * channels + channel]);
+}
+
+/** A canvas with the levels, 0 to 255, of all pixels in one channel or three. */
+async function painted(width, height, channels, level) {
   const image = new ImageData(width, height);
   for (let pixel = 0; pixel < width * height; pixel += 1) {
-    for (let channel = 0; channel < 3; channel += 1) image.data[pixel * 4 + channel] = data[pixel * channels + (channel % channels)];
-    image.data[pixel * 4 + 3] = 255;
+    const colors = [0, 1, 2].map((channel) => level(pixel, channel % channels));
+    image.data.set([...colors, 255], pixel * 4);
   }
   return onCanvas(await createImageBitmap(image));
 }

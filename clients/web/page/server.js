@@ -7,7 +7,7 @@ const PAUSE_MS = 1500;
 const LOOK_MS = 5000;
 
 /** What the server says against a request, or that it says nothing (status 0). */
-export class ServerError extends Error {
+class ServerError extends Error {
   constructor(message, status) {
     super(message);
     this.status = status;
@@ -69,8 +69,16 @@ export const ask = async (path, options) => (await send(path, options)).json();
 export const post = (path, body, options = {}) =>
   send(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body), ...options });
 
-const place = (model, version) =>
-  `/v2/models/${encodeURIComponent(model)}${version ? `/versions/${version}` : ""}`;
+const place = (model) => `/v2/models/${encodeURIComponent(model)}`;
+
+/** Where a model is asked. */
+export const inferOf = (model) => `${place(model)}/infer`;
+
+/** Where a model streams. */
+export const streamOf = (model) => `${place(model)}/generate_stream`;
+
+/** The config of a model. */
+export const configOf = (model) => ask(`${place(model)}/config`);
 
 /**
  * Ask a model for an inference.
@@ -83,7 +91,7 @@ const place = (model, version) =>
 export async function infer(model, inputs, outputs = [], signal) {
   const { body, length } = encode(inputs, outputs);
   const headers = { "Content-Type": "application/octet-stream", "Inference-Header-Content-Length": length };
-  return tensorsOf(await send(`${place(model)}/infer`, { method: "POST", headers, body, signal }));
+  return tensorsOf(await send(inferOf(model), { method: "POST", headers, body, signal }));
 }
 
 /** The tensors in a response, or none where it is empty. */
@@ -129,12 +137,6 @@ export async function* stream(path, body, signal) {
     reader.cancel().catch(() => {});
   }
 }
-
-/** Where a model streams. */
-export const streamOf = (model) => `${place(model)}/generate_stream`;
-
-/** What the server knows of a model: "config", or nothing for its metadata. */
-export const described = (model, what = "") => ask(place(model) + (what && `/${what}`));
 
 /** Say once that the server is away, and look for it until it is back. */
 function leave() {

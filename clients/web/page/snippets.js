@@ -3,7 +3,7 @@
 import { choice, h } from "./elements.js";
 import { isLanguage } from "./kinds.js";
 import { encode, generated, plain, size, textOf, written } from "./protocol.js";
-import { hasKey } from "./server.js";
+import { hasKey, inferOf, streamOf } from "./server.js";
 
 const NUMPY = { BOOL: "bool_", FP16: "float16", FP32: "float32", FP64: "float64", BYTES: "object_" };
 // Tensors of more values are written as zeros, or sent as a file.
@@ -42,7 +42,7 @@ export function codePanel(model) {
   }
 
   const kinds = { curl: "curl", clients: "Python", tritonclient: isLanguage(model) ? "OpenAI’s client" : "tritonclient" };
-  const element = h("section", { class: "card code-panel" }, h("header", {}, h("h2", {}, "The same call in code"), copying),
+  const element = h("section", { class: "card" }, h("header", {}, h("h2", {}, "The same call in code"), copying),
     choice("Language", Object.fromEntries(Object.keys(forms).map((name) => [name, kinds[name]])), kind, (chosen) => ((kind = chosen), show())), code, note);
   return { element, update };
 }
@@ -54,6 +54,17 @@ const key = (form) => (hasKey() ? form : "");
 const address = () => location.host || "127.0.0.1:8000";
 const isSecure = () => location.protocol === "https:";
 const quoted = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
+
+/** A call with curl: its options, and where it goes. */
+const curl = (options, path) => `curl${key(` -H "Authorization: Bearer $KEY"`)} ${options} \\\n  ${location.origin}${path}`;
+const streamed = (body, path) => curl(`-N -d ${quoted(JSON.stringify(body))}`, path);
+
+/** What code with this repository's client begins with, and the line in which it connects. */
+const imported = () => [`from ${PREFIX}clients.client import Client`, `from ${PREFIX}clients.connection import Connection${isSecure() ? ", Tls" : ""}`, ""];
+function connected() {
+  const options = [`"http"`, `"${address()}"`, key(`headers={"authorization": f"Bearer {key}"}`), isSecure() && "tls=Tls()"];
+  return `with Client(Connection(${options.filter(Boolean).join(", ")})) as client:`;
+}
 
 /** A tensor as numpy's expression. */
 function numpy({ datatype, shape, data }) {
@@ -71,26 +82,22 @@ function numpy({ datatype, shape, data }) {
 
 const ofTensors = {
   curl(model, tensors) {
-    const url = `${location.origin}/v2/models/${encodeURIComponent(model.name)}/infer`;
-    const header = key(` -H "Authorization: Bearer $KEY"`);
     const isShort = tensors.every(({ datatype, shape, data }) => size(shape) <= LONGEST && (datatype !== "BYTES" || data.every((bytes) => bytes.length < 200 && textOf(bytes) !== null)));
     if (isShort) {
       const inputs = tensors.map(({ name, datatype, shape, data }) => ({ name, shape, datatype, data: plain(datatype, data) }));
-      return [`curl${header} -d ${quoted(JSON.stringify({ inputs }))} \\\n  ${url}`];
+      return [curl(`-d ${quoted(JSON.stringify({ inputs }))}`, inferOf(model.name))];
     }
     const { body, length } = encode(tensors, []);
     URL.revokeObjectURL(saved);
     saved = URL.createObjectURL(body);
     const save = h("a", { href: saved, download: "request.bin" }, "request.bin");
-    const text = `curl${header} -H 'Inference-Header-Content-Length: ${length}' \\\n  --data-binary @request.bin -o answer.bin ${url}`;
-    return [text, h("span", {}, "The body is JSON with the tensors behind it: save ", save, ".")];
+    const options = `-H 'Inference-Header-Content-Length: ${length}' --data-binary @request.bin -o answer.bin`;
+    return [curl(options, inferOf(model.name)), h("span", {}, "The body is JSON with the tensors behind it: save ", save, ".")];
   },
   clients(model, tensors) {
-    const options = [`"http"`, `"${address()}"`, key(`headers={"authorization": f"Bearer {key}"}`), isSecure() && "tls=Tls()"].filter(Boolean);
     const inputs = tensors.map((tensor) => `    "${tensor.name}": ${numpy(tensor)},`);
     return [[
-      "import numpy as np", `from ${PREFIX}clients.client import Client`, `from ${PREFIX}clients.connection import Connection${isSecure() ? ", Tls" : ""}`, "",
-      "inputs = {", ...inputs, "}", `with Client(Connection(${options.join(", ")})) as client:`,
+      "import numpy as np", ...imported(), "inputs = {", ...inputs, "}", connected(),
       `    for name, array in client.infer("${model.name}", inputs).items():`, "        print(name, array)",
     ].join("\n")];
   },
@@ -111,27 +118,20 @@ const ofTensors = {
 
 // Of many answers to one request, HTTP has a stream alone.
 const ofStream = {
-  curl(model, tensors) {
-    const url = `${location.origin}/v2/models/${encodeURIComponent(model.name)}/generate_stream`;
-    return [`curl -N${key(` -H "Authorization: Bearer $KEY"`)} -d ${quoted(JSON.stringify(generated(tensors)))} \\\n  ${url}`];
-  },
+  curl: (model, tensors) => [streamed(generated(tensors), streamOf(model.name))],
 };
 
 const prompt = ({ messages, text_input: text } = {}) => messages?.at(-1).content ?? text ?? "Why is the sea salty?";
 
 const ofLanguage = {
   curl(model, asked) {
-    const isChat = Boolean(asked.messages);
     const body = Object.keys(asked).length ? asked : { text_input: prompt(), sampling_parameters: JSON.stringify({ max_tokens: 64 }), stream: true };
-    const path = isChat ? "/v1/chat/completions" : `/v2/models/${encodeURIComponent(model.name)}/generate_stream`;
-    return [`curl -N${key(` -H "Authorization: Bearer $KEY"`)} -d ${quoted(JSON.stringify(body))} \\\n  ${location.origin}${path}`];
+    return [streamed(body, asked.messages ? "/v1/chat/completions" : streamOf(model.name))];
   },
   clients(model, asked) {
-    const options = [`"http"`, `"${address()}"`, key(`headers={"authorization": f"Bearer {key}"}`), isSecure() && "tls=Tls()"].filter(Boolean);
-    const question = asked.messages ? JSON.stringify(asked.messages) : JSON.stringify(prompt(asked));
+    const question = JSON.stringify(asked.messages ?? prompt(asked));
     return [[
-      `from ${PREFIX}clients.client import Client`, `from ${PREFIX}clients.connection import Connection${isSecure() ? ", Tls" : ""}`, "",
-      `with Client(Connection(${options.join(", ")})) as client:`, `    for chunk in client.generate("${model.name}", ${question}, max_tokens=64):`,
+      ...imported(), connected(), `    for chunk in client.generate("${model.name}", ${question}, max_tokens=64):`,
       `        print(chunk.text, end="", flush=True)`,
     ].join("\n")];
   },
