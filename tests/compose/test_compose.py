@@ -31,6 +31,7 @@ from clients.client import Client
 from clients.connection import Connection, Protocol, Tls
 from clients.errors import ClientError, RequestRejected
 from loadtest.payloads import inputs
+from tests.browser import NEEDS_CHROMIUM, card, chromium, draw, share, visit
 from tests.conftest import Command
 from tools import recipes
 from tools.repository import ROOT
@@ -39,7 +40,7 @@ from tools.repository import ROOT
 pytestmark = pytest.mark.timeout(3600)
 
 MODELS = tuple(model for model in recipes.names() if recipes.load(model).default)
-OURS = ("build", "triton", "locust")
+OURS = ("build", "triton", "locust", "router")
 PULLED = ("front", "prometheus", "grafana")
 STOOD_IN = {"front": "HAPROXY_IMAGE", "prometheus": "PROMETHEUS_IMAGE"}
 PROFILES = ("cpu", "gpu", "cpu,locust", "gpu,locust", "cpu,router", "gpu,router", "cpu,tracing")
@@ -259,9 +260,9 @@ def await_health(stack: Stack) -> None:
 
 
 @pytest.fixture(scope="session")
-def locust(stack: Stack) -> Stack:
-    """The stack with Locust's page, added to the running stack as its head comment says."""
-    stack.compose("up", "--detach", "locust", profiles="cpu")
+def whole(stack: Stack) -> Stack:
+    """The stack with Locust's page and the router, added to the running stack as its head comment says."""
+    stack.compose("up", "--detach", "locust", "router", profiles="cpu")
     return stack
 
 
@@ -371,29 +372,29 @@ def finished_after(stack: Stack, started: str) -> dict[str, Any] | None:
     return state if state["StartedAt"] != started and state["Status"] == "exited" else None
 
 
-@pytest.mark.parametrize("service", ("triton", "locust", *PULLED))
-def test_ports_are_published_on_loopback_only(service: str, locust: Stack) -> None:
-    addresses = published(locust, service)
+@pytest.mark.parametrize("service", ("triton", "locust", "router", *PULLED))
+def test_ports_are_published_on_loopback_only(service: str, whole: Stack) -> None:
+    addresses = published(whole, service)
     assert addresses and {address["HostIp"] for address in addresses} == {"127.0.0.1"}
 
 
 @pytest.mark.parametrize("service", (*OURS, *PULLED))
-def test_a_container_has_no_privileges_and_can_gain_none(service: str, locust: Stack) -> None:
-    host = locust.inspect(service)["HostConfig"]
+def test_a_container_has_no_privileges_and_can_gain_none(service: str, whole: Stack) -> None:
+    host = whole.inspect(service)["HostConfig"]
     assert "no-new-privileges:true" in host["SecurityOpt"] and host["CapDrop"] == ["ALL"]
     assert not host["Privileged"] and not host["CapAdd"]
 
 
 @pytest.mark.parametrize("service", (*OURS, "front"))
-def test_a_container_of_ours_runs_without_root_on_a_read_only_file_system(service: str, locust: Stack) -> None:
-    facts = locust.inspect(service)
-    assert facts["Config"]["User"] == f"{locust.user}:{locust.user}"
+def test_a_container_of_ours_runs_without_root_on_a_read_only_file_system(service: str, whole: Stack) -> None:
+    facts = whole.inspect(service)
+    assert facts["Config"]["User"] == f"{whole.user}:{whole.user}"
     assert facts["HostConfig"]["ReadonlyRootfs"]
 
 
 @pytest.mark.parametrize("service", (*OURS, *PULLED))
-def test_a_container_may_not_take_all_memory(service: str, locust: Stack) -> None:
-    assert locust.inspect(service)["HostConfig"]["Memory"] > 0
+def test_a_container_may_not_take_all_memory(service: str, whole: Stack) -> None:
+    assert whole.inspect(service)["HostConfig"]["Memory"] > 0
 
 
 def test_a_container_has_time_to_drain(stack: Stack) -> None:
@@ -526,27 +527,41 @@ def test_the_front_door_takes_certificates_and_keys(stack: Stack, command: Comma
         asked({"authorization": "Bearer another"})
 
 
-def test_locust_shows_its_web_page(locust: Stack) -> None:
-    page = eventually(lambda: fetch(locust.port("LOCUST"), "/"), "Locust's page")
+@NEEDS_CHROMIUM
+def test_the_page_beside_the_stack_reads_a_digit_that_is_drawn_in_a_browser(whole: Stack) -> None:
+    eventually(lambda: fetch(whole.port("ROUTER"), "/v2/models/stats"), "Triton behind the router")
+    url = f"http://127.0.0.1:{whole.port('ROUTER')}/#/models/mnist_mlp"
+    with chromium() as browser, visit(browser, url) as page:
+        draw(page)
+        for model in ("mnist_mlp", "digit_image", "digit_image_bytes"):
+            assert share(page, model, "0") > 0.4
+        # The router reaches the metrics of both replicas, and has the examples of the repository.
+        card(page, "mnist_mlp").locator(".batch").wait_for()
+        page.get_by_role("button", name="Example").click()
+        page.get_by_role("img", name="The picture").wait_for()
+
+
+def test_locust_shows_its_web_page(whole: Stack) -> None:
+    page = eventually(lambda: fetch(whole.port("LOCUST"), "/"), "Locust's page")
     assert b"Locust" in page
 
 
 @pytest.mark.parametrize("load_protocol", ("http", "grpc"))
-def test_locust_loads_the_server_without_errors(load_protocol: str, locust: Stack) -> None:
+def test_locust_loads_the_server_without_errors(load_protocol: str, whole: Stack) -> None:
     options = ["--headless", "--users", "4", "--spawn-rate", "4", "--run-time", "5s", "--slo", "errors<0.1%"]
     command = ["locust", "-f", "loadtest/locustfile.py", "--protocol", load_protocol, *options]
-    done = locust.execute("locust", *command, check=False)
+    done = whole.execute("locust", *command, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "synthetic" not in done.stdout, "the samples of the build service did not reach Locust"
 
 
-def test_down_leaves_no_container_and_no_network_and_keeps_what_was_built(locust: Stack) -> None:
-    locust.make("down")
-    volumes = run("docker", "volume", "ls", "--quiet", "--filter", f"name={locust.project}_").stdout
-    assert volumes and locust.left(locust.project) == volumes
-    assert (locust.folder / "model_repository" / MODELS[0] / "1" / "model.pt").is_file()
+def test_down_leaves_no_container_and_no_network_and_keeps_what_was_built(whole: Stack) -> None:
+    whole.make("down")
+    volumes = run("docker", "volume", "ls", "--quiet", "--filter", f"name={whole.project}_").stdout
+    assert volumes and whole.left(whole.project) == volumes
+    assert (whole.folder / "model_repository" / MODELS[0] / "1" / "model.pt").is_file()
 
 
-def test_down_with_its_volumes_leaves_nothing(locust: Stack) -> None:
-    locust.make("down", "ARGS=--volumes")
-    assert not locust.left(locust.project)
+def test_down_with_its_volumes_leaves_nothing(whole: Stack) -> None:
+    whole.make("down", "ARGS=--volumes")
+    assert not whole.left(whole.project)

@@ -1,6 +1,5 @@
 """The page, in a real browser, on real servers."""
 
-import math
 import re
 import subprocess
 import sys
@@ -15,7 +14,7 @@ import requests
 from tritonclient.http import InferenceServerClient, InferInput
 from tritonclient.utils import np_to_triton_dtype
 
-from tests.e2e.browser import NEEDS_CHROMIUM, Scheme, chromium, visit
+from tests.browser import NEEDS_CHROMIUM, Scheme, card, chromium, draw, look, share, visit
 from tests.e2e.language import busy, idle
 from tests.e2e.serving import add_sleeper
 from tests.haproxy import NEEDS_HAPROXY
@@ -30,6 +29,7 @@ from tools.serve.tritonserver import Options, Server
 pytestmark = NEEDS_CHROMIUM
 SAMPLES, SHOTS = ROOT / "build" / "samples", ROOT / "build" / "screenshots"
 INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+LOOKS: tuple[tuple[int, Scheme], ...] = ((1440, "dark"), (360, "light"))
 
 # Lets requests to a path wait until `release` is called; `asking` is done when there is one.
 HELD = """(path) => {
@@ -55,27 +55,27 @@ def page_of(server: Server) -> Any:
 
 
 @pytest.fixture(scope="module")
-def url(server: Server) -> Iterator[str]:
-    """Where the page is, in front of the session's server."""
+def web(server: Server) -> Iterator[Any]:
+    """The page's process in front of the session's server."""
     with page_of(server) as running:
-        yield running.page_url
+        yield running
 
 
 @pytest.fixture(scope="module")
-def language_url(language_server: Server) -> Iterator[str]:
+def language_web(language_server: Server) -> Iterator[Any]:
     with page_of(language_server) as running:
-        yield running.page_url
+        yield running
 
 
-def card(page: Any, model: str) -> Any:
-    return page.get_by_role("region", name=model, exact=True)
+@pytest.fixture
+def url(web: Any) -> str:
+    """Where the page is, in front of the session's server."""
+    return str(web.page_url)
 
 
-def share(page: Any, model: str, label: str) -> float:
-    """The probability of a class, once a model's card has it in front."""
-    row = card(page, model).locator(".best", has=page.locator(".label", has_text=re.compile(f"^{label}$")))
-    row.wait_for()
-    return float(row.locator(".share").inner_text().split()[0]) / 100
+@pytest.fixture
+def language_url(language_web: Any) -> str:
+    return str(language_web.page_url)
 
 
 def comes(locator: Any, text: str = "", value: str = "") -> None:
@@ -87,21 +87,6 @@ def comes(locator: Any, text: str = "", value: str = "") -> None:
         expected.to_have_text(re.compile(text), timeout=30_000)
     else:
         expected.to_have_value(re.compile(value), timeout=30_000)
-
-
-def draw(page: Any) -> None:
-    """A ring, drawn with the mouse in 48 steps: the digit zero."""
-    box = page.get_by_role("img", name="Sheet to draw on").bounding_box()
-
-    def place(turn: float) -> tuple[float, float]:
-        across, down = 0.5 + 0.2 * math.sin(math.tau * turn), 0.5 - 0.36 * math.cos(math.tau * turn)
-        return box["x"] + across * box["width"], box["y"] + down * box["height"]
-
-    page.mouse.move(*place(0))
-    page.mouse.down()
-    for step in range(48):
-        page.mouse.move(*place((step + 1) / 48))
-    page.mouse.up()
 
 
 def test_a_drawing_is_read_by_classifier_and_pipelines_while_the_pen_moves(browser: Any, url: str) -> None:
@@ -162,30 +147,28 @@ def test_who_has_only_keys_draws_chooses_and_sends_with_them(browser: Any, url: 
         page.get_by_role("heading", name="Answer").wait_for()
 
 
-@pytest.mark.parametrize("way", ["choose", "drop", "paste"])
-def test_a_picture_is_classified_side_by_side_however_it_comes(browser: Any, url: str, way: str) -> None:
-    file = sorted((SAMPLES / "cifar10_image" / "frog").iterdir())[0]
+def test_a_picture_is_classified_side_by_side_however_it_comes(browser: Any, url: str) -> None:
     with visit(browser, f"{url}#/models/cifar10_cnn") as page:
-        if way == "choose":
-            page.get_by_label("Choose a picture").set_input_files(file)
-        else:
-            give(page, file, way)
-        shares = [share(page, model, "frog") for model in ("cifar10_cnn", "cifar10_image", "cifar10_image_bytes")]
-        # A file is decoded and scaled by the pipelines, and by the browser for the classifier.
-        assert max(shares) - min(shares) < 0.1
+        for way, label in {"choose": "frog", "drop": "ship", "paste": "horse"}.items():
+            give(page, sorted((SAMPLES / "cifar10_image" / label).iterdir())[0], way)
+            shares = [share(page, model, label) for model in ("cifar10_cnn", "cifar10_image", "cifar10_image_bytes")]
+            # A file is decoded and scaled by the pipelines, and by the browser for the classifier.
+            assert max(shares) - min(shares) < 0.1
 
 
 def give(page: Any, file: Path, way: str) -> None:
-    """Drop or paste a file, as a browser tells a page of it."""
+    """Choose, drop or paste a file; the latter two as a browser tells a page of it."""
     program = """([bytes, way]) => {
         const data = new DataTransfer();
-        data.items.add(new File([new Uint8Array(bytes)], "frog.png", { type: "image/png" }));
+        data.items.add(new File([new Uint8Array(bytes)], "given.png", { type: "image/png" }));
         const drop = () => new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true });
         if (way === "drop") document.querySelector(".drop").dispatchEvent(drop());
         else document.dispatchEvent(new ClipboardEvent("paste", { clipboardData: data, bubbles: true }));
     }"""
-    page.locator(".drop").wait_for()
-    page.evaluate(program, [list(file.read_bytes()), way])
+    if way == "choose":
+        page.get_by_label("Choose a picture").set_input_files(file)
+    else:
+        page.evaluate(program, [list(file.read_bytes()), way])
 
 
 def test_what_is_no_picture_is_said_and_an_example_is_at_hand(browser: Any, url: str) -> None:
@@ -375,24 +358,25 @@ def test_a_server_that_goes_and_returns_is_survived_without_a_reload(browser: An
 
 
 @contextmanager
-def door(server: Server, folder: Path) -> Iterator[tuple[str, str]]:
+def door(server: Server, web: Any, folder: Path) -> Iterator[tuple[str, str]]:
     """A front door that demands keys, before a server and its page: where it is, and a key."""
     key, repository = add_key(folder / "keys", "alice", "caller", 0), server.options.repository
     models = [read_config(name, repository=repository) for name in model_names(repository)]
     (folder / "door").mkdir()
-    with page_of(server) as behind:
-        places = {"front": "127.0.0.1:0", "operator": "127.0.0.1:0", "openai": behind.addresses["listen"]}
-        options = FrontOptions(**places, api_keys=folder / "keys")
-        backends = [Backend("replica0", server.http, server.grpc)]
-        with Front(folder / "door", options, models, backends) as front:
-            yield f"http://{front.address}", key
+    places = {"front": "127.0.0.1:0", "operator": "127.0.0.1:0", "openai": web.addresses["listen"]}
+    options, backends = (
+        FrontOptions(**places, api_keys=folder / "keys"),
+        [Backend("replica0", server.http, server.grpc)],
+    )
+    with Front(folder / "door", options, models, backends) as front:
+        yield f"http://{front.address}", key
 
 
 @NEEDS_HAPROXY
 def test_behind_the_front_door_the_page_wants_a_key_and_opens_nothing_else(
-    browser: Any, server: Server, tmp_path: Path
+    browser: Any, server: Server, web: Any, tmp_path: Path
 ) -> None:
-    with door(server, tmp_path) as (url, key):
+    with door(server, web, tmp_path) as (url, key):
         for closed in ("/web/metrics", "/web/examples/mnist_mlp/1", "/v2/models/stats"):
             assert requests.get(url + closed, timeout=10).status_code == 401
         mine = {"Authorization": f"Bearer {key}"}
@@ -416,19 +400,18 @@ def test_behind_the_front_door_the_page_wants_a_key_and_opens_nothing_else(
 
 
 @NEEDS_HAPROXY
-def test_stop_ends_the_generation_behind_the_front_door(browser: Any, language_server: Server, tmp_path: Path) -> None:
-    with door(language_server, tmp_path) as (url, key), visit(browser, url, refused=True) as page:
+def test_stop_ends_the_generation_behind_the_front_door(
+    browser: Any, language_server: Server, language_web: Any, tmp_path: Path
+) -> None:
+    with door(language_server, language_web, tmp_path) as (url, key), visit(browser, url, refused=True) as page:
         page.get_by_label("API key", exact=True).fill(key)
         page.get_by_role("button", name="Use it").click()
         page.get_by_text("Settings").click()
         stopped(page, "Complete", language_server)
 
 
-@pytest.mark.parametrize(("width", "judged"), [(360, "light"), (1440, "dark")])
-def test_it_can_be_used_by_all_and_fits_its_window(
-    browser: Any, url: str, language_url: str, width: int, judged: Scheme
-) -> None:
-    with visit(browser, url, width, judged) as page:
+def test_it_can_be_used_by_all_and_fits_its_window(browser: Any, url: str, language_url: str) -> None:
+    with visit(browser, url) as page:
         for place in ("models/mnist_mlp", "models/cifar10_cnn", "models/classification", "live"):
             page.goto(f"{url}#/{place}")
             page.get_by_role("heading", level=1, name=place.rpartition("/")[2]).wait_for()
@@ -438,25 +421,27 @@ def test_it_can_be_used_by_all_and_fits_its_window(
             elif place == "models/cifar10_cnn":
                 page.get_by_role("button", name="Example").click()
                 share(page, "cifar10_cnn", ".*")
-            usable(page, place, width, judged)
-    with visit(browser, language_url, width, judged) as page:
+            usable(page, place.rpartition("/")[2])
+    with visit(browser, language_url) as page:
         page.get_by_label("Your text").fill("Why is the sea salty?")
         page.keyboard.press("Enter")
         page.get_by_text("tokens/s").wait_for()
         page.get_by_role("button", name="Send", exact=True).wait_for()
-        usable(page, "language", width, judged)
+        usable(page, "language")
 
 
-def usable(page: Any, place: str, width: int, judged: Scheme) -> None:
+def usable(page: Any, place: str) -> None:
     """Nothing is wider than the window, and axe-core finds no fault: contrast, names, roles, order; take pictures."""
     from axe_playwright_python.sync_playwright import Axe
 
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), place
-    found = Axe().run(page).response["violations"]
-    assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in found] == [], place
     SHOTS.mkdir(parents=True, exist_ok=True)
-    page.evaluate("scrollTo(0, 0)")
-    page.screenshot(path=SHOTS / f"{place.rpartition('/')[2]}-{width}-{judged}.png", full_page=True)
+    for width, scheme in LOOKS:
+        look(page, width, scheme)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), place
+        found = Axe().run(page).response["violations"]
+        assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in found] == [], place
+        page.evaluate("scrollTo(0, 0)")
+        page.screenshot(path=SHOTS / f"{place}-{width}-{scheme}.png", full_page=True)
 
 
 def test_files_are_small_kept_for_ever_and_carry_their_headers(url: str) -> None:

@@ -1,7 +1,6 @@
 """Pages of reports in a real browser: what they draw, what can be done with them, and that they need nobody else."""
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,20 +10,17 @@ import pytest
 from loadtest.report import comparison
 from loadtest.report.page import Page, Section, publish, write
 from loadtest.report.run_report import page_of
+from tests.browser import NEEDS_CHROMIUM, chromium, look
 from tests.unit.test_run_report import document, run
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium")
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="Debian's chromium is not installed")
+pytestmark = NEEDS_CHROMIUM
 ROWS = [["model", "rate", "p99 ms"], ["b", "1,200", "0.9"], ["a", "90", "-"], ["c", "300", "1.25 (1 to 2)"]]
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as started:
-        running = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium() as running:
         yield running
-        running.close()
 
 
 class Opened:
@@ -32,7 +28,8 @@ class Opened:
 
     def __init__(self, browser: Any, path: Path, width: int = 1200) -> None:
         self.asked, self.said = list[str](), list[str]()
-        self.page = browser.new_page(viewport={"width": width, "height": 900})
+        self.page = browser.new_page()
+        look(self.page, width, "light")
         self.page.on("request", lambda request: self.asked.append(request.url))
         self.page.on("console", lambda message: self.said.append(message.text))
         self.page.on("pageerror", lambda error: self.said.append(str(error)))
