@@ -8,6 +8,7 @@ from typing import Any
 Span = tuple[float | None, float | None]  # an interval; None is an end that the run was too short to determine
 
 _WIDE = 8  # times the lowest value: a logarithm shows both ends
+_TICKS = 5  # of a linear axis, about
 _MOST = 12  # ticks of a logarithmic axis; where there would be more, only powers of ten
 
 
@@ -42,17 +43,16 @@ class Axis:
     spec: str = ""
 
     def text(self, value: float | None) -> str:
-        """A value with its unit."""
-        if value is None:
-            return number(value)
-        return f"{format(value, self.spec) if self.spec else number(value)} {self.unit}".rstrip()
+        """A value with its unit; "-" where there is none."""
+        return number(None) if value is None else f"{self._written(value)} {self.unit}".rstrip()
 
     def span(self, span: Span) -> str:
         """An interval with its unit."""
-        shown = " to ".join(
-            "?" if end is None else format(end, self.spec) if self.spec else number(end) for end in span
-        )
-        return f"{shown} {self.unit}".rstrip()
+        ends = ("?" if end is None else self._written(end) for end in span)
+        return f"{' to '.join(ends)} {self.unit}".rstrip()
+
+    def _written(self, value: float) -> str:
+        return format(value, self.spec) if self.spec else number(value)
 
     def encoding(self, field: str, values: Iterable[float | None]) -> dict[str, Any]:
         """The channel of a field in Vega-Lite; `values` are all that will be drawn."""
@@ -65,8 +65,9 @@ class Axis:
             written = ",.3~r" if ticks[0] > 1e-4 else ".0e"
             return channel | {"scale": scale, "axis": {"values": ticks, "format": written, "grid": True}}
         written = ".3~%" if self.spec.endswith("%") else ",.6~r"
-        axis = {"tickCount": 5, "format": written, "grid": True}
-        return channel | {"scale": {"zero": self.zero, "nice": True}, "axis": axis}
+        axis = {"tickCount": _TICKS, "format": written, "grid": True}
+        # It ends at a tick, where the number keeps within the picture.
+        return channel | {"scale": {"zero": self.zero, "nice": _TICKS}, "axis": axis}
 
 
 def _round_steps(low: float, high: float) -> list[float]:

@@ -10,6 +10,7 @@ from loadtest.report.drawing import (
     COLORS,
     HALO,
     HOVERED,
+    IS_NARROW,
     Chart,
     Limit,
     Part,
@@ -20,6 +21,7 @@ from loadtest.report.drawing import (
     ends,
     layer,
     limit_line,
+    lines_of,
     placed_names,
     readable,
     spanned,
@@ -30,7 +32,7 @@ Curve = Sequence[tuple[float, float]]  # (percentile, value)
 MS = Axis("", "ms", log=True)
 _NEAREST = {"type": "point", "fields": ["_x"], "nearest": True, "on": "pointerover", "clear": "pointerout"}
 _LINE: Part = {"type": "line", "strokeWidth": 1.8, "strokeJoin": "round"}
-_ROOM: Part = {"fontSize": {"expr": "containerSize()[0] < 600 ? 0 : 12"}}  # On a phone, names would lie on each other.
+_ROOM: Part = {"fontSize": {"expr": f"{IS_NARROW} ? 0 : 12"}}  # On a phone, names would lie on each other.
 _LEVELS = (0.0, 50.0, 90.0, 99.0, 99.9)
 
 
@@ -83,7 +85,10 @@ def lines(about: str, given: Mapping[str, Line], axes: tuple[Axis, Axis], limit:
             "opacity": {"condition": {"param": "near", "empty": False, "value": 0.6}, "value": 0},
         },
     }
-    drawn = layer(rows, _LINE | {"point": len(places) < 9}, {"x": across, "y": up, "color": colored(given)})
+    # Between two gaps, a line is a point.
+    has_gaps = any(y is None for line in given.values() for _, y in line)
+    points = len(places) < 9 or (has_gaps and {"size": 12})
+    drawn = layer(rows, _LINE | {"point": points}, {"x": across, "y": up, "color": colored(given)})
     return chart(about, [drawn, *limit_line(limit, "y", up), pointer], given)
 
 
@@ -148,7 +153,8 @@ def dots(about: str, given: Sequence[Dot], axis: Axis, limit: Limit | None = Non
     if most > 1:
         encoding["yOffset"] = {"field": "_series", "scale": {"domain": series, "paddingOuter": 0.5}}
     layers = [*limit_line(limit, "x", across), *readable(points, encoding, "x")]
-    return chart(about, layers, series, {"step": 12 + 14 * most, "for": "position"} if points else 40)
+    step = max([12 + 14 * most, *(6 + 13 * len(lines_of(each.row)) for each in given)])
+    return chart(about, layers, series, {"step": step, "for": "position"} if points else 40)
 
 
 def front(

@@ -82,9 +82,10 @@ def outcome(compared: Sequence[Change]) -> str:
     for kind in ("worse", "better"):
         names = [f"{one.figure} ({_brief(one)})" for one in compared if one.verdict == kind]
         found += [f"{kind}: {', '.join(names)}"] if names else []
-    others = sum(one.verdict in ("no difference", "not measured") for one in compared)
-    rest = f"no difference in {others} figures"
-    return "; ".join([*found, *([rest] if others else [])]).capitalize()
+    for kind in ("no difference", "not measured"):
+        count = sum(one.verdict == kind for one in compared)
+        found += [f"{kind}: {count} figure{'s' * (count > 1)}"] if count else []
+    return "; ".join(found).capitalize()
 
 
 def page_of(described: tuple[str, str], runs: tuple[Run, Run], compared: Sequence[Change]) -> Page:

@@ -5,6 +5,7 @@ are variables of the page's style sheet. The page has the legend, too: what it h
 """
 
 import itertools
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,8 @@ _QUIET = {"before", "others"}  # series that stand behind the one that counts, i
 _SHOWN: list[Part] = [{"filter": "indexof(hidden, datum._series) < 0"}]
 HOVERED = {"content": "data"}
 HALO: Part = {"stroke": "var(--paper)", "strokeWidth": 3}  # around a text, which may lie on lines
-_NAMES = {"labelLimit": {"expr": "max(120, 0.4 * containerSize()[0])"}}
+IS_NARROW = "containerSize()[0] < 600"  # a phone's
+_LONG = 20  # letters
 _SPAN: Part = {"type": "rule", "strokeWidth": 2, "opacity": 0.55}
 _EDGES: dict[str, Part] = {"x": {"low": 0, "high": "width"}, "y": {"low": "height", "high": 0}}  # of the plot
 _PLACES = (("left", -9), ("right", -9), ("left", 11), ("right", 11), ("left", -24), ("left", 26))
@@ -29,7 +31,8 @@ _CONFIG: Part = {
     "axis": {
         **{"labelColor": "var(--soft)", "titleColor": "var(--soft)", "gridColor": "var(--line)"},
         **{"domain": False, "ticks": False, "labelPadding": 6, "titlePadding": 8},
-        **{"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal", "labelOverlap": True},
+        **{"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal"},
+        **{"labelOverlap": True, "labelSeparation": 8},
     },
     # The title stands above the numbers, where it can be read.
     "axisLeft": {"titleAngle": 0, "titleAlign": "left", "titleBaseline": "bottom", "titleX": 0, "titleY": -8},
@@ -75,8 +78,30 @@ def _colors(series: Iterable[str]) -> dict[str, str]:
 
 
 def banded(rows: Iterable[str]) -> Part:
-    """The channel of rows below each other, in their order."""
-    return {"field": "_row", "type": "nominal", "sort": list(rows), "title": None, "axis": _NAMES}
+    """The channel of rows below each other, in their order; names as `lines_of` breaks them."""
+    names = list(rows)
+    wide, narrow = (json.dumps({name: lines_of(name, is_narrow) for name in names}) for is_narrow in (False, True))
+    axis = {
+        "labelExpr": f"({IS_NARROW} ? {narrow} : {wide})[datum.label]",
+        "labelLimit": {"expr": f"{IS_NARROW} ? 170 : 0.4 * containerSize()[0]"},
+        "labelLineHeight": 13,
+        "labelOverlap": False,  # There is room for all.
+    }
+    return {"field": "_row", "type": "nominal", "sort": names, "title": None, "axis": axis}
+
+
+def lines_of(name: str, is_narrow: bool = True) -> list[str]:
+    """The lines of a name: one for each part between bars, and on a phone two for a long one."""
+    return [line for part in name.split(" | ") for line in (_halves(part) if is_narrow else [part])]
+
+
+def _halves(name: str) -> list[str]:
+    spaces = [place for place, letter in enumerate(name) if letter == " "]
+    if len(name) <= _LONG or not spaces:
+        return [name]
+    places = [place for place in spaces if name[place - 1] in ",:"] or spaces
+    middle = min(places, key=lambda place: abs(place - len(name) / 2))
+    return [name[:middle], name[middle + 1 :]]
 
 
 def limit_line(limit: Limit | None, channel: str, encoding: Part) -> list[Part]:
@@ -84,10 +109,13 @@ def limit_line(limit: Limit | None, channel: str, encoding: Part) -> list[Part]:
     if limit is None:
         return []
     value, name = limit
-    at = {key: encoding[key] for key in ("type", "scale", "axis", "title") if key in encoding} | {"datum": value}
-    place = {"align": "left", "baseline": "bottom", "dx": 4, "dy": -4, "x": 0}
+    at = _axis(encoding) | {"datum": value}
+    # At the right: above the left end stands the axis's title.
+    place = {"align": "right", "baseline": "bottom", "dy": -4, "x": "width"}
     if channel == "x":
-        place = {"align": "left", "baseline": "top", "dx": 5, "y": 0}
+        is_far = f"scale('x', {value}) > width / 2"
+        place = {"align": {"expr": f"{is_far} ? 'right' : 'left'"}, "dx": {"expr": f"{is_far} ? -5 : 5"}}
+        place |= {"baseline": "top", "y": 0}
     text = {"type": "text", "text": name, **HALO, **place}
     return [
         {"data": {"values": [{}]}, "mark": mark, "encoding": {channel: at}}
@@ -151,7 +179,11 @@ def band(span: Span | None, encoding: Part) -> list[Part]:
     """An interval of x, shaded from top to bottom."""
     if span is None:
         return []
-    kept = {key: encoding[key] for key in ("type", "scale", "axis", "title") if key in encoding}
-    sides = {"x": kept | {"datum": span[0]}, "x2": {"datum": span[1]}}
+    sides = {"x": _axis(encoding) | {"datum": span[0]}, "x2": {"datum": span[1]}}
     mark = {"type": "rect", "color": COLORS[0], "opacity": 0.09}
     return [{"data": {"values": [{}]}, "mark": mark, "encoding": sides}]
+
+
+def _axis(encoding: Part) -> Part:
+    """A channel without its field."""
+    return {key: encoding[key] for key in ("type", "scale", "axis", "title") if key in encoding}

@@ -62,7 +62,7 @@ def outcome(result: RunResult) -> str:
         return "The generator was the bottleneck, so this run says nothing about the server."
     errors = f"{figures.errors:,} of {figures.requests:,} requests failed"
     if result.tokens:
-        known = [(name, result.tokens.percentiles[f"{kind}_p99"]) for kind, name in token_report.SHORT.items()]
+        known = token_report.highest(result)
         first = f"{number(result.tokens.tokens_per_s)} tokens per second"
     else:
         known = [(name, figures.percentiles[name]) for name in ("p50", "p99")]

@@ -8,7 +8,7 @@ from loadtest.report.charts import MS, Line, by_percentile, over_time
 from loadtest.report.page import Section, Table, half
 from loadtest.slo import PERCENTILES
 
-SHORT = {"ttft": "first token p99", "itl": "between tokens p99"}
+_SHORT = {"ttft": "first token", "itl": "between tokens"}
 _NAMES = {"ttft": "to the first token", "itl": "between tokens", "tpot": "between tokens, mean of an answer"}
 _NOTE = (
     "Milliseconds with 95 % intervals, which allow for autocorrelation; a question mark is an end that the run was too "
@@ -26,6 +26,15 @@ def table(result: RunResult) -> Table:
         cells = [_cell(tokens.percentiles[f"{kind}_{level}"]) for level in PERCENTILES]
         rows.append([name, *cells, number(tokens.maxima[kind])])
     return [*rows, ["whole answer", *map(_cell, figures.percentiles.values()), number(figures.max_ms)]]
+
+
+def highest(result: RunResult) -> list[tuple[str, Percentile]]:
+    """Of the times to the first token and between tokens, the highest percentile up to p99 that was measured."""
+    known = [
+        [(f"{name} {level}", _tokens(result).percentiles[f"{kind}_{level}"]) for level in ("p99", "p95", "p90", "p50")]
+        for kind, name in _SHORT.items()
+    ]
+    return [next((one for one in levels if one[1].value is not None), levels[0]) for levels in known]
 
 
 def rates(result: RunResult) -> list[str]:

@@ -181,15 +181,20 @@ def notes(result: SwarmResult) -> list[str]:
 
 
 def _setting(result: SwarmResult) -> str:
-    options = result.options
-    return (
-        f"{options.protocol} {result.host}, {options.users} users, client batch {options.client_batch}, "
-        f"{result.duration_s:.3g} s"
-    )
+    options, place = result.options, result.host.rpartition("/")[2]
+    asked = f"{options.protocol} {place}, {options.users} users, client batch {options.client_batch}"
+    return f"{asked}, {result.duration_s:.3g} s"
 
 
 def _rows(result: SwarmResult) -> Table:
-    names = ["requests", "errors", "rps", *_COLUMNS, "mean batch", *(f"{stage} µs" for stage in STAGES)]
+    names = [
+        "requests",
+        "errors",
+        "rps",
+        *_COLUMNS,
+        "mean batch",
+        *(f"{stage.removeprefix('compute_')} µs" for stage in STAGES),
+    ]
     header = ["model", *(name.replace("_", " ") for name in names)]
     rows = []
     for name, seen in result.models.items():

@@ -1,7 +1,6 @@
 """A comparison's arithmetic and its page; families are those of the repository's own recipes."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,12 +8,12 @@ from scipy.stats import norm
 
 from loadtest.analysis.intervals import paired_p_value, wilson_interval
 from tools import recipes
-from tools.compare import __main__ as comparison
 from tools.compare.__main__ import front
 from tools.compare.measurement import Member, family, root
+from tools.compare.page import family_page
 from tools.recipes import Recipe, RecipeError
 
-MEMBER = Member("base", 1, 0.9, 0.88, 0.92, 0.0, 1.0, 200_000, 60_000, 150_000_000, 0.5, 4000.0)
+MEMBER = Member("base", 1, 0.9, 0.88, 0.92, 0.0, 1.0, 200_000, 60_000, 150_000_000, 0.5, 4000.0, 3900.0, 4100.0)
 
 
 def right(*counts: tuple[bool, int]) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
@@ -76,16 +75,16 @@ def test_a_model_without_variants_is_an_error_that_says_what_makes_one() -> None
         family("nope")
 
 
-def test_the_page_shows_every_member_marks_the_front_and_stands_alone(tmp_path: Path) -> None:
+def test_the_page_shows_every_member_marks_the_front_and_says_what_the_fastest_costs() -> None:
     fast = replace(MEMBER, name="fast<b>", accuracy=0.89, rate=9000.0, difference=-0.01, p_value=0.04)
-    page = comparison.write([MEMBER, fast], ["base", "fast<b>"], "setting", tmp_path).read_text()
+    page = family_page([MEMBER, fast], ["base", "fast<b>"], "setting").html()
     assert page.count('<tr class="marked">') == 2
     assert "fast&lt;b&gt;" in page and "fast<b>" not in page
-    assert page.count('class="plot"') == 1 and "Most accurate: base. Fastest" in page
-    assert "-1.00" in page and "2.25" in page
+    assert page.count('class="plot"') == 1 and "-1.00" in page and "2.25" in page
+    assert "9,000 inferences per second (2.25 times those of base), accuracy 89.00% (-1.00 points, p = 0.04)" in page
+    assert "Most accurate: base, 90.00%." in page
 
 
-def test_the_table_names_the_front() -> None:
-    text = comparison.text([MEMBER, replace(MEMBER, name="other")], ["base"])
-    assert text.splitlines()[-1] == "Pareto front of accuracy and throughput: base"
-    assert len({len(line) for line in text.splitlines()[:3]}) == 1
+def test_a_root_that_nothing_beats_is_not_compared_with_itself() -> None:
+    page = family_page([MEMBER, replace(MEMBER, name="slow", rate=1.0)], ["base"], "setting")
+    assert page.found == ("Fastest: base, 4,000 inferences per second, accuracy 90.00%. Most accurate: base, 90.00%.")

@@ -22,7 +22,7 @@ from loadtest.records import ANSWERED, Records
 from loadtest.report import charts, comparison, vega
 from loadtest.report.axes import number
 from loadtest.report.charts import MS
-from loadtest.report.drawing import Chart
+from loadtest.report.drawing import Chart, lines_of
 from loadtest.report.index import entries
 from loadtest.report.page import Page, Section
 from loadtest.report.page import write as write_page
@@ -93,7 +93,14 @@ def test_an_axis_has_round_ticks_and_a_logarithm_where_its_values_span_much() ->
     for low in (1e-3, 0.00099999999999999, 5e-4):
         assert MS.encoding("_y", [low, 1.0])["axis"]["values"][0] <= low
     narrow = MS.encoding("_y", [3.0, 4.0])
-    assert narrow["scale"] == {"zero": True, "nice": True} and narrow["title"] == "ms"
+    assert narrow["scale"] == {"zero": True, "nice": narrow["axis"]["tickCount"]} and narrow["title"] == "ms"
+
+
+def test_a_long_name_of_a_row_has_lines() -> None:
+    together = "one: batch 64, 2 instances | other: batch 8, 1 instance"
+    assert lines_of(together, is_narrow=False) == ["one: batch 64, 2 instances", "other: batch 8, 1 instance"]
+    assert lines_of(together) == ["one: batch 64,", "2 instances", "other: batch 8,", "1 instance"]
+    assert lines_of("batching off") == ["batching off"] and lines_of("x" * 40) == ["x" * 40]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ KIND_GPU. The page with the plot goes to build/parallel/<model>.html.
 import argparse
 import tempfile
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -28,12 +29,16 @@ from loadtest.report.page import Page, Section, write
 from tools.bench.copies import Change, write_copy
 from tools.bench.options import DEFAULT, TRAINED, BenchOptions, add_bench_arguments, trained_models
 from tools.bench.perf_analyzer import measure
+from tools.check.releases import EMBEDDED, SERVERS
 from tools.repository import ROOT
 from tools.serve.tritonserver import Options, Server
 
 COMMITTED = "as committed"
 _PAGES = ROOT / "build" / "parallel"
-_NOTES = "ratio: to the committed config at the same concurrency. Each setting changes that one thing alone."
+_NOTES = (
+    "ratio: to the committed config in the same round, at the same concurrency; the median, and in the chart the range "
+    "of all rounds. A range that includes 1 shows no difference. Each setting changes that one thing alone."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +52,14 @@ class ParallelOptions(BenchOptions):
     output: Path
 
 
-# Requests per second and p99 in milliseconds, by setting and concurrency.
-_Figures = dict[str, dict[int, tuple[float, float]]]
+@dataclass(frozen=True)
+class _Figure:
+    rps: float
+    p99_ms: float
+    ratios: Sequence[float]  # of requests per second to those of the committed config, by round
+
+
+_Figures = dict[str, dict[int, _Figure]]  # by setting and concurrency
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,7 +80,7 @@ def run(options: ParallelOptions) -> dict[str, Any]:
         figures = _bench(model, options)
         _report(model, figures, options)
         document[model] = {
-            setting: {str(level): {"rps": round(rps, 1), "p99_ms": p99} for level, (rps, p99) in levels.items()}
+            setting: {str(level): {"rps": round(one.rps, 1), "p99_ms": one.p99_ms} for level, one in levels.items()}
             for setting, levels in figures.items()
         }
     return document
@@ -127,8 +138,11 @@ def _bench(model: str, options: ParallelOptions) -> _Figures:
                 measured[copy, level].append(measure(copy, url, options.protocol, level, options.seconds))
                 server.check()
     figures: _Figures = defaultdict(dict)
+    committed = next(iter(copies))
     for (copy, level), rounds in measured.items():
-        figures[copies[copy]][level] = median(run.rate for run in rounds), median(run.p99_ms for run in rounds)
+        ratios = [run.rate / own.rate for run, own in zip(rounds, measured[committed, level], strict=True)]
+        p99_ms = median(run.p99_ms for run in rounds)
+        figures[copies[copy]][level] = _Figure(median(run.rate for run in rounds), p99_ms, ratios)
     return figures
 
 
@@ -139,38 +153,39 @@ def _report(model: str, figures: _Figures, options: ParallelOptions) -> None:
     path = options.output / f"{model}.html"
     print(f"\n{model}: {setting}\n{text_table(table)}", flush=True)
     sections = [
-        Section("Inferences per second", _chart(figures)),
+        Section("Inferences per second, beside the committed config's", _chart(figures)),
         Section("Settings", table=table, marked=frozenset({COMMITTED}), notes=(_NOTES,)),
     ]
-    write(Page(title, setting, _outcome(figures), sections), path)
+    write(Page(title, setting, _outcome(figures), sections, versions={"Triton": f"2.{SERVERS[EMBEDDED]}"}), path)
     say(f"Page: {path}")
 
 
 def _table(figures: _Figures) -> list[list[str]]:
-    committed = figures[COMMITTED]
-    table = [["setting", *(title for level in committed for title in (f"infer/s at {level}", "ratio", "p99 ms"))]]
-    for setting, levels in figures.items():
-        cells = [setting]
-        for level, (rps, p99_ms) in levels.items():
-            cells += [f"{rps:,.0f}", f"{rps / committed[level][0]:.2f}", f"{p99_ms:.1f}"]
-        table.append(cells)
+    levels = figures[COMMITTED]
+    table = [["setting", *(title for level in levels for title in (f"infer/s at {level}", "ratio", "p99 ms"))]]
+    for setting, own in figures.items():
+        cells = [(f"{one.rps:,.0f}", f"{median(one.ratios):.2f}", f"{one.p99_ms:.1f}") for one in own.values()]
+        table.append([setting, *(cell for level in cells for cell in level)])
     return table
 
 
 def _outcome(figures: _Figures) -> str:
     """The fastest setting at each concurrency."""
-    fastest = {level: max(figures, key=lambda setting: figures[setting][level][0]) for level in figures[COMMITTED]}
-    texts = [
-        f"{setting} at concurrency {level} ({figures[setting][level][0]:,.0f}/s)" for level, setting in fastest.items()
-    ]
+    texts = []
+    for level in figures[COMMITTED]:
+        setting, one = max(((setting, own[level]) for setting, own in figures.items()), key=lambda pair: pair[1].rps)
+        span = f"{min(one.ratios):.2f} to {max(one.ratios):.2f} by round"
+        gain = "" if setting == COMMITTED else f", {median(one.ratios):.2f} times as committed, {span}"
+        texts.append(f"{setting} at concurrency {level} ({one.rps:,.0f} inferences per second{gain})")
     return f"Fastest: {'; '.join(texts)}."
 
 
 def _chart(figures: _Figures) -> Chart:
     given = [
-        Dot(setting, f"concurrency {level}", rate)
-        for setting, levels in figures.items()
-        for level, (rate, _) in levels.items()
+        Dot(setting, f"concurrency {level}", median(one.ratios), (min(one.ratios), max(one.ratios)))
+        for setting, own in figures.items()
+        for level, one in own.items()
+        if setting != COMMITTED
     ]
-    about = "inferences per second of each setting, at each concurrency"
-    return dots(about, given, Axis("inferences per second"))
+    about = "inferences per second of each setting at each concurrency, as a ratio to those of the committed config"
+    return dots(about, given, Axis("times as many as committed", zero=False), (1.0, "as committed"))

@@ -55,7 +55,8 @@ class Member:
         difference: accuracy minus the root's on the same images; p_value says how likely it is by chance.
         memory_bytes: what loading it adds to the server.
         latency_ms: median of single requests.
-        rate: inferences per second at the concurrency that saturates the server.
+        rate: inferences per second at the concurrency that saturates the server, between rate_low and rate_high in
+            all rounds.
     """
 
     name: str
@@ -70,6 +71,8 @@ class Member:
     memory_bytes: int
     latency_ms: float
     rate: float
+    rate_low: float
+    rate_high: float
 
 
 def root(model: str) -> str:
@@ -147,8 +150,8 @@ def _right(client: Client, model: str, data: ImageData, repository: Path) -> Rig
     return np.asarray(np.concatenate(predicted) == data.test_labels, np.bool_)
 
 
-def _speeds(members: Sequence[str], server: Server, effort: Effort) -> dict[str, tuple[float, float]]:
-    """Median latency of single requests in ms, and saturated rate, each the median of the rounds."""
+def _speeds(members: Sequence[str], server: Server, effort: Effort) -> dict[str, tuple[float, list[float]]]:
+    """Latency of single requests in ms, the median of the rounds, and the saturated rate of each round."""
     url = server.address(effort.protocol)
     latencies: dict[str, list[float]] = {name: [] for name in members}
     rates: dict[str, list[float]] = {name: [] for name in members}
@@ -156,11 +159,11 @@ def _speeds(members: Sequence[str], server: Server, effort: Effort) -> dict[str,
         latencies[name].append(measure(name, url, effort.protocol, 1, effort.seconds).p50_ms)
         rates[name].append(measure(name, url, effort.protocol, effort.concurrency, effort.seconds).rate)
         server.check()
-    return {name: (median(latencies[name]), median(rates[name])) for name in members}
+    return {name: (median(latencies[name]), rates[name]) for name in members}
 
 
 def _member(
-    name: str, repository: Path, right: Right, root: Right, memory: int, latency_ms: float, rate: float
+    name: str, repository: Path, right: Right, root: Right, memory: int, latency_ms: float, rates: Sequence[float]
 ) -> Member:
     manifest = _manifest(name, repository)
     low, high = wilson_interval(int(right.sum()), len(right))
@@ -177,5 +180,7 @@ def _member(
         parameters=manifest.get("parameters", 0),
         memory_bytes=memory,
         latency_ms=latency_ms,
-        rate=rate,
+        rate=median(rates),
+        rate_low=min(rates),
+        rate_high=max(rates),
     )

@@ -20,12 +20,17 @@ from tools.tune.serving import base_config
 from tools.tune.trials import Trial
 
 _WIDTH = 116
-_NOTES = (
+_NOTE = (
     "Each point is a trial: an open loop with Poisson arrivals, whose latencies count from when a request was due; a "
-    "dot where it met the objectives and the server kept up, a cross where not. The line joins the choices that no "
-    "other one beats in both rate and latency, each at the highest rate that it sustained."
+    "dot where it met the objectives and the server kept up, a cross where not. A single trial may be lucky: which "
+    "choice is best is decided by all trials of each."
 )
-_TOGETHER = " The rate is the total of all models, the latency that of the slowest one."
+_LINE = (
+    "The line joins the choices that no other one beats in both rate and latency, each at the highest rate that it "
+    "sustained."
+)
+_ASKED = {"throughput": "the highest rate", "latency": "the lowest latency", "cost": "the least processor time"}
+_TOGETHER = "The rate is the total of all models, the latency that of the slowest one."
 
 
 def write_configs(outcome: Outcome, best: Row, hardware: str, gpu: bool, repository: Path) -> tuple[str, ...]:
@@ -51,16 +56,12 @@ def _comment(outcome: Outcome, best: Row, place: int) -> str:
     rate = f", at {conditions.rate:g} requests per second" if conditions.rate else ""
     if others := ", ".join(name for name in outcome.shares if name != conditions.model):
         rate += f"; {outcome.shares[conditions.model]:.0%} of the requests here, the others to {others}"
-
-    def span(row: Row) -> str:
-        return (f"90 % interval {row.interval}, " if row.low is not None else "") + f"trials: {row.trials}"
-
     lines = [
         f"Tuned by tools.tune for {conditions.machine}. config.pbtxt is the contract; this file does not follow its "
         "changes: tune again, or remove it.",
         f"Objective: {conditions.objective} under {conditions.slo}, {conditions.protocol}, Poisson arrivals, "
         f"client batch {conditions.client_batch}{rate}.",
-        f"Measured: {best.shown} ({span(best)}); as committed: {committed.shown} ({span(committed)}).",
+        f"Measured: {_measured(best)}; as committed: {_measured(committed)}.",
         f"Choices measured: {len(outcome.measured)}, in {outcome.seconds:.0f} s. "
         f"Model version {conditions.version}, Triton {conditions.triton}.",
     ]
@@ -69,20 +70,35 @@ def _comment(outcome: Outcome, best: Row, place: int) -> str:
     return "\n".join(f"# {line}" for text in lines for line in textwrap.wrap(text, _WIDTH))
 
 
+def _measured(row: Row) -> str:
+    span = "" if row.interval == "-" else f"90 % interval {row.interval}, "
+    return f"{row.shown} ({span}trials: {row.trials})"
+
+
 def write_page(outcome: Outcome, record: Record, goal: Goal, folder: Path) -> str:
     """Write the page with the charts; returns its path."""
     conditions, models = outcome.conditions[0], list(outcome.shares)
-    title, notes = f"{', '.join(models)}: tuned", _NOTES
-    asked = f"{conditions.machine}; {conditions.objective} under {conditions.slo}, {conditions.protocol}"
+    title, notes = f"{', '.join(models)}: tuned", [_NOTE] if goal.rate else [_NOTE, _LINE]
+    at = f" at {goal.rate:g} requests per second" if goal.rate else ""
+    asked = f"Settings for {_ASKED[goal.name]} under {conditions.slo}{at}, {conditions.protocol}"
     if outcome.is_joint:
-        title, notes = f"{title} together", _NOTES + _TOGETHER
+        title, notes = f"{title} together", [*notes, _TOGETHER]
         mix = ", ".join(f"{model} {share:.0%}" for model, share in outcome.shares.items())
         asked = f"{asked}; {mix} of the requests"
-    sections = [Section("Trials", _trials(outcome, record, goal), notes=(notes,)), *_peaks(outcome)]
+    sections = [Section("Trials", _trials(outcome, record, goal), notes=notes), *_peaks(outcome)]
     marked = frozenset({outcome.best.label} if outcome.best else ())
     sections.append(Section("Choices", table=outcome.table(), marked=marked))
-    page = Page(title, asked, outcome.summary, sections, versions={"Triton": conditions.triton})
+    asked, found = f"{asked}; {conditions.machine}", _found(outcome)
+    page = Page(title, asked, found, sections, versions={"Triton": conditions.triton})
     return str(write(page, folder / f"{'-'.join(models)}.html"))
+
+
+def _found(outcome: Outcome) -> str:
+    best = outcome.best
+    if best is None:
+        return outcome.summary
+    gain = f", {outcome.gain:.2f} times as good as committed" if outcome.gain else "; as committed"
+    return f"Best: {best.label}: {_measured(best)}{gain}: {_measured(outcome.committed)}"
 
 
 def _trials(outcome: Outcome, record: Record, goal: Goal) -> Chart:
@@ -117,7 +133,7 @@ def _points(trial: Trial, row: Row, outcome: Outcome, goal: Goal) -> Iterator[Po
         details = {"trial": trial.verdict}
         if trial.server.mean_batch:
             details["mean batch"] = f"{trial.server.mean_batch:g}"
-        name = f"{row.label} at {rate:,.0f}/s"
+        name = row.label if goal.rate else f"{row.label} at {rate:,.0f}/s"
         yield Point(name, _series(row, outcome), rate, latency, is_met=trial.is_sustained, details=details)
 
 

@@ -50,8 +50,9 @@ class Row:
 
     @property
     def interval(self) -> str:
-        """The interval in words; "-" where there is none."""
-        return "-" if self.low is None or self.high is None else f"{self.low:,.0f} to {self.high:,.0f}"
+        """The interval in words; "-" where there is none, or the objectives were not met."""
+        is_known = self.figure is not None and self.low is not None and self.high is not None
+        return f"{self.low:,.0f} to {self.high:,.0f}" if is_known else "-"
 
 
 @dataclass(frozen=True)
@@ -100,10 +101,12 @@ class Outcome:
         return head | document | joint
 
     def table(self) -> list[list[str]]:
-        """A header and a row for each measured choice."""
-        rows = [["choice", "measured", "90 % interval", "trials", "front"]]
+        """A header and a row for each measured choice, with intervals and the front where peaks were searched."""
+        is_searched = self.conditions[0].rate is None
+        rows = [["choice", "measured", "trials", *["90 % interval", "front"] * is_searched]]
         for row in self.measured:
-            rows.append([row.label, row.shown, row.interval, str(row.trials), "yes" if row.on_front else ""])
+            found = [row.interval, "yes" if row.on_front else ""] * is_searched
+            rows.append([row.label, row.shown, str(row.trials), *found])
         return rows
 
 
@@ -123,7 +126,8 @@ def summarize(
     for contender in record.contenders:
         rate, latency = point = highest[contender.plan]
         is_beaten = any(other[0] >= rate and other[1] <= latency and other != point for other in highest.values())
-        rows[contender.plan] = _row(contender, goal, list(shares), on_front=rate > 0 and not is_beaten)
+        on_front = goal.rate is None and rate > 0 and not is_beaten
+        rows[contender.plan] = _row(contender, goal, list(shares), on_front)
     base = rows[tuple(own.base for own in conditions)]
     winner = rows[best.plan] if best and best.figure(goal) is not None else None
     gain = goal.gain(winner.figure, base.figure) if winner and winner.figure and base.figure else None

@@ -37,8 +37,8 @@ def page_of(verifications: Sequence[Verification]) -> Page:
     """The verifications as a page."""
     failed = [one for one in verifications if not one.passed]
     first, names = verifications[0], ", ".join(one.model for one in verifications)
-    sizes, callers = (" and ".join(map(str, values)) for values in (first.sizes, first.concurrencies))
-    asked = f"Does Triton answer as the networks do? {names}; batches of {sizes}, {callers} requests at once"
+    sizes, callers = (", ".join(map(str, values)) for values in (first.sizes, first.concurrencies))
+    asked = f"Does Triton answer as the networks do? {names}; in batches of {sizes} rows; {callers} requests at once"
     sent = sum(one.findings.sent for one in verifications)
     found = f"All {len(verifications)} versions answer as their networks, in {sent:,} rows."
     if failed:
