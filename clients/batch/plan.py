@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from tritonclient.utils import triton_to_np_dtype
 
-from clients.batch.sources import Counted
+from clients.batch.sources import AllRows
 from clients.contract import Contract, names
 from clients.errors import InvalidInput
 
@@ -70,7 +70,7 @@ def _split(rows: range, size: int) -> list[range]:
 
 
 def make_plan(
-    contract: Contract, source: Counted, options: Options, begun: str | None = None, has_versions: bool = False
+    contract: Contract, source: AllRows, options: Options, begun: str | None = None, has_versions: bool = False
 ) -> Plan:
     """Plan the requests of a data set.
 
@@ -85,24 +85,32 @@ def make_plan(
         InvalidInput: the model has no such output, or an output has the name of another column.
     """
     size = min(options.batch_size or contract.max_batch_size, contract.max_batch_size) or 1
-    kept = tuple(dict.fromkeys(options.outputs or (spec.name for spec in contract.outputs)))
+    others = {source.column, "error"} | ({"version"} if has_versions or options.mixed_versions else set())
+    outputs = _kept_outputs(contract, options.outputs, others)
+    version = begun or max(contract.versions, key=int, default="")
+    in_flight = options.in_flight or _affordable(contract, size)
+    return Plan(contract.model, version, outputs, source.rows, size, in_flight, options.mixed_versions)
+
+
+def _kept_outputs(contract: Contract, wanted: Sequence[str] | None, others: set[str]) -> tuple[str, ...]:
+    kept = tuple(dict.fromkeys(wanted or (spec.name for spec in contract.outputs)))
     if unknown := set(kept) - {spec.name for spec in contract.outputs}:
         raise InvalidInput(f"{contract.model} has no output '{min(unknown)}'; it gives {names(contract.outputs)}")
-    others = {source.column, "error"} | ({"version"} if has_versions or options.mixed_versions else set())
     if taken := others & set(kept):
         raise InvalidInput(f"output '{min(taken)}' has the name of another column; name the others with --outputs")
-    # A dim that varies counts as 1.
+    return kept
+
+
+def _affordable(contract: Contract, size: int) -> int:
+    """How many requests of so many rows may be under way; a dim that varies counts as 1."""
     row_bytes = sum(
         math.prod(map(abs, spec.dims)) * np.dtype(triton_to_np_dtype(spec.datatype)).itemsize
         for spec in contract.inputs
     )
-    affordable = max(2, min(IN_FLIGHT, _IN_FLIGHT_BYTES // max(row_bytes * size, 1)))
-    version = begun or max(contract.versions, key=int, default="")
-    in_flight = options.in_flight or affordable
-    return Plan(contract.model, version, kept, source.rows, size, in_flight, options.mixed_versions)
+    return max(2, min(IN_FLIGHT, _IN_FLIGHT_BYTES // max(row_bytes * size, 1)))
 
 
-def job_of(plan: Plan, source: Counted, **piece: int) -> dict[str, Any]:
+def job_of(plan: Plan, source: AllRows, **piece: int) -> dict[str, Any]:
     """Describe, as JSON, all that a finished row depends on: the rows of another job are other rows.
 
     `piece` has, by its name in the job, the number of rows that are written at once.

@@ -93,7 +93,7 @@ class Numbered(Protocol):
         """The name of the output's first column, which says which row it is."""
 
 
-class Counted(Numbered, Protocol):
+class AllRows(Numbered, Protocol):
     """All rows of a run."""
 
     @property
