@@ -128,10 +128,15 @@ def test_whoever_chooses_the_control_mode_chooses_the_models(sleeper: Path) -> N
 
 
 @pytest.mark.parametrize("name", ["empty", "missing"])
-def test_a_repository_without_models_is_refused(name: str, tmp_path: Path, command: Command) -> None:
+def test_a_repository_without_models_is_refused_before_anything_is_compiled(
+    name: str, tmp_path: Path, command: Command
+) -> None:
     (tmp_path / "empty").mkdir()
-    assert refusal(command, "--repository", tmp_path / name, *FREE_PORTS) == (
-        f"{tmp_path / name} holds no model (no <model>/config.pbtxt); give another --repository"
+    line = ("--repository", tmp_path / name, *FREE_PORTS)
+    done = command("tools.serve", *line, TRITON_NATIVE_CACHE=str(tmp_path / "cache"))
+    assert (done.returncode, done.stderr) == (
+        2,
+        f"error: {tmp_path / name} holds no model (no <model>/config.pbtxt); give another --repository\n",
     )
 
 

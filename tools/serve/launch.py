@@ -51,6 +51,14 @@ class Options:
     on_log: Callable[[str], None] | None = field(default=None, compare=False)
 
 
+def every_model(repository: Path) -> list[str]:
+    """Names of the repository's models; raises ServerError if there is none."""
+    models = model_names(repository)
+    if not models:
+        raise ServerError(f"{repository} holds no model (no <model>/config.pbtxt); give another --repository")
+    return models
+
+
 def prepare_repository(options: Options, gpu: bool) -> tuple[list[str], list[str]]:
     """Derive the CPU configs that will be served, and choose the models to load.
 
@@ -64,9 +72,7 @@ def prepare_repository(options: Options, gpu: bool) -> tuple[list[str], list[str
         ServerError: the repository is empty, or no model in it has a version.
         SignatureError: with a public key, a version is not what was signed.
     """
-    models = model_names(options.repository)
-    if not models:
-        raise ServerError(f"{options.repository} holds no model (no <model>/config.pbtxt); give another --repository")
+    models = every_model(options.repository)
     built = [model for model in models if versions(model, options.repository)]
     failures = [failure for model in built if (failure := _config_failure(model, options, gpu))]
     built = [model for model in built if not any(failure.startswith(f"{model} ") for failure in failures)]
