@@ -155,6 +155,12 @@ def test_what_can_be_served_is_served_from_a_folder_of_somebody_else(whole: Envi
     assert sys.prefix not in answer.stdout
 
 
+def test_a_folder_without_recipes_is_told_what_writes_one(whole: Environment, elsewhere: Path) -> None:
+    answer = whole.run("triton-repo", "export", "mine", cwd=elsewhere)
+    message = "error: no recipe recipes/mine.py; there are: none; `triton-repo new` writes one\n"
+    assert (answer.returncode, answer.stderr) == (2, message)
+
+
 def test_the_hook_checks_the_models_whose_files_changed(checking: Environment, elsewhere: Path) -> None:
     (hook,) = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
     write_model(elsewhere / "good")

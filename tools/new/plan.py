@@ -120,7 +120,10 @@ def _labels(options: Options, preset: Preset) -> tuple[str, ...]:
     try:
         return tuple(options.labels.read_text().splitlines())
     except (OSError, UnicodeDecodeError) as error:
-        raise OptionError(f"--labels {options.labels} cannot be read: {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise OptionError(
+            f"--labels {options.labels} cannot be read: {reason}; expected a class name per line"
+        ) from error
 
 
 def _score_outputs(outputs: Sequence[TensorSpec]) -> list[TensorSpec]:
