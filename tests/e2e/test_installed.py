@@ -156,9 +156,13 @@ def test_what_can_be_served_is_served_from_a_folder_of_somebody_else(whole: Envi
 
 
 def test_a_folder_without_recipes_is_told_what_writes_one(whole: Environment, elsewhere: Path) -> None:
-    answer = whole.run("triton-repo", "export", "mine", cwd=elsewhere)
-    message = "error: no recipe recipes/mine.py; there are: none; `triton-repo new` writes one\n"
-    assert (answer.returncode, answer.stderr) == (2, message)
+    for line, words in (
+        (("export", "mine"), "no recipe recipes/mine.py; there are: none; "),
+        (("verify",), "no model in "),
+    ):
+        answer = whole.run("triton-repo", *line, cwd=elsewhere)
+        assert answer.returncode == 2 and answer.stderr.startswith(f"error: {words}")
+        assert "`triton-repo new` writes " in answer.stderr
 
 
 def test_the_hook_checks_the_models_whose_files_changed(checking: Environment, elsewhere: Path) -> None:

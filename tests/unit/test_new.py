@@ -128,7 +128,7 @@ def module(name: str, inputs: str | None = None, **arguments: int) -> list[str]:
         ("Optionals", "input_ids:INT64[4]", "input_ids:INT64[4] -> last__0:FP32[4, 3] pooled__1:FP32[3] x64", "Answer"),
         ("compiled", "FP32[5]", "input:FP32[5] -> OUTPUT__0:FP32[2] x64", "no weights"),
         ("compiled_in_place", "FP32[5]", "x:FP32[5] -> OUTPUT__0:FP32[2] x64", "no weights"),
-        ("parallel", None, "x:FP32[5] -> OUTPUT__0:FP32[2] x64", "no weights"),
+        ("parallel", None, "x:FP32[5] -> OUTPUT__0:FP32[2] x64", "no recipe: "),
         ("AtStart", "FP32[5]", "x:FP32[5] -> OUTPUT__0:FP32[2] x64", "lines follow the input's device: "),
         ("Constant", "FP32[5]", "x:FP32[5] -> OUTPUT__0:FP32[5] x64", "OUTPUT__0 is the same for every input"),
     ],

@@ -122,10 +122,15 @@ def _servable(options: Options, built: Sequence[str]) -> list[str]:
 
 def _report_unbuilt(options: Options, models: Sequence[str], built: Sequence[str]) -> None:
     unbuilt = [model for model in models if model not in built]
-    missing = f"no version of {', '.join(unbuilt)} in {options.repository}; `python -m tools.export NAME` makes one"
+    if not unbuilt:
+        return
+    missing = (
+        f"no version of {', '.join(unbuilt)} in {options.repository}: put a model's file into {unbuilt[0]}/1/; "
+        "`python -m tools.export NAME` makes one by a recipe"
+    )
     if not built:
-        raise ServerError(f"{missing}, `make build` all that are served by default")
-    if unbuilt and options.on_log:
+        raise ServerError(f"{missing}, `--missing` all that are served by default")
+    if options.on_log:
         options.on_log(f"not served: {missing}")
 
 
