@@ -96,7 +96,7 @@ def test_a_repository_is_checked_where_nothing_else_is_installed(checking: Envir
         assert (answer.returncode, answer.stdout.splitlines()[:1], answer.stderr) == (1, [fault], "")
     assert checking.run("triton-repo", "check", "other/models", cwd=elsewhere).returncode == 0
     nowhere = checking.run("triton-repo", "check", cwd=elsewhere / "other")
-    assert nowhere.returncode == 2 and "is not a folder; give the path of a model repository" in nowhere.stderr
+    assert nowhere.returncode == 2 and "does not exist; give the path of a model repository" in nowhere.stderr
 
 
 def test_what_is_missing_is_named_with_the_extra_that_brings_it(checking: Environment, elsewhere: Path) -> None:
