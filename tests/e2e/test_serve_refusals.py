@@ -104,8 +104,8 @@ def test_a_repository_without_any_version_is_refused_with_the_commands_that_make
     shutil.copytree(built, tmp_path / "models", ignore=shutil.ignore_patterns("[0-9]*"))
     names = ", ".join(sorted(path.name for path in (tmp_path / "models").iterdir()))
     assert refusal(command, "--repository", tmp_path / "models", *FREE_PORTS) == (
-        f"no version of {names} in {tmp_path / 'models'}: put a model's file into {names.split(', ')[0]}/1/; "
-        "`python -m tools.export NAME` makes one by a recipe, `--missing` all that are served by default"
+        f"no version of {names} in {tmp_path / 'models'}; put a model's file into {names.split(', ')[0]}/1; "
+        "`python -m tools.export NAME` makes one by a recipe, with --missing all that are served by default"
     )
 
 

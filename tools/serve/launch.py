@@ -124,14 +124,13 @@ def _report_unbuilt(options: Options, models: Sequence[str], built: Sequence[str
     unbuilt = [model for model in models if model not in built]
     if not unbuilt:
         return
-    missing = (
-        f"no version of {', '.join(unbuilt)} in {options.repository}: put a model's file into {unbuilt[0]}/1/; "
-        "`python -m tools.export NAME` makes one by a recipe"
-    )
+    missing = f"no version of {', '.join(unbuilt)} in {options.repository}"
+    remedy = "`python -m tools.export NAME` makes one by a recipe"
     if not built:
-        raise ServerError(f"{missing}, `--missing` all that are served by default")
+        place = f"put a model's file into {unbuilt[0]}/1"
+        raise ServerError(f"{missing}; {place}; {remedy}, with --missing all that are served by default")
     if options.on_log:
-        options.on_log(f"not served: {missing}")
+        options.on_log(f"not served: {missing}; {remedy}")
 
 
 def otlp_flags(endpoint: str) -> list[str]:
