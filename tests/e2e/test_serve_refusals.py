@@ -5,6 +5,7 @@ import shutil
 import socket
 import threading
 import time
+from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tests.conftest import Command
 from tests.e2e.serving import FREE_PORTS, add_sleeper, sleep_on
 from tools.ports import choose_ports
 from tools.serve import tritonserver
+from tools.serve.__main__ import _status
 from tools.serve.hardware import why_no_gpu
 from tools.serve.server_error import ServerError
 from tools.serve.tritonserver import Options, Server
@@ -67,10 +69,17 @@ def test_a_taken_port_is_refused_with_the_flag_to_change(
     )
 
 
+def test_where_the_port_after_the_metrics_is_taken_the_state_is_told_at_another(foreign: int) -> None:
+    for port in (foreign - 1, 65535):
+        with _status(Namespace(status=None, metrics_port=port)) as listener:
+            assert listener.getsockname()[1] not in (0, foreign)
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
         (("--http-port=70000",), "--http-port: expected 1 to 65535, or 0 for any free port; got 70000"),
+        (("--metrics-port=70000",), "--metrics-port: expected 1 to 65535, or 0 for any free port; got 70000"),
         (("--grpc-port=-1",), "--grpc-port: expected 1 to 65535, or 0 for any free port; got -1"),
         (("--http-port=18999", "--grpc-port=18999"), "--metrics-port must differ; got 18999, 18999, 0"),
         (

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from clients.command import address, command, command_parser, positive, positive_float, say
 from tools.front.options import add_front_arguments, front_options_from
-from tools.ports import listening
+from tools.ports import PortError, listening
 from tools.repository import REPOSITORY
 from tools.serve.doorway import doors
 from tools.serve.hardware import HARDWARE
@@ -183,7 +183,7 @@ def _supervise(arguments: argparse.Namespace, options: Options) -> None:
 def _status(arguments: argparse.Namespace) -> socket.socket:
     if arguments.status:
         return listening(arguments.status)
-    with suppress(ServerError):
+    with suppress(PortError):
         return listening(f"{LOCALHOST}:{arguments.metrics_port + 1 if arguments.metrics_port else 0}")
     return listening()
 
