@@ -93,7 +93,7 @@ def test_a_drawing_is_read_by_classifier_and_pipelines_while_the_pen_moves(brows
     with visit(browser, f"{url}#/models/mnist_mlp") as page:
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url) if request.url.endswith("/infer") else None)
-        draw(page)
+        draw(page, steps=48)
         for model in ("mnist_mlp", "digit_image", "digit_image_bytes"):
             assert share(page, model, "0") > 0.4
             text = card(page, model).locator(".timing").inner_text()
