@@ -34,9 +34,17 @@ def numeric_host(host: str) -> str:
 
 
 def choose_ports(host: str, wanted: Sequence[int]) -> list[int]:
+    """Choose ports as `hold_ports` does, for somebody who takes them at once."""
+    with ExitStack() as held:
+        return [held.enter_context(each).getsockname()[1] for each in hold_ports(host, wanted)]
+
+
+def hold_ports(host: str, wanted: Sequence[int]) -> list[socket.socket]:
     """Choose ports for HTTP, gRPC and metrics, of one server or of several; a free port replaces each 0.
 
-    All are bound at once, so that they differ.
+    All are bound at once, so that they differ. Until its socket is closed, a port is nobody else's: a free one that was
+    only looked up may be another process's by the time at which a server has loaded its models and listens. That server
+    can listen there, because these sockets do not.
 
     Raises:
         PortError: a port is taken or invalid.
@@ -44,11 +52,11 @@ def choose_ports(host: str, wanted: Sequence[int]) -> list[int]:
     given = [port for port in wanted if port]
     if len(set(given)) < len(given):
         raise PortError("--http-port, --grpc-port and --metrics-port must differ; got " + ", ".join(map(str, wanted)))
-    with ExitStack() as held:
-        return [
-            held.enter_context(_bind(host, port, name)).getsockname()[1]
-            for name, port in zip(cycle(("http", "grpc", "metrics")), wanted, strict=False)
-        ]
+    with ExitStack() as bound:
+        names = cycle(("http", "grpc", "metrics"))
+        held = [bound.enter_context(_bind(host, port, name)) for name, port in zip(names, wanted, strict=False)]
+        bound.pop_all()
+        return held
 
 
 def _bind(host: str, port: int, name: str) -> socket.socket:
@@ -62,11 +70,11 @@ def _bound(host: str, port: int, for_port: str, for_host: str) -> socket.socket:
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         holder.bind((host.strip("[]"), port))
-    except (OSError, OverflowError) as error:  # The latter is a port above 65535.
+    except OSError as error:
         holder.close()
-        is_host = isinstance(error, socket.gaierror) or getattr(error, "errno", 0) == errno.EADDRNOTAVAIL
-        remedy, reason = for_host if is_host else for_port, getattr(error, "strerror", None) or error
-        raise PortError(f"cannot listen on {host}:{port} ({reason}); {remedy}") from error
+        is_host = isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL
+        remedy = for_host if is_host else for_port
+        raise PortError(f"cannot listen on {host}:{port} ({error.strerror}); {remedy}") from error
     return holder
 
 

@@ -8,12 +8,12 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from types import FrameType
 
-from tools.ports import PortError, address_of, choose_ports, listening, numeric_host
+from tools.ports import PortError, address_of, hold_ports, listening, numeric_host
 from tools.serve.endpoints import NAMES, is_allowed
 from tools.serve.journal import Journal
 from tools.serve.launch import Options
@@ -39,9 +39,11 @@ class Supervisor:
     """
 
     def __init__(self, options: Options, count: int, care: Care, journal: Journal, page: socket.socket):
+        # A replica's ports are its own while it restarts, too.
+        self._held = _ports(options, count)
         self.replicas = [
             Replica(f"replica{number}", each, care, journal, _agent(options, number))
-            for number, each in enumerate(_options(options, count))
+            for number, each in enumerate(_options(options, self._held))
         ]
         self._page = page
         self._journal = journal
@@ -72,7 +74,7 @@ class Supervisor:
         try:
             asyncio.run(self._run(on_ready, check))
         finally:
-            for each in (*(replica.agent for replica in self.replicas), self._page):
+            for each in (*(replica.agent for replica in self.replicas), self._page, *self._held):
                 each.close()
 
     async def _run(self, on_ready: Callable[[], None], check: Callable[[], None] | None) -> None:
@@ -154,16 +156,20 @@ class Supervisor:
         self._journal.tell("rolled", "all replicas have restarted")
 
 
-def _options(options: Options, count: int) -> list[Options]:
-    """The options of each replica, with ports of its own."""
-    host = numeric_host(options.host)
+def _ports(options: Options, count: int) -> list[socket.socket]:
+    """Sockets that hold the ports of all replicas."""
     first = (options.http_port, options.grpc_port, options.metrics_port)
     wanted = [
         port + _APART * number if port and is_allowed(name, options.flags) else 0
         for number in range(count)
         for name, port in zip(NAMES, first, strict=True)
     ]
-    ports = choose_ports(host, wanted)
+    return hold_ports(numeric_host(options.host), wanted)
+
+
+def _options(options: Options, held: Sequence[socket.socket]) -> list[Options]:
+    """The options of each replica, with ports of its own."""
+    ports = [each.getsockname()[1] for each in held]
     return [
         replace(options, http_port=http, grpc_port=grpc, metrics_port=metrics)
         for http, grpc, metrics in zip(ports[::3], ports[1::3], ports[2::3], strict=True)

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 
 from clients.connection import Connection
-from tools.ports import ANY, choose_ports, listens, numeric_host
+from tools.ports import ANY, hold_ports, listens, numeric_host
 from tools.serve.caretaker import Caretaker
 from tools.serve.endpoints import NAMES, endpoints, is_allowed
 from tools.serve.hardware import use_gpu
@@ -32,8 +32,9 @@ from tools.serve.wheel import assemble_backends, environment
 
 __all__ = ["Options", "Server"]  # What is needed to start one.
 
-# Of 2.51: a few of some thousand starts on busy cores end so, before any model has loaded.
-_LOST_RACE = "boost::interprocess::lock_exception"
+# Of 2.51: a few of some thousand starts on busy cores end so, before any model has loaded; on cores with ten processes
+# each, some in a hundred.
+_LOST_RACE, _TRIES = "boost::interprocess::lock_exception", 5
 
 
 class Server:
@@ -61,13 +62,14 @@ class Server:
         self._exit = ExitStack()
 
     def __enter__(self) -> "Server":
-        try:
-            self._start_or_clean_up()
-        except ServerError as error:
-            if _LOST_RACE not in str(error):
-                raise
-            self._show("tritonserver ended as its Python backend set up shared memory; it is started once more")
-            self._start_or_clean_up()
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                self._start_or_clean_up()
+                break
+            except ServerError as error:
+                if _LOST_RACE not in str(error) or not tries_left:
+                    raise
+                self._show("tritonserver ended as its Python backend set up shared memory; it is started once more")
         return self
 
     def _start_or_clean_up(self) -> None:
@@ -150,7 +152,8 @@ class Server:
         host = numeric_host(options.host)
         wanted = (options.http_port, options.grpc_port, options.metrics_port)
         used = [port if is_allowed(name, options.flags) else 0 for name, port in zip(NAMES, wanted, strict=True)]
-        ports = choose_ports(host, used)
+        held = [self._exit.enter_context(each) for each in hold_ports(host, used)]
+        ports = [each.getsockname()[1] for each in held]
         self.endpoints = endpoints(ANY.get(host, host), ports, options.flags)
         self.http, self.grpc, self.metrics = self.endpoints.http, self.endpoints.grpc, self.endpoints.metrics
         folder = tempfile.TemporaryDirectory(prefix="triton-", dir=scratch_parent())
