@@ -1,11 +1,13 @@
 """Triton's own counters during a test: before, after, and their difference."""
 
+import time
 from typing import Any
 
 from clients.client import Client
 from clients.statistics import STAGES, Counted
 
 Snapshot = dict[str, dict[str, Any]]
+_PAUSE_S, _LOOKS = 0.05, 10
 
 
 def stages_us(server: Counted | None, mean_ms: float | None, lag_ms: float | None = None) -> dict[str, float]:
@@ -30,6 +32,20 @@ def snapshot(client: Client) -> Snapshot:
         name = version["name"]
         counters[name] = _combine(counters.get(name, {}), {**version, "batch_stats": sizes}, 1)
     return counters
+
+
+def settled(client: Client) -> Snapshot:
+    """Read them after a test, once they stand still: Triton counts a request a moment after it has answered it.
+
+    They never do where others use the server; then what was read last is given.
+    """
+    seen = snapshot(client)
+    for _ in range(_LOOKS):
+        time.sleep(_PAUSE_S)
+        before, seen = seen, snapshot(client)
+        if seen == before:
+            break
+    return seen
 
 
 def difference(before: Snapshot, after: Snapshot) -> Snapshot:

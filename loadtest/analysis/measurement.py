@@ -94,7 +94,7 @@ def measure(
     before = observe(client, metrics)
     sent = send_all(order, options.processes)
     seconds = float((sent.records.due + sent.records.latency).max())
-    server = server_side(before, observe(client, metrics), config, seconds, version)
+    server = server_side(before, observe(client, metrics, is_over=True), config, seconds, version)
     return result_of(setting, load, sent, objectives, server)
 
 

@@ -8,7 +8,7 @@ from clients.client import Client
 from clients.connection import host_and_port
 from clients.proxies import is_loopback
 from clients.statistics import STAGES, Counted, counted, mean_us
-from loadtest.analysis.counters import Snapshot, difference, snapshot
+from loadtest.analysis.counters import Snapshot, difference, settled, snapshot
 from loadtest.analysis.rejects import Rejects, Scrape, rejects, scrape
 
 
@@ -87,12 +87,16 @@ class ServerSide:
         return {**document.pop("counted"), **document.pop("batching"), **document}
 
 
-def observe(client: Client, metrics: str | None = None) -> Observation:
-    """Read the server's counters now, and its metrics where their address is given; raises ClientError."""
+def observe(client: Client, metrics: str | None = None, is_over: bool = False) -> Observation:
+    """Read the server's counters now, and its metrics where their address is given; raises ClientError.
+
+    When a run is over, what was answered last is waited for.
+    """
     host, port = host_and_port(client.connection.url)
     is_here = is_loopback(host)
     cpu_s, idle_s = (_cpu_seconds(port), _idle_seconds()) if is_here else (None, None)
-    return Observation(snapshot(client), cpu_s, scrape(metrics) if metrics else None, idle_s)
+    counters = settled(client) if is_over else snapshot(client)
+    return Observation(counters, cpu_s, scrape(metrics) if metrics else None, idle_s)
 
 
 def _idle_seconds() -> float:

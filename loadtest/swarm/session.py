@@ -132,7 +132,7 @@ class Session:
         options, counts = self._options, {}
         try:
             with Client(self._connection) as client:
-                counts = counters.difference(before, counters.snapshot(client))
+                counts = counters.difference(before, counters.settled(client))
         except ClientError as error:
             say(f"error: the server's counters after the test: {error}")
         latencies, sources = self._latencies, self._sources

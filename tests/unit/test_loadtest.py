@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
@@ -14,6 +15,8 @@ with patch.dict(os.environ, LOCUST_SKIP_MONKEY_PATCH="1"):
     from locust.env import Environment
 
 
+from clients.client import Client
+from clients.connection import Connection
 from clients.contract import Contract, TensorSpec
 from clients.statistics import Counted
 from loadtest import slo
@@ -118,6 +121,15 @@ def test_counters_are_subtracted_through_all_levels() -> None:
         "a": {"inference_count": 4, "inference_stats": {"queue": {"count": 3, "ns": 30}}},
         "new": {"inference_count": 3},
     }
+
+
+@pytest.mark.parametrize(("looks", "last"), [([5, 6, 8, 8, 9], 8), (range(100), 10)], ids=["a run is over", "others"])
+def test_counters_are_read_until_they_stand_still_but_not_for_ever(
+    looks: Iterable[int], last: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = iter(looks)
+    monkeypatch.setattr(counters, "snapshot", lambda client: {"a": {"inference_count": next(seen)}})
+    assert counters.settled(Client(Connection())) == {"a": {"inference_count": last}}
 
 
 def test_counters_that_were_zero_before_and_left_out_are_counted() -> None:
