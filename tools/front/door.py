@@ -174,13 +174,16 @@ class Front:
                 self._say(f"front door: {error}")
 
     def _follow_files(self) -> None:
-        """Put keys and certificates to use that have changed."""
-        before, self._seen = self._seen, self._times()
-        options = self._options
-        if self._seen[0] != before[0] and options.api_keys:
-            runtime.replace_keys(self.folder, read_keys(options.api_keys))
-        if self._seen[1:] != before[1:]:
-            runtime.replace_certificate(self.folder, certificate(options))
+        """Put keys and certificates to use that have changed; what fails is tried again, and holds up nothing else."""
+        now = self._times()
+        try:
+            if now[0] != self._seen[0] and (keys := self._options.api_keys):
+                runtime.replace_keys(self.folder, read_keys(keys))
+                self._seen[0] = now[0]
+        finally:
+            if now[1:] != self._seen[1:]:
+                runtime.replace_certificate(self.folder, certificate(self._options))
+                self._seen[1:] = now[1:]
 
     def _times(self) -> list[int]:
         options = self._options
