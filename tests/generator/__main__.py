@@ -17,45 +17,20 @@ slow model. The page with the chart goes to build/generator/<model>.html; the la
 document.
 """
 
-import argparse
 import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
-from clients.command import command, command_parser, print_json, say, text_table
-from clients.connection import PROTOCOLS
-from loadtest.report.page import Page, Section, write
+from clients.command import command, print_json, say
 from tests.generator import agreement
 from tests.generator.agreement import Round, Row
 from tests.generator.generators import Load, ours, sufficient_window, theirs, write_inputs
+from tests.generator.options import Options, parse_options
+from tests.generator.report import report
 from tools.bench.copies import serve_copies
-from tools.bench.options import DEFAULT, TRAINED, BenchOptions, add_bench_arguments, trained_models
+from tools.bench.options import trained_models
 from tools.bench.perf_analyzer import total_seconds
-from tools.repository import ROOT
 from tools.serve.tritonserver import Server
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options(BenchOptions):
-    """The options of benchmarks; seconds are those of one of three windows of perf_analyzer."""
-
-    protocols: list[str]
-    output: Path
-
-
-def parse_options(words: list[str] | None = None) -> Options:
-    """Read the command line, or its words."""
-    parser: argparse.ArgumentParser = command_parser("tests.generator", __doc__)
-    add_bench_arguments(
-        parser, Options, TRAINED, [1, 4, 8], "each of three windows, more for a slow model's p99", 1.0, rounds=4
-    )
-    parser.add_argument("--protocols", nargs="+", choices=PROTOCOLS, default=PROTOCOLS, help="(default: all)")
-    output = ROOT / "build" / "generator"
-    parser.add_argument("--output", type=Path, default=output, help=f"folder of the pages {DEFAULT}")
-    arguments = parser.parse_args(words)
-    options: Options = arguments.read(arguments)
-    return options
 
 
 def compare(model: str, server: Server, inputs: Path, options: Options) -> list[Row]:
@@ -79,27 +54,10 @@ def measure_round(load: Load, server: Server, number: int) -> Round:
     return ours(load, server), theirs(load, server)
 
 
-def report(model: str, rows: list[Row], options: Options) -> None:
-    """Print the table and write the page."""
-    table = agreement.table(rows)
-    windows = sorted({round(row.seconds, 1) for row in rows})
-    lengths = " to ".join(f"{seconds:g}" for seconds in dict.fromkeys((windows[0], windows[-1])))
-    setting = f"closed loop, one inference per request, {options.rounds} interleaved rounds of {lengths} s each"
-    path = options.output / f"{model}.html"
-    sections = [
-        Section("Latencies, ours divided by theirs", agreement.chart(rows)),
-        Section("What each saw", table=table, notes=(agreement.NOTES,)),
-    ]
-    warnings = agreement.warnings(rows)
-    write(Page(f"{model}: two load generators", setting, agreement.outcome(rows), sections, notes=warnings), path)
-    print("\n".join([f"\n{model}: {setting}", text_table(table), *warnings]))
-    say(f"Page: {path}")
-
-
 @command()
 def main() -> int:
     """Compare the generators at each model."""
-    options = parse_options()
+    options = parse_options(__doc__)
     models, document = options.models or trained_models(), {}
     with tempfile.TemporaryDirectory() as scratch, serve_copies(models, options.repository, options.hardware) as server:
         for model in models:

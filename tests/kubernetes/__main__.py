@@ -17,9 +17,9 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -30,10 +30,11 @@ from clients.client import Client
 from clients.command import command, command_parser, duration, positive, print_json, say, text_table
 from clients.connection import Connection
 from tests.conftest import copied
-from tests.e2e.serving import FREE_PORTS, Serving, add_sleeper, serving, sleep_on
+from tests.e2e.serving import FREE_PORTS, Serving, add_sleeper, fall_asleep, serving
 from tests.kubernetes.rendering import container, rendered
 from tests.kubernetes.rollout import rollout
-from tests.overload.__main__ import run
+from tests.overload.loads import run
+from tests.waiting import soon
 from tools.repository import REPOSITORY, ROOT
 from tools.serve.usage import cpu_seconds, memory_bytes
 from tools.sign.signatures import new_key
@@ -58,11 +59,10 @@ def _timed(work: Callable[[], Any]) -> float:
     return time.monotonic() - began
 
 
-def _until_ready(status: str) -> None:
-    while True:
-        with suppress(HTTPError), urlopen(f"http://{status}/ready"):
-            return
-        time.sleep(0.05)
+def _is_ready(status: str) -> bool:
+    with suppress(HTTPError), urlopen(f"http://{status}/ready"):
+        return True
+    return False
 
 
 @contextmanager
@@ -85,13 +85,11 @@ def _life(scratch: Path, models: Path, keys: Path) -> dict[str, float]:
     times["verify"] = _timed(lambda: subprocess.run(line, cwd=ROOT, check=True, capture_output=True))
     flags = _flags(models, keys)
     with _pod(scratch / "running", flags, times) as (running, where):
-        times["ready, after that"] = _timed(lambda: _until_ready(where["status"]))
+        times["ready, after that"] = _timed(lambda: soon(lambda: _is_ready(where["status"])))
         times["memory MiB"] = memory_bytes(running.process.pid) / _MIB
-        caller = threading.Thread(target=sleep_on, args=(where["grpc"], _RUNNING_S))
-        caller.start()
-        time.sleep(0.5)
-        times[f"drain, a request of {_RUNNING_S:g} s"] = _timed(lambda: running.end(signal.SIGTERM))
-        caller.join()
+        with ThreadPoolExecutor(1) as pool:
+            fall_asleep(models, where["grpc"], _RUNNING_S, pool)
+            times[f"drain, a request of {_RUNNING_S:g} s"] = _timed(lambda: running.end(signal.SIGTERM))
     with _pod(scratch / "kept", flags, times) as (running, where):
         host, _, port = where["http"].rpartition(":")
         with socket.create_connection((host, int(port))) as kept:

@@ -12,10 +12,8 @@ requests is then more than twice that at 90 % load.
     python -m tests.overload cifar10_cnn --protocol grpc --options '--in-flight 8 --queue 8'
 """
 
-import json
 import os
 import shlex
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -23,11 +21,10 @@ from typing import Any
 
 from clients.command import command, command_parser, duration, print_json, say, text_table
 from clients.connection import PROTOCOLS
-from clients.errors import ToolError
 from tests.e2e.serving import FREE_PORTS, serving
 from tests.hostile.targets import door_address, write_model
+from tests.overload.loads import run
 from tools.bench.copies import write_copy
-from tools.repository import ROOT
 
 _CALLERS = 32
 _CORES = os.sched_getaffinity(0)
@@ -51,27 +48,6 @@ class TritonPythonModel:
         return [pb_utils.InferenceResponse([pb_utils.Tensor("Y", np.zeros(1, np.float32))]) for _ in requests]
 """
 _DOOR = ("--front", "127.0.0.1:0", "--operator", "127.0.0.1:0", "--replicas", "2")
-
-
-def run(model: str, url: str, protocol: str, seconds: float, scratch: Path, *load: str) -> dict[str, Any]:
-    """One load test; its JSON."""
-    words = [
-        sys.executable,
-        "-m",
-        "loadtest.run",
-        model,
-        "--url",
-        url,
-        "--protocol",
-        protocol,
-        "--report",
-        str(scratch),
-    ]
-    result = subprocess.run([*words, "--duration", f"{seconds:g}", *load], cwd=ROOT, capture_output=True, text=True)
-    if not result.stdout:
-        raise ToolError(f"the load test failed: {result.stderr.strip()[-600:]}")
-    document: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
-    return document
 
 
 def row(name: str, found: dict[str, Any]) -> list[str]:

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.generator import agreement
-from tests.generator.__main__ import parse_options, report
 from tests.generator.agreement import OURS, THEIRS, Ratio, Row
 from tests.generator.generators import WARM_UP, Figures, Load, options
+from tests.generator.options import parse_options
+from tests.generator.report import report
 from tools.bench.perf_analyzer import children_cpu_s, total_seconds
 
 ROUND = (Figures(100.0, 2.0, 4.0, 50.0, 200.0), Figures(90.0, 2.5, 8.0, 100.0, 180.0))
@@ -62,7 +63,7 @@ def test_a_generator_that_was_always_the_bottleneck_gives_no_figures_and_that_is
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = [row_of((BOTTLENECK, ROUND[1]), (BOTTLENECK, ROUND[1]))]
-    report("small", rows, parse_options(["--output", str(tmp_path), "--rounds", "2"]))
+    report("small", rows, parse_options(None, ["--output", str(tmp_path), "--rounds", "2"]))
     for text in (capsys.readouterr().out, (tmp_path / "small.html").read_text()):
         assert f"http, 8 callers: in 2 of 2 rounds {OURS} was the bottleneck" in text
     assert agreement.table(rows)[1][3:] == ["-", "-", "-", "50", "200", "-", "-"]

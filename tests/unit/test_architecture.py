@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import re
 import subprocess
 import sys
 from functools import cache
@@ -128,6 +129,12 @@ def test_nobody_imports_a_command() -> None:
     commands = {module for module, file in sources().items() if "\nif __name__ ==" in file.read_text()}
     assert len(commands) > 12
     assert not {f"{module} → {other}" for module in sources() for other in imports(module) & commands}
+
+
+def test_nobody_imports_a_command_of_the_tests() -> None:
+    texts = {path: path.read_text() for path in (ROOT / "tests").rglob("*.py")}
+    importing = re.compile(r"^\s*(?:from|import) tests\.[\w.]+\.__main__", re.MULTILINE)
+    assert not [str(path) for path, text in texts.items() if importing.search(text)]
 
 
 def test_the_installed_command_has_every_command_except_what_makes_and_measures_our_own_models() -> None:
