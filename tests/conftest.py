@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -58,10 +58,20 @@ def scratch_repository(built: Path, tmp_path: Path) -> Path:
     return copied(built, tmp_path / "model_repository")
 
 
+@contextmanager
+def served(options: Options) -> Iterator[Server]:
+    """A server that is killed at the end: to stop in good order takes seconds, and is proven in test_serve.py."""
+    with Server(options) as running:
+        try:
+            yield running
+        finally:
+            running.kill()
+
+
 @pytest.fixture(scope="session")
 def server(repository: Path) -> Iterator[Server]:
     """The session's tritonserver, on free ports; it fails at once, with its log, when it cannot start."""
-    with Server(Options(repository)) as running:
+    with served(Options(repository)) as running:
         yield running
 
 

@@ -14,13 +14,13 @@ from pathlib import Path
 
 from tests.commands.tries import Try, random_try
 from tests.commands.world import MODEL
-from tests.e2e.peers import free_address, listening, silence
+from tests.e2e.peers import listening, nobody, silence
 from tests.e2e.test_not_triton import page
 from tools.serve.tritonserver import Options, Server
 
 # What the documentation promises; 141 is a reader of stdout that went away.
 CODES = {0, 1, 2, 3, 130, 141}
-_PATIENCE_S, _GRACE_S = 5.0, 25.0  # then SIGTERM; then SIGKILL, which is a flaw
+_PATIENCE_S, _GRACE_S = 5.0, 60.0  # then SIGTERM; then SIGKILL, which is a flaw
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def _places(world: Path) -> Iterator[dict[str, tuple[str, str]]]:
     ):
         yield {
             "triton": (server.http, server.grpc),
-            "nothing": (free_address(), free_address()),
+            "nothing": (nobody(), nobody()),
             "page": (web, web),
             "metrics": (server.metrics, server.metrics),
             "silence": (silent, silent),

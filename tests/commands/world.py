@@ -1,11 +1,12 @@
 """A copy of the code and of small models, with odd files beside them, in which commands may do what they like."""
 
 import shutil
-import subprocess
 import zipfile
 from pathlib import Path
 
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from tests.conftest import copied
 from tools.repository import REPOSITORY, ROOT
@@ -59,6 +60,6 @@ def _odd_files(odd: Path) -> None:
     (odd / "noise.pt").write_bytes(b"PK\x03\x04" + bytes(500))
     Path(str(odd / "name-") + "\udcff.png").write_bytes(b"no image")
     (odd / "loop").symlink_to(odd / "loop")
-    for kind in ("RSA", "ED25519"):
-        line = ["openssl", "genpkey", "-algorithm", kind, "-out", odd / f"{kind.lower()}.pem"]
-        subprocess.run(line, check=True, capture_output=True)
+    keys = {"rsa": rsa.generate_private_key(65537, 2048), "ed25519": ed25519.Ed25519PrivateKey.generate()}
+    for name, key in keys.items():
+        (odd / f"{name}.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))

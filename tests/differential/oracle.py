@@ -63,7 +63,7 @@ class Oracle:
             "--exit-timeout-secs=1",
         )
         self._server = self._exit.enter_context(Server(Options(self.repository, hardware="cpu", flags=flags)))
-        self._http = http.client.HTTPConnection(self._server.http, timeout=20)
+        self._http = http.client.HTTPConnection(self._server.http, timeout=60)
         # An open connection would delay the server's exit.
         self._exit.callback(self._http.close)
 

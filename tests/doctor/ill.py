@@ -15,6 +15,7 @@ import psutil
 
 from clients.client import Client
 from clients.connection import Connection
+from tests.waiting import soon
 from tools.doctor.asking import Watch, see
 from tools.doctor.observation import Seen
 from tools.repository import ROOT
@@ -164,8 +165,7 @@ def _on_schedule(url: str, name: str, rate: float) -> Iterator[None]:
     process = subprocess.Popen([sys.executable, "-m", *words], cwd=ROOT, stdout=subprocess.DEVNULL)
     try:
         with Client(Connection("http", url)) as client:
-            while not any(entry["inference_count"] for entry in client.statistics(name)):
-                time.sleep(0.1)
+            assert soon(lambda: any(entry["inference_count"] for entry in client.statistics(name)), 60)
         yield
     finally:
         process.terminate()

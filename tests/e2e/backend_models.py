@@ -202,6 +202,7 @@ STATEFUL = {
     ),
 }
 
+# Those with a queue delay are sent eight rows together, for which nothing is waited.
 GOOD = {
     "by_argument": Model(Weighted(), BATCHES + inputs("b", "a") + outputs("OUTPUT__1", "OUTPUT__0")),
     "by_index": Model(Weighted(), BATCHES + inputs("A__1", "B__0") + outputs("OUTPUT__1")),
@@ -216,7 +217,7 @@ GOOD = {
         BATCHES
         + 'input { name: "TEXT" data_type: TYPE_STRING dims: [ 1 ] reshape { shape: [ ] } }\n'
         + 'output { name: "SHOUTED" data_type: TYPE_STRING dims: [ 1 ] reshape { shape: [ ] } }\n'
-        + "dynamic_batching { max_queue_delay_microseconds: 300000 preferred_batch_size: 8 }\n",
+        + "dynamic_batching { max_queue_delay_microseconds: 5000000 preferred_batch_size: 8 }\n",
     ),
     "imaginary": Model(Imaginary(), BATCHES + inputs("x", dims="1") + outputs("y", dims="1")),
     "dtypes": Model(
@@ -230,7 +231,7 @@ GOOD = {
         BATCHES
         + inputs("INPUT__0")
         + outputs("OUTPUT__0", "OUTPUT__1")
-        + "dynamic_batching { max_queue_delay_microseconds: 300000 preferred_batch_size: 8 }\n",
+        + "dynamic_batching { max_queue_delay_microseconds: 5000000 preferred_batch_size: 8 }\n",
     ),
     "moody": Model(Moody(), BATCHES + inputs("INPUT__0") + outputs("OUTPUT__0") + "dynamic_batching {}\n"),
     "short": Model(OneOutput(), BATCHES + inputs("INPUT__0") + outputs("OUTPUT__0", "OUTPUT__1")),

@@ -1,6 +1,11 @@
 """Small models for Triton's Python backend that take what the repository's own models do not: bytes, pixels, pairs."""
 
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from clients.output import write_atomically
 
 TYPES = {"FP32": "TYPE_FP32", "BYTES": "TYPE_STRING", "UINT8": "TYPE_UINT8", "INT32": "TYPE_INT32"}
 # A model's largest batch, inputs and outputs ("NAME TYPE dims"), and the outputs of one row as an expression.
@@ -16,6 +21,9 @@ MODELS = {
 }
 SOURCE = """
 import io
+import math
+import os
+import time
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
@@ -28,7 +36,26 @@ def decoded(image):
 
 
 class TritonPythonModel:
+    def initialize(self, args):
+        self.hold, self.seen, self.rows = os.path.join(args["model_repository"], "hold"), "", 0
+
+    def wait(self, rows):
+        while self.rows >= self.limit():
+            time.sleep(0.005)
+        self.rows += rows
+
+    def limit(self):
+        try:
+            with open(self.hold) as file:
+                text = file.read()
+        except FileNotFoundError:
+            return math.inf
+        if text != self.seen:
+            self.seen, self.rows = text, 0
+        return int(text.split()[0])
+
     def execute(self, requests):
+        self.wait(sum(len(request.inputs()[0].as_numpy()) for request in requests))
         try:
             return [answer(request) for request in requests]
         except Exception as error:
@@ -49,9 +76,22 @@ def row_of(inputs):
 """
 
 
-def write(repository: Path) -> Path:
+@contextmanager
+def held(repository: Path, name: str, rows: int) -> Iterator[Path]:
+    """Within the block, a model answers so many rows and then waits: until its end, or that of the file."""
+    hold = repository / name / "hold"
+    # Each has a text of its own: the model counts anew.
+    write_atomically(hold, f"{rows} {time.monotonic_ns()}")
+    try:
+        yield hold
+    finally:
+        hold.unlink(missing_ok=True)
+
+
+def write(repository: Path, names: Iterable[str] = MODELS) -> Path:
     """Write a repository of these models."""
-    for name, (most, inputs, outputs, row) in MODELS.items():
+    for name in names:
+        most, inputs, outputs, row = MODELS[name]
         (repository / name / "1").mkdir(parents=True)
         tensors = "\n".join(
             [*(tensor("input", spec) for spec in inputs), *(tensor("output", spec) for spec in outputs)]

@@ -8,6 +8,7 @@ import pytest
 
 from clients.client import Client
 from clients.connection import Connection
+from tests.conftest import served
 from tests.language.tiny import MODEL, served_tiny
 from tools.repository import versions
 from tools.serve.tritonserver import Options, Server
@@ -36,7 +37,7 @@ def language_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def language_server(language_models: Path) -> Iterator[Server]:
     """A server with the language model alone."""
-    with Server(Options(language_models)) as running:
+    with served(Options(language_models)) as running:
         yield running
 
 
@@ -49,5 +50,5 @@ def trained_language_server(built: Path, tmp_path_factory: pytest.TempPathFactor
     models = tmp_path_factory.mktemp("trained")
     # Hundreds of megabytes, which nobody changes.
     (models / MODEL).symlink_to(built / MODEL)
-    with Server(Options(models)) as running:
+    with served(Options(models)) as running:
         yield running

@@ -22,6 +22,7 @@ from clients.connection import Connection, Protocol
 from tools.front.certificates import write_authority, write_certificate
 
 STYLES = ("sync", "asyncio")
+_HELD: list[socket.socket] = []
 
 
 def ask(style: str, connection: Connection, method: str, *arguments: Any, **options: Any) -> Any:
@@ -37,8 +38,15 @@ def ask(style: str, connection: Connection, method: str, *arguments: Any, **opti
         return getattr(client, method)(*arguments, **options)
 
 
+def nobody() -> str:
+    """An address of this host where nothing listens, nor can for as long as this process lives."""
+    _HELD.append(socket.socket())
+    _HELD[-1].bind(("127.0.0.1", 0))
+    return f"127.0.0.1:{_HELD[-1].getsockname()[1]}"
+
+
 def free_address() -> str:
-    """An address of this host where nothing listens."""
+    """An address of this host where nothing listens, for whoever is about to."""
     with socket.create_server(("127.0.0.1", 0)) as holder:
         return f"127.0.0.1:{holder.getsockname()[1]}"
 
@@ -86,9 +94,9 @@ def silence(accepted: socket.socket, _: int) -> None:
 
 
 def drip(accepted: socket.socket, _: int) -> None:
-    """Begin a response and send one byte of it every tenth of a second, for two seconds."""
+    """Begin a response and send one byte of it every tenth of a second, for ten seconds."""
     accepted.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
-    for _ in range(20):
+    for _ in range(100):
         accepted.sendall(b" ")
         time.sleep(0.1)
 
@@ -100,7 +108,7 @@ def hang_up(_: socket.socket, __: int) -> None:
 @contextmanager
 def together(protocol: Protocol, parties: int) -> Iterator[str]:
     """A server that is ready only when so many ask at the same time; yields its address."""
-    barrier = threading.Barrier(parties, timeout=5)
+    barrier = threading.Barrier(parties, timeout=30)
     if protocol == "http":
         with listening(lambda accepted, _: ready_over_http(accepted, barrier)) as address:
             yield address

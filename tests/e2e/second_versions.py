@@ -106,8 +106,12 @@ def first_logit(connection: Connection) -> float:
 
 @dataclass
 class Seen:
-    """What callers got: the first logit of each answer in order, and every failure."""
+    """What callers got: the first logit of each answer in order, and every failure.
 
+    Two callers may be answered in another order than they are served in: `by_caller` has each one's own.
+    """
+
+    by_caller: list[list[float]] = field(default_factory=list)
     answers: list[float] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
 
@@ -123,10 +127,13 @@ def constant_load(connections: Sequence[Connection], callers: int = 1) -> Iterat
     seen, stop = Seen(), threading.Event()
 
     async def ask(connection: Connection) -> None:
+        own: list[float] = []
+        seen.by_caller.append(own)
         async with AsyncClient(connection) as client:
             while not stop.is_set():
                 try:
-                    seen.answers.append(float((await client.infer(MODEL, DIGIT))["OUTPUT__0"][0, 0]))
+                    own.append(float((await client.infer(MODEL, DIGIT))["OUTPUT__0"][0, 0]))
+                    seen.answers.append(own[-1])
                 except Exception as error:  # Whatever it is: it is a request that failed.
                     seen.failures.append(repr(error))
                 # A steady rate: callers that take all of the processors would only make everything else wait.

@@ -5,14 +5,15 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
+from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import tritonclient.grpc as grpc
 
+from tests.waiting import soon
 from tools.repository import ROOT
 
 FREE_PORTS = ("--http-port=0", "--grpc-port=0", "--metrics-port=0")
@@ -24,17 +25,23 @@ input {{ name: "SECONDS" data_type: TYPE_FP32 dims: [ 1 ] }}
 output {{ name: "SECONDS" data_type: TYPE_FP32 dims: [ 1 ] }}
 instance_group {{ kind: KIND_GPU }}
 """
-# Without torch, so that a start costs tenths of a second.
+# Without torch, so that a start costs tenths of a second. Whoever waits for it to sleep sees a file.
 MODEL = """
+import pathlib
 import time
 import triton_python_backend_utils as pb_utils
 
 
 class TritonPythonModel:
+    def initialize(self, args):
+        self.mark = pathlib.Path(args["model_repository"], "asleep")
+
     def execute(self, requests):
         answers = []
         for request in requests:
             seconds = pb_utils.get_input_tensor_by_name(request, "SECONDS").as_numpy()
+            if seconds[0] > 0.5:
+                self.mark.touch()
             time.sleep(float(seconds[0]))
             answers.append(pb_utils.InferenceResponse([pb_utils.Tensor("SECONDS", seconds)]))
         return answers
@@ -55,7 +62,16 @@ def sleep_on(address: str, seconds: float) -> float:
     tensor = grpc.InferInput("SECONDS", [1], "FP32")
     tensor.set_data_from_numpy(np.array([seconds], np.float32))
     with grpc.InferenceServerClient(address) as client:
-        return float(client.infer("sleeper", [tensor], client_timeout=30).as_numpy("SECONDS")[0])
+        return float(client.infer("sleeper", [tensor], client_timeout=60).as_numpy("SECONDS")[0])
+
+
+def fall_asleep(repository: Path, address: str, seconds: float, pool: Executor) -> "Future[float]":
+    """Ask the sleeper for more than half a second of sleep; its answer to come, once it sleeps."""
+    mark = repository / "sleeper" / "asleep"
+    mark.unlink(missing_ok=True)
+    answer = pool.submit(sleep_on, address, seconds)
+    assert soon(lambda: mark.exists() or answer.done())
+    return answer
 
 
 class Serving:
@@ -75,14 +91,17 @@ class Serving:
                 stderr=stderr,
             )
 
-    def line(self, timeout: float = 30) -> str:
+    def line(self, timeout: float = 120) -> str:
         """The next line of its standard output."""
-        deadline = time.monotonic() + timeout
-        while (lines := (self.folder / "stdout").read_text().splitlines())[self._seen :] == []:
-            assert self.process.poll() is None and time.monotonic() < deadline, self.stderr
-            time.sleep(0.02)
+
+        def lines() -> list[str]:
+            # The last one may not have been written wholly.
+            return (self.folder / "stdout").read_text().split("\n")[:-1]
+
+        assert soon(lambda: len(lines()) > self._seen or self.process.poll() is not None, timeout, 0.02), self.stderr
+        assert len(lines()) > self._seen, self.stderr
         self._seen += 1
-        return lines[self._seen - 1]
+        return lines()[self._seen - 1]
 
     def grpc(self) -> str:
         """The gRPC address, from the line that it prints when it is ready."""
@@ -106,7 +125,7 @@ class Serving:
         """Its regions in /dev/shm."""
         return [region for folder in self.folder.glob("triton-*") for region in regions(folder.name)]
 
-    def end(self, *signals: int, timeout: float = 30) -> int:
+    def end(self, *signals: int, timeout: float = 120) -> int:
         """Send signals, wait for the end; its exit code."""
         for number in signals:
             self.process.send_signal(number)
@@ -165,10 +184,8 @@ def serving(folder: Path, *arguments: str | Path, **variables: str) -> Iterator[
         stop.set()
         watcher.join()
     # A caretaker grants a server ten seconds to end in good order.
-    deadline = time.monotonic() + 15
-    while (left := traces(folder, started, prefixes)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not left, f"left behind: {left}"
+    gone = soon(lambda: not traces(folder, started, prefixes))
+    assert gone, f"left behind: {traces(folder, started, prefixes)}"
 
 
 def traces(folder: Path, started: set[int], prefixes: set[str]) -> list[str]:

@@ -4,7 +4,6 @@ One server holds a small model for each rule (tests/e2e/backend_models.py).
 """
 
 import os
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -20,7 +19,10 @@ import tritonclient.grpc as grpc
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from tests.compiler import BACKENDS, NEEDS_NATIVE
+from tests.conftest import served
 from tests.e2e.backend_models import DTYPES, GOOD, STATEFUL, write
+from tests.e2e.serving import name_of
+from tests.waiting import settled, soon
 from tools.serve.tritonserver import Options, Server
 from tools.serve.usage import memory_bytes
 
@@ -31,10 +33,8 @@ NUMPY = (np.bool_, np.uint8, np.int8, np.int16, np.int32, np.int64, np.float16, 
 @pytest.fixture(scope="module", params=BACKENDS)
 def triton(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with every model of GOOD, by either backend."""
-    # So many processes with torch take longer to unload than is worth waiting for.
     repository = write(tmp_path_factory.mktemp("models"), GOOD)
-    options = Options(repository, backend=request.param, flags=("--exit-timeout-secs=1",))
-    with Server(options) as running:
+    with served(Options(repository, backend=request.param)) as running:
         yield running
 
 
@@ -66,9 +66,10 @@ def mood(number: int) -> Array:
 
 
 def thread_count(server: Server) -> int:
-    """How many threads tritonserver and its stubs have."""
+    """How many threads tritonserver and its stubs have; gRPC's, which come and go, have names of their own."""
     process = psutil.Process(server.pid)
-    return sum(each.num_threads() for each in (process, *process.children()))
+    pids = [each.pid for each in (process, *process.children())]
+    return sum(name_of(int(task.name)) == name_of(pid) for pid in pids for task in Path(f"/proc/{pid}/task").iterdir())
 
 
 A, B = rows([1, 2], [3, 4]), rows([5, 6], [7, 8])
@@ -106,13 +107,13 @@ def test_invalid_utf8_fails_only_its_own_request(connected: grpc.InferenceServer
 
 
 def test_strings_of_queued_requests_are_rows_of_one_batch(connected: grpc.InferenceServerClient) -> None:
-    sent = [[b"a", b"long text", b""], [b"", b"\xc3\x9f"], [b"x" * 1000, b"y"]]
-    before = statistics(connected, "string_rows")
+    sent = [[b"a", b"long text", b"", b"b"], [b"", b"\xc3\x9f"], [b"x" * 1000, b"y"]]
+    before = settled(lambda: statistics(connected, "string_rows"))
     with ThreadPoolExecutor(len(sent)) as pool:
         columns = [np.array(texts, np.object_).reshape(-1, 1) for texts in sent]
         answers = list(pool.map(lambda column: infer(connected, "string_rows", {}, TEXT=column)["SHOUTED"], columns))
     assert [answer[:, 0].tolist() for answer in answers] == [[text + b"!" for text in texts] for texts in sent]
-    assert wait_for_inferences(connected, "string_rows", before[1] + 7) - before[0] < len(sent)
+    assert wait_for_inferences(connected, "string_rows", before[1] + 8) - before[0] < len(sent)
 
 
 def test_every_dtype_survives_the_round_trip(connected: grpc.InferenceServerClient) -> None:
@@ -130,7 +131,7 @@ def test_queued_requests_run_in_one_forward_and_each_gets_its_own_rows(
     sizes = (1, 2, 1, 3, 1)
     requests = [np.full((size, 2), 10 * number, np.float32) for number, size in enumerate(sizes)]
     requests[3][:, 1] = (1, 2, 3)
-    before = statistics(connected, "batch_size")
+    before = settled(lambda: statistics(connected, "batch_size"))
     with ThreadPoolExecutor(len(requests)) as pool:
         answers = list(pool.map(lambda x: infer(connected, "batch_size", {}, INPUT__0=x), requests))
     executions = wait_for_inferences(connected, "batch_size", before[1] + sum(sizes)) - before[0]
@@ -142,11 +143,8 @@ def test_queued_requests_run_in_one_forward_and_each_gets_its_own_rows(
 
 def wait_for_inferences(client: grpc.InferenceServerClient, model: str, expected: int) -> int:
     """Wait until the server has counted so many rows, which happens after it answers; return the executions by then."""
-    deadline = time.monotonic() + 10
-    while (counted := statistics(client, model))[1] < expected and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert counted[1] == expected
-    return counted[0]
+    assert soon(lambda: statistics(client, model)[1] == expected, pause=0.01)
+    return settled(lambda: statistics(client, model))[0]
 
 
 def statistics(client: grpc.InferenceServerClient, model: str) -> tuple[int, int]:
@@ -177,7 +175,7 @@ def test_a_model_that_fails_returns_the_reason_and_keeps_serving(
 def test_a_failed_execution_is_not_counted_as_an_inference(
     triton: Server, connected: grpc.InferenceServerClient
 ) -> None:
-    before = statistics(connected, "moody")
+    before = settled(lambda: statistics(connected, "moody"))
     with pytest.raises(InferenceServerException):
         infer(connected, "moody", {}, INPUT__0=mood(1))
     infer(connected, "moody", {}, INPUT__0=mood(0))
@@ -238,7 +236,7 @@ def test_the_config_sets_the_number_of_threads(backend: str, tmp_path: Path, mon
     models = {name: GOOD[name] for name in ("one_thread", "usual_threads", "process")}
     started = {}
     with (
-        Server(Options(write(tmp_path, models), backend=backend)) as server,
+        served(Options(write(tmp_path, models), backend=backend)) as server,
         grpc.InferenceServerClient(server.grpc) as client,
     ):
         for model in models:
@@ -255,7 +253,7 @@ def test_the_config_sets_the_number_of_threads(backend: str, tmp_path: Path, mon
 @NEEDS_NATIVE
 def test_the_native_backend_keeps_the_state_of_each_sequence(tmp_path: Path) -> None:
     with (
-        Server(Options(write(tmp_path, STATEFUL), backend="native")) as server,
+        served(Options(write(tmp_path, STATEFUL), backend="native")) as server,
         grpc.InferenceServerClient(server.grpc) as client,
     ):
         for number in (1, 2, 3):
@@ -291,7 +289,7 @@ def test_a_request_leaves_no_memory_behind_whether_it_succeeds_or_fails(
     model: str, name: str, sent: Array, tmp_path: Path
 ) -> None:
     options = Options(write(tmp_path, {model: GOOD[model]}), backend="native")
-    with Server(options) as server, grpc.InferenceServerClient(server.grpc) as client:
+    with served(options) as server, grpc.InferenceServerClient(server.grpc) as client:
 
         def send(count: int) -> int:
             for _ in range(count):

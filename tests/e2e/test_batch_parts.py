@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -30,15 +29,18 @@ from clients.client import Client
 from clients.connection import Connection
 from clients.contract import Array
 from clients.errors import InvalidInput
-from tests.conftest import Command
-from tests.e2e.peers import free_address
+from tests.conftest import Command, served
+from tests.e2e import batch_models
+from tests.e2e.batch_models import held
+from tests.e2e.peers import nobody
 from tests.raycluster.machines import workers
+from tests.waiting import SOON_S, settled, soon
 from tools.repository import ROOT
+from tools.serve import tritonserver
 from tools.serve.tritonserver import Server
 
 MODEL, ROWS, PART = "mnist_mlp", 2000, 200
 OPTIONS = ("--model", MODEL, "--outputs", "OUTPUT__0", "--part-rows", str(PART), "--json")
-SLOWLY = ("--in-flight", "1", "--batch-size", "4")
 
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: pip install --group ray")
 
@@ -60,8 +62,8 @@ def tables(rows: Array, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def write(path: Path, cells: list[Any], group: int | None = None) -> None:
-    table = pa.table({"id": list(range(len(cells))), "INPUT__0": pa.array(cells, pa.list_(pa.float32()))})
+def write(path: Path, cells: list[Any], group: int | None = None, name: str = "INPUT__0") -> None:
+    table = pa.table({"id": list(range(len(cells))), name: pa.array(cells, pa.list_(pa.float32()))})
     parquet.write_table(table, path, row_group_size=group)
 
 
@@ -100,8 +102,9 @@ def assert_every_row_once(folder: Path, rows: Array, server: Server) -> None:
 
 @contextmanager
 def running(source: Path, output: Path, server: Server, *options: str) -> Iterator[subprocess.Popen[str]]:
-    """A slow run, which does not outlive the block."""
-    line = [sys.executable, "-m", "clients.batch", str(source), str(output), *OPTIONS, *SLOWLY, *options]
+    """A slow run of the small model, which does not outlive the block."""
+    small = ("--model", "double", "--part-rows", str(PART), "--json", "--in-flight", "1", "--batch-size", "4")
+    line = [sys.executable, "-m", "clients.batch", str(source), str(output), *small, *options]
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # An ignored one would be inherited.
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen(line, cwd=ROOT, env=at(server), **pipes)
@@ -114,19 +117,11 @@ def running(source: Path, output: Path, server: Server, *options: str) -> Iterat
 
 
 def wait_for_parts(output: Path, count: int, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 60
-    while len(list(output.glob("_done/[0-9]*.json"))) < count:
-        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
-        time.sleep(0.005)
+    def is_there() -> bool:
+        return len(list(output.glob("_done/[0-9]*.json"))) >= count
 
-
-def kill_one(started: psutil.Process) -> None:
-    """Kill a worker of Ray's that is at work; between two parts, none is."""
-    deadline = time.monotonic() + 30
-    while not (found := workers(started)):
-        assert started.is_running() and time.monotonic() < deadline, "no worker is at work"
-        time.sleep(0.005)
-    found[0].kill()
+    assert soon(lambda: is_there() or process.poll() is not None, 200, pause=0.005)
+    assert process.poll() is None, process.communicate()
 
 
 def test_tables_become_parts_with_a_manifest_and_a_lost_part_is_made_again(
@@ -145,10 +140,10 @@ def test_tables_become_parts_with_a_manifest_and_a_lost_part_is_made_again(
     names = {"_job.json", "_lock", "_manifest.json", *(part["file"] for part in manifest["parts"])}
     assert {path.name for path in output.iterdir()} == names
     (output / "part-00003.parquet").unlink()
-    before = inferences(server)
+    before = settled(lambda: inferences(server))
     again = command("clients.batch", tables, output, *OPTIONS, server=server)
     assert again.returncode == 0 and last_line(again)["resumed_rows"] == ROWS - 256, again.stderr
-    assert inferences(server) - before == 256 and manifest_of(output)["rows"] == ROWS
+    assert settled(lambda: inferences(server)) - before == 256 and manifest_of(output)["rows"] == ROWS
 
 
 def test_a_row_that_does_not_fit_has_the_reason_and_its_neighbors_have_answers(
@@ -168,27 +163,33 @@ def test_a_row_that_does_not_fit_has_the_reason_and_its_neighbors_have_answers(
 
 
 @needs_ray
-def test_what_this_process_has_begun_ray_s_workers_finish_though_one_is_killed(
-    server: Server, tables: Path, rows: Array, tmp_path: Path
-) -> None:
-    output = tmp_path / "out"
-    with running(tables, output, server) as process:
-        wait_for_parts(output, 2, process)
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=20)
-    assert process.returncode == 130 and "the same command resumes" in errors
-    done = len(list(output.glob("_done/[0-9]*.json")))
-    with running(tables, output, server, "--ray", "local", "--workers", "2") as process:
-        wait_for_parts(output, done + 1, process)
-        started = psutil.Process(process.pid)
-        children = started.children(recursive=True)
-        kill_one(started)
-        printed, errors = process.communicate(timeout=60)
+def test_what_this_process_has_begun_ray_s_workers_finish_though_one_is_killed(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).normal(size=(ROWS, 2)).astype(np.float32)
+    source, output = tmp_path / "rows.parquet", tmp_path / "out"
+    models = batch_models.write(tmp_path / "models", ["double"])
+    write(source, list(rows), name="X")
+    with served(tritonserver.Options(models)) as server:
+        with held(models, "double", 2 * PART + 40), running(source, output, server) as process:
+            wait_for_parts(output, 2, process)
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=60)
+        assert process.returncode == 130 and "the same command resumes" in errors
+        ray = ("--ray", "local", "--workers", "2")
+        with held(models, "double", 2 * PART) as hold, running(source, output, server, *ray) as process:
+            wait_for_parts(output, 3, process)
+            started = psutil.Process(process.pid)
+            children = started.children(recursive=True)
+            assert soon(lambda: bool(workers(started))), "no worker is at work"
+            workers(started)[0].kill()
+            hold.unlink()
+            printed, errors = process.communicate(timeout=200)
     assert process.returncode == 0, errors
-    assert json.loads(printed)["resumed_rows"] == done * PART
-    assert_every_row_once(output, rows, server)
+    assert json.loads(printed)["resumed_rows"] == 2 * PART
+    table = dataset.dataset(output).to_table()
+    assert table["row"].to_pylist() == list(range(ROWS)) and set(table["error"].to_pylist()) == {None}
+    assert np.array_equal(np.array(table["Y"].to_pylist(), np.float32), 2 * rows)
     assert [part["rows"] for part in manifest_of(output)["parts"]] == [PART] * (ROWS // PART)
-    assert psutil.wait_procs(children, 10)[1] == []
+    assert psutil.wait_procs(children, SOON_S)[1] == []
 
 
 def parts_of(server: Server, source: Path, output: Path, fresh: bool = False) -> int:
@@ -266,7 +267,7 @@ def test_a_file_that_has_to_be_a_folder_is_named_with_the_way_out(
     ("options", "words"),
     [
         (("--ray", "here"), "--ray here: expected HOST:PORT of a cluster's head"),
-        (("--ray", free_address()), "no Ray cluster answers at 127.0.0.1:"),
+        (("--ray", nobody()), "no Ray cluster answers at 127.0.0.1:"),
         (("--workers", "2"), "--workers are those of --ray"),
     ],
     ids=["no address", "no cluster", "no Ray"],

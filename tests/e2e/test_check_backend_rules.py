@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from tests.conftest import served
 from tools import torchscript as writer
 from tools.check.rules import RULES
 from tools.serve.tritonserver import Options, Server
@@ -39,8 +40,8 @@ def test_the_backend_refuses_the_examples_of_its_rules(tmp_path: Path) -> None:
         version.mkdir(parents=True)
         (version / "model.pt").write_bytes((tmp_path / "model.pt").read_bytes())
         (version.parent / "config.pbtxt").write_text(rule.example.replace('name: "model"', f'name: "{rule.id}"'))
-    flags = ("--model-control-mode=explicit", "--exit-timeout-secs=1")
-    with Server(Options(tmp_path / "models", hardware="cpu", flags=flags)) as server, ThreadPoolExecutor(2) as pool:
+    flags = ("--model-control-mode=explicit",)
+    with served(Options(tmp_path / "models", hardware="cpu", flags=flags)) as server, ThreadPoolExecutor(2) as pool:
         refusals = dict(zip(rules, pool.map(lambda rule: refusal(server, rule.id), rules), strict=True))
     reasons = {rule.id: reason for rule, reason in refusals.items()}
     assert "inputs INPUT__1: expected the indices 0 to 0 after '__', each once" in reasons["pytorch-index"]

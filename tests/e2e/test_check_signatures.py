@@ -18,6 +18,7 @@ from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
 from tritonclient.utils import InferenceServerException
 
 from tests.compiler import NEEDS_NATIVE
+from tests.conftest import served
 from tests.e2e.backend_models import ALONE, BATCHES, DTYPES, inputs, outputs
 from tools import torchscript
 from tools.check.rules import check, check_deep
@@ -178,8 +179,8 @@ def test_a_model_has_an_error_if_and_only_if_the_backend_cannot_serve_it(
 ) -> None:
     repository = write(tmp_path / "models", names)
     found = errors(repository)
-    flags = ("--model-control-mode=explicit", "--exit-timeout-secs=1")
-    with Server(Options(repository, backend=backend, flags=flags)) as server, ThreadPoolExecutor(2) as pool:
+    flags = ("--model-control-mode=explicit",)
+    with served(Options(repository, backend=backend, flags=flags)) as server, ThreadPoolExecutor(2) as pool:
         answered = dict(zip(names, pool.map(lambda name: answers(server, repository, name), names), strict=True))
     assert {name: sorted(found[name]) for name in names} == {
         name: [CASES[name].rule] if CASES[name].rule else [] for name in names

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from tests.conftest import Command
+from tests.conftest import Command, served
 from tests.e2e.serving import CONFIG, MODEL, sleep_on
 from tools.check.traffic import ENOUGH
-from tools.serve.tritonserver import Options, Server
+from tools.serve.tritonserver import Options
 
 
 def test_a_cache_without_hits_is_found_by_its_counters(tmp_path: Path, command: Command) -> None:
@@ -14,7 +14,7 @@ def test_a_cache_without_hits_is_found_by_its_counters(tmp_path: Path, command: 
     (version / "model.py").write_text(MODEL)
     config = CONFIG.format(name="sleeper").replace("KIND_GPU", "KIND_CPU")
     (version.parent / "config.pbtxt").write_text(config + "response_cache { enable: true }")
-    with Server(Options(tmp_path, flags=("--cache-config=local,size=1048576",))) as server:
+    with served(Options(tmp_path, flags=("--cache-config=local,size=1048576",))) as server:
         for number in range(ENOUGH):
             sleep_on(server.grpc, number / 1e6)
         answer = command("tools.check", tmp_path, "--url", server.http, "--strict")

@@ -40,7 +40,7 @@ def table(server: Server) -> dict[str, dict[str, str]]:
 
     def row(client: tuple[Protocol, str]) -> dict[str, str]:
         line = [sys.executable, "-W", "ignore", "-m", "tests.e2e.conditions", *client, server.address(client[0])]
-        done = subprocess.run(line, cwd=ROOT, capture_output=True, timeout=60, text=True)
+        done = subprocess.run(line, cwd=ROOT, capture_output=True, timeout=200, text=True)
         assert done.returncode == 0, done.stderr
         cells: dict[str, str] = json.loads(done.stdout)
         return cells

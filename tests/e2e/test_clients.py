@@ -15,6 +15,7 @@ from clients.connection import Connection
 from clients.contract import Array, TensorSpec
 from clients.errors import InvalidInput, ModelNotFound
 from tests.e2e.peers import STYLES, ask
+from tests.waiting import settled, soon
 from tools.repository import model_names, versions
 
 Call = Callable[..., Any]
@@ -133,7 +134,7 @@ def test_what_the_client_refuses_never_reaches_the_server(call: Call, connection
         with Client(connection) as client:
             return int(client.statistics(MODEL)[0]["inference_stats"].get("fail", {}).get("count", 0))
 
-    before = failures(), counts(connection)
+    before = settled(lambda: (failures(), counts(connection)))
     with pytest.raises(InvalidInput, match="expected FP32, got FP64"):
         call("infer", MODEL, digits(1).astype(np.float64))
     with pytest.raises(InvalidInput, match=r"expected shape \[batch, 784\], got \[1, 783\]"):
@@ -142,9 +143,9 @@ def test_what_the_client_refuses_never_reaches_the_server(call: Call, connection
 
 
 def test_statistics_grow_by_the_requests_that_were_made(call: Call, connection: Connection) -> None:
-    inferences, executions = counts(connection)
+    inferences, executions = settled(lambda: counts(connection))
     call("infer", MODEL, digits(3))
-    assert counts(connection) == (inferences + 3, executions + 1)
+    assert soon(lambda: counts(connection) == (inferences + 3, executions + 1))
 
 
 def test_gathered_requests_each_get_their_own_answer(connection: Connection) -> None:
@@ -154,9 +155,9 @@ def test_gathered_requests_each_get_their_own_answer(connection: Connection) -> 
         async with AsyncClient(connection) as client:
             return await asyncio.gather(*(client.infer(MODEL, image[None]) for image in images))
 
-    inferences, _ = counts(connection)
+    inferences, _ = settled(lambda: counts(connection))
     answers = np.concatenate([answer["OUTPUT__0"] for answer in asyncio.run(gather())])
-    assert counts(connection)[0] - inferences == 150
+    assert soon(lambda: counts(connection)[0] == inferences + 150)
     with Client(connection) as client:
         expected = np.concatenate([client.infer(MODEL, images[at : at + 50])["OUTPUT__0"] for at in (0, 50, 100)])
     np.testing.assert_allclose(answers, expected, rtol=1e-4, atol=1e-5)

@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import termios
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,8 @@ from PIL import Image
 from clients.client import Client
 from clients.connection import Connection, Protocol
 from tests.conftest import Command
-from tests.e2e.peers import free_address
+from tests.e2e.peers import nobody
+from tests.waiting import settled
 from tools.repository import ROOT, model_names, versions
 from tools.serve.tritonserver import Options, Server
 
@@ -173,9 +176,9 @@ def test_the_batch_size_changes_the_requests_and_not_the_answers(command: Comman
         return statistics["inference_stats"]["success"]["count"], statistics["inference_count"]
 
     files = sorted((CIFAR / "cat").iterdir()) + sorted((CIFAR / "dog").iterdir())
-    before = requests()
+    before = settled(requests)
     done = command("clients.classify", *files, "--batch-size", str(size), "--json", server=server)
-    after = requests()
+    after = settled(requests)
     assert after[0] - before[0] == -(-len(files) // size)
     assert after[1] - before[1] == len(files)
     assert [result["file"] for result in document(done)["results"]] == [str(file) for file in files]
@@ -185,14 +188,24 @@ def test_the_progress_bar_goes_to_the_terminal_and_not_into_the_results(server: 
     # Only a terminal gets a bar, so that stderr has to be one.
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 80))
-    os.set_blocking(ours, False)
     line = [sys.executable, "-m", "clients.classify", str(CIFAR), "--json", "--batch-size", "4", "--url", server.http]
-    with os.fdopen(ours, "rb", buffering=0) as terminal:
+    with ThreadPoolExecutor(1) as pool:
+        # Meanwhile: a terminal that nobody reads is full after some seconds of a bar.
+        reading = pool.submit(written_to, ours)
         done = subprocess.run(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=theirs, text=True, timeout=120)
-        shown = (terminal.read(4096) or b"").decode(errors="replace")
         os.close(theirs)
+        shown = reading.result()
     assert "classifying" in shown and "%" in shown
     assert len(document(done)["results"]) == len(list(CIFAR.rglob("*.png")))
+
+
+def written_to(terminal: int) -> str:
+    """All that is written to a terminal until nobody has it open any more."""
+    shown = b""
+    with os.fdopen(terminal, "rb", buffering=0) as stream, suppress(OSError):
+        while part := stream.read(4096):
+            shown += part
+    return shown.decode(errors="replace")
 
 
 @pytest.mark.parametrize(
@@ -222,7 +235,7 @@ def test_a_server_that_is_down_is_exit_code_two_with_the_remedy(
     command: Command, protocol: Protocol, module: str, frog: Path
 ) -> None:
     images = [frog] if module == "clients.classify" else []
-    done = command(module, *images, "--protocol", protocol, "--url", free_address())
+    done = command(module, *images, "--protocol", protocol, "--url", nobody())
     assert (done.returncode, done.stdout) == (2, "")
     assert "no server answers at" in done.stderr and "python -m tools.serve" in done.stderr
     assert "Traceback" not in done.stderr

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Command
+from tests.conftest import Command, served
 from tests.doctor.ill import FAULTS, observed, ward
 from tools.doctor.diagnose import diagnose
 from tools.doctor.observation import Seen
@@ -51,7 +51,7 @@ def test_a_change_is_measured_beside_its_prediction(seen: Seen, repository_of_th
 @pytest.fixture(scope="module")
 def untouched(repository: Path) -> Iterator[Server]:
     """A server that nobody else asks: the session's one remembers what other tests made fail."""
-    with Server(Options(repository)) as running:
+    with served(Options(repository)) as running:
         yield running
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from clients.connection import Connection, Protocol
 from clients.errors import DeadlineExceeded, InvalidInput, ModelNotFound, RequestRejected
 from clients.generation import Chunk
 from tests.conftest import Command, connection_to
-from tests.e2e.language import LONG, MODEL, busy, ended, idle
+from tests.e2e.language import LONG, MODEL, ended, idle, leaving
 from tests.e2e.peers import STYLES
 from tools.repository import ROOT
 from tools.serve.tritonserver import Server
@@ -77,8 +78,8 @@ def test_pieces_come_as_they_are_made_and_are_the_whole_answer(ask: Ask) -> None
 
 
 def test_leaving_the_loop_ends_the_generation_on_the_server(ask: Ask, language_server: Server) -> None:
-    assert len(ask(MODEL, SEA, most=3, **LONG)) == 3
-    idle(language_server)
+    with leaving(language_server):
+        assert len(ask(MODEL, SEA, most=3, **LONG)) == 3
 
 
 def test_messages_go_through_the_models_own_template(ask: Ask) -> None:
@@ -115,16 +116,15 @@ def test_what_the_engine_refuses_is_said_in_its_words(ask: Ask) -> None:
 
 
 def test_a_deadline_is_for_the_whole_answer_and_ends_it(spoken: Connection, language_server: Server) -> None:
-    hurried = Connection(spoken.protocol, spoken.url, timeout_s=0.4)
+    hurried = Connection(spoken.protocol, spoken.url, timeout_s=0.8)
     for ask in (
         lambda: asked(hurried, 10**6, MODEL, SEA, **LONG),
         lambda: asyncio.run(asked_aio(hurried, 10**6, MODEL, SEA, **LONG)),
     ):
         began = time.monotonic()
-        with pytest.raises(DeadlineExceeded):
+        with leaving(language_server), pytest.raises(DeadlineExceeded):
             ask()
-        assert 0.3 < time.monotonic() - began < 5
-    idle(language_server)
+        assert time.monotonic() - began > 0.7
 
 
 def test_threads_share_a_client_and_each_gets_the_answer_that_its_prompt_gets_alone(spoken: Connection) -> None:
@@ -166,7 +166,7 @@ def test_the_command_prints_the_text_as_it_comes_or_one_document(command: Comman
     )
     streamed = command("clients.generate", SEA, *options, server=language_server)
     assert streamed.returncode == 0, streamed.stderr
-    assert " tokens/s, the first after 0." in streamed.stderr and streamed.stderr.endswith("; length\n")
+    assert re.search(r" tokens/s, the first after \d+\.\d.*; length\n$", streamed.stderr)
     document = json.loads(
         command("clients.generate", SEA, *options, "--no-stream", "--json", server=language_server).stdout
     )
@@ -176,12 +176,10 @@ def test_the_command_prints_the_text_as_it_comes_or_one_document(command: Comman
 
 def test_ctrl_c_ends_the_command_and_the_generation(language_server: Server) -> None:
     line = [sys.executable, "-m", "clients.generate", SEA, "--max-tokens", "8000", "--sampling", "ignore_eos=true"]
-    with subprocess.Popen(
-        [*line, "--url", language_server.http], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout and process.stdout.read(10)
-        busy(language_server)
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=10)
-    assert (process.returncode, err) == (130, "interrupted; stopped\n")
-    idle(language_server)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with leaving(language_server):
+        with subprocess.Popen([*line, "--url", language_server.http], cwd=ROOT, **pipes) as process:
+            assert process.stdout and process.stdout.read(10)
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=60)
+        assert (process.returncode, err) == (130, "interrupted; stopped\n")

@@ -12,8 +12,9 @@ from tests.kills.endings import SIGNALS, end
 from tools.serve.tritonserver import Server
 
 TERM, KILL, _, HUP = SIGNALS
-MOMENTS = [("loadtest.run", 4.0, TERM), ("loadtest.run", 4.0, KILL), ("loadtest.swarm", 5.0, TERM)]
-MOMENTS += [("locust", 5.0, KILL), ("tools.serve --run", 6.0, HUP)]
+# Of the time that they have a connection.
+MOMENTS = [("loadtest.run", 0.5, TERM), ("loadtest.run", 1.0, KILL), ("loadtest.swarm", 1.0, TERM)]
+MOMENTS += [("locust", 1.0, KILL), ("tools.serve --run", 2.0, HUP)]
 
 
 @pytest.mark.parametrize(("name", "moment", "number"), MOMENTS)
@@ -21,7 +22,7 @@ def test_nothing_is_left_of_a_command_that_is_ended(
     name: str, moment: float, number: signal.Signals, server: Server
 ) -> None:
     addresses = {"TRITON_HTTP_URL": server.http, "TRITON_GRPC_URL": server.grpc}
-    ending = end(CASES[name], number, moment, addresses)
+    ending = end(CASES[name], number, moment, addresses, talks=True)
     assert not ending.left
     # Locust and a server report what they have when they are stopped.
     assert ending.code in (130, 0) if number != KILL else ending.code == -KILL

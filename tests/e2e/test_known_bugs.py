@@ -11,6 +11,7 @@ from urllib.request import urlopen
 import pytest
 from torch import Tensor, nn
 
+from tests.conftest import served
 from tests.differential.examples import write_example
 from tools import torchscript
 from tools.check.releases import EMBEDDED, SERVERS
@@ -92,7 +93,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             (folder / name / "1" / "model.py").write_text(PYTHON.replace("BODY", MODELS[name]))
         else:
             torchscript.save(Counters(), folder / name / "1" / "model.pt")
-    with Server(Options(folder, hardware="cpu", flags=("--cache-config=local,size=1048576",))) as running:
+    with served(Options(folder, hardware="cpu", flags=("--cache-config=local,size=1048576",))) as running:
         yield running
 
 
@@ -141,7 +142,7 @@ def test_a_full_queue_beside_another_step_ends_the_server(tmp_path: Path) -> Non
     flags = ("--model-control-mode=explicit", "--load-model=model")
     tensor = {"name": "A", "shape": [1, 4], "datatype": "FP32", "data": [0, 0, 0, 0]}
     body = json.dumps({"inputs": [tensor]}).encode()
-    with Server(Options(tmp_path, hardware="cpu", flags=flags)) as running, ThreadPoolExecutor(6) as pool:
+    with served(Options(tmp_path, hardware="cpu", flags=flags)) as running, ThreadPoolExecutor(6) as pool:
         for _ in range(6):
             pool.submit(urlopen, f"http://{running.http}/v2/models/model/infer", body, 20)
         with pytest.raises(ServerError, match="was killed by SIGSEGV"):

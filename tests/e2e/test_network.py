@@ -24,6 +24,7 @@ from tests.e2e.peers import (
     free_address,
     hang_up,
     listening,
+    nobody,
     silence,
     together,
 )
@@ -38,9 +39,9 @@ def test_waiting_for_a_silent_server_ends_at_the_deadline(style: str, protocol: 
     with listening(silence) as address:
         begun = time.monotonic()
         with pytest.raises(DeadlineExceeded, match=address):
-            ask(style, Connection(protocol, address, timeout_s=0.3), method)
-        # Not asked again: the deadline was the caller's own.
-        assert 0.25 < time.monotonic() - begun < 1
+            ask(style, Connection(protocol, address, timeout_s=0.3, retries=100), method)
+        # Not asked again, which would take half a minute: the deadline was the caller's own.
+        assert 0.25 < time.monotonic() - begun < 20
 
 
 @in_both_styles
@@ -55,12 +56,12 @@ def test_the_deadline_also_limits_an_answer_that_arrives_byte_by_byte(style: str
         begun = time.monotonic()
         with pytest.raises(DeadlineExceeded, match="no answer within 0.4 s"):
             ask(style, Connection("http", address, timeout_s=0.4), "server")
-        assert time.monotonic() - begun < 1
+        assert time.monotonic() - begun < 8
 
 
 @in_both_styles
 def test_a_server_that_is_down_is_an_error_with_its_address_and_the_remedy(style: str, protocol: Protocol) -> None:
-    address = free_address()
+    address = nobody()
     connection = Connection(protocol, address)
     with pytest.raises(ServerUnavailable, match=rf"no server answers at {protocol}://{address} .*tools\.serve"):
         ask(style, connection, "infer", "mnist_mlp", [[0.0]])
@@ -70,7 +71,7 @@ def test_a_server_that_is_down_is_an_error_with_its_address_and_the_remedy(style
 @in_both_styles
 def test_an_unknown_host_is_an_error_with_its_name(style: str, protocol: Protocol) -> None:
     with pytest.raises(ServerUnavailable, match=r"nobody\.invalid"):
-        ask(style, Connection(protocol, "nobody.invalid:8000", retries=0, timeout_s=5), "server")
+        ask(style, Connection(protocol, "nobody.invalid:8000", retries=0, timeout_s=60), "server")
 
 
 @in_both_styles
@@ -143,25 +144,25 @@ def test_an_error_of_the_server_is_not_retried(style: str) -> None:
 @in_both_styles
 @pytest.mark.parametrize("wait", [0.0, 0.4])
 def test_a_server_that_starts_during_the_retries_is_reached(
-    style: str, protocol: Protocol, wait: float, scratch_repository: Path
+    style: str, protocol: Protocol, wait: float, repository: Path
 ) -> None:
     address = free_address()
     connection = Connection(protocol, address, retries=30)
     port = {f"{protocol}_port": int(address.split(":")[1])}
-    options = Options(scratch_repository, flags=("--model-control-mode=explicit",), **port)  # type: ignore[arg-type]
+    options = Options(repository, flags=("--model-control-mode=explicit",), **port)  # type: ignore[arg-type]
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(ask, style, connection, "server")
         time.sleep(wait)
         assert not asked.done()
         with Server(options):
-            assert asked.result(timeout=20)["name"] == "triton"
+            assert asked.result(timeout=60)["name"] == "triton"
 
 
 @in_both_styles
 def test_a_port_of_the_other_protocol_is_an_error(style: str, protocol: Protocol, server: Server) -> None:
     wrong = server.grpc if protocol == "http" else server.http
     with pytest.raises(ServerUnavailable, match="check .*--protocol"):
-        ask(style, Connection(protocol, wrong, retries=0, timeout_s=10), "server")
+        ask(style, Connection(protocol, wrong, retries=0, timeout_s=60), "server")
 
 
 def late_first_answer(released: threading.Event) -> Callable[[socket.socket, int], None]:
@@ -183,7 +184,7 @@ def test_a_late_answer_is_not_taken_for_the_next_one() -> None:
     released = threading.Event()
     with (
         listening(late_first_answer(released)) as address,
-        Client(Connection("http", address, timeout_s=0.3)) as client,
+        Client(Connection("http", address, timeout_s=1.5)) as client,
     ):
         with pytest.raises(DeadlineExceeded):
             client.server()

@@ -13,7 +13,7 @@ import pytest
 
 from clients.client import Client
 from clients.connection import PROTOCOLS, Protocol
-from tests.conftest import Command, connection_to
+from tests.conftest import Command, connection_to, served
 from tests.unit import networks
 from tools.export import company
 from tools.export.agreement import ProofError
@@ -76,7 +76,7 @@ def brought(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Brought]:
             plans[line[0]] = make_plan(new._options(arguments), new._recipe(arguments))
             write_files(plans[line[0]], repository)
             publish(plans[line[0]], repository)
-    with Server(Options(repository)) as server:
+    with served(Options(repository)) as server:
         yield Brought(plans, repository, server)
 
 

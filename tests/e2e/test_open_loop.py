@@ -52,7 +52,7 @@ def test_every_request_of_the_schedule_reaches_the_server(command: Command, serv
 
 
 def test_the_peak_under_an_objective_is_found(command: Command, server: Server) -> None:
-    options = ("--slo", "p50<1s", "--trial", "0.5", "--budget", "6", "--precision", "20", "--processes", "1")
+    options = ("--slo", "p50<1s", "--trial", "0.5", "--budget", "60", "--precision", "20", "--processes", "1")
     result = command("loadtest.peak", MODEL, *options, server=server)
     assert result.returncode in (0, 1, INVALID), result.stderr  # Others may use the host.
     found = figures(result)

@@ -16,7 +16,7 @@ import requests
 
 from clients.client import Client
 from tests.conftest import Command, connection_to
-from tests.e2e.language import LONG, MODEL, busy, idle
+from tests.e2e.language import LONG, MODEL, leaving
 from tests.e2e.serving import FREE_PORTS, add_sleeper, serving
 from tests.haproxy import NEEDS_HAPROXY
 from tools.front.door import Front
@@ -190,15 +190,15 @@ def test_six_callers_each_get_the_answer_that_they_get_alone(url: str) -> None:
 
 
 def test_a_caller_that_goes_away_takes_its_generation_with_it(api: openai.OpenAI, language_server: Server) -> None:
-    with api.chat.completions.create(model=MODEL, messages=QUESTION, stream=True, **ENDLESS) as parts:
+    with (
+        leaving(language_server),
+        api.chat.completions.create(model=MODEL, messages=QUESTION, stream=True, **ENDLESS) as parts,
+    ):
         for place, _ in enumerate(parts):
             if place == 3:
                 break
-        busy(language_server)
-    idle(language_server)
-    with pytest.raises(openai.APITimeoutError):
-        api.with_options(timeout=0.5).chat.completions.create(model=MODEL, messages=QUESTION, **ENDLESS)
-    idle(language_server)
+    with leaving(language_server), pytest.raises(openai.APITimeoutError):
+        api.with_options(timeout=0.8).chat.completions.create(model=MODEL, messages=QUESTION, **ENDLESS)
 
 
 def test_the_router_speaks_both_apis_at_one_address(language_server: Server, answer: str) -> None:
@@ -236,10 +236,10 @@ def test_it_passes_the_front_door_with_its_keys_and_asks_by_way_of_the_door(
                 assert [model.id for model in client.models.list()] == [MODEL]
                 with pytest.raises(openai.PermissionDeniedError):
                     client.embeddings.create(model=MODEL, input="Hi")
-                refused_when_full(client)
+                with leaving(language_server):
+                    refused_when_full(client)
             with openai.OpenAI(base_url=url, api_key="no") as stranger, pytest.raises(openai.AuthenticationError):
                 stranger.models.list()
-    idle(language_server)
     lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
     assert {"path": "/v1/chat/completions", "model": MODEL, "client": "alice", "status": 200}.items() <= lines[
         0
@@ -272,7 +272,7 @@ def test_a_server_serves_it_while_a_command_runs_and_leaves_nothing_behind(
     ask = "import openai; print(list(openai.OpenAI(api_key='none').models.list()))"
     with serving(tmp_path / "run", *beside, "--run", f'{sys.executable} -c "{ask}"') as server:
         assert server.line() == "[]"
-        assert server.process.wait(20) == 0
+        assert server.process.wait(60) == 0
     with serving(tmp_path / "killed", *beside) as server:
         assert server.line().split(", ")[-1].split(";")[0].endswith("/v1 (OpenAI's API)")
         server.process.send_signal(signal.SIGKILL)

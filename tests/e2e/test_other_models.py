@@ -12,7 +12,7 @@ from clients.classification import classify_files
 from clients.client import Client
 from clients.connection import PROTOCOLS, Protocol
 from clients.errors import InvalidInput
-from tests.conftest import connection_to
+from tests.conftest import connection_to, served
 from tests.e2e.peers import STYLES, ask
 from tools.serve.tritonserver import Options, Server
 
@@ -76,7 +76,7 @@ def others(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     repository = tmp_path_factory.mktemp("others")
     write(repository, "texts", TEXTS, TEXTS_PROGRAM)
     write(repository, "colours", COLOURS, COLOURS_PROGRAM)
-    with Server(Options(repository)) as running:
+    with served(Options(repository)) as running:
         yield running
 
 

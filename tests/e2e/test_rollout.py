@@ -3,8 +3,8 @@
 import hashlib
 import json
 import queue
-import time
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from clients.client import Client
 from clients.connection import PROTOCOLS, Connection, Protocol
 from clients.errors import ModelNotFound, ServerUnavailable
 from clients.router.trial import Mode, Terms
-from tests.conftest import Command, connection_to
+from tests.conftest import Command, connection_to, served
 from tests.e2e.second_versions import (
     DIGIT,
     MODEL,
@@ -33,6 +33,7 @@ from tests.e2e.second_versions import (
     turned,
     worse,
 )
+from tests.waiting import soon
 from tools.repository import MANIFEST_FILE, held_versions, version_path, versions
 from tools.serve.router_process import RouterError
 from tools.serve.tritonserver import Server
@@ -54,7 +55,7 @@ def models(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def running(models: Path) -> Iterator[Server]:
     """A server that takes load requests."""
-    with Server(explicit(models)) as server:
+    with served(explicit(models)) as server:
         yield server
 
 
@@ -127,16 +128,15 @@ def test_under_load_a_good_version_takes_over_a_worse_one_does_not_and_no_reques
         assert client.is_ready()
         # A candidate leaves nothing on the server.
         assert {model["name"] for model in client.models() if model.get("state") == "READY"} == {MODEL}
-        heard = len(seen.answers)
-        while len(seen.answers) < heard + 3:  # Two answers may have been under way when the first version came back.
-            time.sleep(0.01)
+        # Of each caller, an answer may have been under way when the first version came back.
+        heard = [len(own) for own in seen.by_caller]
+        assert soon(lambda: all(len(own) > now + 1 for own, now in zip(seen.by_caller, heard, strict=True)))
     # Two callers at a steady rate; with the native backend all of this takes a few seconds.
     assert not seen.failures and len(seen.answers) > 100
     # The old version, then the new one, then the old one: no answer is another's, and none comes out of turn.
-    which = [bool(abs(answer - before) < 1e-3) for answer in seen.answers]
-    assert which == sorted(which[: which.index(False)], reverse=True) + which[which.index(False) :]
-    assert all(min(abs(answer - before), abs(answer - after)) < 1e-3 for answer in seen.answers)
-    assert which[0] and which[-1] and not all(which)
+    for own in seen.by_caller:
+        assert all(min(abs(answer - before), abs(answer - after)) < 1e-3 for answer in own)
+        assert [is_old for is_old, _ in groupby(own, lambda answer: abs(answer - before) < 1e-3)] == [True, False, True]
 
 
 def test_a_broken_candidate_is_rolled_back_and_its_callers_get_answers_anyway(
@@ -221,7 +221,7 @@ def test_a_stream_passes_the_router(running: Server, router: Router) -> None:
         streaming.start_stream(lambda result, error: answers.put((result, error)))
         for _ in range(3):
             streaming.async_stream_infer(MODEL, [image])
-        came = [answers.get(timeout=10) for _ in range(3)]
+        came = [answers.get(timeout=60) for _ in range(3)]
         streaming.stop_stream()
     logits = [float(result.as_numpy("OUTPUT__0")[0, 0]) for result, error in came if result and not error]
     assert logits == pytest.approx([first_logit(connection_to(running, "grpc"))] * 3, abs=1e-4)

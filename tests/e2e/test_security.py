@@ -14,7 +14,7 @@ import pytest
 
 from clients.connection import Connection, Protocol, Tls
 from clients.errors import ClientError, InvalidInput, RequestRejected, ServerUnavailable, TlsFailed
-from tests.conftest import Command
+from tests.conftest import Command, served
 from tests.e2e.peers import STYLES, ask, certificates, tls_proxy
 from tools.serve.tritonserver import Options, Server
 
@@ -35,7 +35,7 @@ def restricted(small_repository: Path) -> Iterator[Server]:
     """A server whose inference and model list need a header."""
     guarded = "inference,model-repository:x-key=sesame"
     flags = (f"--http-restricted-api={guarded}", f"--grpc-restricted-protocol={guarded}")
-    with Server(Options(small_repository, flags=flags)) as running:
+    with served(Options(small_repository, flags=flags)) as running:
         yield running
 
 
@@ -57,7 +57,7 @@ def grpc_tls_server(small_repository: Path, pki: Path, mutual: bool) -> Iterator
     files = {"server-cert": "server.pem", "server-key": "server.key", "root-cert": "ca.pem"}
     flags = [f"--grpc-{name}={pki / file}" for name, file in files.items()]
     flags += ["--grpc-use-ssl=1", f"--grpc-use-ssl-mutual={int(mutual)}"]
-    with Server(Options(small_repository, flags=flags)) as running:
+    with served(Options(small_repository, flags=flags)) as running:
         yield running
 
 

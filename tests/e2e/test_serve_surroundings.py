@@ -14,10 +14,12 @@ from clients.client import Client
 from clients.connection import Connection
 from tests.conftest import Command
 from tests.e2e.serving import FREE_PORTS, MODEL, add_sleeper, serving, sleep_on
+from tools.ports import PortError, numeric_host
 from tools.serve.scratch import scratch_parent
 from tools.serve.server_error import ServerError
 from tools.serve.tritonserver import Options, Server
 
+FAMILIES = (socket.AF_INET, socket.AF_INET6)
 ENVIRONMENT = (
     f"{shlex.quote(sys.executable)} -c 'import os; print(sorted(n for n in os.environ if n[-4:] == \"_URL\"))'"
 )
@@ -77,8 +79,10 @@ def test_a_disk_that_is_full_or_executes_nothing_is_passed_over(
 
 @pytest.mark.parametrize("host", ["localhost", "::1", "[::1]", "::", "0.0.0.0", socket.gethostname()])
 def test_a_host_may_be_a_name_or_any_kind_of_address(host: str, sleeper: Path) -> None:
-    if ":" in host and not Path("/proc/net/if_inet6").exists():
-        pytest.skip("this host has no IPv6")
+    try:
+        socket.create_server((numeric_host(host).strip("[]"), 0), family=FAMILIES[":" in numeric_host(host)]).close()
+    except (OSError, PortError) as error:
+        pytest.skip(f"nobody can listen at {host} here: {error}")
     with Server(Options(sleeper, host=host)) as server:
         for protocol in ("http", "grpc"):
             with Client(Connection("grpc" if protocol == "grpc" else "http", server.address(protocol))) as client:
@@ -102,7 +106,7 @@ def test_a_server_is_ready_by_what_is_open_and_only_that_is_named(
     began = time.monotonic()
     answer = command("tools.serve", "--repository", sleeper, *FREE_PORTS, *flags, "--run", ENVIRONMENT)
     assert (answer.returncode, answer.stdout.strip()) == (0, str([f"TRITON_{name}_URL" for name in names.split()]))
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 60  # Else it would wait for two minutes.
 
 
 def test_a_taken_port_of_an_endpoint_that_is_off_does_not_matter(sleeper: Path, command: Command) -> None:
@@ -125,7 +129,7 @@ def test_a_model_that_does_not_load_ends_the_wait_and_its_line_comes_first(
     broken.write_text(f"import no_such_package\n{MODEL}")
     began = time.monotonic()
     answer = command("tools.serve", "--repository", sleeper, *FREE_PORTS, *flags)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60  # Else it would wait for two minutes.
     said = answer.stderr.partition("error: broken version 1 does not load: ")[2].splitlines()
     assert answer.returncode == 2 and said[0] == "ModuleNotFoundError: No module named 'no_such_package'"
     assert said[1].startswith("tritonserver ") and said[1].endswith("; its log ends:")

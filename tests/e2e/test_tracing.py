@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,9 +14,10 @@ import pytest
 
 from clients.client import Client
 from clients.connection import PROTOCOLS, Connection
-from tests.conftest import Command
+from tests.conftest import Command, served
 from tests.haproxy import NEEDS_HAPROXY
 from tests.pages import Page
+from tests.waiting import soon
 from tools.front.door import Front
 from tools.front.options import Backend, FrontOptions
 from tools.repository import ROOT, read_config
@@ -64,7 +64,7 @@ class Receiver(ThreadingHTTPServer):
     def traces(self) -> dict[str, dict[str, Span]]:
         """Spans by trace and name."""
         found: dict[str, dict[str, Span]] = {}
-        for span in self.spans:
+        for span in list(self.spans):
             found.setdefault(span.trace, {})[span.name] = span
         return found
 
@@ -112,7 +112,7 @@ def traced(receiver: Receiver, repository: Path, tmp_path_factory: pytest.TempPa
     models = tmp_path_factory.mktemp("models")
     (models / "mnist_mlp").symlink_to(repository / "mnist_mlp")
     flags = [*otlp_flags(receiver.url), "--trace-config=opentelemetry,bsp_schedule_delay=100"]
-    with Server(Options(models, flags=flags)) as running:
+    with served(Options(models, flags=flags)) as running:
         yield running
 
 
@@ -132,14 +132,17 @@ def door(traced: Server, access_log: Path) -> Iterator[Front]:
 
 def order(program: str, protocol: str, address: str, receiver: Receiver) -> dict[str, Span]:
     """Run a program against an address; the spans of its trace by name, once Triton's have come."""
-    receiver.spans.clear()
+    known = receiver.traces().keys()
     text = PROGRAMS[program].replace("http://127.0.0.1:4318", receiver.url)
     text = text.replace('"http", "127.0.0.1:8000"', f'"{protocol}", "{address}"')
     subprocess.run([sys.executable, "-W", "error", "-c", text], cwd=ROOT, check=True, timeout=60)
-    deadline = time.monotonic() + 10
-    while not {span.name for span in receiver.spans} >= STAGES and time.monotonic() < deadline:
-        time.sleep(0.05)
-    (spans,) = (trace for trace in receiver.traces().values() if "order" in trace)
+
+    def come() -> list[dict[str, Span]]:
+        new = [spans for trace, spans in receiver.traces().items() if trace not in known]
+        return [spans for spans in new if spans.keys() >= STAGES | {"order"}]
+
+    assert soon(lambda: bool(come()))
+    (spans,) = come()
     return spans
 
 
@@ -162,16 +165,22 @@ def test_a_trace_goes_through_the_front_door_whose_log_names_it(
 ) -> None:
     spans = order("sync", protocol, door.address, receiver)
     assert spans["InferRequest"].parent == spans["inference of mnist_mlp"].id
-    entries = [json.loads(line) for line in access_log.read_text().splitlines()]
-    assert spans["order"].trace in {entry["trace"] for entry in entries if entry["model"] == "mnist_mlp"}
+
+    def logged() -> set[str]:
+        entries = [json.loads(line) for line in access_log.read_text().split("\n")[:-1]]
+        return {entry["trace"] for entry in entries if entry["model"] == "mnist_mlp"}
+
+    assert soon(lambda: spans["order"].trace in logged())
 
 
 def test_a_request_that_brings_no_trace_is_not_traced(traced: Server, receiver: Receiver) -> None:
-    receiver.spans.clear()
-    with Client(Connection("http", traced.http)) as client:
-        client.infer("mnist_mlp", np.zeros((1, 784), np.float32))
-    time.sleep(0.5)
-    assert receiver.spans == []
+    known, trace = receiver.traces().keys(), "5" * 32
+    for headers in ({}, {"traceparent": f"00-{trace}-{'7' * 16}-01"}):
+        with Client(Connection("http", traced.http, headers=headers)) as client:
+            client.infer("mnist_mlp", np.zeros((1, 784), np.float32))
+    # The later one is.
+    assert soon(lambda: receiver.traces().get(trace, {}).keys() >= STAGES)
+    assert receiver.traces().keys() == {*known, trace}
 
 
 def test_an_address_that_is_none_is_refused(command: Command) -> None:

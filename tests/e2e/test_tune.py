@@ -10,9 +10,9 @@ import pytest
 from clients.client import Client
 from clients.connection import Connection
 from clients.errors import ClientError
-from tests.conftest import Command
+from tests.conftest import Command, served
 from tools.repository import CPU_CONFIG, config_path, read_config
-from tools.serve.tritonserver import Options, Server
+from tools.serve.tritonserver import Options
 from tools.tune.candidates import apply_candidate, candidate_from, candidate_of
 from tools.tune.serving import base_config
 
@@ -24,7 +24,7 @@ def test_a_tuned_config_is_written_with_its_evidence_and_the_committed_one_stays
     command: Command, scratch_repository: Path, tmp_path: Path
 ) -> None:
     committed = config_path("mnist_mlp", repository=scratch_repository).read_text()
-    line = ["mnist_mlp", "--slo", "p95<100ms", *BRIEF, "--repository", str(scratch_repository)]
+    line = ["mnist_mlp", "--slo", "p95<500ms", *BRIEF, "--repository", str(scratch_repository)]
     line += ["--output", str(tmp_path)]
     result = command("tools.tune", *line)
     assert result.returncode == 0, result.stderr
@@ -53,15 +53,15 @@ def test_a_server_elsewhere_is_tuned_for_latency_and_gets_its_config_back(
     command: Command, scratch_repository: Path, tmp_path: Path
 ) -> None:
     options = Options(scratch_repository, flags=("--model-control-mode=explicit", "--load-model=mnist_mlp"))
-    wanted = ["--slo", "p95<100ms", "--objective", "latency", "--rate", "300", *BRIEF]
+    wanted = ["--slo", "p95<500ms", "--objective", "latency", "--rate", "300", *BRIEF]
     places = ["--repository", str(scratch_repository), "--output", str(tmp_path), "--name", "there"]
-    with Server(options) as server, Client(Connection("http", server.http)) as client:
+    with served(options) as server, Client(Connection("http", server.http)) as client:
         before = client.config("mnist_mlp")
         result = command("tools.tune", "mnist_mlp", *wanted, "--url", server.http, *places)
         assert result.returncode == 0, result.stderr
         assert client.config("mnist_mlp") == before
     best = json.loads(result.stdout.splitlines()[-1])["best"]
-    assert 0 < best["figure"] < 100
+    assert 0 < best["figure"] < 500
     measured = json.loads((tmp_path / "mnist_mlp.json").read_text())["measured"]
     assert {trial["rate"] for trial in measured[0]["trials"]} == {300}
     written = read_config("mnist_mlp", "there", scratch_repository)
@@ -73,8 +73,8 @@ def test_a_server_that_others_use_is_left_alone_unless_told(
 ) -> None:
     options = Options(scratch_repository, flags=("--model-control-mode=explicit", "--load-model=mnist_mlp"))
     places = ["--repository", str(scratch_repository), "--output", str(tmp_path), "--dry-run"]
-    line = ["mnist_mlp", "--slo", "p95<100ms", *BRIEF, *places]
-    with Server(options) as server, Client(Connection("http", server.http)) as client:
+    line = ["mnist_mlp", "--slo", "p95<500ms", *BRIEF, *places]
+    with served(options) as server, Client(Connection("http", server.http)) as client:
         stop, failures = threading.Event(), []
 
         def call() -> None:
@@ -100,7 +100,7 @@ def test_models_that_share_a_server_are_tuned_together(
     command: Command, scratch_repository: Path, tmp_path: Path
 ) -> None:
     places = ["--repository", str(scratch_repository), "--output", str(tmp_path)]
-    line = ["mnist_mlp=3", "cifar10_cnn=1", "--slo", "p95<200ms", *BRIEF, *places]
+    line = ["mnist_mlp=3", "cifar10_cnn=1", "--slo", "p95<500ms", *BRIEF, *places]
     result = command("tools.tune", *line)
     assert result.returncode == 0, result.stderr
     document = json.loads(result.stdout.splitlines()[-1])

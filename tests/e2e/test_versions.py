@@ -5,10 +5,9 @@ from pathlib import Path
 import pytest
 
 from clients.client import Client
-from tests.conftest import connection_to
+from tests.conftest import connection_to, served
 from tests.e2e.second_versions import MODEL, add_version, alone, as_good, explicit
 from tools.repository import RepositoryError, held_versions, staged_version, versions
-from tools.serve.tritonserver import Server
 from tools.versions import candidates, promotion
 from tools.versions.listing import states
 from tools.versions.promotion import rollback
@@ -27,7 +26,7 @@ def test_a_choice_is_in_the_repository_and_outlives_the_server(models: Path) -> 
     assert (versions(MODEL, models), held_versions(MODEL, models)) == ([one], [two, two + 1])
     with pytest.raises(RepositoryError, match=rf"no earlier version to roll back to \(held: {two}, {two + 1}\)"):
         rollback(None, MODEL, models)
-    with Server(explicit(models)) as server, Client(connection_to(server, "http")) as client:
+    with served(explicit(models)) as server, Client(connection_to(server, "http")) as client:
         assert candidates.served_version(client, MODEL) == one
         described = states(MODEL, models, client)
     assert [(version.version, version.state, version.server) for version in described] == [

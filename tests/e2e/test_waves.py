@@ -82,7 +82,7 @@ def house(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hou
         serving(folder / "run", "--repository", models, *FREE_PORTS, "--replicas", "2") as running,
         Server(options) as alone_server,
     ):
-        places = [running.line(60).split("http://")[1].split(" (gRPC)")[0].split(" (HTTP), ") for _ in range(2)]
+        places = [running.line().split("http://")[1].split(" (gRPC)")[0].split(" (HTTP), ") for _ in range(2)]
         replicas = [Replica(*place) for place in [*places, (alone_server.http, alone_server.grpc)]]
         yield House(models, Fleet(replicas, TERMS, bake_s=0.1, timeout_s=60), running, alone_server)
         running.end(signal.SIGTERM, signal.SIGTERM)  # The second one waits for nothing.
@@ -189,7 +189,7 @@ def test_a_replica_that_dies_with_the_version_fails_its_wave_and_starts_on_what_
         pytest.raises(WaveFailedError, match=f"{house.replicas[0]} (went away|serves version {served[0]} again)"),
     ):
         house.roll(good, "1")
-    assert soon(lambda: house.serve() == served, 20) and not seen.failures
+    assert soon(lambda: house.serve() == served) and not seen.failures
 
 
 def test_a_replica_from_which_the_version_cannot_be_taken_back_is_named(

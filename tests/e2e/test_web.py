@@ -1,8 +1,10 @@
 """The page, in a real browser, on real servers."""
 
 import re
+import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -15,9 +17,10 @@ from tritonclient.http import InferenceServerClient, InferInput
 from tritonclient.utils import np_to_triton_dtype
 
 from tests.browser import NEEDS_CHROMIUM, Scheme, card, chromium, draw, look, share, visit
-from tests.e2e.language import busy, idle
+from tests.e2e.language import leaving
 from tests.e2e.serving import add_sleeper
 from tests.haproxy import NEEDS_HAPROXY
+from tests.waiting import soon
 from tools.front.door import Front
 from tools.front.keys import add_key
 from tools.front.options import Backend, FrontOptions
@@ -93,15 +96,17 @@ def test_a_drawing_is_read_by_classifier_and_pipelines_while_the_pen_moves(brows
     with visit(browser, f"{url}#/models/mnist_mlp") as page:
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url) if request.url.endswith("/infer") else None)
-        draw(page, steps=48)
+        began = time.monotonic()
+        draw(page)
         for model in ("mnist_mlp", "digit_image", "digit_image_bytes"):
-            assert share(page, model, "0") > 0.4
+            # Of half a ring it is less sure.
+            assert soon(lambda model=model: share(page, model, "0") > 0.4)
             text = card(page, model).locator(".timing").inner_text()
             assert "queue" in text and re.search(r"\d (µs|ms)", text), text
         assert len(card(page, "mnist_mlp").locator(".bars li").all()) == 10
         comes(card(page, "mnist_mlp").locator(".batch"), text=r"^mean batch \d")
-        # Of 49 events of the mouse, each model hears of a few.
-        assert 3 <= len(asked) < 3 * 49 / 2
+        # However many events of the mouse there are, each of three models is asked every 60 ms at most.
+        assert 3 <= len(asked) <= 3 * (1 + (time.monotonic() - began) / 0.06)
         wiped(page)
 
 
@@ -203,6 +208,7 @@ def test_any_model_has_a_form_with_its_example_and_errors_in_the_servers_words(
         page.get_by_text(refusal["error"]).wait_for()
 
 
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not on PATH")
 def test_the_same_call_is_shown_as_code_that_runs(browser: Any, url: str, tmp_path: Path) -> None:
     with visit(browser, f"{url}#/models/classification") as page:
         comes(page.locator(".code"), text=r"0\.\d+")
@@ -304,18 +310,16 @@ def test_stop_ends_the_generation_on_the_server(browser: Any, language_url: str,
 
 def stopped(page: Any, mode: str, server: Server) -> None:
     """Ask for a text without end, and stop it; the server works for nobody then."""
-    idle(server)
     page.get_by_role("button", name=mode, exact=True).click()
     page.get_by_label("Most tokens").fill("8000")
     # The likeliest token is never the end.
     page.get_by_label("Temperature").fill("0")
     page.get_by_label("Your text").fill("One, two, three,")
-    page.get_by_role("button", name="Send", exact=True).click()
-    comes(page.locator(".said"), text=r"\S[\s\S]{20}")
-    busy(server)
-    page.get_by_role("button", name="Stop", exact=True).click()
-    page.get_by_text("stopped", exact=True).wait_for()
-    idle(server)
+    with leaving(server):
+        page.get_by_role("button", name="Send", exact=True).click()
+        comes(page.locator(".said"), text=r"\S[\s\S]{20}")
+        page.get_by_role("button", name="Stop", exact=True).click()
+        page.get_by_text("stopped", exact=True).wait_for()
 
 
 def test_figures_are_live_and_a_bounded_load_shows_in_them(browser: Any, url: str) -> None:
@@ -325,8 +329,9 @@ def test_figures_are_live_and_a_bounded_load_shows_in_them(browser: Any, url: st
         page.get_by_role("button", name="Send load").click()
         row = page.get_by_role("row", name=re.compile("^cifar10_cnn"))
         busy_row = row.and_(page.locator(".busy"))
-        busy_row.wait_for()
-        _, rate, p50, p99, batch, queue, compute, *_ = busy_row.locator("th, td").all_inner_texts()
+        # At once: a moment later it may not be busy any more.
+        cells = busy_row.evaluate("row => [...row.cells].map((cell) => cell.innerText)")
+        _, rate, p50, p99, batch, queue, compute, *_ = cells
         assert float(rate.replace(",", "")) > 1 and float(batch) >= 1
         assert all(re.search(r"\d (µs|ms)", each) for each in (queue, compute)), (p50, p99)
         page.get_by_text(re.compile("^Done: .* answers, .* requests/s, p50 .* p99 [^:]*$")).wait_for()

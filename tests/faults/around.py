@@ -17,6 +17,7 @@ from clients.errors import ClientError
 from tests.e2e.serving import traces
 from tests.faults import models
 from tests.faults.service import FAULTS, Outcome, Service, door_flags, seconds_of, service, suffer
+from tests.waiting import soon
 from tools.front.certificates import write_certificate
 
 SHARED_MEMORY = Path("/dev/shm")
@@ -73,9 +74,7 @@ def _full_shared_memory(service: Service, _: ExitStack) -> Outcome:
 
 def _seconds_until(condition: Callable[[], bool], most_s: float = 60) -> float:
     began = time.monotonic()
-    while not condition():
-        assert time.monotonic() - began < most_s
-        time.sleep(0.05)
+    assert soon(condition, most_s)
     return round(time.monotonic() - began, 2)
 
 

@@ -7,7 +7,7 @@ import socket
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +18,7 @@ from tests.e2e.serving import FREE_PORTS, Serving, name_of, serving
 from tests.faults import models
 from tests.faults.load import Choose
 from tests.hostile.targets import door_address
+from tests.waiting import soon
 from tools.front.certificates import write_authority, write_certificate
 
 Document = dict[str, Any]
@@ -36,28 +37,30 @@ class Service:
 
     def status(self) -> Document:
         """What the supervisor says."""
-        document: Document = json.loads(urllib.request.urlopen(self.status_url, timeout=5).read())
+        document: Document = json.loads(urllib.request.urlopen(self.status_url, timeout=30).read())
         return document
 
     def counters(self) -> str:
         """What Prometheus gets."""
         page = self.status_url.replace("/status", "/metrics")
-        return str(urllib.request.urlopen(page, timeout=5).read().decode())
+        return str(urllib.request.urlopen(page, timeout=30).read().decode())
 
     def events(self) -> list[Document]:
         """The latest events; not from its log, which may be what is broken."""
         return list(self.status()["events"])
 
-    def wait(self, name: str, since: float, model: str = "", timeout: float = 20) -> Document:
+    def wait(self, name: str, since: float, model: str = "", timeout: float = 60) -> Document:
         """The first event of a name since a time, of a model if one is given."""
-        deadline = time.monotonic() + timeout
-        while True:
-            for event in self.events():
-                is_about = not model or event.get("model") == model
-                if event["event"] == name and is_about and seconds_of(event) >= since:
-                    return event
-            assert self.serving.process.poll() is None and time.monotonic() < deadline, self.serving.stderr
-            time.sleep(0.05)
+        found: list[Document] = []
+
+        def has_come() -> bool:
+            assert self.serving.process.poll() is None, self.serving.stderr
+            named = [event for event in self.events() if event["event"] == name and seconds_of(event) >= since]
+            found[:] = [event for event in named if not model or event.get("model") == model]
+            return bool(found)
+
+        assert soon(has_come, timeout), self.serving.stderr
+        return found[0]
 
     def tritons(self) -> list[int]:
         """Process ids of the tritonservers, the oldest first."""
@@ -65,7 +68,7 @@ class Service:
 
     def stubs(self, model: str) -> list[int]:
         """Process ids of a model's processes."""
-        lines = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in self.serving.started() if name_of(pid)}
+        lines = {pid: _command_line(pid) for pid in self.serving.started()}
         return sorted(pid for pid, line in lines.items() if b"stub" in line and f"/{model}/".encode() in line)
 
     def chooser(self) -> Choose:
@@ -95,6 +98,12 @@ class Service:
         return self.repository.parent / "logs"
 
 
+def _command_line(pid: int) -> bytes:
+    with suppress(OSError):  # It has just ended.
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
+
+
 def seconds_of(event: Document) -> float:
     """When an event was, as time.time() counts."""
     return datetime.fromisoformat(event["at"]).timestamp()
@@ -103,7 +112,7 @@ def seconds_of(event: Document) -> float:
 def agent_says(address: str) -> str:
     """What a replica's agent answers."""
     host, _, port = address.rpartition(":")
-    with socket.create_connection((host, int(port)), timeout=5) as connection:
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
         return connection.recv(100).decode().strip()
 
 
@@ -121,8 +130,8 @@ def service(
         while not (line := running.line()).startswith("State of the service: "):
             door = door_address(line) if line.startswith("Front door at ") else door
         started = Service(running, repository, line.split()[4], door)
-        while started.counters().count("triton_supervisor_model_healthy{") < replicas * len(names):
-            time.sleep(0.05)
+        healthy = "triton_supervisor_model_healthy{"
+        assert soon(lambda: started.counters().count(healthy) >= replicas * len(names), 120)
         yield started
 
 

@@ -18,6 +18,7 @@ from clients.lifetime import leashed
 from clients.output import write_atomically
 from tests.hosts.balance import Course
 from tests.hosts.network import Host
+from tests.waiting import soon
 from tools.repository import ROOT
 
 HTTP, GRPC, AGENT, DOOR = 8000, 8001, 8005, 8443
@@ -74,12 +75,10 @@ def list_replicas(folder: Path, replicas: Sequence[Host]) -> None:
 
 
 def _wait_for(address: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    deadline = time.monotonic() + _START_S
     with Client(Connection("http", address, 1.0, 0)) as client:
-        while not _is_ready(client):
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise ToolError(f"{address} is not ready: {log.read_text()[-2000:]}")
-            time.sleep(0.05)
+        soon(lambda: _is_ready(client) or process.poll() is not None, _START_S)
+        if not _is_ready(client):
+            raise ToolError(f"{address} is not ready: {log.read_text()[-2000:]}")
 
 
 def _is_ready(client: Client) -> bool:

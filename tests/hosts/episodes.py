@@ -12,6 +12,7 @@ from tests.doctor.ill import Model
 from tests.hosts.balance import Course, text
 from tests.hosts.cluster import Calls, counted, list_replicas, model_of, replica, start_calls
 from tests.hosts.network import Host, cut_off, slow
+from tests.waiting import soon
 
 _FIRST_S = 60.0  # for callers to start, until a replica has answered one
 # Sleeping, so that the hosts share no processor time to speak of.
@@ -81,12 +82,12 @@ def play(stage: Stage, episode: Episode) -> list[dict[str, Any]]:
 
 
 def _first_answer(course: Course, within_s: float = _FIRST_S) -> float:
-    deadline = time.monotonic() + within_s
-    while not (counts := [look[0] for looks in course.looks.values() for look in looks if sum(look[1:])]):
-        if time.monotonic() > deadline:
-            raise ToolError(f"no replica has answered a request within {within_s:g} s; see what the door logged")
-        time.sleep(0.05)
-    return min(counts)
+    def answered() -> list[float]:
+        return [look[0] for looks in course.looks.values() for look in looks if sum(look[1:])]
+
+    if not soon(lambda: bool(answered()), within_s):
+        raise ToolError(f"no replica has answered a request within {within_s:g} s; see what the door logged")
+    return min(answered())
 
 
 def _row(stage: Stage, episode: Episode, course: Course, times: Sequence[float], calls: Calls) -> dict[str, Any]:

@@ -7,16 +7,20 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from tests.kills.cases import MODEL, Case, Place
+from tests.waiting import soon
 from tools.check.rules import check
 from tools.repository import REPOSITORY, ROOT
 
 SIGNALS = (signal.SIGTERM, signal.SIGKILL, signal.SIGINT, signal.SIGHUP)
-_GRACE_S = 10.0  # for what ends by itself once its parent is gone; a child that still imports notices after that
-_SERVER_GRACE_S = 15.0  # for a server that answers its last requests
+# For what ends by itself once its parent is gone, be it a server that answers its last requests.
+_GRACE_S = 40.0
 _STOP_S = 40.0
 _EARLIER = "of an earlier run"
 
@@ -32,14 +36,17 @@ class Ending:
         return f"exit code {self.code}: {'; '.join(self.left) or 'nothing left'}"
 
 
-def end(case: Case, number: signal.Signals, moment: float, variables: Mapping[str, str]) -> Ending:
-    """Start a command, send it a signal after some seconds, and see what is left."""
+def end(case: Case, number: signal.Signals, moment: float, variables: Mapping[str, str], talks: bool = False) -> Ending:
+    """Start a command, send it a signal after some seconds, and see what is left.
+
+    The seconds count from its start, or from when it `talks`: with a server, over a connection.
+    """
     with tempfile.TemporaryDirectory(prefix="kills-") as folder:
         place = _place(Path(folder), case)
         temporary, before = place.outputs.with_name("tmp"), _contents(place.repository) | _contents(place.outputs)
         temporary.mkdir()
-        code, said, servers = _run(case, place, number, moment, {**variables, "TMPDIR": str(temporary)})
-        left = _processes(str(temporary), _SERVER_GRACE_S if servers else _GRACE_S)
+        code, said, servers = _run(case, place, number, moment, {**variables, "TMPDIR": str(temporary)}, talks)
+        left = _processes(str(temporary))
         left += [str(region) for server in servers for region in Path("/dev/shm").glob(f"{server}_*")]
         after = _contents(place.repository) | _contents(place.outputs)
         left += [f"changed: {path}" for path, content in before.items() if after.get(path) != content]
@@ -61,7 +68,7 @@ def _contents(folder: Path) -> dict[Path, bytes]:
 
 
 def _run(
-    case: Case, place: Place, number: signal.Signals, moment: float, variables: Mapping[str, str]
+    case: Case, place: Place, number: signal.Signals, moment: float, variables: Mapping[str, str], talks: bool
 ) -> tuple[int, str, set[str]]:
     """Exit code, what was said, and the folders of the servers that were started."""
     log, ignored = place.outputs.with_name("log"), signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -70,6 +77,8 @@ def _run(
             case.line(place), cwd=ROOT, env={**os.environ, **variables}, stdout=stream, stderr=stream
         )
     signal.signal(signal.SIGINT, ignored)
+    if talks:
+        soon(lambda: process.poll() is not None or _talks(process.pid), 60)
     time.sleep(moment)
     if process.poll():
         return process.returncode, f"Traceback: it had failed before {number.name}: {log.read_text()[-400:]}", set()
@@ -82,13 +91,22 @@ def _run(
         return process.wait(), f"Traceback: it goes on {_STOP_S} s after {number.name}", servers
 
 
-def _processes(mark: str, patience: float) -> list[str]:
+def _talks(pid: int) -> bool:
+    """Whether a process, or one that it has started, has a connection."""
+    with suppress(psutil.Error):
+        process = psutil.Process(pid)
+        family = (process, *process.children(recursive=True))
+        return any(each.status == psutil.CONN_ESTABLISHED for one in family for each in one.net_connections("tcp"))
+    return False
+
+
+def _processes(mark: str) -> list[str]:
     """Processes that have a mark in their environment or arguments after some seconds; they are killed then."""
-    deadline = time.monotonic() + patience
-    while (marked := _marked(mark)) and time.monotonic() < deadline:
-        time.sleep(0.1)
+    soon(lambda: not _marked(mark), _GRACE_S)
+    marked = _marked(mark)
     for pid in marked:
-        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     return [f"process {name}" for name in marked.values()]
 
 

@@ -20,6 +20,7 @@ from tests.e2e.serving import add_sleeper
 from tests.kubernetes.door import door, pods_of_one_name
 from tests.kubernetes.names import Names
 from tests.kubernetes.rendering import container, rendered
+from tests.waiting import soon
 from tools.serve.tritonserver import Server
 
 _CALL_S = 0.01  # that each request computes
@@ -94,8 +95,7 @@ def _calling(address: str, seen: Rollout) -> Iterator[None]:
 
     callers = [threading.Thread(target=call, args=(protocol,)) for protocol in PROTOCOLS for _ in range(2)]
     with Client(Connection("http", address)) as client:
-        while not client.is_ready():
-            time.sleep(0.1)
+        assert soon(client.is_ready, 60)
     for caller in callers:
         caller.start()
     try:

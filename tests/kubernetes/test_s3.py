@@ -5,9 +5,8 @@ The embedded tritonserver reads the models from moto, which answers as S3 does.
 
 import re
 import subprocess
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import Request, urlopen
@@ -20,6 +19,7 @@ from clients.lifetime import leashed
 from tests.e2e.serving import CONFIG, add_sleeper, sleep_on
 from tests.kubernetes.environments import program
 from tests.kubernetes.rendering import container, rendered
+from tests.waiting import soon
 from tools.ports import choose_ports
 from tools.serve.wheel import assemble_backends, environment, wheel_path
 
@@ -32,6 +32,13 @@ def put(url: str, body: bytes = b"") -> None:
     urlopen(Request(url, body, {"Content-Type": "application/octet-stream"}, method="PUT")).close()
 
 
+def is_made(bucket: str) -> bool:
+    with suppress(URLError):
+        put(bucket)
+        return True
+    return False
+
+
 @contextmanager
 def bucket(repository: Path) -> Iterator[str]:
     """A bucket with the files of a repository; yields its URL for Triton."""
@@ -39,14 +46,7 @@ def bucket(repository: Path) -> Iterator[str]:
     server = program("moto_server", MOTO)
     process = subprocess.Popen(leashed([str(server), "--host", HOST, "--port", str(port)]), stderr=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 30
-        while True:
-            try:
-                put(f"http://{HOST}:{port}/bucket")
-                break
-            except URLError:
-                assert process.poll() is None and time.monotonic() < deadline
-                time.sleep(0.2)
+        assert soon(lambda: is_made(f"http://{HOST}:{port}/bucket"))
         for path in filter(Path.is_file, repository.rglob("*")):
             put(f"http://{HOST}:{port}/bucket/models/{path.relative_to(repository)}", path.read_bytes())
         yield f"s3://http://{HOST}:{port}/bucket/models"
@@ -79,11 +79,8 @@ def test_triton_serves_the_models_of_a_bucket(tmp_path: Path) -> None:
             stderr=log,
         )
         try:
-            deadline = time.monotonic() + 60
             with Client(Connection("http", f"{HOST}:{http}", retries=0)) as client:
-                while not client.is_ready():
-                    assert process.poll() is None and time.monotonic() < deadline, (tmp_path / "log").read_text()
-                    time.sleep(0.2)
+                assert soon(client.is_ready, 60), (tmp_path / "log").read_text()
             assert sleep_on(f"{HOST}:{grpc}", 0.0) == 0.0
             assert list((tmp_path / "models-of-pod").rglob("model.py"))
         finally:

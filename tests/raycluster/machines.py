@@ -4,7 +4,6 @@ import os
 import secrets
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,6 +13,7 @@ import psutil
 from clients.errors import ToolError
 from clients.lifetime import leashed
 from tests.e2e.peers import free_address
+from tests.waiting import soon
 
 _STORE_BYTES = 100 * 2**20
 # Who does not have the token is not let in: other users of this host, say.
@@ -39,11 +39,9 @@ def machine(folder: Path, host: str, head: str = "", cpus: int = 1) -> Iterator[
         process = subprocess.Popen(leashed(line), stdout=stream, stderr=stream, env={**os.environ, **KEY})
     started = psutil.Process(process.pid)
     try:
-        deadline = time.monotonic() + _START_S
-        while "--block" not in log.read_text():
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise ToolError(f"`ray start` did not succeed: {log.read_text()[-800:]}")
-            time.sleep(0.1)
+        soon(lambda: "--block" in log.read_text() or process.poll() is not None, _START_S)
+        if "--block" not in log.read_text():
+            raise ToolError(f"`ray start` did not succeed: {log.read_text()[-800:]}")
         yield started
     finally:
         _end(started)

@@ -78,7 +78,7 @@ def test_a_command_keeps_its_name_and_docstring() -> None:
     assert (main.__name__, main.__doc__) == ("main", "Do it.")
 
 
-def child(body: str, before: str = TAKES_CTRL_C) -> "subprocess.Popen[str]":
+def child(body: str, before: str = TAKES_CTRL_C, stdin: int | None = None) -> "subprocess.Popen[str]":
     """A process whose main is the body; it has begun when this returns."""
     lines = [
         "import asyncio, signal, sys, time",
@@ -91,7 +91,8 @@ def child(body: str, before: str = TAKES_CTRL_C) -> "subprocess.Popen[str]":
         "sys.exit(main())",
     ]
     line = [sys.executable, "-c", "\n".join(lines)]
-    process = subprocess.Popen(line, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    pipes = {"stdin": stdin, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(line, cwd=ROOT, **pipes)
     assert process.stderr and process.stderr.readline() == "begun\n"
     return process
 
@@ -137,9 +138,10 @@ def test_a_second_signal_stops_a_slow_cleanup() -> None:
 
 
 def test_a_reader_that_leaves_early_ends_the_command_as_a_shell_expects_it() -> None:
-    with child("say('begun'); time.sleep(0.2); print('too late')") as process:
-        assert process.stdout and process.stderr
+    with child("say('begun'); sys.stdin.read(); print('too late')", stdin=subprocess.PIPE) as process:
+        assert process.stdin and process.stdout and process.stderr
         process.stdout.close()
+        process.stdin.close()
         assert process.stderr.read() == ""
     assert process.returncode == 141
 

@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tarfile
 import threading
-import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -23,6 +22,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.waiting import soon
 from tools import datasets
 from tools.datasets import DataError, cifar10, digits, drawing, load, load_first, mnist, silhouettes
 from tools.datasets.files import network_timeout, staged
@@ -188,13 +188,15 @@ def test_a_stand_in_is_generated_only_if_a_file_is_missing_and_is_the_same_every
 
 
 def test_drawing_that_is_killed_leaves_nothing_that_looks_complete(tmp_path: Path) -> None:
-    program = "import sys, pathlib; from tools.datasets.silhouettes import write; write(pathlib.Path(sys.argv[1]), 800)"
-    command = [sys.executable, "-c", program, str(tmp_path)]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while not list(tmp_path.glob("*/*/data_batch_2")):
-        assert process.poll() is None and time.monotonic() < deadline, "drawing ended before it was killed"
-        time.sleep(0.005)
+    program = """
+import pathlib, sys, time
+from tools.datasets import silhouettes
+put = silhouettes._put
+silhouettes._put = lambda path, content: time.sleep(60) if path.name == "data_batch_3" else put(path, content)
+silhouettes.write(pathlib.Path(sys.argv[1]), 100)
+"""
+    process = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], cwd=ROOT, stderr=subprocess.DEVNULL)
+    assert soon(lambda: bool(list(tmp_path.glob("*/*/data_batch_2"))))
     process.kill()
     assert process.wait() == -signal.SIGKILL
     assert not (tmp_path / silhouettes.FOLDER).exists()

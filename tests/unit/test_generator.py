@@ -8,10 +8,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
+import psutil
 import pytest
 
 from clients.connection import Connection
@@ -22,6 +24,7 @@ from loadtest.payloads import Payload
 from loadtest.records import TIMED_OUT, Records
 from tests.unit.carrying import carry
 from tests.unit.stalling_server import BREAKS, ENDS, FAILS, QUICK, SHORT, SILENT, SLOW, SLOW_S, STALL_S, STALLS, wait_at
+from tests.waiting import soon
 from tools.repository import ROOT
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -49,10 +52,16 @@ def run(command: Command, url: str, model: str, *options: object) -> tuple[int, 
         with tempfile.TemporaryDirectory() as reports:
             result = command("loadtest.run", model, "--url", url, "--report", reports, *map(str, options))
         assert result.stdout, result.stderr
+        document: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
         if result.returncode != INVALID:
-            break
-    document: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
-    return result.returncode, document
+            return result.returncode, document
+    spoiled(document["invalid_because"])
+
+
+def spoiled(why: object) -> NoReturn:
+    """What cannot be judged while others use this host is skipped; while nobody does, it has failed."""
+    assert os.getloadavg()[0] > (os.cpu_count() or 1), why
+    pytest.skip(f"others use this host: {why}")
 
 
 def truth(started: float) -> dict[str, float]:
@@ -79,6 +88,8 @@ def quietest(command: Command, url: str) -> dict[str, Any]:
 
 def test_open_loop_percentiles_are_near_the_truth_which_a_closed_loop_misses_by_far(command: Command, url: str) -> None:
     opened = quietest(command, url)
+    if (lag_ms := opened["generator"]["lag_max_ms"]) > 20:
+        spoiled(f"the generator was {lag_ms} ms late at best")
     expected = truth(opened["started"])
     for name, value in expected.items():
         assert value > 200
@@ -139,10 +150,19 @@ def test_a_run_of_which_everything_failed_is_exit_code_1(command: Command, url: 
     assert seen["goodput_rps"] == 0 and seen["p50_ms"] is None and seen["explanation"][0]["bound"] == "errors"
 
 
-def senders(parent: int) -> list[int]:
-    """The sending processes of a running command; multiprocessing has a tracker besides."""
-    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-    return [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+def sender(parent: int) -> int:
+    """The process that sends for a running command, once it sends."""
+
+    def connected() -> list[psutil.Process]:
+        with suppress(psutil.Error):
+            children = psutil.Process(parent).children()
+            # multiprocessing has a tracker besides, and the command asks for the model itself.
+            return [each for each in children if "spawn_main" in str(each.cmdline()) and each.net_connections("tcp")]
+        return []
+
+    assert soon(lambda: len(connected()) == 1, 60)
+    time.sleep(0.5)
+    return connected()[0].pid
 
 
 def test_a_generator_that_was_held_up_reports_nothing_of_the_server(url: str, tmp_path: Path) -> None:
@@ -150,12 +170,11 @@ def test_a_generator_that_was_held_up_reports_nothing_of_the_server(url: str, tm
     with subprocess.Popen(
         [*line, "--slo", "p99<1s", "--report", str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
     ) as process:
-        time.sleep(2.0)
-        (sender,) = senders(process.pid)
-        os.kill(sender, signal.SIGSTOP)
+        stopped = sender(process.pid)
+        os.kill(stopped, signal.SIGSTOP)
         time.sleep(0.5)
-        os.kill(sender, signal.SIGCONT)
-        told, _ = process.communicate(timeout=30)
+        os.kill(stopped, signal.SIGCONT)
+        told, _ = process.communicate(timeout=60)
     seen = json.loads(told.splitlines()[-1])
     assert process.returncode == INVALID
     assert seen["valid"] is False and seen["passed"] is False and seen["generator"]["lag_max_ms"] > 200
@@ -168,11 +187,10 @@ def test_an_interrupted_run_leaves_no_process_and_no_traceback(url: str, tmp_pat
     line = [sys.executable, "-m", "loadtest.run", QUICK, "--url", url, "--rate", "50", "--duration", "30"]
     process = subprocess.Popen([*line, "--report", str(tmp_path)], cwd=ROOT, stderr=subprocess.PIPE, text=True)
     with process:
-        time.sleep(2.0)
-        (sender,) = senders(process.pid)
-        for pid in (sender, process.pid):  # Ctrl-C reaches both, in any order.
+        child = sender(process.pid)
+        for pid in (child, process.pid):  # Ctrl-C reaches both, in any order.
             os.kill(pid, signal.SIGINT)
             time.sleep(0.5)
-        _, errors = process.communicate(timeout=20)
+        _, errors = process.communicate(timeout=60)
     assert process.returncode == 130 and "interrupted" in errors and "Traceback" not in errors
-    assert not Path(f"/proc/{sender}").exists() and not list(tmp_path.iterdir())
+    assert not Path(f"/proc/{child}").exists() and not list(tmp_path.iterdir())

@@ -35,6 +35,7 @@ class Server(grpc.GenericRpcHandler):  # type: ignore[misc]
     """Answers every request after some seconds, over either protocol, and remembers the models that were asked."""
 
     seconds: float = 0.0
+    begun: int = 0
     asked: list[str] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
 
@@ -53,6 +54,7 @@ class Server(grpc.GenericRpcHandler):  # type: ignore[misc]
 
     async def answer(self, model: str) -> bytes:
         """Take some time."""
+        self.begun += 1
         try:
             await asyncio.sleep(self.seconds)
         except asyncio.CancelledError:
@@ -64,7 +66,7 @@ class Server(grpc.GenericRpcHandler):  # type: ignore[misc]
 
 def all_in_a_trial(mode: str = "shadow") -> Trials:
     """Each request for m goes to c, too."""
-    trials = Trials(patience_s=1.0)
+    trials = Trials(patience_s=30.0)
     trials.running["m"] = Trial(Terms("m", "c", mode, share=1.0))  # type: ignore[arg-type]
     return trials
 
@@ -196,7 +198,8 @@ def test_an_inference_over_grpc_ends_in_peace_though_its_caller_leaves_and_the_r
         server = Server(seconds=0.3)
         async with routed_grpc(server, trials) as channel:
             call = channel.unary_unary(f"{SERVICE}ModelInfer")(grpc_message(*tensors(over_grpc)["nothing"]))
-            await asyncio.sleep(0.1)
+            while server.begun < 1 + bool(trials.running):
+                await asyncio.sleep(0.01)
             call.cancel()
         return server
 
@@ -238,7 +241,7 @@ def test_an_answer_that_breaks_off_breaks_off_for_its_caller(head: bytes) -> Non
         got = b""
         async with await asyncio.start_server(die, "127.0.0.1", 0) as server:
             upstream = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-            async with routed_http(upstream, Trials(1.0)) as address, asyncio.timeout(10):
+            async with routed_http(upstream, Trials(1.0)) as address, asyncio.timeout(60):
                 host, port = address.split(":")
                 reader, writer = await asyncio.open_connection(host, int(port))
                 writer.write(b"GET /v2 HTTP/1.1\r\nHost: x\r\n\r\n")

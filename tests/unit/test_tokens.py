@@ -42,12 +42,16 @@ def streams(url: str, protocol: str, prompt: str = "answered", count: int = 4, p
 
 @pytest.mark.parametrize(("protocol", "prefix"), [("http", ""), ("openai", "/counting")])
 def test_every_message_is_noted_with_its_time_and_its_tokens(url: str, protocol: str, prefix: str) -> None:
-    seen = streams(url, protocol, prefix=prefix)
-    assert not seen.failures() and seen.streams is not None
-    for stream in seen.streams:
+    runs = [streams(url, protocol, prefix=prefix) for _ in range(3)]
+    expected = [seconds for seconds, tokens in MESSAGES if tokens]
+    seen = [stream for run in runs if run.streams is not None for stream in run.streams]
+    assert len(seen) == 12 and not any(run.failures() for run in runs)
+    for stream in seen:
         assert (stream.tokens, stream.prompt_tokens, stream.is_counted) == ([1, 2, 1], 9, True)
-        expected = [seconds for seconds, tokens in MESSAGES if tokens]
-        assert stream.moments == pytest.approx(expected, abs=0.025) and min(stream.moments) >= expected[0]
+        assert all(moment >= at for moment, at in zip(stream.moments, expected, strict=True))
+    # A busy host may hold up any of them, but not each.
+    soonest = [min(moments) for moments in zip(*(stream.moments for stream in seen), strict=True)]
+    assert soonest == pytest.approx(expected, abs=0.025)
 
 
 def test_tokens_that_are_counted_only_at_the_end_are_spread_over_the_messages(url: str) -> None:
