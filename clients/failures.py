@@ -105,6 +105,8 @@ def _answered(error: InferenceServerException, connection: Connection, place: st
         return _nobody_answers(connection, reason)
     if kind is errors.ConnectionLost:
         return _connection_lost(connection, place, reason)
+    if kind is errors.ModelNotFound:
+        return kind(f"{place}: {reason}; `python -m clients.status` lists what it serves")
     may_be_proxy = kind in (errors.ServerUnavailable, errors.DeadlineExceeded)
     return kind(f"{place}: {reason}{_by_proxy(connection) if may_be_proxy else ''}")
 

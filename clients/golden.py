@@ -56,7 +56,7 @@ def read(path: Path) -> Golden | None:
         # Opened here: numpy leaves a file that is no archive open.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             tolerance, cases = float(arrays["tolerance"]), dict[str, dict[str, dict[str, Array]]]()
-            for name in set(arrays.files) - {"tolerance"}:
+            for name in (name for name in arrays.files if name != "tolerance"):
                 case, side, tensor = name.split("/", 2)
                 cases.setdefault(case, {"input": {}, "output": {}})[side][tensor] = unpacked(arrays[name])
     except (OSError, ValueError, LookupError, EOFError, AttributeError, zipfile.BadZipFile) as error:

@@ -31,7 +31,8 @@ def read(path: Path) -> dict[str, Any]:
     try:
         document: dict[str, Any] = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise InvalidInput(f"{path}: {error}; {expected}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise InvalidInput(f"{path}: {reason}; {expected}") from error
     if not isinstance(document, dict) or "intervals_ms" not in document:
         raise InvalidInput(f"{path}: {expected}, which this is not")
     if not document["valid"]:

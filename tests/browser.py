@@ -62,8 +62,8 @@ def share(page: Any, model: str, label: str) -> float:
     return float(row.locator(".share").inner_text().split()[0]) / 100
 
 
-def draw(page: Any) -> None:
-    """A ring, drawn with the mouse in 48 steps: the digit zero."""
+def draw(page: Any, steps: int = 16) -> None:
+    """A ring, drawn with the mouse in some steps: the digit zero."""
     box = page.get_by_role("img", name="Sheet to draw on").bounding_box()
 
     def place(turn: float) -> tuple[float, float]:
@@ -72,6 +72,6 @@ def draw(page: Any) -> None:
 
     page.mouse.move(*place(0))
     page.mouse.down()
-    for step in range(48):
-        page.mouse.move(*place((step + 1) / 48))
+    for step in range(steps):
+        page.mouse.move(*place((step + 1) / steps))
     page.mouse.up()

@@ -63,6 +63,6 @@ def write_cpu_config(model: str, repository: Path = REPOSITORY) -> Path:
     except OSError as error:
         raise RepositoryError(
             f"{path} is missing or older than config.pbtxt and cannot be written ({error.strerror}); "
-            "run `make build` where the repository is writable"
+            "`python -m tools.serve` writes it where the repository is writable"
         ) from error
     return path

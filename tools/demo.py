@@ -61,10 +61,7 @@ def _title(text: str) -> None:
 
 
 def _export(*models: str) -> None:
-    # Its last line is JSON too, but stdout must end with the demo's.
-    line = leashed(module_line("tools.export", "--missing", *models))
-    if subprocess.run(line, cwd=ROOT, stdout=sys.stderr.fileno()).returncode:
-        raise _StepError("the export failed")
+    _run("export", ["tools.export", "--missing", *models], {})
 
 
 def _build() -> Document:
@@ -82,12 +79,18 @@ def _build() -> Document:
 
 
 def _run(step: str, command: Sequence[str], environment: Mapping[str, str]) -> Document:
-    # Shows what a command prints, and returns its last line.
-    line = leashed(module_line(*command))
-    result = subprocess.run(line, cwd=ROOT, env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True)
-    *lines, last = result.stdout.splitlines() or [""]
-    print("\n".join(lines), flush=True)
-    if result.returncode:
+    # Shows what a command prints as it comes, except its last line, which is JSON and is returned.
+    line, variables, last = leashed(module_line(*command)), {**os.environ, **environment}, ""
+    with subprocess.Popen(line, cwd=ROOT, env=variables, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout
+        try:
+            for text in child.stdout:
+                print(last, end="", flush=True)
+                last = text
+        except BaseException:
+            child.kill()
+            raise
+    if child.returncode:
         raise _StepError(f"the {step} failed")
     document: Document = json.loads(last)
     return document

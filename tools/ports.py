@@ -70,11 +70,11 @@ def _bound(host: str, port: int, for_port: str, for_host: str) -> socket.socket:
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         holder.bind((host.strip("[]"), port))
-    except OSError as error:
+    except (OSError, OverflowError) as error:  # The latter is a port above 65535.
         holder.close()
-        is_host = isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL
-        remedy = for_host if is_host else for_port
-        raise PortError(f"cannot listen on {host}:{port} ({error.strerror}); {remedy}") from error
+        is_host = isinstance(error, socket.gaierror) or getattr(error, "errno", 0) == errno.EADDRNOTAVAIL
+        remedy, reason = for_host if is_host else for_port, getattr(error, "strerror", None) or error
+        raise PortError(f"cannot listen on {host}:{port} ({reason}); {remedy}") from error
     return holder
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from tritonclient.utils import triton_to_np_dtype
 
-from clients.batch.sources import AllRows
+from clients.batch.datasets import DataSet
+from clients.batch.sources import Source
 from clients.contract import Contract, names
 from clients.errors import InvalidInput
 
@@ -70,7 +71,7 @@ def _split(rows: range, size: int) -> list[range]:
 
 
 def make_plan(
-    contract: Contract, source: AllRows, options: Options, begun: str | None = None, has_versions: bool = False
+    contract: Contract, source: Source | DataSet, options: Options, begun: str | None = None, has_versions: bool = False
 ) -> Plan:
     """Plan the requests of a data set.
 
@@ -110,7 +111,7 @@ def _affordable(contract: Contract, size: int) -> int:
     return max(2, min(IN_FLIGHT, _IN_FLIGHT_BYTES // max(row_bytes * size, 1)))
 
 
-def job_of(plan: Plan, source: AllRows, **piece: int) -> dict[str, Any]:
+def job_of(plan: Plan, source: Source | DataSet, **piece: int) -> dict[str, Any]:
     """Describe, as JSON, all that a finished row depends on: the rows of another job are other rows.
 
     `piece` has, by its name in the job, the number of rows that are written at once.

@@ -85,28 +85,12 @@ class _ArraySource:
         return np.array(part, dtype=object if array.dtype.kind in "SU" else None, order="C")
 
 
-class Numbered(Protocol):
-    """Rows by their numbers."""
+class Rows(Protocol):
+    """Rows that a model is run on."""
 
     @property
     def column(self) -> str:
         """The name of the output's first column, which says which row it is."""
-
-
-class AllRows(Numbered, Protocol):
-    """All rows of a run."""
-
-    @property
-    def rows(self) -> int:
-        """How many there are."""
-
-    @property
-    def identity(self) -> Mapping[str, Any]:
-        """JSON that is the same in the next run if the rows are."""
-
-
-class Rows(Numbered, Protocol):
-    """Rows that a model is run on."""
 
     def labels(self, rows: range) -> Array:
         """What the first column has for some rows."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from clients.connection import Connection
+from clients.failures import without_trace
 from loadtest.records import ANSWERED
 
 # Called once per request with the lane that carried it, its number and its outcome (ANSWERED or a kind of failure).
@@ -39,7 +40,7 @@ class Lane(Protocol):
 
 def failure_kind(status: str, message: str) -> str:
     """The name of a failure in the report."""
-    return f"{status}: {message:.200}".strip().rstrip(":")
+    return f"{status}: {without_trace(message):.200}".strip().rstrip(":")
 
 
 def size_outcome(size: int, least: int) -> str:

@@ -22,7 +22,9 @@ def test_the_demo_goes_the_whole_way_and_ends_with_one_json_document(
     options = ("--images", "10", "--verify", "40", "--users", "4", "--run-time", str(SECONDS))
     result = command("tools.demo", *options, timeout=240)
     assert result.returncode == 0, result.stderr
-    document = json.loads(result.stdout.splitlines()[-1])
+    *lines, last = result.stdout.splitlines()
+    document = json.loads(last)
+    assert not [line for line in (*lines, *result.stderr.splitlines()) if line.startswith("{")]
     assert {model: versions(model) for model in model_names()} == before
     for model, found in document["models"].items():
         manifest = read_manifest(model, found["version"])

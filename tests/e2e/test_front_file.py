@@ -1,5 +1,6 @@
 """`tools.front run` with a file of replicas that changes: what HAProxy or we refuse is told once, and harms nobody."""
 
+import shutil
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from tests.e2e.test_front import ANYWHERE
 from tests.haproxy import NEEDS_HAPROXY
 from tests.waiting import soon
 from tools.front.door import Front
+from tools.front.keys import add_key
 from tools.front.options import FrontOptions
 from tools.ports import PortError, address_of, listening
 from tools.repository import ROOT
@@ -61,3 +63,19 @@ def test_a_file_that_is_refused_is_told_once_and_one_that_is_mended_is_followed(
             time.sleep(1.2 if text == REFUSED else 0)
         assert said.read_text().count("does not start") == 1, said.read_text()
         assert "HAProxy does not start:\n[" in said.read_text()
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not on PATH")
+def test_who_sends_a_body_over_http_2_can_read_why_it_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "front").mkdir()
+    add_key(tmp_path / "keys.map", "alice", "caller", 0)
+    options = FrontOptions(front=ANYWHERE, operator=ANYWHERE, api_keys=tmp_path / "keys.map")
+    curl = ["curl", "--silent", "--noproxy", "*", "--http2-prior-knowledge", "--max-time", "9", "--request", "POST"]
+    with Front(tmp_path / "front", options, [], []) as front:
+        for address, words in ((front.address, b"send an API key as"), (front.operator, b"only for operators")):
+            line = [*curl, "--upload-file", "-", f"http://{address}/v2/models/m/infer"]
+            with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as caller:
+                # The headers are there before the body.
+                time.sleep(0.3)
+                answer, _ = caller.communicate(b"{}")
+            assert caller.returncode == 0 and words in answer

@@ -96,7 +96,7 @@ def test_a_repository_is_checked_where_nothing_else_is_installed(checking: Envir
         assert (answer.returncode, answer.stdout.splitlines()[:1], answer.stderr) == (1, [fault], "")
     assert checking.run("triton-repo", "check", "other/models", cwd=elsewhere).returncode == 0
     nowhere = checking.run("triton-repo", "check", cwd=elsewhere / "other")
-    assert nowhere.returncode == 2 and "is not a folder; give the path of a model repository" in nowhere.stderr
+    assert nowhere.returncode == 2 and "does not exist; give the path of a model repository" in nowhere.stderr
 
 
 def test_what_is_missing_is_named_with_the_extra_that_brings_it(checking: Environment, elsewhere: Path) -> None:
@@ -153,6 +153,16 @@ def test_what_can_be_served_is_served_from_a_folder_of_somebody_else(whole: Envi
     assert "not served: around, foreign: no backend onnxruntime in this server\n" in answer.stderr
     assert (sorted(path.name for path in elsewhere.iterdir())) == sorted([*ROOMS, "model_repository"])
     assert sys.prefix not in answer.stdout
+
+
+def test_a_folder_without_recipes_is_told_what_writes_one(whole: Environment, elsewhere: Path) -> None:
+    for line, words in (
+        (("export", "mine"), "no recipe recipes/mine.py; there are: none; "),
+        (("verify",), "no model in "),
+    ):
+        answer = whole.run("triton-repo", *line, cwd=elsewhere)
+        assert answer.returncode == 2 and answer.stderr.startswith(f"error: {words}")
+        assert "`triton-repo new` writes " in answer.stderr
 
 
 def test_the_hook_checks_the_models_whose_files_changed(checking: Environment, elsewhere: Path) -> None:

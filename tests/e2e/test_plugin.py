@@ -7,9 +7,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from clients.golden import Case, Golden, write
 from hatch_build import PACKAGE, assemble
 from tests.conftest import served
 from tools import torchscript
@@ -18,6 +20,7 @@ from tools.serve.native import CACHE
 from tools.serve.tritonserver import Options
 
 SAMPLE = ROOT / "tests" / "sample_project"
+ONES = np.ones((1, 3), np.float32)
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -40,7 +43,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the sample project with its version of `linear`."""
     copy = shutil.copytree(SAMPLE, tmp_path_factory.mktemp("sample") / "project")
     (copy / "models" / "linear" / "1").mkdir()
-    torchscript.save(Linear(), copy / "models" / "linear" / "1" / "model.pt")
+    version = copy / "models" / "linear" / "1"
+    torchscript.save(Linear(), version / "model.pt")
+    # As `tools.export` publishes it.
+    write(version / "golden.npz", Golden(1e-3, (Case({"INPUT__0": ONES}, {"OUTPUT__0": 3 * ONES}),)))
     return copy
 
 
@@ -81,7 +87,8 @@ def test_a_suite_runs_in_process_and_records_then_on_the_server_by_two_workers(r
 
 def test_a_test_that_fails_shows_the_log_of_the_server(run: Run) -> None:
     shown = run("checks/failing.py").stdout
-    assert "2 failed" in shown
+    assert "3 failed" in shown
+    assert "golden/failing.test_unrecorded.linear.npz does not exist; record it with --triton-record" in shown
     refused, wrong = shown.split("_ test_wrong _")
     assert "X must be finite" in refused
     assert "Triton's log" in refused and "somebody sent what is not finite" in refused
@@ -105,3 +112,4 @@ def test_it_costs_others_nothing_and_says_what_is_missing(run: Run, tmp_path: Pa
     shown = run(cwd=tmp_path).stdout
     assert "1 passed, 1 error" in shown and "triton:" not in shown, shown
     assert "no repository: set triton_repository in pytest.ini, or give --triton-repository" in shown
+    assert "Triton's log" not in shown

@@ -5,6 +5,7 @@ import shutil
 import socket
 import threading
 import time
+from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tests.conftest import Command
 from tests.e2e.serving import FREE_PORTS, add_sleeper, sleep_on
 from tools.ports import hold_ports
 from tools.serve import tritonserver
+from tools.serve.__main__ import _status
 from tools.serve.hardware import why_no_gpu
 from tools.serve.server_error import ServerError
 from tools.serve.tritonserver import Options, Server
@@ -67,10 +69,17 @@ def test_a_taken_port_is_refused_with_the_flag_to_change(
     )
 
 
+def test_where_the_port_after_the_metrics_is_taken_the_state_is_told_at_another(foreign: int) -> None:
+    for port in (foreign - 1, 65535):
+        with _status(Namespace(status=None, metrics_port=port)) as listener:
+            assert listener.getsockname()[1] not in (0, foreign)
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
         (("--http-port=70000",), "--http-port: expected 1 to 65535, or 0 for any free port; got 70000"),
+        (("--metrics-port=70000",), "--metrics-port: expected 1 to 65535, or 0 for any free port; got 70000"),
         (("--grpc-port=-1",), "--grpc-port: expected 1 to 65535, or 0 for any free port; got -1"),
         (("--http-port=18999", "--grpc-port=18999"), "--metrics-port must differ; got 18999, 18999, 0"),
         (
@@ -116,8 +125,8 @@ def test_a_repository_without_any_version_is_refused_with_the_commands_that_make
     shutil.copytree(built, tmp_path / "models", ignore=shutil.ignore_patterns("[0-9]*"))
     names = ", ".join(sorted(path.name for path in (tmp_path / "models").iterdir()))
     assert refusal(command, "--repository", tmp_path / "models", *FREE_PORTS) == (
-        f"no version of {names} in {tmp_path / 'models'}; `python -m tools.export NAME` makes one, "
-        "`make build` all that are served by default"
+        f"no version of {names} in {tmp_path / 'models'}; put a model's file into {names.split(', ')[0]}/1; "
+        "`python -m tools.export NAME` makes one by a recipe, with --missing all that are served by default"
     )
 
 
@@ -140,10 +149,15 @@ def test_whoever_chooses_the_control_mode_chooses_the_models(sleeper: Path) -> N
 
 
 @pytest.mark.parametrize("name", ["empty", "missing"])
-def test_a_repository_without_models_is_refused(name: str, tmp_path: Path, command: Command) -> None:
+def test_a_repository_without_models_is_refused_before_anything_is_compiled(
+    name: str, tmp_path: Path, command: Command
+) -> None:
     (tmp_path / "empty").mkdir()
-    assert refusal(command, "--repository", tmp_path / name, *FREE_PORTS) == (
-        f"{tmp_path / name} holds no model (no <model>/config.pbtxt); give another --repository"
+    line = ("--repository", tmp_path / name, *FREE_PORTS)
+    done = command("tools.serve", *line, TRITON_NATIVE_CACHE=str(tmp_path / "cache"))
+    assert (done.returncode, done.stderr) == (
+        2,
+        f"error: {tmp_path / name} holds no model (no <model>/config.pbtxt); give another --repository\n",
     )
 
 

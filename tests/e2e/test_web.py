@@ -97,7 +97,7 @@ def test_a_drawing_is_read_by_classifier_and_pipelines_while_the_pen_moves(brows
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url) if request.url.endswith("/infer") else None)
         began = time.monotonic()
-        draw(page)
+        draw(page, steps=48)
         for model in ("mnist_mlp", "digit_image", "digit_image_bytes"):
             # Of half a ring it is less sure.
             assert soon(lambda model=model: share(page, model, "0") > 0.4)

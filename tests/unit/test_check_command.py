@@ -31,7 +31,7 @@ def test_the_exit_code_and_the_last_line_sum_up_the_findings(tmp_path: Path, com
 
 def test_a_command_that_cannot_check_says_why(tmp_path: Path, command: Command) -> None:
     for arguments, message in [
-        ((tmp_path / "none",), f"error: {tmp_path / 'none'} is not a folder; give the path of a model repository"),
+        ((tmp_path / "none",), f"error: {tmp_path / 'none'} does not exist; give the path of a model repository"),
         ((tmp_path,), f"error: {tmp_path} contains no model; a model is a folder with a config.pbtxt"),
     ]:
         answer = command("tools.check", *arguments)

@@ -7,9 +7,11 @@ import pytest
 
 from clients.contract import Array, Contract, TensorSpec
 from clients.errors import InvalidInput
-from clients.golden import Case, complaint, read
+from clients.golden import Case, Golden, complaint, read
+from clients.golden import write as write_file
 from tools.export.golden import write
 from tools.serve.probes import golden_of, zeros
+from tools.testing.served_model import _are_same
 
 TEXT = np.array([["zwölf".encode()]], np.object_)
 SCORES = np.array([[1.0, 2.0]], np.float32)
@@ -31,6 +33,15 @@ def test_what_is_written_is_read_as_it_is_sent_and_what_the_network_refuses_is_l
         assert complaint(case, {"SCORES": number * SCORES, "TEXT": TEXT}, golden.tolerance) == ""
     write(tmp_path / "none", answer, requests[1:2], 1e-5)
     assert read(tmp_path / "none" / "golden.npz") is None
+
+
+def test_tensors_are_read_in_the_order_in_which_they_were_written_and_are_the_same_in_any(tmp_path: Path) -> None:
+    inputs = {name: np.full(1, ord(name)) for name in "fbdace"}
+    write_file(tmp_path / "golden.npz", Golden(1e-3, (Case(inputs, {"Y": SCORES}),)))
+    golden = read(tmp_path / "golden.npz")
+    assert golden and list(golden.cases[0].inputs) == list(inputs)
+    assert _are_same([dict(sorted(inputs.items()))], [golden.cases[0].inputs])
+    assert not _are_same([{**inputs, "f": np.zeros(1, int)}], [golden.cases[0].inputs])
 
 
 @pytest.mark.parametrize(

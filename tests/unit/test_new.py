@@ -128,7 +128,7 @@ def module(name: str, inputs: str | None = None, **arguments: int) -> list[str]:
         ("Optionals", "input_ids:INT64[4]", "input_ids:INT64[4] -> last__0:FP32[4, 3] pooled__1:FP32[3] x64", "Answer"),
         ("compiled", "FP32[5]", "input:FP32[5] -> OUTPUT__0:FP32[2] x64", "no weights"),
         ("compiled_in_place", "FP32[5]", "x:FP32[5] -> OUTPUT__0:FP32[2] x64", "no weights"),
-        ("parallel", None, "x:FP32[5] -> OUTPUT__0:FP32[2] x64", "no weights"),
+        ("parallel", None, "x:FP32[5] -> OUTPUT__0:FP32[2] x64", "no recipe: "),
         ("AtStart", "FP32[5]", "x:FP32[5] -> OUTPUT__0:FP32[2] x64", "lines follow the input's device: "),
         ("Constant", "FP32[5]", "x:FP32[5] -> OUTPUT__0:FP32[5] x64", "OUTPUT__0 is the same for every input"),
     ],
@@ -303,7 +303,7 @@ def test_a_note_names_each_line_at_which_tracing_fixed_a_decision(make: Make) ->
         (["--torchscript", __file__], "test_new.py is a file of an unknown kind"),
         (module("INSTANCE") + ["--weights", "DEFAULT"], "--weights are torchvision's"),
         (["--torchscript", __file__, "--checkpoint", __file__], "a --torchscript file has its weights"),
-        (module("INSTANCE") + ["--labels", "no_such.txt"], "--labels no_such.txt cannot be read"),
+        (module("INSTANCE") + ["--labels", "no_such.txt"], "--labels no_such.txt cannot be read: No such file"),
         (
             module("INSTANCE") + ["--labels", __file__],
             "but no floating-point output has as many scores; outputs: OUTPUT__0 [2]",
@@ -627,6 +627,14 @@ def test_a_written_recipe_is_formatted_and_lint_free(command: Callable[..., int]
 def test_an_invalid_name_is_refused(name: str, command: Callable[..., int], capsys: Printed) -> None:
     assert command(name, *module("INSTANCE")) == 2
     assert f"error: '{name}' cannot name a model and its recipe" in capsys.readouterr().err
+
+
+def test_a_repository_that_does_not_exist_is_refused_with_how_to_make_it(
+    command: Callable[..., int], tmp_path: Path, capsys: Printed
+) -> None:
+    (folder := tmp_path / "models").rmdir()
+    assert command("mine", *module("INSTANCE")) == 2
+    assert f"error: {folder} does not exist; create it first: mkdir -p {folder}\n" in capsys.readouterr().err
 
 
 def test_an_existing_name_is_refused(command: Callable[..., int], tmp_path: Path, capsys: Printed) -> None:

@@ -164,7 +164,7 @@ def test_a_stale_cpu_config_that_cannot_be_written_is_an_error_with_the_remedy(r
     answer = without_privileges(program, repository)
     assert answer.returncode != 0 and path.read_text() == before
     assert f"RepositoryError: {path} is missing or older than config.pbtxt" in answer.stderr
-    assert "(Permission denied); run `make build`" in answer.stderr
+    assert "(Permission denied); `python -m tools.serve` writes it" in answer.stderr
     path.parent.chmod(0o755)
 
 

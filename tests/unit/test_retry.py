@@ -3,6 +3,7 @@
 import pytest
 
 from clients import errors, failures
+from loadtest.generator.lane import failure_kind
 
 
 @pytest.mark.parametrize("repeatable", [True, False])
@@ -57,3 +58,5 @@ PYTHON = "Failed to process the request(s), message: ValueError: no good\n\nAt:\
 )
 def test_a_model_s_words_are_told_without_the_trace(reason: str, words: str) -> None:
     assert failures.without_trace(reason) == words
+    # A load test counts such failures by what they say.
+    assert f"HTTP 500: {words}".startswith(failure_kind("HTTP 500", reason))

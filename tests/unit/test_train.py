@@ -80,7 +80,7 @@ def same(first: training.Trained, second: training.Trained) -> bool:
 
 def epochs_run(printed: str) -> list[int]:
     """The epochs that training reported."""
-    return [int(number) for number in re.findall(r"epoch (\d+)/\d+: loss", printed)]
+    return [int(number) for number in re.findall(r"epoch (\d+)/\d+: mean loss", printed)]
 
 
 def checkpoint_in(folder: Path) -> Path:

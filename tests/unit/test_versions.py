@@ -50,6 +50,7 @@ def test_an_option_of_another_action_is_refused(
         (["promote", "--url", "a:1", "b:1", "--waves", "0"], "--waves: expected a number of replicas or a share"),
         (["promote", "--url", "a:1", "b:1", "--grpc-url", "a:2"], "--url names 2 servers, --grpc-url 1"),
         (["list", "--url", "127.0.0.1"], "expected an address HOST:PORT"),
+        (["list", "--repository", "tests"], "tests/mnist_mlp/config.pbtxt does not exist; models in "),
         (["rollout", "--share", "2"], "expected a share of more than 0 and at most 1, got 2"),
     ],
 )

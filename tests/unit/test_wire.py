@@ -161,6 +161,7 @@ def test_status_and_message_decide_the_kind_of_error(status: str, message: str, 
     error = failures.translate(InferenceServerException(message, status or None), Connection(), "inference of x")
     assert type(error) is kind
     assert message in str(error)
+    assert ("`python -m clients.status` lists what it serves" in str(error)) == (kind is errors.ModelNotFound)
 
 
 @pytest.mark.parametrize(

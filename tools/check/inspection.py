@@ -100,7 +100,8 @@ def _model_folders(repository: Path, models: Sequence[str]) -> list[str]:
         RepositoryError: there is no repository, it is empty, or it lacks one of the models.
     """
     if not repository.is_dir():
-        raise RepositoryError(f"{repository} is not a folder; give the path of a model repository")
+        what = "is not a folder" if repository.exists() else "does not exist"
+        raise RepositoryError(f"{repository} {what}; give the path of a model repository")
     folders = sorted(path.name for path in repository.iterdir() if path.is_dir())
     if not folders:
         raise RepositoryError(f"{repository} contains no model; a model is a folder with a config.pbtxt")

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from clients.command import command, command_parser, positive, say, text_table
-from tools.front.certificates import AUTHORITY, write_authority, write_certificate
+from tools.front.certificates import AUTHORITY, has_authority, write_authority, write_certificate
 from tools.front.configuration import write_configuration
 from tools.front.door import Front
 from tools.front.elsewhere import add_elsewhere_arguments, backends_from, models_from
@@ -44,7 +44,8 @@ def _parser() -> argparse.ArgumentParser:
     keys.add_argument("client", nargs="?", metavar="CLIENT", help="whose key")
     keys.add_argument("--role", choices=(CALLER, OPERATOR), default=CALLER, help="(default: %(default)s)")
     keys.add_argument("--rate", type=positive, default=0, metavar="N", help="at most N requests per second")
-    made = actions.add_parser("certificates", help="make a test authority, and certificates for a server and a client")
+    text = "make a test authority, unless the folder has one, and certificates of it for a server and a client"
+    made = actions.add_parser("certificates", help=text)
     made.set_defaults(run=_certificates)
     made.add_argument("folder", type=Path, metavar="FOLDER")
     made.add_argument("--host", action="append", metavar="NAME", help="of the server, more than once if need be")
@@ -74,7 +75,9 @@ def _keys(arguments: argparse.Namespace) -> None:
 def _certificates(arguments: argparse.Namespace) -> None:
     folder = arguments.folder
     folder.mkdir(parents=True, exist_ok=True)
-    write_authority(folder, days=arguments.days)
+    # Callers who trust the authority that is there go on to do so.
+    if not has_authority(folder):
+        write_authority(folder, days=arguments.days)
     write_certificate(folder, "server", arguments.host or ["localhost", "127.0.0.1"], arguments.days)
     write_certificate(folder, "client", (), arguments.days)
     say(f"{folder}: {AUTHORITY}.pem for callers (--ca-file), server.pem and .key for the door, client.pem and .key")

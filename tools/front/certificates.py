@@ -2,14 +2,23 @@
 
 import datetime
 import ipaddress
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from tools.front.front_error import FrontError
 
 if TYPE_CHECKING:
     from cryptography import x509
 
 AUTHORITY = "ca"
+_HOST = re.compile(r"(\*\.)?[\w.-]+", re.ASCII)
+
+
+def has_authority(folder: Path, name: str = AUTHORITY) -> bool:
+    """Whether the folder has an authority, which can sign further certificates."""
+    return (folder / f"{name}.pem").exists() and (folder / f"{name}.key").exists()
 
 
 def write_authority(folder: Path, name: str = AUTHORITY, days: int = 365) -> None:
@@ -63,4 +72,6 @@ def _host(text: str) -> "x509.GeneralName":
     try:
         return x509.IPAddress(ipaddress.ip_address(text))
     except ValueError:
+        if not _HOST.fullmatch(text):
+            raise FrontError(f"--host: expected a name or an address, got '{text}'") from None
         return x509.DNSName(text)

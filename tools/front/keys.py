@@ -66,7 +66,7 @@ def add_key(path: Path, client: str, role: str, rate: int) -> str:
         FrontError: the name is not usable, or has a key.
     """
     if not _NAME.fullmatch(client):
-        raise FrontError(f"expected a name of letters, digits, '_', '.', '@' and '-', got '{client}'")
+        raise FrontError(f"CLIENT: expected a name of letters, digits, '_', '.', '@' and '-', got '{client}'")
     keys = read_keys(path) if path.exists() else []
     if any(key.client == client for key in keys):
         raise FrontError(f"{client} has a key in {path}; revoke it first, or choose another name")

@@ -55,6 +55,8 @@ class FrontOptions:
                 raise FrontError(
                     f"--{name.replace('_', '-')}: {path} does not exist; `python -m tools.front` makes one"
                 )
+        if self.tls_cert and not self.tls_key and b"PRIVATE KEY-----" not in self.tls_cert.read_bytes():
+            raise FrontError(f"--tls-cert: {self.tls_cert} holds no private key; add --tls-key PEM")
 
 
 def add_front_arguments(parser: argparse.ArgumentParser, required: bool = False) -> None:

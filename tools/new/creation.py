@@ -3,6 +3,7 @@
 import keyword
 import os
 import re
+import shlex
 import shutil
 import tempfile
 import time
@@ -107,8 +108,10 @@ def _check_places(options: Options) -> None:
         if path and path.exists():
             raise RepositoryError(f"{path} exists; choose another name, or remove both entries of {name} first")
     for folder in (options.repository, recipe.parent if recipe else None):
+        if folder and not folder.exists():
+            raise RepositoryError(f"{folder} does not exist; create it first: mkdir -p {shlex.quote(str(folder))}")
         if folder and not (folder.is_dir() and os.access(folder, os.W_OK)):
-            raise RepositoryError(f"{folder} is not a folder that user {os.getuid()} can write to; create it first")
+            raise RepositoryError(f"{folder} is not a folder that user {os.getuid()} can write to; choose another one")
 
 
 @contextmanager

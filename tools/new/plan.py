@@ -120,7 +120,10 @@ def _labels(options: Options, preset: Preset) -> tuple[str, ...]:
     try:
         return tuple(options.labels.read_text().splitlines())
     except (OSError, UnicodeDecodeError) as error:
-        raise OptionError(f"--labels {options.labels} cannot be read: {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise OptionError(
+            f"--labels {options.labels} cannot be read: {reason}; expected a class name per line"
+        ) from error
 
 
 def _score_outputs(outputs: Sequence[TensorSpec]) -> list[TensorSpec]:
@@ -167,6 +170,8 @@ def _assumptions(options: Options, recipe: Imported, design: Design, preset: Pre
         yield f"batches of up to {design.max_batch_size}; change it with --max-batch-size"
     if not design.labelled and (scores := _score_outputs(design.outputs[:1])):
         yield f"no labels: if {scores[0].name} holds scores of classes, name them with --labels FILE"
+    if options.recipe_path is None:
+        yield "no recipe: tools.export cannot publish it again, nor tools.verify prove it; give --recipes DIR"
     if design.cpu_only:
         yield "it computes in int8, which exists only for the CPU: its instances are KIND_CPU"
 

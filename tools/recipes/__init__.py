@@ -183,7 +183,8 @@ def names() -> list[str]:
 def load(model: str) -> AnyRecipe:
     """Load the recipe of a model; RecipeError if there is none of this name."""
     if model not in names():
-        raise RecipeError(f"no recipe {RECIPES.relative_to(ROOT) / model}.py; there are: {', '.join(names())}")
+        known = ", ".join(names()) or "none; `python -m tools.new` writes one"
+        raise RecipeError(f"no recipe {RECIPES.relative_to(ROOT) / model}.py; there are: {known}")
     recipe: AnyRecipe = importlib.import_module(f"{__name__}.{model}").RECIPE
     return recipe
 

@@ -25,12 +25,12 @@ from pathlib import Path
 
 from clients.command import address, command, command_parser, positive, positive_float, say
 from tools.front.options import add_front_arguments, front_options_from
-from tools.ports import listening
+from tools.ports import PortError, listening
 from tools.repository import REPOSITORY
 from tools.serve.doorway import doors
 from tools.serve.hardware import HARDWARE
 from tools.serve.journal import Journal
-from tools.serve.launch import LOCALHOST, otlp_flags
+from tools.serve.launch import LOCALHOST, every_model, otlp_flags
 from tools.serve.native import BACKENDS, choose_backend
 from tools.serve.replica import Replica
 from tools.serve.router_process import RouterProcess, web_application
@@ -156,9 +156,11 @@ def _supervise(arguments: argparse.Namespace, options: Options) -> None:
     """Serve until a signal, whatever happens to the servers."""
     care = Care(arguments.max_deaths, arguments.watch, arguments.watch_timeout)
     journal = Journal(arguments.log_format == "json")
+    front = front_options_from(arguments)
+    # Nothing is compiled for a repository that cannot be served.
+    every_model(options.repository)
     # Compiled here, where Ctrl-C ends the compiler.
     backend = choose_backend(options.backend, options.on_log)
-    front = front_options_from(arguments)
     supervisor = Supervisor(options, arguments.replicas, care, journal, _status(arguments))
 
     web = (arguments.host, arguments.web_port, arguments.web_name)
@@ -181,7 +183,7 @@ def _supervise(arguments: argparse.Namespace, options: Options) -> None:
 def _status(arguments: argparse.Namespace) -> socket.socket:
     if arguments.status:
         return listening(arguments.status)
-    with suppress(ServerError):
+    with suppress(PortError):
         return listening(f"{LOCALHOST}:{arguments.metrics_port + 1 if arguments.metrics_port else 0}")
     return listening()
 

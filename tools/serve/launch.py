@@ -51,6 +51,14 @@ class Options:
     on_log: Callable[[str], None] | None = field(default=None, compare=False)
 
 
+def every_model(repository: Path) -> list[str]:
+    """Names of the repository's models; raises ServerError if there is none."""
+    models = model_names(repository)
+    if not models:
+        raise ServerError(f"{repository} holds no model (no <model>/config.pbtxt); give another --repository")
+    return models
+
+
 def prepare_repository(options: Options, gpu: bool) -> tuple[list[str], list[str]]:
     """Derive the CPU configs that will be served, and choose the models to load.
 
@@ -64,9 +72,7 @@ def prepare_repository(options: Options, gpu: bool) -> tuple[list[str], list[str
         ServerError: the repository is empty, or no model in it has a version.
         SignatureError: with a public key, a version is not what was signed.
     """
-    models = model_names(options.repository)
-    if not models:
-        raise ServerError(f"{options.repository} holds no model (no <model>/config.pbtxt); give another --repository")
+    models = every_model(options.repository)
     built = [model for model in models if versions(model, options.repository)]
     failures = [failure for model in built if (failure := _config_failure(model, options, gpu))]
     built = [model for model in built if not any(failure.startswith(f"{model} ") for failure in failures)]
@@ -116,11 +122,15 @@ def _servable(options: Options, built: Sequence[str]) -> list[str]:
 
 def _report_unbuilt(options: Options, models: Sequence[str], built: Sequence[str]) -> None:
     unbuilt = [model for model in models if model not in built]
-    missing = f"no version of {', '.join(unbuilt)} in {options.repository}; `python -m tools.export NAME` makes one"
+    if not unbuilt:
+        return
+    missing = f"no version of {', '.join(unbuilt)} in {options.repository}"
+    remedy = "`python -m tools.export NAME` makes one by a recipe"
     if not built:
-        raise ServerError(f"{missing}, `make build` all that are served by default")
-    if unbuilt and options.on_log:
-        options.on_log(f"not served: {missing}")
+        place = f"put a model's file into {unbuilt[0]}/1"
+        raise ServerError(f"{missing}; {place}; {remedy}, with --missing all that are served by default")
+    if options.on_log:
+        options.on_log(f"not served: {missing}; {remedy}")
 
 
 def otlp_flags(endpoint: str) -> list[str]:

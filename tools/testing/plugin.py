@@ -72,8 +72,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     report = yield
     if report.failed and any(name.startswith("triton_") for name in getattr(item, "fixturenames", ())):
         time.sleep(_LATE_S)
-        lines: list[str] = item.config.stash[_LOG]
-        report.sections.append(("Triton's log", "\n".join(lines)))
+        if lines := item.config.stash[_LOG]:
+            report.sections.append(("Triton's log", "\n".join(lines)))
     return report
 
 
@@ -100,7 +100,8 @@ def triton_server(pytestconfig: pytest.Config) -> Iterator[Target]:
             try:
                 target = stack.enter_context(serving(repository, _keep(pytestconfig)))
             except ToolError as error:
-                pytest.fail(str(error), pytrace=False)
+                # `pytest.fail` would show the error twice.
+                raise pytest.fail.Exception(str(error), pytrace=False) from None
             yield target
 
 

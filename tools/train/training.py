@@ -172,12 +172,15 @@ def _run_epochs(course: _Course, path: Path, fresh: bool, rebuild: bool) -> None
         torch.manual_seed(settings.seed * 100_003 + epoch)
         batches = list(torch.randperm(len(course.data.train_labels)).split(settings.batch_size))
         title = f"{settings.model} epoch {epoch + 1}/{settings.epochs}"
+        # Of all batches: the last one, of a few images, says little.
+        total = torch.zeros((), device=settings.device)
         for indices in progress(batches, title):
             loss = _loss(course, indices, sizes[epoch] if epoch < len(sizes) else None)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        say(f"{title}: loss {loss.item():.4f}")
+            total += loss.detach() * len(indices)
+        say(f"{title}: mean loss {total.item() / len(course.data.train_labels):.4f}")
         save(path, network, optimizer, epoch + 1)
 
 

@@ -20,7 +20,7 @@ from clients.command import command, command_parser, print_json, say
 from clients.installation import ROOT
 from clients.output import try_folder
 from tools import recipes
-from tools.repository import RepositoryError, versions
+from tools.repository import RECIPES, RepositoryError, versions
 from tools.verify.options import add_verifier_arguments, verifier_from
 from tools.verify.report import text, write
 
@@ -37,7 +37,8 @@ def _choose(models: list[str], repository: Path) -> list[str]:
         pipelines.newest(model, repository)
     chosen = models or [name for name in recipes.names() if versions(name, repository) and not _writes_texts(name)]
     if not chosen:
-        raise RepositoryError(f"no model in {repository} has a version; run `make build`")
+        made = "`python -m tools.export NAME` makes a version, `python -m tools.new` writes a recipe"
+        raise RepositoryError(f"no model in {repository} has a version and a recipe in {RECIPES}; {made}")
     return pipelines.in_order(chosen, repository)
 
 

@@ -104,6 +104,7 @@ def every_version(model: str, repository: Path) -> list[int]:
     """List served, kept and held versions, oldest first; raises RepositoryError if there is none."""
     everything = sorted(versions(model, repository) + held_versions(model, repository))
     if not everything:
+        read_config(model, repository=repository)  # raises, and names the models that there are
         raise RepositoryError(f"{model} has no version; run `python -m tools.export {model}`")
     return everything
 

@@ -97,7 +97,9 @@ function show(title, words, panel, ...more) {
 
 /** What one wants to know of a model at a glance. */
 function facts({ version, backend, maxBatch, batches, isDecoupled }) {
-  const batch = maxBatch ? `batches up to ${maxBatch}${batches ? ", formed by the server" : ""}` : "no batches";
+  const most = maxBatch > 1 ? `batches up to ${maxBatch}` : "batches of 1";
+  // What streams may well compute several requests together: its backend knows.
+  const batch = maxBatch ? `${most}${batches ? ", formed by the server" : ""}` : !isDecoupled && "no batches";
   return [`version ${version}`, backend, batch, isDecoupled && "streams"].filter(Boolean).map((text) => h("span", { class: "fact" }, text));
 }
 

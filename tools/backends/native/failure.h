@@ -1,6 +1,8 @@
 // Errors: exceptions inside the backend, values at the C border.
 #pragma once
 
+#include <c10/util/Exception.h>
+
 #include <exception>
 #include <stdexcept>
 #include <string>
@@ -14,6 +16,12 @@ struct Failure : std::runtime_error {
 };
 
 inline Failure invalid(const std::string& message) { return Failure(INVALID_ARG, message); }
+
+// What an exception says, without the frames of C++ that torch's errors carry: a caller cannot use them.
+inline std::string message_of(const std::exception& error) {
+  const auto* torchs = dynamic_cast<const c10::Error*>(&error);
+  return torchs ? torchs->what_without_backtrace() : error.what();
+}
 
 // For calls whose failure leaves nothing to be done.
 inline void ignore(Error* error) {
@@ -38,7 +46,7 @@ Error* guarded(Body body, const char* prefix = "") noexcept {
   } catch (const Failure& failure) {
     return TRITONSERVER_ErrorNew(failure.code, failure.what());
   } catch (const std::exception& error) {
-    return TRITONSERVER_ErrorNew(INTERNAL, (prefix + std::string(error.what())).c_str());
+    return TRITONSERVER_ErrorNew(INTERNAL, (prefix + message_of(error)).c_str());
   } catch (...) {
     return TRITONSERVER_ErrorNew(INTERNAL, "unknown exception");
   }

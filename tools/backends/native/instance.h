@@ -67,7 +67,7 @@ class Instance {
       forward(stack);
       for (const OutputBinding& output : binding_.outputs) BatchOutput(stack.back(), output, rows);
     } catch (const std::exception& error) {
-      throw invalid("failed to run warmup sample '" + sample.name + "': " + error.what());
+      throw invalid("failed to run warmup sample '" + sample.name + "': " + message_of(error));
     }
   }
 

@@ -86,7 +86,7 @@ class Model {
     try {
       return std::make_shared<Module>(torch::jit::load(path_.string(), device));
     } catch (const std::exception& error) {
-      throw Failure(INTERNAL, "failed to load model '" + config.name + "' (" + path_.string() + "): " + error.what());
+      throw Failure(INTERNAL, "failed to load model '" + config.name + "' (" + path_.string() + "): " + message_of(error));
     }
   }
 

@@ -29,14 +29,14 @@ class Call:
 
     Attributes:
         sequences: its continuations, from when they are submitted until it is over.
-        is_over: the last response has been sent.
+        is_left: nobody waits for more of it.
     """
 
     def __init__(self, request: Any):
         self._request, self.sender = request, request.get_response_sender()
         self.arrived = time.monotonic()
         self.sequences: list[Sequence] = []
-        self.is_over = False
+        self.is_left = self._is_over = False  # Over is what has had its last response.
         self._lock = threading.Lock()
 
     def read(self) -> tuple[str, str]:
@@ -102,18 +102,22 @@ class Call:
 
     def fail(self, message: str, code: int) -> None:
         """Answer with what went wrong, unless there was a last answer."""
+        self._finish(pb_utils.InferenceResponse([], pb_utils.TritonError(message, code)), True)
+
+    def leave(self) -> None:
+        """Generate no more of it."""
+        self.is_left = True
         for sequence in self.sequences:
             sequence.leaves = True
-        if not self.is_over:
-            self._finish(pb_utils.InferenceResponse([], pb_utils.TritonError(message, code)), True)
 
     def _finish(self, response: Any, is_last: bool) -> None:
         # One thread sends tokens while another one ends what was cancelled: a response behind the last one would end
         # tritonserver, which has freed the request by then.
         with self._lock, suppress(pb_utils.TritonModelException):  # Whoever has gone is noticed by asking for it.
-            if not self.is_over:
-                self.is_over = is_last
+            if not self._is_over:
+                self._is_over = is_last
                 if is_last:
+                    self.leave()
                     # They know this call: Python frees what knows each other late, and megabytes with it.
                     self.sequences = []
                 self.sender.send(response, flags=FINAL if is_last else 0)

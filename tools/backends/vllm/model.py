@@ -65,6 +65,7 @@ class TritonPythonModel:
         self._measures = measures.Measures(labels, wanted.lower() == "true")
         self._steps: queue.SimpleQueue[Step] = queue.SimpleQueue()
         self._engine = Engine(self._pipeline, self._settings, self._steps.put)
+        self._gone: list[Call] = []  # Found by the last look.
         self._is_closing = threading.Event()
         # A model that is ready has its metrics; families that came with the first look could be missed until then.
         self._report()
@@ -125,14 +126,14 @@ class TritonPythonModel:
 
     def _answer(self, call: Call) -> None:
         try:
-            if not call.is_over:
+            if not call.is_left:
                 call.send()
         except Exception as error:  # Trouble with one answer must not end the thread that writes all.
             call.fail(f"Error generating stream: {error!r}", pb_utils.TritonError.INTERNAL)
 
     def _take(self, sequence: Sequence, news: Any, moment: float) -> None:
         call: Call = sequence.owner
-        if call.is_over:
+        if call.is_left:
             return
         if news.reason == "error":
             call.fail(f"Error generating stream: {news.error}", pb_utils.TritonError.UNAVAILABLE)
@@ -170,11 +171,17 @@ class TritonPythonModel:
                 return self._give_up()
 
     def _drop_the_gone(self) -> None:
-        """Free what was kept for callers who have cancelled, or closed their connection."""
-        for call in self._engine.owners():
-            if not call.is_over and call.sender.is_cancelled():
-                self._measures.count(measures.ENDED, len(call.sequences), "finished_reason", "abort")
-                call.fail("Request was cancelled", pb_utils.TritonError.CANCELLED)
+        """Free what is kept for callers who have cancelled, or closed their connection.
+
+        They get their last response at the next look: one that comes just when tritonserver 2.51 ends their stream can
+        end tritonserver.
+        """
+        for call in self._gone:
+            call.fail("Request was cancelled", pb_utils.TritonError.CANCELLED)
+        self._gone = [call for call in self._engine.owners() if not call.is_left and call.sender.is_cancelled()]
+        for call in self._gone:
+            self._measures.count(measures.ENDED, len(call.sequences), "finished_reason", "abort")
+            call.leave()
 
     def _report(self) -> None:
         running, waiting = self._engine.counts()
@@ -186,7 +193,7 @@ class TritonPythonModel:
         pb_utils.Logger.log_error(
             f"{self._name}: the engine is unusable, the model is unloaded: {self._engine.failure}"
         )
-        for call in self._engine.owners():
+        for call in (*self._gone, *self._engine.owners()):
             call.fail(
                 f"Model is unavailable due to unhealthy engine: {self._engine.failure}",
                 pb_utils.TritonError.UNAVAILABLE,
