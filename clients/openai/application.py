@@ -7,6 +7,7 @@ stream to Triton. That takes a runner with `handler_cancellation=True`.
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -32,9 +33,9 @@ def add_openai(application: web.Application, connection: Connection, chat_templa
     """
     api = _Api(connection, chat_template)
     application.cleanup_ctx.append(api.connected)
-    routes = {
-        ("POST", "/v1/chat/completions"): api.chat,
-        ("POST", "/v1/completions"): api.text,
+    routes: dict[tuple[str, str], Handler] = {
+        ("POST", "/v1/chat/completions"): partial(api.complete, is_chat=True),
+        ("POST", "/v1/completions"): partial(api.complete, is_chat=False),
         ("GET", "/v1/models"): api.models,
         ("GET", "/v1/models/{model}"): api.model,
         ("*", "/v1{path:(/.*)?}"): _unknown,
@@ -72,13 +73,7 @@ class _Api:
         async with AsyncClient(self.connection) as self._client:
             yield
 
-    async def chat(self, request: web.Request) -> web.StreamResponse:
-        return await self._complete(request, is_chat=True)
-
-    async def text(self, request: web.Request) -> web.StreamResponse:
-        return await self._complete(request, is_chat=False)
-
-    async def _complete(self, request: web.Request, is_chat: bool) -> web.StreamResponse:
+    async def complete(self, request: web.Request, is_chat: bool) -> web.StreamResponse:
         wanted = asked(await _body(request), is_chat)
         template = self.chat_template if is_chat else ""
         generated = self._client.generate(

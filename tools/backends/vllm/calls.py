@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import threading
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +33,6 @@ class Call:
 
     def __init__(self, request: Any):
         self._request, self.sender = request, request.get_response_sender()
-        self.arrived = time.monotonic()
         self.sequences: list[Sequence] = []
         self.is_left = self._is_over = False  # Over is what has had its last response.
         self._lock = threading.Lock()

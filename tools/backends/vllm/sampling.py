@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-GREEDY_BELOW = 1e-5  # A lower temperature stands for the most likely token, as in vLLM.
+_GREEDY_BELOW = 1e-5  # A lower temperature stands for the most likely token, as in vLLM.
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Sampling:
     @property
     def is_greedy(self) -> bool:
         """Whether the most likely token is always taken."""
-        return self.temperature < GREEDY_BELOW
+        return self.temperature < _GREEDY_BELOW
 
     @property
     def takes_likeliest(self) -> bool:
