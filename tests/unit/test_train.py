@@ -16,8 +16,10 @@ from torch import Tensor, nn
 from tests.waiting import soon
 from tools import recipes
 from tools.datasets import ImageData
+from tools.export.preparation import final_network
 from tools.recipes import RecipeError
-from tools.repository import ROOT, RepositoryError, config_path
+from tools.repository import REPOSITORY, ROOT, RepositoryError, config_path
+from tools.torchscript import outputs
 from tools.train import __main__ as train
 from tools.train import training
 from tools.train.settings import Settings, TrainOptions
@@ -101,6 +103,19 @@ def test_a_finished_training_is_loaded_instead_of_repeated(data: ImageData, caps
     assert epochs_run(capsys.readouterr().err) == []
     assert same(training.train(SETTINGS, data, fresh=True), first)
     assert epochs_run(capsys.readouterr().err) == [1, 2, 3]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("model", ["cifar10_cnn_sparse80", "cifar10_cnn_int8_qat"])
+def test_a_variant_is_rebuilt_as_it_was_when_it_was_tested_and_exported(model: str, data: ImageData) -> None:
+    pictures = np.random.default_rng(1).integers(0, 256, (80, 32, 32, 3), np.uint8)
+    data = replace(data, train_images=pictures[:64], test_images=pictures[64:])
+    settings = replace(SETTINGS, model=model, epochs=1)
+    exported, rebuilt = (
+        final_network(training.train(settings, data, rebuild=rebuild), REPOSITORY) for rebuild in (False, True)
+    )
+    rows = training.samples(data, training.input_spec(model))
+    assert all(torch.equal(*pair) for pair in zip(outputs(exported, rows), outputs(rebuilt, rows), strict=True))
 
 
 def test_training_fits_the_training_set(data: ImageData) -> None:

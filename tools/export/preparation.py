@@ -10,6 +10,7 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from clients.images import ImageSpec, scale_and_offset
@@ -63,6 +64,9 @@ def final_network(trained: Trained, repository: Path) -> nn.Module:
     """Apply the recipe's `after` to a trained network: the network that is served."""
     model = trained.settings.model
     samples = training.samples(trained.data, training.input_spec(model, repository))
+    # A pruning mask computes the weights in each forward. Those of one with gradients could not be copied.
+    with torch.no_grad():
+        trained.network(samples[:1])
     return recipes.trained(model).after(copy.deepcopy(trained.network), samples)
 
 

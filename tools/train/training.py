@@ -112,7 +112,8 @@ def train(
     path = checkpoint_path(list(lineage), data, spec)
     with cpu_threads(recipe.threads):
         _run_epochs(_Course(recipe, settings, data, spec, network, teacher), path, fresh, rebuild)
-        network.cpu().eval()
+        # Quantized ranges are learned from training images alone: what is tested now must not move them.
+        network.cpu().eval().apply(torch.ao.quantization.disable_observer)
         score = math.nan if rebuild else accuracy(network, data.test_images, data.test_labels, spec)
     return Trained(settings, network, data, score, lineage, path.name, parent.accuracy if parent else None)
 
