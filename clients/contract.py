@@ -84,7 +84,7 @@ class Contract:
             raise InvalidInput(f"{what}: expected {spec.datatype}, got {datatype}; convert with {remedy}")
         expected = (("batch",) if self.batched else ()) + spec.dims
         dims = array.shape[1:] if self.batched else array.shape
-        if len(expected) != array.ndim or not all(e in (-1, d) for e, d in zip(spec.dims, dims, strict=True)):
+        if len(expected) != array.ndim or not fits(spec.dims, dims):
             raise InvalidInput(f"{what}: expected shape {shape(expected)}, got {shape(array.shape)}")
         if self.batched and not 1 <= len(array) <= self.max_batch_size:
             raise InvalidInput(f"{what}: expected a batch of 1 to {self.max_batch_size}, got {len(array)}; split it")
@@ -100,6 +100,11 @@ def _array(what: str, values: Any) -> Array:
 def names(specs: Sequence[TensorSpec]) -> str:
     """Describe tensors for a message."""
     return ", ".join(f"{spec.name} {spec.datatype} {shape(spec.dims)}" for spec in specs)
+
+
+def fits(dims: Sequence[int], shape: Sequence[int]) -> bool:
+    """Whether a shape is one that dims allow; -1 among them is any size."""
+    return len(dims) == len(shape) and all(dim in (-1, size) for dim, size in zip(dims, shape, strict=True))
 
 
 def shape(dims: Sequence[object]) -> str:

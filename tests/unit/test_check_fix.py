@@ -143,7 +143,7 @@ def test_what_is_in_doubt_is_left_to_people(doubtful: str, tmp_path: Path) -> No
     [
         (Scaled(), [], ""),
         (Baked(), ["torchscript-batch"], "forward fails on FP32 [2, 3]: "),
-        (Wide(), ["torchscript-fails"], "OUTPUT__0: config.pbtxt says [1, 3] at batch 1, forward returns [1, 6]"),
+        (Wide(), ["torchscript-fails"], "OUTPUT__0: config.pbtxt says [1, 3] at batch 1, the model returns [1, 6]"),
         (Lengths(), [], ""),
     ],
     ids=["scaled", "baked", "wide", "lengths"],

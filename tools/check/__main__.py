@@ -28,37 +28,24 @@ from tools.serve.hardware import HARDWARE
 
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser("tools.check", __doc__)
+    add = parser.add_argument
     text = f"a repository, or files: then only the models that they belong to (default: {REPOSITORY})"
-    parser.add_argument("paths", nargs="*", type=Path, metavar="PATH", help=text)
-    parser.add_argument(
-        "--model", action="append", default=[], metavar="NAME", help="report on this model only; may be repeated"
-    )
-    parser.add_argument(
-        "--hardware",
-        choices=HARDWARE,
-        default="auto",
-        help="cpu: also report what a server without a GPU refuses; auto: what any server does (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--triton", metavar="RELEASE", help="24.10 or later, or a server's version (default: 2.51 and docker-compose's)"
-    )
-    parser.add_argument("--backends", nargs="+", metavar="NAME", help="the server's backends; any other is an error")
-    parser.add_argument(
-        "--disable-auto-complete-config",
-        dest="auto_complete",
-        action="store_false",
-        help="as a server with this flag: backends do not complete configs",
-    )
-    parser.add_argument(
-        "--unbuilt", action="store_true", help="versions are made elsewhere: a model without one is no error"
-    )
-    parser.add_argument("--deep", action="store_true", help="also call TorchScript with torch, at several batch sizes")
-    parser.add_argument("--url", metavar="HOST:PORT", help="also check the counters of a running server (HTTP)")
-    parser.add_argument(
-        "--public-key", type=Path, metavar="PUBLIC.pem", help="also verify the signature of each version (tools.sign)"
-    )
-    parser.add_argument("--fix", action="store_true", help="apply mechanical fixes to the files, then check again")
-    parser.add_argument("--strict", action="store_true", help="treat warnings as errors")
+    add("paths", nargs="*", type=Path, metavar="PATH", help=text)
+    add("--model", action="append", default=[], metavar="NAME", help="report on this model only; may be repeated")
+    text = "cpu: also report what a server without a GPU refuses; auto: what any server does (default: %(default)s)"
+    add("--hardware", choices=HARDWARE, default="auto", help=text)
+    text = "24.10 or later, or a server's version (default: 2.51 and docker-compose's)"
+    add("--triton", metavar="RELEASE", help=text)
+    add("--backends", nargs="+", metavar="NAME", help="the server's backends; any other is an error")
+    flag, text = "--disable-auto-complete-config", "as a server with this flag: backends do not complete configs"
+    add(flag, dest="auto_complete", action="store_false", help=text)
+    add("--unbuilt", action="store_true", help="versions are made elsewhere: a model without one is no error")
+    add("--deep", action="store_true", help="also call TorchScript with torch, at several batch sizes")
+    add("--url", metavar="HOST:PORT", help="also check the counters of a running server (HTTP)")
+    text = "also verify the signature of each version (tools.sign)"
+    add("--public-key", type=Path, metavar="PUBLIC.pem", help=text)
+    add("--fix", action="store_true", help="apply mechanical fixes to the files, then check again")
+    add("--strict", action="store_true", help="treat warnings as errors")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print one JSON document instead of text")
     form.add_argument("--sarif", action="store_true", help="print a SARIF 2.1.0 log instead of text")

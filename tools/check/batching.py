@@ -55,7 +55,7 @@ def _check_priorities(model: Model, batching: Any) -> Iterator[Finding]:
         return
     if not 1 <= batching.default_priority_level <= levels:
         yield DEFAULT_PRIORITY.at(
-            model.place("dynamic_batching", 0, "default_priority_level"),
+            model.place("dynamic_batching", "default_priority_level"),
             found=f"default_priority_level {batching.default_priority_level} with {levels} priority levels",
             expected=f"1 to {levels}",
             remedy="set default_priority_level to one of them",
@@ -63,7 +63,7 @@ def _check_priorities(model: Model, batching: Any) -> Iterator[Finding]:
     for level in batching.priority_queue_policy:
         if not 1 <= level <= levels:
             yield PRIORITY_POLICY.at(
-                model.place("dynamic_batching", 0, f"priority_queue_policy[{level}]"),
+                model.place("dynamic_batching", f"priority_queue_policy[{level}]"),
                 found=f"a queue policy for level {level} with {levels} priority levels",
                 expected=f"levels 1 to {levels}",
                 remedy="correct the key, or raise priority_levels",
@@ -74,7 +74,7 @@ def _check_order(model: Model, batching: Any) -> Iterator[Finding]:
     """Responses can keep their order only where no request may overtake another."""
     if batching.priority_levels > 1:
         yield ORDER_PRIORITY.at(
-            model.place("dynamic_batching", 0, "preserve_ordering"),
+            model.place("dynamic_batching", "preserve_ordering"),
             found=f"preserve_ordering with {batching.priority_levels} priority levels",
             expected="one priority level",
             remedy="remove priority_levels or preserve_ordering",
@@ -84,7 +84,7 @@ def _check_order(model: Model, batching: Any) -> Iterator[Finding]:
     for name, policy in policies.items():
         if policy.default_timeout_microseconds and policy.timeout_action == ModelQueuePolicy.DELAY:
             yield ORDER_DELAY.at(
-                model.place("dynamic_batching", 0, name),
+                model.place("dynamic_batching", name),
                 found="timeout_action DELAY with preserve_ordering",
                 expected="REJECT",
                 remedy="set timeout_action: REJECT, or remove preserve_ordering",

@@ -71,7 +71,7 @@ def check(model: Model) -> Iterator[Finding]:
 
 def _check_states(model: Model) -> Iterator[Finding]:
     states = list(model.config.sequence_batching.state)
-    place = model.place("sequence_batching", 0, "state")
+    place = model.place("sequence_batching", "state")
     # Triton pairs them by their places in two maps, which are sorted by bytes.
     by_input = sorted(states, key=lambda state: state.input_name.encode())
     by_output = sorted(states, key=lambda state: state.output_name.encode())

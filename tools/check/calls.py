@@ -17,8 +17,8 @@ from clients.contract import TensorSpec
 from tools import torchscript
 from tools.backends.pytorch import binding
 from tools.check.torchscript import bound_config
-from tools.contract import Value, example_value, torch_dtype
-from tools.export.agreement import last_line
+from tools.contract import Value, example_value
+from tools.export.agreement import ProofError, check_output, last_line
 from tools.repository import as_triton_json
 
 # Sizes to try for dims of -1 that no warm-up request gives: of texts, images and audio.
@@ -95,8 +95,11 @@ class Callable:
         for spec in _result_specs(self.config):
             if (index := outputs[spec.name]) >= len(returned):
                 yield f"{spec.name} has index {index}, and forward returns {len(returned)}"
-            elif problem := _problem(spec, returned[index], batch):
-                yield f"{spec.name}: config.pbtxt says {problem}"
+                continue
+            try:
+                check_output(spec, returned[index], batch)
+            except ProofError as error:
+                yield str(error)
 
 
 def _dims(tensor: Any) -> tuple[int, ...]:
@@ -132,23 +135,3 @@ def _made_up(spec: TensorSpec, batch: int, fill: int | None) -> Value:
         return example_value(replace(spec, dims=spec.dims or (batch,)), 0, generator)
     value = example_value(spec, batch, generator)
     return value if fill is None or isinstance(value, list) else torch.full_like(value, fill)
-
-
-def _problem(spec: TensorSpec, value: Any, batch: int) -> str:
-    """How an output differs from its config; empty if it does not."""
-    is_text = isinstance(value, list) and all(isinstance(item, str) for item in value)
-    if spec.datatype == "STRING" and not is_text:
-        return f"STRING, forward returns {_kind(value)}"
-    if spec.datatype != "STRING" and not (isinstance(value, torch.Tensor) and value.dtype == torch_dtype(spec)):
-        return f"{spec.datatype}, forward returns {_kind(value)}"
-    shape, expected = [len(value)] if is_text else list(value.shape), [batch] * (batch > 0) + list(spec.dims)
-    fits = len(expected) == len(shape) and all(e in (-1, d) for e, d in zip(expected, shape, strict=True))
-    return "" if fits else f"{expected} at batch {batch}, forward returns {shape}"
-
-
-def _kind(value: Any) -> str:
-    if isinstance(value, torch.Tensor):
-        return str(value.dtype)
-    if isinstance(value, list | tuple):
-        return f"a {type(value).__name__} of {', '.join(sorted({type(item).__name__ for item in value})) or 'nothing'}"
-    return "nothing" if value is None else f"a {type(value).__name__}"

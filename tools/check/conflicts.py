@@ -1,18 +1,21 @@
-"""Conflicts between models that are each correct on their own."""
+"""Conflicts between models, or instance groups, that are each correct on their own."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from tools.backends.pytorch.parameters import COUNTS
 from tools.check.finding import Finding, Rule
-from tools.check.instances import RESOURCE
 from tools.check.served import Model
 
 THREADS = Rule(
     "threads-differ",
     "Models of the pytorch backend set different thread counts; libtorch applies the first one to all",
 )
-RULES = (THREADS,)
+RESOURCE = Rule(
+    "rate-limiter-resource",
+    "Instance groups disagree on whether a resource is global; refused with --rate-limit=execution_count",
+)
+RULES = (THREADS, RESOURCE)
 
 
 def check(models: Iterable[Model]) -> Iterator[Finding]:
@@ -48,10 +51,10 @@ def _check_resources(models: Iterable[Model]) -> Iterator[Finding]:
             for index, resource in enumerate(group.rate_limiter.resources):
                 everywhere = getattr(resource, "global")
                 first, owner = seen.setdefault(resource.name, (everywhere, model.name))
-                if first != everywhere and owner != model.name:
+                if first != everywhere:
                     yield RESOURCE.at(
-                        model.place("instance_group", number, "rate_limiter", 0, "resources", index),
+                        model.place("instance_group", number, "rate_limiter", "resources", index),
                         found=f"resource '{resource.name}' is {'global' if everywhere else 'per device'} here",
-                        expected=f"the same as in {owner}",
+                        expected=f"the same as in the first group that names it, of {owner}",
                         remedy="set global in both or in neither",
                     )

@@ -1,7 +1,7 @@
 """Ensembles on their own, whatever their steps are; steps.py checks them against the models of their steps."""
 
-from collections import defaultdict
 from collections.abc import Iterator
+from typing import Any
 
 from tools.check.finding import Finding, Rule
 from tools.check.served import ENSEMBLE, Model
@@ -67,7 +67,7 @@ def _check_steps(model: Model) -> Iterator[Finding]:
         )
     written: set[str] = set()
     for number, step in enumerate(steps):
-        path = ("ensemble_scheduling", 0, "step", number)
+        path = ("ensemble_scheduling", "step", number)
         for name in ("model_name", "input_map", "output_map"):
             if not getattr(step, name):
                 found = f"step {number + 1} ('{step.model_name}') without {name}"
@@ -84,23 +84,26 @@ def _check_steps(model: Model) -> Iterator[Finding]:
 
 
 def _check_flow(model: Model) -> Iterator[Finding]:
-    readers, writers = _graph(model)
-    tensors = set(readers) | set(writers)
-    reached = _reachable(model, writers)
+    steps, inputs = model.config.ensemble_scheduling.step, {tensor.name for tensor in model.config.input}
+    read = {tensor for step in steps for tensor in step.input_map.values()}
+    written = {tensor: step for step in steps for tensor in step.output_map.values()}
+    reached = inputs | {
+        tensor for ready in rounds(model) for number in ready for tensor in steps[number].output_map.values()
+    }
     outputs = {output.name for output in model.config.output}
     for role in ("input", "output"):
         for number, tensor in enumerate(getattr(model.config, role)):
-            if tensor.name not in tensors:
+            if tensor.name not in read | written.keys():
                 yield UNUSED.at(
                     model.place(role, number),
                     found=f"{role} '{tensor.name}' is in no step's {role}_map",
                     expected=f"a step that {'reads' if role == 'input' else 'writes'} it",
-                    remedy=f"map it, or remove it; the steps have {', '.join(sorted(tensors))}",
+                    remedy=f"map it, or remove it; the steps have {', '.join(sorted(read | written.keys()))}",
                 )
             elif role == "output" and tensor.name not in reached:
-                yield _unreachable(model, number, tensor.name, writers, reached)
-    for name in sorted(tensors - outputs):
-        if name not in reached or name not in readers:
+                yield _unreachable(model, number, tensor.name, written, reached)
+    for name in sorted((read | written.keys()) - outputs):
+        if name not in reached or name not in read:
             yield UNUSED.at(
                 model.place(*_find_entry(model, name)),
                 found=f"tensor '{name}' is never " + ("read" if name in reached else "written"),
@@ -109,33 +112,8 @@ def _check_flow(model: Model) -> Iterator[Finding]:
             )
 
 
-def _graph(model: Model) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
-    """The numbers of the steps that read each tensor, and of those that write it."""
-    readers, writers = defaultdict(list), defaultdict(list)
-    for number, step in enumerate(model.config.ensemble_scheduling.step):
-        for tensor in step.input_map.values():
-            readers[tensor].append(number)
-        for tensor in step.output_map.values():
-            writers[tensor].append(number)
-    return dict(readers), dict(writers)
-
-
-def _reachable(model: Model, writers: dict[str, list[int]]) -> set[str]:
-    """Tensors that are written once all inputs are given."""
-    steps = model.config.ensemble_scheduling.step
-    reached = {tensor.name for tensor in model.config.input}
-    while new := {
-        tensor
-        for tensor, numbers in writers.items()
-        if tensor not in reached and all(set(steps[number].input_map.values()) <= reached for number in numbers)
-    }:
-        reached |= new
-    return reached
-
-
-def _unreachable(model: Model, number: int, name: str, writers: dict[str, list[int]], reached: set[str]) -> Finding:
-    steps = model.config.ensemble_scheduling.step
-    missing = sorted({tensor for step in writers.get(name, []) for tensor in steps[step].input_map.values()} - reached)
+def _unreachable(model: Model, number: int, name: str, written: dict[str, Any], reached: set[str]) -> Finding:
+    missing = sorted(set(written[name].input_map.values()) - reached) if name in written else []
     return UNREACHABLE.at(
         model.place("output", number),
         found=f"output '{name}' is never written" + (f": it waits for {', '.join(missing)}" if missing else ""),
@@ -144,11 +122,20 @@ def _unreachable(model: Model, number: int, name: str, writers: dict[str, list[i
     )
 
 
+def rounds(model: Model) -> Iterator[list[int]]:
+    """Yield the steps that can run at once, one list after the other; those that wait for ever are in none."""
+    known = {tensor.name for tensor in model.config.input}
+    pending = dict(enumerate(model.config.ensemble_scheduling.step))
+    while ready := [number for number, step in pending.items() if set(step.input_map.values()) <= known]:
+        yield ready
+        known |= {tensor for number in ready for tensor in pending.pop(number).output_map.values()}
+
+
 def _find_entry(model: Model, tensor: str) -> tuple[str | int, ...]:
     """Return the path of the first map entry with a tensor."""
     for number, step in enumerate(model.config.ensemble_scheduling.step):
         for name in ("input_map", "output_map"):
             for key, value in getattr(step, name).items():
                 if value == tensor:
-                    return ("ensemble_scheduling", 0, "step", number, f"{name}[{key}]")
+                    return ("ensemble_scheduling", "step", number, f"{name}[{key}]")
     return ("ensemble_scheduling",)

@@ -49,7 +49,7 @@ def _check_agents(model: Model) -> Iterator[Finding]:
     for number, agent in enumerate(model.config.model_repository_agents.agents):
         if agent.name not in _AGENTS:
             yield AGENT.at(
-                model.place("model_repository_agents", 0, "agents", number),
+                model.place("model_repository_agents", "agents", number),
                 found=f"agent '{agent.name}'",
                 expected=f"{', '.join(_AGENTS)}, or one installed in the server's repoagent directory",
                 remedy="make sure that the server has it; without it the model does not load",

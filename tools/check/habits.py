@@ -73,7 +73,7 @@ def _check_queue(model: Model) -> Iterator[Finding]:
         settings[f"default_queue_policy.{name}"] = getattr(batching.default_queue_policy, name)
     if limits := [name for name, value in settings.items() if value]:
         yield STALLS.at(
-            model.place("dynamic_batching", 0, *limits[0].split(".")),
+            model.place("dynamic_batching", *limits[0].split(".")),
             found=", ".join(limits),
             expected="a queue without limits, so that Triton prepares the next batch while one runs",
             remedy="limit requests before they reach the server (in a proxy or the clients)",

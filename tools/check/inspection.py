@@ -4,8 +4,9 @@ import argparse
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
+from typing import TypeVar
 
 from clients.command import print_json, say, text_table
 from tools.check import fixes, report, signatures
@@ -14,26 +15,10 @@ from tools.check.page import page
 from tools.check.rehearsal import rehearse
 from tools.check.releases import EMBEDDED, NEWEST, parse_release, pinned
 from tools.check.rules import RULES, SUBJECTS, Scope, check, check_deep, check_traffic
-from tools.check.upgrade import by_change, differences
+from tools.check.upgrade import Difference, by_change, differences
 from tools.repository import RECIPES, REPOSITORY, RepositoryError, model_names
 
-
-@dataclass(frozen=True)
-class _Options:
-    """What to check.
-
-    Attributes:
-        models: report on these alone; empty for all.
-        url: HOST:PORT of a running server whose counters are checked too.
-        public_key: verify signatures with this key.
-    """
-
-    repository: Path
-    models: tuple[str, ...]
-    scope: Scope
-    deep: bool
-    url: str | None
-    public_key: Path | None
+OfModel = TypeVar("OfModel", Finding, Difference)
 
 
 def inspect(arguments: argparse.Namespace) -> int:
@@ -43,11 +28,13 @@ def inspect(arguments: argparse.Namespace) -> int:
         return 0
     began, base, findings, count = time.perf_counter(), Path.cwd(), list[Finding](), 0
     for repository, models in _chosen_models(arguments).items():
-        options = _options(arguments, repository, models)
-        count += len(_model_folders(options.repository, options.models))
+        count += len(_model_folders(repository, models))
+        scope = _scope(arguments, repository)
         if arguments.upgrade:
-            return _show_upgrade(options, *arguments.upgrade)
-        findings += _fix_and_find(options) if arguments.fix else _find(options)
+            return _show_upgrade(repository, models, scope, *arguments.upgrade)
+        if arguments.fix:
+            _fix(repository, models, scope)
+        findings += _chosen(_find(arguments, repository, scope), models)
     summary = report.summary(findings, count, time.perf_counter() - began)
     if arguments.sarif:
         print(json.dumps(report.as_sarif(findings, RULES, base), indent=1))
@@ -71,12 +58,11 @@ def _chosen_models(arguments: argparse.Namespace) -> dict[Path, tuple[str, ...]]
     return chosen
 
 
-def _options(arguments: argparse.Namespace, repository: Path, models: tuple[str, ...]) -> _Options:
+def _scope(arguments: argparse.Namespace, repository: Path) -> Scope:
     backends = frozenset(arguments.backends) if arguments.backends else None
     unbuilt = frozenset(model_names(repository)) if arguments.unbuilt else _unbuilt(repository)
     releases = (_release(arguments.triton),) if arguments.triton else (EMBEDDED, pinned())
-    scope = Scope(arguments.hardware, backends, unbuilt, auto_complete=arguments.auto_complete, releases=releases)
-    return _Options(repository, models, scope, arguments.deep, arguments.url, arguments.public_key)
+    return Scope(arguments.hardware, backends, unbuilt, auto_complete=arguments.auto_complete, releases=releases)
 
 
 def _release(text: str) -> str:
@@ -110,41 +96,39 @@ def _model_folders(repository: Path, models: Sequence[str]) -> list[str]:
     return list(models or folders)
 
 
-def _find(options: _Options) -> list[Finding]:
-    findings = check(options.repository, options.scope)
-    if options.deep:
+def _find(arguments: argparse.Namespace, repository: Path, scope: Scope) -> list[Finding]:
+    findings = check(repository, scope)
+    if arguments.deep:
         broken = {finding.model for finding in findings if finding.severity == "error"}
-        findings += check_deep(options.repository, broken)
-    if options.url:
-        findings += check_traffic(options.repository, options.url)
-    if options.public_key:
-        findings += signatures.check(options.repository, options.public_key)
-    return _chosen(findings, options)
+        findings += check_deep(repository, broken)
+    if arguments.url:
+        findings += check_traffic(repository, arguments.url)
+    if arguments.public_key:
+        findings += signatures.check(repository, arguments.public_key)
+    return findings
 
 
-def _chosen(findings: list[Finding], options: _Options) -> list[Finding]:
-    return [finding for finding in findings if not options.models or finding.model in options.models]
+def _chosen(found: list[OfModel], models: Sequence[str]) -> list[OfModel]:
+    return [one for one in found if not models or one.model in models]
 
 
-def _fix_and_find(options: _Options) -> list[Finding]:
+def _fix(repository: Path, models: Sequence[str], scope: Scope) -> None:
     """Apply all fixes, unless a model that loads would not load with them."""
-    rehearse(options.repository, lambda place: list(_fixes(place, options)))
-    for fix in _fixes(options.repository, options):
+    rehearse(repository, lambda place: list(_fixes(place, models, scope)))
+    for fix in _fixes(repository, models, scope):
         place = f"{report.shown(fix.place.file, Path.cwd())}:{fix.place.line}"
         say(f"fixed {place}: {fix.old} → {fix.new}")
-    return _find(options)
 
 
-def _fixes(repository: Path, options: _Options) -> Iterator[Fix]:
+def _fixes(repository: Path, models: Sequence[str], scope: Scope) -> Iterator[Fix]:
     """Apply fixes until there are none left; one may reveal another."""
-    while applied := fixes.apply(_chosen(check(repository, options.scope), options)):
+    while applied := fixes.apply(_chosen(check(repository, scope), models)):
         yield from applied
 
 
-def _show_upgrade(options: _Options, old: str, new: str) -> int:
+def _show_upgrade(repository: Path, models: Sequence[str], scope: Scope, old: str, new: str) -> int:
     """Print what differs between two releases; 1 if the new one refuses something."""
-    found = differences(options.repository, _release(old), _release(new), options.scope)
-    found = [difference for difference in found if not options.models or difference.model in options.models]
+    found = _chosen(differences(repository, _release(old), _release(new), scope), models)
     if found:
         rows = [[since, kind, ", ".join(names), what] for (since, kind, what), names in by_change(found).items()]
         print(text_table([["since", "what", "models", "change"], *rows]))

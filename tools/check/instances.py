@@ -1,4 +1,4 @@
-"""Instance groups: kinds, GPUs, profiles, and the resources of the rate limiter."""
+"""Instance groups: kinds, GPUs and profiles."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,11 +15,7 @@ NO_GPU_CONFIG = Rule("no-gpu-setting", "CUDA settings on a server without a GPU 
 KIND = Rule("instance-kind", "Unknown kind of an instance group", "core")
 PROFILE = Rule("profile", "A profile outside TensorRT, or one that is not a non-negative number", "core")
 COUNT = Rule("instance-count", "A negative number of instances; Triton creates one")
-RESOURCE = Rule(
-    "rate-limiter-resource",
-    "Instance groups disagree on whether a resource is global; refused with --rate-limit=execution_count",
-)
-RULES = (GPUS, NO_GPU, NO_GPU_CONFIG, KIND, PROFILE, COUNT, RESOURCE)
+RULES = (GPUS, NO_GPU, NO_GPU_CONFIG, KIND, PROFILE, COUNT)
 
 _Kind = ModelInstanceGroup.Kind
 
@@ -31,7 +27,6 @@ def check(model: Model) -> Iterator[Finding]:
     for number, group in enumerate(model.config.instance_group):
         yield from _check_group(model, number, group)
         yield from _check_profiles(model, number, group)
-    yield from _check_resources(model)
 
 
 def _check_group(model: Model, number: int, group: Any) -> Iterator[Finding]:
@@ -70,20 +65,6 @@ def _check_profiles(model: Model, number: int, group: Any) -> Iterator[Finding]:
             )
 
 
-def _check_resources(model: Model) -> Iterator[Finding]:
-    seen: dict[str, bool] = {}
-    for number, group in enumerate(model.config.instance_group):
-        for index, resource in enumerate(group.rate_limiter.resources):
-            everywhere = getattr(resource, "global")
-            if seen.setdefault(resource.name, everywhere) != everywhere:
-                yield RESOURCE.at(
-                    model.place("instance_group", number, "rate_limiter", 0, "resources", index),
-                    found=f"resource '{resource.name}' is {'global' if everywhere else 'per device'} here",
-                    expected="the same as in the first group that names it",
-                    remedy="set global in all of them or in none",
-                )
-
-
 def check_without_gpu(model: Model) -> Iterator[Finding]:
     """Yield what a model asks for that a server without a GPU lacks.
 
@@ -108,7 +89,7 @@ def check_without_gpu(model: Model) -> Iterator[Finding]:
             )
     if model.config.optimization.HasField("cuda"):
         yield NO_GPU_CONFIG.at(
-            model.place("optimization", 0, "cuda"),
+            model.place("optimization", "cuda"),
             found="optimization.cuda",
             expected="no CUDA settings on a server without a GPU",
             remedy="remove it from the config for that server",

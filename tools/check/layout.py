@@ -90,7 +90,7 @@ def _check_policy(model: Model) -> Iterator[Finding]:
     for number, version in enumerate(policy.specific.versions):
         if version not in model.versions:
             yield NO_SUCH_VERSION.at(
-                model.place("version_policy", 0, "specific", 0, "versions", number),
+                model.place("version_policy", "specific", "versions", number),
                 found=f"version {version} has no folder",
                 expected=f"existing versions: {_listed(model.versions)}",
                 remedy="remove it from `versions`, or restore the version",

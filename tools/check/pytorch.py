@@ -94,7 +94,7 @@ def _check_sequences(model: Model) -> Iterator[Finding]:
     """Control tensors are arguments of forward too, and only their index says which."""
     batching, count = model.config.sequence_batching, len(model.config.input)
     for number, control in enumerate(batching.control_input):
-        path = ("sequence_batching", 0, "control_input", number)
+        path = ("sequence_batching", "control_input", number)
         yield from _check_index(model, "control tensor", control.name, count + number, (*path, "name"))
         for at, kind in enumerate(control.control):
             if kind.data_type and DataType.Name(kind.data_type) not in binding.TORCH_DTYPES:
@@ -105,7 +105,7 @@ def _check_sequences(model: Model) -> Iterator[Finding]:
                     remedy="set data_type: TYPE_INT64",
                 )
     for number, state in enumerate(batching.state):
-        path = ("sequence_batching", 0, "state", number)
+        path = ("sequence_batching", "state", number)
         index = count + len(batching.control_input) + number
         yield from _check_index(model, "state", state.input_name, index, (*path, "input_name"))
         yield from _check_index(model, "state", state.output_name, len(model.config.output), (*path, "output_name"))
@@ -118,7 +118,7 @@ def _check_sequences(model: Model) -> Iterator[Finding]:
             )
     if batching.state:
         yield STATE.at(
-            model.place("sequence_batching", 0, "state"),
+            model.place("sequence_batching", "state"),
             found="implicit state",
             expected="none for a server with the Python-based backend",
             remedy="serve this model with the native backend, which needs a C++20 compiler, or NVIDIA's container",

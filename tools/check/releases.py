@@ -7,6 +7,7 @@ model_config.proto and of the sources at github.com/triton-inference-server.
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from operator import ge, lt
 
 from tritonclient.grpc.model_config_pb2 import DataType
 
@@ -75,7 +76,7 @@ def pinned() -> str:
 
 def check(model: Model, releases: Sequence[str]) -> Iterator[Finding]:
     """Yield what some of the releases do not have; a warning where one of them has it."""
-    checks = ((TOO_NEW, _new(model), _before), (IGNORED, _parameters(model), _before), (GONE, _old(model), _from))
+    checks = ((TOO_NEW, _new(model), lt), (IGNORED, _parameters(model), lt), (GONE, _old(model), ge))
     for rule, needs, refused in checks:
         for need in needs:
             refusing = [release for release in releases if refused(release, need.since)]
@@ -90,14 +91,6 @@ def check(model: Model, releases: Sequence[str]) -> Iterator[Finding]:
                 yield finding if len(refusing) == len(releases) else replace(finding, severity="warning")
     yield from _check_aoti(model)
     yield from _check_metrics(model)
-
-
-def _before(release: str, since: str) -> bool:
-    return release < since
-
-
-def _from(release: str, since: str) -> bool:
-    return release >= since
 
 
 def _shown(release: str) -> str:
@@ -118,7 +111,7 @@ def _new(model: Model) -> Iterator[Need]:
         yield Need("26.03", model.place("platform"), f"platform '{AOTI[1]}' or a file {AOTI[0]}")
     for number, accelerator in enumerate(config.optimization.execution_accelerators.gpu_execution_accelerator):
         if accelerator.parameters.get("precision_mode") == "BF16":
-            place = model.place("optimization", 0, "execution_accelerators", 0, "gpu_execution_accelerator", number)
+            place = model.place("optimization", "execution_accelerators", "gpu_execution_accelerator", number)
             yield Need("26.02", place, "precision_mode BF16")
     for role in ("input", "output") if config.backend == "onnxruntime" else ():
         for number, tensor in enumerate(getattr(config, role)):
@@ -168,7 +161,7 @@ def _check_metrics(model: Model) -> Iterator[Finding]:
     for number, control in enumerate(model.config.model_metrics.metric_control):
         if not (control.metric_identifier.family and control.histogram_options.buckets):
             yield METRIC.at(
-                model.place("model_metrics", 0, "metric_control", number),
+                model.place("model_metrics", "metric_control", number),
                 found="a metric_control without family or buckets",
                 expected="metric_identifier { family } and histogram_options { buckets }",
                 remedy="add them, or remove the metric_control",

@@ -6,7 +6,6 @@ from itertools import chain
 from pathlib import Path
 
 from tools.check import (
-    batch_tensors,
     batching,
     bugs,
     conflicts,
@@ -39,7 +38,7 @@ SUBJECTS = {
     "Files and folders": (*served.RULES, *layout.RULES),
     "Syntax": syntax.RULES,
     "Names": names.RULES,
-    "Tensors": (*tensors.RULES, *batch_tensors.RULES),
+    "Tensors": tensors.RULES,
     "Batching": batching.RULES,
     "Sequences": sequences.RULES,
     "Instances": instances.RULES,
@@ -61,7 +60,7 @@ RULES: dict[str, Rule] = {rule.id: rule for rules in SUBJECTS.values() for rule 
 _TO_BE_MADE = (layout.NO_VERSION.id, instances.NO_GPU.id, instances.NO_GPU_CONFIG.id)
 # Each of these checks one model on its own.
 _CHECKS = (
-    *(layout.check, names.check, tensors.check, batch_tensors.check, batching.check, sequences.check),
+    *(layout.check, names.check, tensors.check, batching.check, sequences.check),
     *(instances.check, warmup.check, features.check, ensembles.check),
 )
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from tritonclient.grpc.model_config_pb2 import ModelInstanceGroup, ModelSequenceBatching
 
+from clients.contract import fits
 from tools.check.batching import check_preferred
 from tools.check.finding import Finding, Rule
 from tools.check.served import Model
@@ -51,10 +52,10 @@ def check(model: Model) -> Iterator[Finding]:
         return
     batching = model.config.sequence_batching
     yield from _check_controls(model, batching)
-    yield from check_preferred(model, batching.oldest.preferred_batch_size, "sequence_batching", 0, "oldest")
+    yield from check_preferred(model, batching.oldest.preferred_batch_size, "sequence_batching", "oldest")
     if not 0 <= batching.direct.minimum_slot_utilization <= 1:
         yield UTILIZATION.at(
-            model.place("sequence_batching", 0, "direct", 0, "minimum_slot_utilization"),
+            model.place("sequence_batching", "direct", "minimum_slot_utilization"),
             found=f"minimum_slot_utilization {batching.direct.minimum_slot_utilization:g}",
             expected="0 to 1",
             remedy="set the share of slots that must be in use, for example 0.5",
@@ -67,7 +68,7 @@ def _check_controls(model: Model, batching: Any) -> Iterator[Finding]:
     names: set[str] = set()
     kinds: set[int] = set()
     for number, tensor in enumerate(batching.control_input):
-        path = ("sequence_batching", 0, "control_input", number)
+        path = ("sequence_batching", "control_input", number)
         if not tensor.name or tensor.name in names:
             yield CONTROL_NAME.at(
                 model.place(*path),
@@ -115,7 +116,7 @@ def _check_control(model: Model, control: Any, path: tuple[str | int, ...]) -> I
 def _check_states(model: Model, batching: Any) -> Iterator[Finding]:
     named: set[str] = set()
     for number, state in enumerate(batching.state):
-        path = ("sequence_batching", 0, "state", number)
+        path = ("sequence_batching", "state", number)
         if len(state.initial_state) > 1:
             yield INITIAL_COUNT.at(
                 model.place(*path, "initial_state", 1),
@@ -156,10 +157,7 @@ def _check_initial(model: Model, state: Any, named: set[str], path: tuple[str | 
             remedy="name it, or remove one of them",
         )
     named.add(state.input_name)
-    fits = len(initial.dims) == len(state.dims) and all(
-        size >= 0 and dim in (-1, size) for size, dim in zip(initial.dims, state.dims, strict=True)
-    )
-    if not fits:
+    if min(initial.dims, default=0) < 0 or not fits(state.dims, initial.dims):
         yield INITIAL_DIMS.at(
             place,
             found=f"{who} has dims {list(initial.dims)}",

@@ -23,7 +23,7 @@ class Source:
     findings: tuple[Finding, ...]
 
     def place(self, *path: str | int) -> Place:
-        """The position of a field, given by names, each with an index if the field is repeated.
+        """The position of a field, given by names, with an index after one that is repeated (default: the first).
 
         An absent field gets the position of the nearest message around it.
         """

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tools.check.ensembles import rounds
 from tools.check.finding import Finding, Fix, Place, Rule
 from tools.check.served import Model, Served, config_names, load
 from tools.check.tensors import type_name
@@ -78,7 +79,7 @@ def steps_of(model: Model) -> Sequence[Any]:
 
 def _check_models(model: Model, served: Served, broken: set[str]) -> Iterator[Finding]:
     for number, step in enumerate(steps_of(model)):
-        place = model.place("ensemble_scheduling", 0, "step", number, "model_name")
+        place = model.place("ensemble_scheduling", "step", number, "model_name")
         name = step.model_name
         if name in broken:
             yield BROKEN.at(
@@ -95,7 +96,7 @@ def _check_models(model: Model, served: Served, broken: set[str]) -> Iterator[Fi
         elif step.model_version not in (-1, *served.models[name].wanted):
             loaded = ", ".join(map(str, served.models[name].wanted)) or "none"
             yield VERSION.at(
-                model.place("ensemble_scheduling", 0, "step", number, "model_version"),
+                model.place("ensemble_scheduling", "step", number, "model_version"),
                 found=f"version {step.model_version} of '{name}'"
                 + " (the default of model_version)" * (not step.model_version),
                 expected=f"-1 for the newest, or a version that its policy loads: {loaded}",
@@ -156,22 +157,13 @@ def _check_batch(model: Model, number: int, member: Model) -> Iterator[Finding]:
 def _check_queue(model: Model, number: int, member: Model) -> Iterator[Finding]:
     """Yield a finding if a request can be refused while another step works on the same request."""
     size = member.config.dynamic_batching.default_queue_policy.max_queue_size
-    if size and any(len(ready) > 1 for ready in _rounds(model)):
+    if size and any(len(ready) > 1 for ready in rounds(model)):
         yield QUEUE.at(
-            model.place("ensemble_scheduling", 0, "step", number, "model_name"),
+            model.place("ensemble_scheduling", "step", number, "model_name"),
             found=f"'{member.name}' with max_queue_size {size}, in an ensemble whose steps run side by side",
             expected="no limit in the models of such an ensemble",
             remedy="remove it, and limit requests before they reach the server",
         )
-
-
-def _rounds(model: Model) -> Iterator[list[int]]:
-    """The steps that can run at once, one list after the other."""
-    known = {tensor.name for tensor in model.config.input}
-    pending = dict(enumerate(model.config.ensemble_scheduling.step))
-    while ready := [number for number, step in pending.items() if set(step.input_map.values()) <= known]:
-        yield ready
-        known |= {tensor for number in ready for tensor in pending.pop(number).output_map.values()}
 
 
 def _variant(member: Model) -> str:
@@ -181,7 +173,7 @@ def _variant(member: Model) -> str:
 
 
 def _check_maps(model: Model, number: int, member: Model, role: str, tensors: dict[str, _Tensor]) -> Iterator[Finding]:
-    path = ("ensemble_scheduling", 0, "step", number)
+    path = ("ensemble_scheduling", "step", number)
     step = steps_of(model)[number]
     entries = dict(getattr(step, f"{role}_map"))
     names = [tensor.name for tensor in getattr(member.config, role)]
@@ -243,13 +235,13 @@ def _check_decoupled(model: Model, served: Served) -> Iterator[Finding]:
     A decoupled model sends any number of responses to a request, so its tensors have no counterparts elsewhere.
     """
     sources: dict[str, int] = {tensor.name: 0 for tensor in model.config.input}
-    for ready in _rounds(model):
+    for ready in rounds(model):
         for number in ready:
             step = model.config.ensemble_scheduling.step[number]
             origins = {sources[tensor] for tensor in step.input_map.values()}
             if len(origins) > 1:
                 yield DECOUPLED.at(
-                    model.place("ensemble_scheduling", 0, "step", number, "input_map"),
+                    model.place("ensemble_scheduling", "step", number, "input_map"),
                     found=f"step {number + 1} ('{step.model_name}') reads tensors of different origins",
                     expected="tensors that all come from one decoupled model, or from none",
                     remedy="pass the other tensors through the decoupled model",

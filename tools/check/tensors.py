@@ -1,10 +1,10 @@
-"""Inputs and outputs: names, data types, dims, reshapes and formats."""
+"""Inputs and outputs, also those that the batcher makes: names, data types, dims, reshapes and formats."""
 
 from collections.abc import Iterator, Sequence
 from math import prod
 from typing import Any
 
-from tritonclient.grpc.model_config_pb2 import DataType, ModelInput
+from tritonclient.grpc.model_config_pb2 import BatchInput, DataType, ModelInput
 
 from tools.check.finding import Finding, Rule
 from tools.check.served import Model
@@ -23,9 +23,16 @@ RESHAPE_OPEN = Rule("reshape-variable", "The variable dimensions (-1) of dims an
 FORMAT = Rule("format-dims", "FORMAT_NHWC or FORMAT_NCHW on an input without exactly three dims", "core")
 SHAPE_TENSOR = Rule("shape-tensor", "is_shape_tensor outside TensorRT", "core")
 NON_LINEAR = Rule("non-linear-format", "is_non_linear_format_io outside TensorRT, or without three dims", "core")
+BATCH_KIND = Rule(
+    "batch-tensor-source",
+    "A batch input or output has an unknown kind, or not exactly one source input",
+    "core",
+)
+BATCH_TYPE = Rule("batch-input-type", "A batch input is neither TYPE_INT32 nor TYPE_FP32", "core")
+BATCH_NAME = Rule("batch-tensor-name", "A batch input or output names an unknown tensor, or the same one twice", "core")
 RULES = (
     *(NO_NAME, NO_TYPE, NO_DIMS, BAD_DIM, TWICE, EMPTY_RESHAPE, RESHAPE_DIM, RESHAPE_SIZE, RESHAPE_OPEN),
-    *(FORMAT, SHAPE_TENSOR, NON_LINEAR),
+    *(FORMAT, SHAPE_TENSOR, NON_LINEAR, BATCH_KIND, BATCH_TYPE, BATCH_NAME),
 )
 _TYPES = "a TYPE_… such as TYPE_FP32"
 
@@ -44,6 +51,8 @@ def check(model: Model) -> Iterator[Finding]:
                     expected="unique names",
                     remedy="rename one of them; Triton uses the first and the backend gets both",
                 )
+    yield from _check_batch_inputs(model)
+    yield from _check_batch_outputs(model)
 
 
 def _title(role: str, number: int, tensor: Any) -> str:
@@ -85,10 +94,10 @@ def _check_reshape(model: Model, role: str, number: int, tensor: Any) -> Iterato
         yield EMPTY_RESHAPE.at(place, found=f"{who} has an empty reshape", expected="a shape", remedy=remedy)
     for index, dim in enumerate(shape):
         if dim < 1 and dim != -1:
-            path = (role, number, "reshape", 0, "shape", index)
+            path = (role, number, "reshape", "shape", index)
             yield _bad_dim(model, RESHAPE_DIM, path, f"{who} has dimension {dim} in its reshape")
     before, after = _count_elements(dims), _count_elements(shape)
-    if before != after and not (not shape and before == 1):
+    if before != after:
         yield RESHAPE_SIZE.at(
             place,
             found=f"{who}: dims {dims} and reshape {shape} differ in size ({_size(before)} and {_size(after)})",
@@ -105,14 +114,12 @@ def _check_reshape(model: Model, role: str, number: int, tensor: Any) -> Iterato
 
 
 def _count_elements(shape: Sequence[int]) -> int:
-    """The number of elements; -1 if it varies, 0 for an empty shape."""
-    if -1 in shape:
-        return -1
-    return prod(shape) if shape else 0
+    """The number of elements; -1 if it varies."""
+    return -1 if -1 in shape else prod(shape)
 
 
 def _size(count: int) -> str:
-    return "any number" if count == -1 else f"{max(count, 1)} element{'s' * (count > 1)}"
+    return "any number" if count == -1 else f"{count} element{'s' * (count > 1)}"
 
 
 def _runs(shape: Sequence[int]) -> list[int]:
@@ -150,3 +157,49 @@ def _check_platform(model: Model, role: str, number: int, tensor: Any) -> Iterat
 def type_name(number: int) -> str:
     """The name of a data type, or its number if it has none."""
     return str(DataType.Name(number)) if number in DataType.values() else str(number)
+
+
+def _check_batch_inputs(model: Model) -> Iterator[Finding]:
+    for number, tensor in enumerate(model.config.batch_input):
+        yield from _check_source(model, "batch_input", number, tensor, tensor.kind in BatchInput.Kind.values())
+        if tensor.data_type not in (DataType.TYPE_INT32, DataType.TYPE_FP32):
+            yield BATCH_TYPE.at(
+                model.place("batch_input", number, "data_type"),
+                found=f"batch_input of type {type_name(tensor.data_type)}",
+                expected="TYPE_INT32 or TYPE_FP32",
+                remedy="set one of them",
+            )
+
+
+def _check_batch_outputs(model: Model) -> Iterator[Finding]:
+    outputs = {output.name for output in model.config.output}
+    for number, tensor in enumerate(model.config.batch_output):
+        yield from _check_source(model, "batch_output", number, tensor, tensor.kind == 0)
+        for index, name in enumerate(tensor.target_name):
+            if name not in outputs or name in tensor.target_name[:index]:
+                yield BATCH_NAME.at(
+                    model.place("batch_output", number, "target_name", index),
+                    found=f"batch_output targets output '{name}'"
+                    + (" again" if name in outputs else ", which does not exist"),
+                    expected=f"an output, each at most once: {', '.join(sorted(outputs)) or 'none'}",
+                    remedy="name an output",
+                )
+
+
+def _check_source(model: Model, role: str, number: int, tensor: Any, known: bool) -> Iterator[Finding]:
+    inputs = [source.name for source in model.config.input]
+    if len(tensor.source_input) != 1 or not known:
+        yield BATCH_KIND.at(
+            model.place(role, number),
+            found=f"{role} with {len(tensor.source_input)} source inputs" if known else f"{role} of kind {tensor.kind}",
+            expected="one source_input and a known kind",
+            remedy="name the input that it is computed from, or correct the kind",
+        )
+    for index, name in enumerate(tensor.source_input):
+        if name not in inputs:
+            yield BATCH_NAME.at(
+                model.place(role, number, "source_input", index),
+                found=f"{role} names unknown input '{name}'",
+                expected=f"one of {', '.join(inputs) or 'none'}",
+                remedy="name an input",
+            )

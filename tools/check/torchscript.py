@@ -148,7 +148,7 @@ def _outputs_of(model: Model) -> Iterator[tuple[Place, Output]]:
         yield model.place("output", number, "name"), output
     for number, state in enumerate(model.config.sequence_batching.state):
         (index,) = indices([state.output_name]) or (0,)
-        place = model.place("sequence_batching", 0, "state", number, "output_name")
+        place = model.place("sequence_batching", "state", number, "output_name")
         yield place, Output(state.output_name, index, "a state's")
 
 

@@ -1,12 +1,13 @@
 """model_warmup: the requests that Triton sends to a model before it reports it ready."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from math import prod
 from pathlib import Path
 from typing import Any
 
 from tritonclient.grpc.model_config_pb2 import DataType
 
+from clients.contract import fits
 from tools.check.finding import Finding, Rule
 from tools.check.served import Model
 from tools.check.tensors import type_name
@@ -106,22 +107,18 @@ def _check_input(model: Model, name: str, tensor: Any, path: tuple[str | int, ..
     for declared in [candidate for candidate in model.config.input if candidate.name == name][:1]:
         if tensor.data_type != declared.data_type:
             yield TYPE.at(
-                model.place(*path, "value", 0, "data_type"),
+                model.place(*path, "value", "data_type"),
                 found=f"{who} is {type_name(tensor.data_type)}",
                 expected=type_name(declared.data_type),
                 remedy="use the same data_type for both",
             )
-        elif not _fits(declared.dims, dims):
+        elif not fits(declared.dims, dims):
             yield SHAPE.at(
-                model.place(*path, "value", 0, "dims"),
+                model.place(*path, "value", "dims"),
                 found=f"{who} has dims {dims}",
                 expected=f"{list(declared.dims)}, without the batch dimension",
                 remedy="set the shape of one row; batch_size is the number of rows",
             )
-
-
-def _fits(declared: Sequence[int], dims: Sequence[int]) -> bool:
-    return len(declared) == len(dims) and all(size in (-1, dim) for size, dim in zip(declared, dims, strict=True))
 
 
 def _check_data(model: Model, who: str, tensor: Any, path: tuple[str | int, ...]) -> Iterator[Finding]:
@@ -137,7 +134,7 @@ def _check_data(model: Model, who: str, tensor: Any, path: tuple[str | int, ...]
         return
     if problem := file_problem(model.folder / _WARMUP_FOLDER, tensor.input_data_file, tensor):
         yield NO_FILE.at(
-            model.place(*path, "value", 0, "input_data_file"),
+            model.place(*path, "value", "input_data_file"),
             found=problem,
             expected=f"a file of {_byte_size(tensor)} bytes in {model.name}/{_WARMUP_FOLDER}/",
             remedy="create the file, or use zero_data: true",

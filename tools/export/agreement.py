@@ -4,10 +4,12 @@
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
+from torch import Tensor
 
-from clients.contract import TensorSpec
+from clients.contract import TensorSpec, fits
 from clients.errors import ToolError
 from tools.contract import Value, torch_dtype
 
@@ -72,17 +74,23 @@ def is_close(expected: Value, actual: Value, tolerance: float) -> bool:
     return torch.allclose(expected.double(), actual.double(), rtol=tolerance, atol=tolerance, equal_nan=True)
 
 
-def check_output(spec: TensorSpec, value: Value, batch: int) -> None:
+def check_output(spec: TensorSpec, value: Any, batch: int) -> None:
     """Raise ProofError unless an output has the dtype and shape of config.pbtxt; batch 0 for no batch dimension."""
-    is_text = isinstance(value, list)
-    if is_text != (spec.datatype == "STRING") or (not isinstance(value, list) and value.dtype != torch_dtype(spec)):
-        returned = "List[str]" if isinstance(value, list) else str(value.dtype)
-        raise ProofError(f"{spec.name}: config.pbtxt says {spec.datatype}, the model returns {returned}")
-    shape = [len(value)] if isinstance(value, list) else list(value.shape)
-    expected = [batch] * (batch > 0) + list(spec.dims)
-    fits = len(expected) == len(shape) and all(e in (-1, d) for e, d in zip(expected, shape, strict=True))
-    if not fits:
+    is_text = isinstance(value, list) and all(isinstance(item, str) for item in value)
+    is_typed = isinstance(value, Tensor) and spec.datatype != "STRING" and value.dtype == torch_dtype(spec)
+    if not (is_text if spec.datatype == "STRING" else is_typed):
+        raise ProofError(f"{spec.name}: config.pbtxt says {spec.datatype}, the model returns {_type_of(value)}")
+    shape, expected = [len(value)] if is_text else list(value.shape), [batch] * (batch > 0) + list(spec.dims)
+    if not fits(expected, shape):
         raise ProofError(f"{spec.name}: config.pbtxt says {expected} at batch {batch}, the model returns {shape}")
+
+
+def _type_of(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return f"a {type(value).__name__} of {', '.join(sorted({type(item).__name__ for item in value})) or 'nothing'}"
+    if isinstance(value, Tensor):
+        return str(value.dtype)
+    return "nothing" if value is None else f"a {type(value).__name__}"
 
 
 def check_close(spec: TensorSpec, expected: Value, actual: Value, batch: int, tolerance: float = TOLERANCE) -> float:

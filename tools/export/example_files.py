@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from tritonclient.utils import np_to_triton_dtype
 
-from clients.contract import Array, TensorSpec
+from clients.contract import Array, TensorSpec, fits
 from clients.decoding import decode
 from clients.errors import InvalidInput
 from clients.images import SUFFIXES, ImageSpec, load_image, normalise
@@ -113,7 +113,7 @@ def _values(spec: TensorSpec, array: Array, path: Path) -> list[Value]:
     if tensor is None or not torch.can_cast(tensor.dtype, dtype):
         raise RecipeError(f"{path}: {spec.name} is of type {array.dtype}; expected {spec.datatype}")
     for shape in (array.shape, array.shape[1:], (*array.shape, 1), (*array.shape[1:], 1)):
-        if len(shape) == len(spec.dims) and all(dim in (-1, size) for dim, size in zip(spec.dims, shape, strict=True)):
+        if fits(spec.dims, shape):
             rows = tensor.to(dtype).reshape(-1, *shape) if tensor.numel() else tensor.to(dtype).reshape(1, *shape)
             return list(rows)
     raise RecipeError(f"{path}: {spec.name} has shape {list(array.shape)}; expected {list(spec.dims)}, or rows of that")
