@@ -7,7 +7,6 @@ from pathlib import Path
 
 from tools import datasets, torchscript
 from tools.export.preparation import final_network
-from tools.export.publication import DataReference
 from tools.repository import MANIFEST_FILE, staged_version, versions
 from tools.train import training
 from tools.train.settings import Settings
@@ -28,7 +27,7 @@ def add_untrained(repository: Path) -> int:
             "version": version,
             "training": {key: value for key, value in asdict(settings).items() if key not in ("model", "data")},
             "checkpoint": trained.checkpoint,
-            "data": asdict(DataReference.of(data)),
+            "data": data.reference,
             "file": {"name": "model.pt", "sha256": hashlib.sha256((folder / "model.pt").read_bytes()).hexdigest()},
         }
         (folder / MANIFEST_FILE).write_text(json.dumps(about))

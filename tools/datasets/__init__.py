@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +42,11 @@ class ImageData:
     test_images: Images
     test_labels: Labels
     sha256: str  # Of the files, so that a figure can be traced to the data it was measured on.
+
+    @property
+    def reference(self) -> dict[str, Any]:
+        """What a manifest says about it."""
+        return {name: getattr(self, name) for name in ("name", "title", "stand_in", "sha256")}
 
 
 @dataclass(frozen=True)

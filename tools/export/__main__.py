@@ -64,7 +64,7 @@ def _summary(manifest: Manifest) -> str:
     evidence = manifest.evidence
     parts = [f"{manifest.model} version {manifest.version}"]
     if evidence.data:
-        images = f"{evidence.test_images} images of {evidence.data.title}"
+        images = f"{evidence.test_images} images of {evidence.data['title']}"
         parts[0] += f": test accuracy {evidence.accuracy:.2%} on {images}"
     if evidence.parent and evidence.parent_accuracy is not None:
         parts.append(f"{evidence.parent}: {evidence.parent_accuracy:.2%}")

@@ -20,7 +20,7 @@ from tools.datasets import ImageData
 from tools.export import golden, pipelines, proof
 from tools.export.agreement import TOLERANCE
 from tools.export.conversion import fill_imported
-from tools.export.publication import DataReference, Evidence, Fill
+from tools.export.publication import Evidence, Fill
 from tools.export.samples import Samples
 from tools.language import folder as language_folder
 from tools.language.config import write_missing_config
@@ -116,7 +116,7 @@ def _fill_trained(trained: Trained, repository: Path, folder: Path) -> Evidence:
         teacher=recipe.teacher,
         training={key: value for key, value in asdict(trained.settings).items() if key not in ("model", "data")},
         checkpoint=trained.checkpoint,
-        data=DataReference.of(data),
+        data=data.reference,
         accuracy=round(accuracy, 6),
         test_images=len(data.test_labels),
         parameters=sum(parameter.numel() for parameter in trained.network.parameters()),
@@ -173,7 +173,7 @@ def _fill_pipeline(model: str, pipeline: Pipeline, data: ImageData, repository: 
         steps=steps,
         classifier=classifier,
         classifier_accuracy=round(alone, 6),
-        data=DataReference.of(data),
+        data=data.reference,
         accuracy=round(accuracy, 6),
         test_images=len(data.test_labels),
     )

@@ -8,27 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from tools.cpu_config import write_cpu_config
-from tools.datasets import ImageData
 from tools.repository import GOLDEN_FILE, MANIFEST_FILE, RECIPES, REPOSITORY, ROOT, next_version, staged_version
 from tools.sign.signatures import sign
 
 # The newest release whose libtorch backend the files are written for; docker-compose.yml pulls the same one.
 TRITON_CONTAINER = "nvcr.io/nvidia/tritonserver:26.09-py3"
-
-
-@dataclass(frozen=True)
-class DataReference:
-    """The data set on which an accuracy was measured."""
-
-    name: str
-    title: str
-    stand_in: bool
-    sha256: str
-
-    @classmethod
-    def of(cls, data: ImageData) -> "DataReference":
-        """Refer to a data set in memory."""
-        return cls(data.name, data.title, data.stand_in, data.sha256)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +30,7 @@ class Evidence:
     imported: Mapping[str, Any] | None = None  # Where the network comes from, with SHA-256 of the files.
     training: Mapping[str, Any] | None = None  # The training's settings.
     checkpoint: str | None = None  # Name of the file with the trained weights.
-    data: DataReference | None = None
+    data: Mapping[str, Any] | None = None  # The data set on which the accuracy was measured.
     accuracy: float | None = None  # Of the published file, on `test_images` images of the data set.
     test_images: int | None = None
     parameters: int | None = None
