@@ -107,7 +107,7 @@ def test_models_that_share_a_server_are_tuned_together(
     assert document["shares"] == {"mnist_mlp": 0.75, "cifar10_cnn": 0.25}
     for model, choice in zip(document["models"], document["best"]["plan"], strict=True):
         assert candidate_of(read_config(model["model"], CPU_CONFIG, scratch_repository)) == candidate_from(choice)
-    measured = json.loads((tmp_path / "mnist_mlp-cifar10_cnn.json").read_text())["tried"][0]["trials"][0]
+    measured = json.loads((tmp_path / "mnist_mlp-cifar10_cnn.json").read_text())["measured"][0]["trials"][0]
     sent = [part["rate"] for part in measured["parts"]]
     assert sent[0] == pytest.approx(3 * sent[1])
     assert sum(sent) == pytest.approx(measured["rate"])

@@ -8,7 +8,7 @@ import json
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from clients.command import say
@@ -59,7 +59,7 @@ def measure_grid(
         began = time.monotonic()
         point = measure_point(model, candidate, budget_s)
         seconds = time.monotonic() - began
-        document["measured"].append({"candidate": candidate.document(), **point, "seconds": round(seconds, 1)})
+        document["measured"].append({"candidate": asdict(candidate), **point, "seconds": round(seconds, 1)})
         document["seconds"] = round(document["seconds"] + seconds, 1)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, json.dumps(document))
@@ -75,10 +75,10 @@ def measure_point(model: ServedModel, candidate: Candidate, budget_s: float) -> 
     """Measure one choice: its throughput in a closed loop and its peak; returns JSON."""
     model.load(candidate)
     model.warm_up()
-    closed = model.closed_trial(_CALLERS, _CLOSED_S)
-    search = search_around(_SHARE * (closed.server_rps or 1.0), _FACTOR)
+    closed = model.closed_rate(_CALLERS, _CLOSED_S)
+    search = search_around(_SHARE * closed, _FACTOR)
     began = time.monotonic()
     while not search.state.is_narrow(_PRECISION) and time.monotonic() - began < budget_s:
         search.step(model.open_trial)
     found = search.document()
-    return {"closed_rps": closed.server_rps} | {name: found[name] for name in ("peak_rps", "low_rps", "high_rps")}
+    return {"closed_rps": closed} | {name: found[name] for name in ("peak_rps", "low_rps", "high_rps")}

@@ -3,7 +3,7 @@
 Nothing that callers see changes, except `max_batch_size`: with a smaller one, larger requests are refused.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
@@ -44,10 +44,6 @@ class Candidate:
         preferred = f", preferred {', '.join(map(str, self.preferred))}" if self.preferred else ""
         instances, threads = self.deployment.instances, self.deployment.threads
         return f"batch {self.max_batch_size}{preferred}, delay {self.delay_us} µs, {instances} inst. x {threads} thr."
-
-    def document(self) -> dict[str, Any]:
-        """Return the settings as JSON."""
-        return asdict(self)
 
 
 # One candidate for each of the models that share a server.

@@ -14,7 +14,7 @@ from loadtest.report.page import Page, Section, write
 from tools.repository import config_path
 from tools.tune.candidates import apply_candidate
 from tools.tune.goal import Goal
-from tools.tune.outcome import Outcome, Row, rates_and_latencies
+from tools.tune.outcome import Outcome, Row
 from tools.tune.record import Record
 from tools.tune.serving import base_config
 from tools.tune.trials import Trial
@@ -129,12 +129,12 @@ def _series(row: Row, outcome: Outcome) -> str:
 
 
 def _points(trial: Trial, row: Row, outcome: Outcome, goal: Goal) -> Iterator[Point]:
-    for rate, latency in rates_and_latencies([trial], goal):
+    if latency := trial.latency_ms[goal.percentile]:
         details = {"trial": trial.verdict}
-        if trial.server.mean_batch:
-            details["mean batch"] = f"{trial.server.mean_batch:g}"
-        name = row.label if goal.rate else f"{row.label} at {rate:,.0f}/s"
-        yield Point(name, _series(row, outcome), rate, latency, is_met=trial.is_sustained, details=details)
+        if trial.mean_batch:
+            details["mean batch"] = f"{trial.mean_batch:g}"
+        name = row.label if goal.rate else f"{row.label} at {trial.rate:,.0f}/s"
+        yield Point(name, _series(row, outcome), trial.rate, latency, is_met=trial.is_sustained, details=details)
 
 
 def _peaks(outcome: Outcome) -> Iterator[Section]:

@@ -19,14 +19,9 @@ class Goal:
     limit_ms: float  # its limit
     rate: float | None  # requests per second at which latency and cost are compared; None for throughput
 
-    @property
-    def is_lower_better(self) -> bool:
-        """Whether a lower figure is better."""
-        return self.name != "throughput"
-
     def gain(self, figure: float, other: float) -> float:
         """How many times as good a figure is as another; above 1 is better."""
-        return other / figure if self.is_lower_better else figure / other
+        return figure / other if self.name == "throughput" else other / figure
 
     def format(self, figure: float) -> str:
         """Format a figure with its unit."""

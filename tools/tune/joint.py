@@ -5,22 +5,20 @@ them meets the objectives. Coordinate search: the settings of one model are vari
 whatever is better stays, until a whole round has improved nothing or the time is spent.
 """
 
-import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import partial
 
 from clients.client import Client
-from clients.command import say
 from tools.tune.candidates import Candidate, Plan
 from tools.tune.goal import Goal
-from tools.tune.race import FACTOR, PERSISTENCE
+from tools.tune.race import FACTOR, TRIALS, Race, measure
 from tools.tune.record import Contender, Record
 from tools.tune.serving import ServedModel
 from tools.tune.trials import Trial, join_trials, search_around
 
-_TRIALS = 2
 _GUESS_FACTOR = 2.0  # within which the sum of the models' own peaks is right two times in three
-_GAIN = 1.03  # how much better a plan must be to replace the best
 
 
 @dataclass(frozen=True)
@@ -33,86 +31,51 @@ class Member:
     alone: float  # its expected peak by itself, in requests per second
 
 
-@dataclass
-class JointSearch:
-    """A search for the best plan."""
-
-    members: tuple[Member, ...]
-    goal: Goal
-    record: Record
-    budget_s: float  # once it is spent, no further trial begins
-    loaded: dict[str, Candidate] = field(default_factory=dict)  # the settings that the server has now, by model
-
-    def is_over(self) -> bool:
-        """Whether the time is spent."""
-        return self.record.seconds >= self.budget_s
-
-
-def run_search(search: JointSearch) -> Contender:
+def search_plans(members: Sequence[Member], goal: Goal, record: Record, deadline: float) -> Contender:
     """Search until nothing improves or the time is spent; returns the best plan, which may be the committed one."""
-    committed = tuple(member.model.committed for member in search.members)
+    loaded: dict[str, Candidate] = {}
+    race = Race(
+        load=lambda plan: _load(members, plan, loaded),
+        trial=partial(_joint_trial, members),
+        models=[member.model.name for member in members],
+        goal=goal,
+        record=record,
+        deadline=deadline,
+    )
     # The total rate at which the models together need all that each of them could have by itself.
-    guess = 1 / sum(member.share / member.alone for member in search.members)
-    best = _measure(search, Contender(committed, search_around(guess, _GUESS_FACTOR)))
-    for contender in search.record.contenders:
-        best = _better(contender, best, search.goal)
-    improved = True
-    while improved and not search.is_over():
+    guess = 1 / sum(member.share / member.alone for member in members)
+    committed = _entered(race, tuple(member.model.committed for member in members), guess, _GUESS_FACTOR)
+    measure(race, committed, TRIALS)
+    best, before = race.leader() or committed, None
+    while best is not before:
         before = best
-        for place, member in enumerate(search.members):
+        for place, member in enumerate(members):
             for candidate in member.candidates:
                 plan = (*best.plan[:place], candidate, *best.plan[place + 1 :])
-                if not (search.is_over() or search.record.find(plan)):
-                    challenger = Contender(plan, search_around(best.search.peak(), FACTOR))
-                    best = _better(_measure(search, challenger, best), best, search.goal)
-        improved = best is not before
+                if not (race.is_over() or record.find(plan)):
+                    measure(race, _entered(race, plan, best.search.peak(), FACTOR), TRIALS)
+                    best = race.leader() or best
     return best
 
 
-def _better(contender: Contender, best: Contender, goal: Goal) -> Contender:
-    peak, its = contender.figure(goal), best.figure(goal)
-    return contender if peak is not None and (its is None or peak > _GAIN * its) else best
+def _entered(race: Race, plan: Plan, rate: float, factor: float) -> Contender:
+    """The contender with a plan, which goes on from its trials if it is known."""
+    if known := race.record.find(plan):
+        return known
+    race.record.contenders.append(Contender(plan, search_around(rate, factor)))
+    return race.record.contenders[-1]
 
 
-def _measure(search: JointSearch, new: Contender, best: Contender | None = None) -> Contender:
-    """Measure a plan for as long as it may be better than the best; a plan that is known goes on from its trials."""
-    contender = search.record.find(new.plan)
-    if contender is None:
-        contender = new
-        search.record.contenders.append(new)
-    for number in range(_TRIALS + PERSISTENCE):
-        is_able = contender.figure(search.goal) is not None
-        # Whatever the time, the first plan goes on until a trial is sustained, or there would be no result.
-        is_late = search.is_over() and (best is not None or is_able)
-        is_behind = best is not None and _is_behind(contender, best, search.goal)
-        if contender.search.trials and (is_late or is_behind or (is_able and number >= _TRIALS)):
-            break
-        began = time.monotonic()
-        _load(search, contender.plan)
-        trial = contender.search.step(lambda total, count: _joint_trial(search.members, total, count))
-        search.record.seconds += time.monotonic() - began
-        search.record.save()
-        peaks = [peak for known in search.record.contenders if (peak := known.figure(search.goal)) is not None]
-        so_far = f"best so far {max(peaks):,.0f}/s in total" if peaks else "nothing meets the objectives yet"
-        label = contender.label([member.model.name for member in search.members])
-        say(f"{label} at {trial.rate:,.0f}/s in total: {trial.verdict}; {so_far}")
-    return contender
-
-
-def _is_behind(contender: Contender, best: Contender, goal: Goal) -> bool:
-    return best.figure(goal) is not None and contender.search.interval()[1] < best.search.interval()[0]
-
-
-def _load(search: JointSearch, plan: Plan) -> None:
+def _load(members: Sequence[Member], plan: Plan, loaded: dict[str, Candidate]) -> None:
     """Serve a plan; models whose settings stay are left alone."""
-    for member, candidate in zip(search.members, plan, strict=True):
-        if search.loaded.get(member.model.name) != candidate:
+    for member, candidate in zip(members, plan, strict=True):
+        if loaded.get(member.model.name) != candidate:
             member.model.load(candidate)
             member.model.warm_up()
-            search.loaded[member.model.name] = candidate
+            loaded[member.model.name] = candidate
 
 
-def _joint_trial(members: tuple[Member, ...], total: float, number: int) -> Trial:
+def _joint_trial(members: Sequence[Member], total: float, number: int) -> Trial:
     """Send open loops to all models at the same time, each with its share of the total rate."""
     seconds = max(member.model.trial_seconds(member.share * total) for member in members)
 

@@ -1,12 +1,11 @@
 """The outcome of a tuning: the best choice beside the committed one, as JSON and as a table."""
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from tools.tune.candidates import Candidate, Plan
 from tools.tune.goal import Goal
 from tools.tune.record import Contender, Record
-from tools.tune.trials import Document, Trial
+from tools.tune.trials import Document
 
 
 @dataclass(frozen=True)
@@ -121,7 +120,8 @@ def summarize(
     highest = {}
     for contender in record.contenders:
         sustained = [trial for trial in contender.search.trials if trial.is_sustained]
-        highest[contender.plan] = max(rates_and_latencies(sustained, goal), default=(0.0, float("inf")))
+        points = [(trial.rate, trial.latency_ms[goal.percentile] or float("inf")) for trial in sustained]
+        highest[contender.plan] = max(points, default=(0.0, float("inf")))
     rows = {}
     for contender in record.contenders:
         rate, latency = point = highest[contender.plan]
@@ -148,9 +148,3 @@ def _row(contender: Contender, goal: Goal, models: list[str], on_front: bool) ->
         valid_trials=sum(trial.valid for trial in trials),
         on_front=on_front,
     )
-
-
-def rates_and_latencies(trials: Sequence[Trial], goal: Goal) -> list[tuple[float, float]]:
-    """Requests per second and latency in milliseconds of each trial that has both."""
-    points = [(trial.rate, trial.latency_ms[goal.percentile]) for trial in trials]
-    return [(rate, latency) for rate, latency in points if rate is not None and latency is not None]

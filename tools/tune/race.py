@@ -6,18 +6,20 @@ fallen behind gets no more.
 """
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from clients.command import say
-from tools.tune.candidates import Candidate
+from tools.tune.candidates import Candidate, Plan
 from tools.tune.goal import Goal
 from tools.tune.record import Contender, Record
 from tools.tune.serving import ServedModel
-from tools.tune.trials import PeakSearch, search_around
+from tools.tune.trials import PeakSearch, Trial, search_around
 
 FACTOR = 1.3  # within which a new candidate's peak is the leader's, two times in three
-PERSISTENCE = 4  # further trials where the generator was the bottleneck, or nothing has met the objectives yet
-_TRIALS = 2  # of each candidate in a round
+_PERSISTENCE = 4  # further trials where the generator was the bottleneck, or nothing has met the objectives yet
+TRIALS = 2  # of each candidate in a round
 _FINALISTS = 3
 _ALWAYS = 2  # candidates that are measured whatever the time, the committed settings among them
 _ENTRY_SHARE = 0.5  # of the time, at most, for the first round
@@ -32,12 +34,21 @@ _CAUTION = 0.25  # peaks are compared at this quantile
 
 @dataclass(frozen=True)
 class Race:
-    """What stays the same while candidates are measured."""
+    """What stays the same while choices are measured.
 
-    model: ServedModel
+    Attributes:
+        load: serves a plan.
+        trial: measures what is served at a rate; the trials of a plan are numbered.
+        models: their names, in the order of a plan.
+        deadline: of time.monotonic(), after which no trial begins.
+    """
+
+    load: Callable[[Plan], None]
+    trial: Callable[[float, int], Trial]
+    models: Sequence[str]
     goal: Goal
     record: Record
-    deadline: float  # of time.monotonic(), after which no trial begins
+    deadline: float
 
     def is_over(self) -> bool:
         """Whether the time is spent."""
@@ -53,15 +64,19 @@ class Race:
         return _rank(contender, self.goal), float("inf") if last is None else last
 
 
-def run_race(race: Race, candidates: list[Candidate]) -> None:
-    """Measure the candidates in order, as far as time allows, then the better ones again and again."""
-    until = time.monotonic() + _ENTRY_SHARE * (race.deadline - time.monotonic())
+def run_race(model: ServedModel, candidates: list[Candidate], goal: Goal, record: Record, deadline: float) -> None:
+    """Measure a model's candidates in order, as far as time allows, then the better ones again and again."""
+    race = Race(partial(_load, model), partial(_trial, model, goal), (model.name,), goal, record, deadline)
+    brief = replace(race, trial=partial(_trial, replace(model, trial_s=_ENTRY_TRIAL * model.trial_s), goal))
+    until = time.monotonic() + _ENTRY_SHARE * (deadline - time.monotonic())
     for number, candidate in enumerate(candidates):
         if time.monotonic() >= until and number >= _ALWAYS:
             break
-        if not race.record.find((candidate,)):
-            _enter(race, candidate)
-    standing = race.record.contenders
+        if not record.find((candidate,)):
+            contender = Contender((candidate,), _first_search(race, model, candidate))
+            record.contenders.append(contender)
+            measure(brief, contender, 1)
+    standing = record.contenders
     while not race.is_over():
         standing = sorted(standing, key=race.order)[: max(_FINALISTS, len(standing) // 2)]
         undecided = [contender for contender in standing if not _is_decided(contender, race)]
@@ -69,53 +84,54 @@ def run_race(race: Race, candidates: list[Candidate]) -> None:
             return
         for contender in undecided:
             if not race.is_over():
-                _measure(race, contender, _TRIALS)
+                measure(race, contender, TRIALS)
 
 
-def _enter(race: Race, candidate: Candidate) -> None:
-    contender = Contender((candidate,), _first_search(race, candidate))
-    race.record.contenders.append(contender)
-    brief = replace(race.model, trial_s=_ENTRY_TRIAL * race.model.trial_s)
-    _measure(replace(race, model=brief), contender, 1)
+def _load(model: ServedModel, plan: Plan) -> None:
+    (candidate,) = plan
+    model.load(candidate)
+    model.warm_up()
 
 
-def _first_search(race: Race, candidate: Candidate) -> PeakSearch:
+def _trial(model: ServedModel, goal: Goal, rate: float, number: int) -> Trial:
+    return model.open_trial(goal.rate or rate, number)
+
+
+def _first_search(race: Race, model: ServedModel, candidate: Candidate) -> PeakSearch:
     if race.goal.rate:
         return search_around(race.goal.rate, FACTOR)
     if leader := race.leader():
         return search_around(leader.search.peak(), FACTOR)
-    race.model.load(candidate)
-    race.model.warm_up()
-    closed = race.model.closed_trial(_CALLERS, max(_CLOSED_S, race.model.trial_s))
-    return search_around(_OPEN_SHARE * (closed.server_rps or 1.0), _OPEN_FACTOR)
+    race.load((candidate,))
+    closed = model.closed_rate(_CALLERS, max(_CLOSED_S, model.trial_s))
+    return search_around(_OPEN_SHARE * closed, _OPEN_FACTOR)
 
 
-def _measure(race: Race, contender: Contender, trials: int) -> None:
+def measure(race: Race, contender: Contender, trials: int) -> None:
     """Run some trials: more while no contender has met the objectives, fewer once this one has fallen behind."""
     is_loaded, valid = False, 0
-    for _ in range(trials + PERSISTENCE):
+    for _ in range(trials + _PERSISTENCE):
         # Whatever the time: a contender gets one trial, and without a leader there would be no result.
         is_enough = bool(contender.search.trials) and (valid >= trials or race.is_over()) and race.leader()
         if is_enough or _is_behind(contender, race):
             break
         began = time.monotonic()
         if not is_loaded:
-            race.model.load(contender.candidate)
-            race.model.warm_up()
+            race.load(contender.plan)
             is_loaded = True
-        trial = contender.search.step(lambda rate, number: race.model.open_trial(race.goal.rate or rate, number))
+        trial = contender.search.step(race.trial)
         valid += trial.valid
         race.record.seconds += time.monotonic() - began
         race.record.save()
         best, so_far = race.leader(), "nothing meets the objectives yet"
         if best and (figure := best.figure(race.goal)):
-            so_far = f"best so far: {best.candidate.label()}, {race.goal.format(figure)}"
-        say(f"{contender.candidate.label()} at {trial.rate:,.0f}/s: {trial.verdict}; {so_far}")
+            so_far = f"best so far: {best.label(race.models)}, {race.goal.format(figure)}"
+        say(f"{contender.label(race.models)} at {trial.rate:,.0f}/s: {trial.verdict}; {so_far}")
 
 
 def _is_behind(contender: Contender, race: Race) -> bool:
     best = race.leader()
-    if best is None or best is contender or len(contender.search.trials) < _TRIALS:
+    if best is None or best is contender or len(contender.search.trials) < TRIALS:
         return False
     if race.goal.rate is None:
         return contender.search.interval()[1] < best.search.interval()[0]

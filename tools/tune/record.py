@@ -5,7 +5,7 @@ Only measurements are kept; beliefs are computed from them again.
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median_high
 
@@ -13,6 +13,8 @@ from clients.output import write_atomically
 from tools.tune.candidates import Candidate, Plan, candidate_from
 from tools.tune.goal import Goal
 from tools.tune.trials import Document, PeakSearch, search_from
+
+_FORM = 2  # of the file; a record of another form is not resumed
 
 
 @dataclass
@@ -45,18 +47,14 @@ class Contender:
             return self.search.peak() if sustained else None
         if 2 * len(sustained) <= len(valid):
             return None
-        if goal.name == "latency":
-            figures = [figure for trial in sustained if (figure := trial.latency_ms[goal.percentile]) is not None]
-        else:
-            used = [trial.server for trial in sustained]
-            figures = [1e6 * server.cpu_s / max(1, server.requests) for server in used if server.cpu_s is not None]
-        return median_high(figures) if figures else None
+        is_latency = goal.name == "latency"
+        figures = [trial.latency_ms[goal.percentile] if is_latency else trial.cpu_us for trial in sustained]
+        known = [figure for figure in figures if figure is not None]
+        return median_high(known) if known else None
 
     def document(self) -> Document:
         """Return the contender as JSON."""
-        plan = [candidate.document() for candidate in self.plan]
-        choice = {"candidate": plan[0]} if len(plan) == 1 else {"plan": plan}
-        return choice | self.search.document()
+        return {"plan": list(map(asdict, self.plan))} | self.search.document()
 
 
 @dataclass
@@ -74,11 +72,10 @@ class Record:
 
     def save(self) -> None:
         """Write the file."""
-        measured = "tried" if "shares" in self.conditions else "measured"
         document = {
             "about": self.conditions,
             "seconds": round(self.seconds, 1),
-            measured: [contender.document() for contender in self.contenders],
+            "measured": [contender.document() for contender in self.contenders],
         }
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(self.path, json.dumps(document))
@@ -86,17 +83,11 @@ class Record:
 
 def resume(path: Path, conditions: Document, fresh: bool = False) -> Record:
     """Read the record of an earlier run under the same conditions, or begin a new one."""
-    conditions = json.loads(json.dumps(conditions))  # As in the file: lists for tuples.
-    if path.is_file() and not fresh and json.loads(path.read_text()).get("about") == conditions:
-        return read_record(path)
-    return Record(path, conditions)
-
-
-def read_record(path: Path) -> Record:
-    """Read a record, whatever its conditions."""
-    document = json.loads(path.read_text())
-    contenders = []
-    for known in document["tried" if "tried" in document else "measured"]:
-        plan = known["plan"] if "plan" in known else [known["candidate"]]
-        contenders.append(Contender(tuple(map(candidate_from, plan)), search_from(known)))
-    return Record(path, document["about"], document["seconds"], contenders)
+    conditions = json.loads(json.dumps(conditions | {"form": _FORM}))  # As in the file: lists for tuples.
+    document = json.loads(path.read_text()) if path.is_file() and not fresh else {}
+    if document.get("about") != conditions:
+        return Record(path, conditions)
+    contenders = [
+        Contender(tuple(map(candidate_from, known["plan"])), search_from(known)) for known in document["measured"]
+    ]
+    return Record(path, conditions, document["seconds"], contenders)

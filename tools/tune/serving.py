@@ -16,9 +16,11 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 
 from clients.client import Client
 from clients.connection import Connection
+from clients.statistics import counted
 from loadtest import slo
 from loadtest.analysis.measurement import Setting, measure, setting_of
 from loadtest.analysis.peak_search import trial_seconds
+from loadtest.analysis.result import RunResult
 from loadtest.load import Load, closed_loop, open_loop
 from tools.cpu_config import derive_cpu_config
 from tools.repository import RepositoryError, as_triton_json, read_config, versions
@@ -27,7 +29,7 @@ from tools.serve.tritonserver import Options, Server
 from tools.tune.candidates import Candidate, TuningError, apply_candidate, candidate_of
 from tools.tune.goal import Goal
 from tools.tune.options import TuneOptions
-from tools.tune.trials import Trial, trial_from
+from tools.tune.trials import Trial, trial_of
 
 _EXPLICIT = "--model-control-mode=explicit"
 _WARM_UP_CALLERS, _WARM_UP_S = 16, 0.6
@@ -83,17 +85,16 @@ class ServedModel:
     def open_trial(self, rate: float, number: int, seconds: float | None = None) -> Trial:
         """Send Poisson arrivals; each number has its own schedule."""
         lasting = self.trial_seconds(rate) if seconds is None else seconds
-        return self._trial(open_loop("poisson", rate, lasting, self.setting.options.seed + number))
+        return trial_of(self._measure(open_loop("poisson", rate, lasting, self.setting.options.seed + number)))
 
-    def closed_trial(self, callers: int, seconds: float) -> Trial:
-        """Send requests from callers who wait for each answer."""
-        trial = self._trial(closed_loop(callers, seconds))
+    def closed_rate(self, callers: int, seconds: float) -> float:
+        """Requests per second from callers who wait for each answer."""
         # The server's own count holds even where the generator was the bottleneck.
-        return replace(trial, server_rps=max(1.0, trial.server.requests / seconds))
+        return max(1.0, self._measure(closed_loop(callers, seconds)).server.counted.requests / seconds)
 
-    def _trial(self, load: Load) -> Trial:
+    def _measure(self, load: Load) -> RunResult:
         self._check()
-        return trial_from(measure(self.client, self.setting, load, self.objectives).document())
+        return measure(self.client, self.setting, load, self.objectives)
 
     def _check(self) -> None:
         if self.server:
@@ -110,28 +111,8 @@ def serve_models(models: list[str], options: TuneOptions, goal: Goal) -> Iterato
         ServerError: the embedded server does not start.
         ClientError: the running server does not answer, or has no such model.
     """
-    with ExitStack() as running:
-        if options.url:
-            server, client = None, running.enter_context(Client(options.connection))
-            if not options.disturb:
-                _refuse_other_callers(client)
-            configs = [ParseDict(client.config(name), ModelConfig(), ignore_unknown_fields=True) for name in models]
-            for config in configs:
-                candidate_of(config)
-            for name in reversed(models):
-                running.callback(client.load, name)
-        else:
-            repository, gpu = options.repository.resolve(), use_gpu(options.hardware)
-            configs = [base_config(name, repository, gpu) for name in models]
-            for name, config in zip(models, configs, strict=True):
-                candidate_of(config)
-                if not versions(name, repository):
-                    raise RepositoryError(f"{name} has no version; run `python -m tools.export {name}`")
-            flags = (_EXPLICIT, *(f"--load-model={name}" for name in models))
-            embedded = Server(Options(repository, hardware="gpu" if gpu else "cpu", flags=flags))
-            server, protocol = running.enter_context(embedded), options.connection.protocol
-            connection = Connection(protocol, server.address(protocol), options.connection.timeout_s, retries=0)
-            client = running.enter_context(Client(connection))
+    with ExitStack() as serving:
+        client, server, configs = (_running if options.url else _embedded)(models, options, serving)
         limit_s = (slo.goodput_limit_ms(goal.objectives) or 0.0) / 1000
         timeout_s = min(client.connection.timeout_s, max(_SHORTEST_TIMEOUT_S, _PATIENCE * limit_s))
         served = []
@@ -140,6 +121,35 @@ def serve_models(models: list[str], options: TuneOptions, goal: Goal) -> Iterato
             setting = replace(setting, connection=replace(setting.connection, timeout_s=timeout_s))
             served.append(ServedModel(name, client, config, server, setting, goal.objectives, options.trial_s))
         yield served
+
+
+_Serving = tuple[Client, Server | None, list[ModelConfig]]  # as `ServedModel` holds them
+
+
+def _running(models: list[str], options: TuneOptions, serving: ExitStack) -> _Serving:
+    client = serving.enter_context(Client(options.connection))
+    if not options.disturb:
+        _refuse_other_callers(client)
+    configs = [ParseDict(client.config(name), ModelConfig(), ignore_unknown_fields=True) for name in models]
+    for config in configs:
+        candidate_of(config)
+    for name in reversed(models):
+        serving.callback(client.load, name)
+    return client, None, configs
+
+
+def _embedded(models: list[str], options: TuneOptions, serving: ExitStack) -> _Serving:
+    repository, gpu = options.repository.resolve(), use_gpu(options.hardware)
+    configs = [base_config(name, repository, gpu) for name in models]
+    for name, config in zip(models, configs, strict=True):
+        candidate_of(config)
+        if not versions(name, repository):
+            raise RepositoryError(f"{name} has no version; run `python -m tools.export {name}`")
+    flags = (_EXPLICIT, *(f"--load-model={name}" for name in models))
+    server = serving.enter_context(Server(Options(repository, hardware="gpu" if gpu else "cpu", flags=flags)))
+    protocol = options.connection.protocol
+    connection = Connection(protocol, server.address(protocol), options.connection.timeout_s, retries=0)
+    return serving.enter_context(Client(connection)), server, configs
 
 
 def _refuse_other_callers(client: Client) -> None:
@@ -156,11 +166,11 @@ def _refuse_other_callers(client: Client) -> None:
 
 def _requests(client: Client) -> Counter[str]:
     """Requests so far by model, answered or not."""
-    counted: Counter[str] = Counter()
+    requests: Counter[str] = Counter()
     for entry in client.statistics():
-        counters = entry.get("inference_stats", {})
-        counted[entry["name"]] += sum(counters.get(kind, {}).get("count", 0) for kind in ("success", "fail"))
-    return counted
+        seen = counted(entry)
+        requests[entry["name"]] += seen.requests + seen.failures
+    return requests
 
 
 def base_config(model: str, repository: Path, gpu: bool) -> ModelConfig:

@@ -1,47 +1,30 @@
 """A trial, one load on the server, and the search for the highest rate that one choice of settings sustains."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
 from loadtest import slo
 from loadtest.analysis.peak_search import Belief, Search
+from loadtest.analysis.result import RunResult
 
 Document = dict[str, Any]  # JSON
 _BACK_OFF = 0.9  # after a trial in which the generator was the bottleneck
 
 
 @dataclass(frozen=True)
-class ServerSide:
-    """What the server counted during a trial: means, executions by batch size, processor seconds, requests."""
-
-    mean_batch: float | None = None
-    queue_us: float | None = None
-    batches: Document | None = None
-    busy_instances: float | None = None
-    cpu_s: float | None = None
-    requests: int = 0
-
-
-@dataclass(frozen=True)
 class Trial:
-    """The outcome of one load: what the client saw, and what the server counted."""
+    """The outcome of an open loop: what the client saw, and what the server counted."""
 
-    rate: float | None  # arrivals per second of an open loop
+    rate: float  # arrivals per second
     valid: bool  # whether the generator kept up; if not, the trial says nothing about the server
     passed: bool
     steady: bool  # whether the server kept up with the arrivals
     latency_ms: Mapping[str, float | None]  # by percentile, "p99" say; None where too few requests were answered
-    server: ServerSide = ServerSide()
-    concurrency: int | None = None  # callers of a closed loop
-    requests: int = 0
-    errors: int = 0
-    mean_ms: float | None = None
-    rps: float | None = None
-    duration_s: float = 0.0
-    server_rps: float | None = None
+    mean_batch: float | None = None
+    cpu_us: float | None = None  # processor time of the server per request
     parts: tuple["Trial", ...] = ()  # the trial of each model, where several shared the server
 
     @property
@@ -54,25 +37,19 @@ class Trial:
         """The outcome in a few words."""
         return ("sustained" if self.is_sustained else "not sustained") if self.valid else "generator too slow"
 
-    def document(self) -> Document:
-        """Return the trial as JSON."""
-        document = asdict(self)
-        latencies = {f"{name}_ms": value for name, value in document.pop("latency_ms").items()}
-        del document["parts"]
-        return document | latencies | ({"parts": [part.document() for part in self.parts]} if self.parts else {})
 
-
-def trial_from(document: Document) -> Trial:
-    """Read a trial from the JSON of a record or of a load test."""
-    if "parts" in document:
-        return join_trials(document["rate"], [trial_from(part) for part in document["parts"]])
-
-    def pick(kind: type[Trial] | type[ServerSide], source: Document) -> Document:
-        return {field.name: source[field.name] for field in fields(kind) if field.name in source}
-
-    latencies = {name: document.get(f"{name}_ms") for name in slo.PERCENTILES}
-    server = ServerSide(**pick(ServerSide, document["server"]))
-    return Trial(**pick(Trial, document) | {"latency_ms": latencies, "server": server})
+def trial_of(result: RunResult) -> Trial:
+    """What a load test says about the rate that it was made at."""
+    server, percentiles = result.server, result.figures.percentiles
+    return Trial(
+        rate=result.load.rate or 0.0,
+        valid=result.is_valid,
+        passed=result.has_passed,
+        steady=bool(result.steady),
+        latency_ms={name: each.value if result.is_valid else None for name, each in percentiles.items()},
+        mean_batch=server.counted.mean_batch,
+        cpu_us=None if server.cpu_s is None else 1e6 * server.cpu_s / max(1, server.counted.requests),
+    )
 
 
 def join_trials(rate: float, parts: Sequence[Trial]) -> Trial:
@@ -120,13 +97,13 @@ class PeakSearch:
     def note(self, trial: Trial) -> None:
         """Learn from a trial."""
         self.trials.append(trial)
-        self.state.note(trial.rate or 0.0, trial.is_sustained if trial.valid else None)
+        self.state.note(trial.rate, trial.is_sustained if trial.valid else None)
 
     def document(self) -> Document:
         """Return the search as JSON."""
         low, high = self.interval()
         peaks = {"peak_rps": round(self.peak(), 1), "low_rps": round(low, 1), "high_rps": round(high, 1)}
-        return {"start": self.start, **peaks, "trials": [trial.document() for trial in self.trials]}
+        return {"start": self.start, **peaks, "trials": list(map(asdict, self.trials))}
 
 
 def search_around(rate: float, factor: float) -> PeakSearch:
@@ -140,5 +117,9 @@ def search_from(document: Document) -> PeakSearch:
     """Read a search from JSON; the belief is computed from its trials."""
     search = search_around(*document["start"])
     for trial in document["trials"]:
-        search.note(trial_from(trial))
+        search.note(_trial_from(trial))
     return search
+
+
+def _trial_from(document: Document) -> Trial:
+    return Trial(**document | {"parts": tuple(map(_trial_from, document["parts"]))})

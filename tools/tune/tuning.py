@@ -13,10 +13,10 @@ from tools.repository import versions
 from tools.tune.candidates import TuningError, deployments, grid
 from tools.tune.evidence import write_configs, write_page
 from tools.tune.goal import Goal, parse_goal
-from tools.tune.joint import JointSearch, Member, run_search
+from tools.tune.joint import Member, search_plans
 from tools.tune.options import TuneOptions
 from tools.tune.outcome import Conditions, Outcome, summarize
-from tools.tune.race import Race, best_contender, run_race
+from tools.tune.race import best_contender, run_race
 from tools.tune.record import Record, resume
 from tools.tune.serving import ServedModel, serve_models
 
@@ -58,7 +58,7 @@ def _race(model: ServedModel, options: TuneOptions, goal: Goal, budget_s: float)
     began, spent = time.monotonic(), record.seconds
     among, least_batch = deployments(os.cpu_count() or 1, model.gpu), _least_batch(model, options)
     candidates = grid(model.committed, among, goal.limit_ms, least_batch)
-    run_race(Race(model, goal, record, began + budget_s - spent), candidates)
+    run_race(model, candidates, goal, record, began + budget_s - spent)
     record.seconds = spent + time.monotonic() - began
     record.save()
     return record
@@ -75,7 +75,7 @@ def _tune_together(models: list[ServedModel], shares: dict[str, float], options:
     described = {"shares": shares, "models": [asdict(own) for own in conditions]}
     record = resume(options.output / f"{'-'.join(shares)}.json", described, options.fresh)
     record.seconds += time.monotonic() - began
-    best = run_search(JointSearch(tuple(members), goal, record, options.budget_s))
+    best = search_plans(members, goal, record, time.monotonic() + options.budget_s - record.seconds)
     outcome = summarize(record, goal, best, conditions, shares)
     return replace(outcome, page=write_page(outcome, record, goal, options.output))
 
