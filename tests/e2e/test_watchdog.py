@@ -4,6 +4,7 @@ import asyncio
 import copy
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -55,9 +56,7 @@ def test_nothing_is_waited_for_where_no_model_is_there_to_be_asked(watchdog: Wat
     watch(watchdog, server, lambda: watchdog.is_satisfied)
 
 
-def test_nothing_is_waited_for_where_nobody_can_ask(
-    watchdog: Watchdog, server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_waited_for_where_nobody_can_ask(watchdog: Watchdog, server: Server) -> None:
     closed = copy.copy(server)
-    monkeypatch.setattr(closed, "connection", lambda timeout_s: None)
+    closed.endpoints = replace(server.endpoints, http="", grpc="")
     watch(watchdog, closed, lambda: watchdog.is_satisfied)

@@ -39,6 +39,7 @@ from tools.serve.supervisor import Supervisor
 from tools.serve.tritonserver import Options, Server
 from tools.serve.watchdog import Care
 
+_DEFAULT = "(default: %(default)s)"
 _CHILD_SECONDS = 10  # for the command of --run to end in when it is stopped
 
 
@@ -46,57 +47,34 @@ def _parser() -> argparse.ArgumentParser:
     # An option that is not spelled out is tritonserver's, even if it begins like one of ours.
     epilog = "Further flags go to tritonserver as they are, for example --model-control-mode=explicit."
     parser = command_parser("tools.serve", __doc__, epilog, allow_abbrev=False)
-    parser.add_argument("--repository", type=Path, default=REPOSITORY, help="model repository (default: %(default)s)")
-    parser.add_argument("--host", default="127.0.0.1", help="address or name to bind (default: %(default)s)")
-    parser.add_argument("--http-port", type=int, default=8000, help="0 for any free port (default: %(default)s)")
-    parser.add_argument("--grpc-port", type=int, default=8001, help="0 for any free port (default: %(default)s)")
-    parser.add_argument("--metrics-port", type=int, default=8002, help="0 for any free port (default: %(default)s)")
+    add = parser.add_argument
+    add("--repository", type=Path, default=REPOSITORY, help=f"model repository {_DEFAULT}")
+    add("--host", default="127.0.0.1", help=f"address or name to bind {_DEFAULT}")
+    for name, port in (("http", 8000), ("grpc", 8001), ("metrics", 8002)):
+        add(f"--{name}-port", type=int, default=port, help=f"0 for any free port {_DEFAULT}")
     text = "serve a page to try the models, and OpenAI's API for language models, at this port; 0 for any free one"
-    parser.add_argument("--web-port", "--openai-port", type=int, metavar="PORT", help=text)
+    add("--web-port", "--openai-port", type=int, metavar="PORT", help=text)
     text = "a name by which callers ask at --web-port, besides addresses and localhost; may be repeated"
-    parser.add_argument("--web-name", action="append", default=[], metavar="HOST", help=text)
-    parser.add_argument(
-        "--hardware",
-        choices=HARDWARE,
-        default="auto",
-        help="cpu serves configs/cpu.pbtxt; auto is gpu where one is visible to torch (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--public-key",
-        type=Path,
-        metavar="PUBLIC.pem",
-        help="start only if everything served was signed with the matching private key (tools.sign)",
-    )
-    parser.add_argument(
-        "--ready-timeout",
-        type=float,
-        default=120,
-        metavar="S",
-        help="seconds to wait for it to be ready (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--backend",
-        choices=BACKENDS,
-        default="auto",
-        help="what serves TorchScript: auto is native where it can be compiled (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--otlp",
-        type=_endpoint,
-        metavar="URL",
-        help="send the stages of traced requests to an OpenTelemetry receiver, for example http://127.0.0.1:4318",
-    )
-    parser.add_argument("--compile", action="store_true", help="only compile the native backend, if need be")
-    parser.add_argument("--verbose", action="store_true", help="show the whole log of tritonserver")
+    add("--web-name", action="append", default=[], metavar="HOST", help=text)
+    text = f"cpu serves configs/cpu.pbtxt; auto is gpu where one is visible to torch {_DEFAULT}"
+    add("--hardware", choices=HARDWARE, default="auto", help=text)
+    text = "start only if everything served was signed with the matching private key (tools.sign)"
+    add("--public-key", type=Path, metavar="PUBLIC.pem", help=text)
+    text = f"seconds to wait for it to be ready {_DEFAULT}"
+    add("--ready-timeout", type=float, default=Options.ready_timeout, metavar="S", help=text)
+    text = f"what serves TorchScript: auto is native where it can be compiled {_DEFAULT}"
+    add("--backend", choices=BACKENDS, default="auto", help=text)
+    text = "send the stages of traced requests to an OpenTelemetry receiver, for example http://127.0.0.1:4318"
+    add("--otlp", type=_endpoint, metavar="URL", help=text)
+    add("--compile", action="store_true", help="only compile the native backend, if need be")
+    add("--verbose", action="store_true", help="show the whole log of tritonserver")
     _add_supervision(parser)
     add_front_arguments(parser)
-    parser.add_argument(
-        "--run",
-        metavar="COMMAND",
-        type=_shell,
-        help="run a line of shell with TRITON_HTTP_URL, TRITON_GRPC_URL and TRITON_METRICS_URL set, and with "
-        "--web-port OPENAI_BASE_URL; then stop",
+    text = (
+        "run a line of shell with TRITON_HTTP_URL, TRITON_GRPC_URL and TRITON_METRICS_URL set, and with --web-port "
+        "OPENAI_BASE_URL; then stop"
     )
+    add("--run", metavar="COMMAND", type=_shell, help=text)
     return parser
 
 
@@ -108,17 +86,17 @@ def _endpoint(url: str) -> str:
 
 
 def _add_supervision(parser: argparse.ArgumentParser) -> None:
-    group, default = parser.add_argument_group("supervision (not with --run)"), "(default: %(default)s)"
-    group.add_argument("--replicas", type=positive, default=1, metavar="N", help=f"servers with all models {default}")
-    words = f"seconds between golden requests to each model; 0 for none {default}"
-    group.add_argument("--watch", type=_seconds, default=Care.interval_s, metavar="S", help=words)
-    words = f"how long a model may take; set it above your longest request {default}"
-    group.add_argument("--watch-timeout", type=positive_float, default=Care.patience_s, metavar="S", help=words)
-    words = f"give up after so many in a row, none after a minute of service {default}"
-    group.add_argument("--max-deaths", type=positive, default=Care.max_deaths, metavar="N", help=words)
-    words = "where /status and /metrics of the supervisor are (default: the port after --metrics-port, or a free one)"
-    group.add_argument("--status", type=address, metavar="HOST:PORT", help=words)
-    group.add_argument("--log-format", choices=("text", "json"), default="text", help=f"of events {default}")
+    add = parser.add_argument_group("supervision (not with --run)").add_argument
+    add("--replicas", type=positive, default=1, metavar="N", help=f"servers with all models {_DEFAULT}")
+    text = f"seconds between golden requests to each model; 0 for none {_DEFAULT}"
+    add("--watch", type=_seconds, default=Care.interval_s, metavar="S", help=text)
+    text = f"how long a model may take; set it above your longest request {_DEFAULT}"
+    add("--watch-timeout", type=positive_float, default=Care.patience_s, metavar="S", help=text)
+    text = f"give up after so many in a row, none after a minute of service {_DEFAULT}"
+    add("--max-deaths", type=positive, default=Care.max_deaths, metavar="N", help=text)
+    text = "where /status and /metrics of the supervisor are (default: the port after --metrics-port, or a free one)"
+    add("--status", type=address, metavar="HOST:PORT", help=text)
+    add("--log-format", choices=("text", "json"), default="text", help=f"of events {_DEFAULT}")
 
 
 def _seconds(text: str) -> float:
@@ -194,16 +172,8 @@ def _places(replica: Replica) -> str:
 
 
 def _page_of(server: Server, arguments: argparse.Namespace) -> AbstractContextManager[RouterProcess | None]:
-    metrics = [server.endpoints.metrics]
-    return web_application(
-        arguments.host,
-        arguments.web_port,
-        server.http,
-        server.grpc,
-        metrics,
-        server.options.repository,
-        arguments.web_name,
-    )
+    asked = (server.http, server.grpc, [server.metrics], server.options.repository, arguments.web_name)
+    return web_application(arguments.host, arguments.web_port, *asked)
 
 
 def _run(server: Server, page: RouterProcess | None, command: str) -> int:

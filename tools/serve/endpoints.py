@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from clients.connection import Protocol
+from clients.connection import Connection, Protocol, host_and_port
 from tools.serve.server_error import ServerError
 
 NAMES = ("http", "grpc", "metrics")
@@ -32,7 +32,7 @@ class Endpoints:
     @property
     def ports(self) -> set[int]:
         """The ports to listen on."""
-        return {int(address.rpartition(":")[2]) for address in self.addresses.values()}
+        return {host_and_port(address)[1] for address in self.addresses.values()}
 
     def are_ready(self) -> bool:
         """Ask whether the server reports itself and all its models ready, over what is open to us.
@@ -41,7 +41,20 @@ class Endpoints:
         """
         if self.http:
             return self._is_ready_over_http()
-        return self.grpc_has_tls or not self.grpc or self._is_ready_over_grpc()
+        from clients.client import Client  # gRPC's module takes longer to import than `--help` should.
+
+        connection = self.connection(1.0)
+        if connection is None:
+            return True
+        with Client(connection) as client:
+            return client.is_ready()
+
+    def connection(self, timeout_s: float) -> Connection | None:
+        """How to ask it, with the keys to what its flags restrict; None where only others' certificates open it."""
+        if self.http:
+            return Connection("http", self.http, timeout_s, 0, self.keys.get("http", {}))
+        is_open = self.grpc and not self.grpc_has_tls
+        return Connection("grpc", self.grpc, timeout_s, 0, self.keys.get("grpc", {})) if is_open else None
 
     def _is_ready_over_http(self) -> bool:
         # Not urllib's urlopen, which would obey a proxy in the environment.
@@ -53,13 +66,6 @@ class Endpoints:
             return False
         finally:
             connection.close()
-
-    def _is_ready_over_grpc(self) -> bool:
-        from clients.client import Client
-        from clients.connection import Connection
-
-        with Client(Connection("grpc", self.grpc, 1.0, 0, self.keys.get("grpc", {}))) as client:
-            return client.is_ready()
 
 
 def endpoints(host: str, ports: Sequence[int], flags: Sequence[str]) -> Endpoints:

@@ -19,7 +19,7 @@ async def fill_gaps(server: Server, models: Iterable[str]) -> dict[str, str]:
 
     Not where signatures are asked for: what has been proven are the files that lay there as the server started.
     """
-    connection = server.connection(_LOAD_S)
+    connection = server.endpoints.connection(_LOAD_S)
     if connection is None or server.options.public_key:
         return {}
     async with AsyncClient(connection) as client:

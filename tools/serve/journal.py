@@ -9,23 +9,10 @@ from typing import Any
 from clients.command import say
 
 _KEPT = 50
-# Events that end up in a log for people; the others are steps of every start.
-_TOLD = (
-    "died",
-    "sick",
-    "reloaded",
-    "restarting",
-    "healed",
-    "unhealed",
-    "unwatched",
-    "lenient",
-    "loaded",
-    "rolling",
-    "rolled",
-    "stopped",
-)
 # Counted from zero: a rate is not seen where a counter begins with its first event.
 _COUNTED = ("died", "sick", "reloaded", "restarting", "healed", "unhealed")
+# Events that end up in a log for people; the others are steps of every start.
+_TOLD = (*_COUNTED, "unwatched", "lenient", "loaded", "rolling", "rolled", "stopped")
 
 
 class Journal:

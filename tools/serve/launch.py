@@ -59,14 +59,14 @@ def every_model(repository: Path) -> list[str]:
     return models
 
 
-def prepare_repository(options: Options, gpu: bool) -> tuple[list[str], list[str]]:
+def prepare_repository(options: Options, gpu: bool) -> tuple[list[str], dict[str, str]]:
     """Derive the CPU configs that will be served, and choose the models to load.
 
     Triton exits if a model folder has no version, so only models with a version are named; the others are logged. If
     the flags include a --model-control-mode, the caller chooses.
 
     Returns:
-        Flags for tritonserver, and the models that are left out because their config cannot be used, if it is lenient.
+        Flags for tritonserver, and why models are left out whose config cannot be used, by name, if it is lenient.
 
     Raises:
         ServerError: the repository is empty, or no model in it has a version.
@@ -74,8 +74,8 @@ def prepare_repository(options: Options, gpu: bool) -> tuple[list[str], list[str
     """
     models = every_model(options.repository)
     built = [model for model in models if versions(model, options.repository)]
-    failures = [failure for model in built if (failure := _config_failure(model, options, gpu))]
-    built = [model for model in built if not any(failure.startswith(f"{model} ") for failure in failures)]
+    failures = {model: failure for model in built if (failure := _config_failure(model, options, gpu))}
+    built = [model for model in built if model not in failures]
     refuse_unproven(built, options.public_key, options.repository, options.flags)
     if any(flag.startswith("--model-control-mode") for flag in options.flags):
         return [], failures

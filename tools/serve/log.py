@@ -21,10 +21,10 @@ GIVES_UP = "error: creating server"
 _FAILED = re.compile(r"failed to load '([^']+)' version (\d+): (?:[A-Z][a-z ]+: )?(.*?)(?:\\n|\"?$)")
 
 
-def failed_load(line: str) -> list[str]:
-    """The model that a line says did not load, and the first line of the reason; empty for other lines."""
+def failed_load(line: str) -> dict[str, str]:
+    """What a line says of a model that did not load, by its name, with the first line of the reason; or nothing."""
     match = _FAILED.search(line)
-    return [f"{match[1]} version {match[2]} does not load: {match[3]}"] if match else []
+    return {match[1]: f"{match[1]} version {match[2]} does not load: {match[3]}"} if match else {}
 
 
 def without_usage(lines: Iterable[str]) -> Iterator[str]:

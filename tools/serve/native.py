@@ -88,15 +88,12 @@ def _library(say: Callable[[str], None] | None) -> Path:
 
 def _key() -> str:
     """Identify what a compilation is made from: sources, flags, torch's version and place."""
-    digest = hashlib.sha256(repr((FLAGS, str(_torch()))).encode())
-    digest.update((_torch() / "version.py").read_bytes())
+    torch = wheel_path("torch")
+    digest = hashlib.sha256(repr((FLAGS, str(torch))).encode())
+    digest.update((torch / "version.py").read_bytes())
     for source in sorted(SOURCES.iterdir()):
         digest.update(source.name.encode() + source.read_bytes())
     return digest.hexdigest()[:16]
-
-
-def _torch() -> Path:
-    return wheel_path("torch")
 
 
 def _compile(compiler: str, library: Path) -> None:
@@ -112,7 +109,7 @@ def _compile(compiler: str, library: Path) -> None:
 
 
 def _arguments(output: Path) -> list[str]:
-    torch = _torch()
+    torch = wheel_path("torch")
     includes = [f"-isystem{torch / 'include'}", f"-isystem{torch / 'include' / 'torch' / 'csrc' / 'api' / 'include'}"]
     # The linker would drop libtorch, which registers the operators and, in a CUDA build, the device.
     libraries = ["-Wl,--no-as-needed", "-ltorch", "-ltorch_cpu", "-lc10", f"-Wl,-rpath,{torch / 'lib'}"]

@@ -140,9 +140,11 @@ class Replica:
         try:
             await asyncio.to_thread(server.__enter__)
             self.starts += 1
-            if server.unloadable:
-                self._journal.tell("lenient", "serves the other models: " + server.unloadable, self.name)
-                missing = await self._fill_gaps(server, server.unloadable_models)
+            if server.failures:
+                self._journal.tell(
+                    "lenient", f"serves the other models: {'; '.join(server.failures.values())}", self.name
+                )
+                missing = await self._fill_gaps(server, set(server.failures))
                 filling = asyncio.create_task(self._fill_gaps_for_ever(server, missing))
                 await self._await_gaps(server, filling)
             self._enter("up")
@@ -227,7 +229,7 @@ class Replica:
         reason, _, log = str(error).partition("\n")
         reason = reason.removesuffix("; its log ends:")
         self._journal.tell("died", f"{reason}; starts again", self.name, delay_s=delay, log=log)
-        if isinstance(error, RepositoryError) or (self.server and self.server.unloadable):
+        if isinstance(error, RepositoryError) or (self.server and self.server.failures):
             self.options = replace(self.options, is_lenient=True)
         with suppress(TimeoutError):
             await asyncio.wait_for(self._wished.wait(), delay)

@@ -18,7 +18,6 @@ from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
-from clients.connection import Connection
 from tools.ports import ANY, hold_ports, listens, numeric_host
 from tools.serve.caretaker import Caretaker
 from tools.serve.endpoints import NAMES, endpoints, is_allowed
@@ -45,6 +44,7 @@ class Server:
         http, grpc, metrics: HOST:PORT of each; empty where a flag turns it off.
         repository: the path to it that tritonserver was given.
         on_gpu: whether config.pbtxt is served as it stands.
+        failures: why models did not load as it started, by name.
 
     Raises:
         ServerError: on entry if it cannot start, with its log; from `check` if it has died.
@@ -54,7 +54,7 @@ class Server:
     def __init__(self, options: Options):
         self.options = options
         self.log: deque[str] = deque(maxlen=400)
-        self._failures: list[str] = []  # of models, while the server starts
+        self.failures: dict[str, str] = {}
         self._has_given_up = False
         self._is_doomed = False
         self._patience = STOP_SECONDS + 5.0
@@ -106,16 +106,6 @@ class Server:
         """Whether the process has not ended."""
         return self._process.poll() is None
 
-    @property
-    def unloadable(self) -> str:
-        """The models that did not load as it started, and why; empty if all did."""
-        return "; ".join(dict.fromkeys(self._failures))
-
-    @property
-    def unloadable_models(self) -> set[str]:
-        """Their names."""
-        return {failure.partition(" version ")[0] for failure in self._failures}
-
     def log_tail(self, lines: int = 40) -> str:
         """Return the last lines of the log, without what is always there."""
         telling = [line for line in self.log if not any(noise in line for noise in (*self._noise, *STACKS))]
@@ -124,13 +114,6 @@ class Server:
     def address(self, protocol: str) -> str:
         """Return HOST:PORT for "http" or "grpc"."""
         return {"http": self.http, "grpc": self.grpc}[protocol]
-
-    def connection(self, timeout_s: float) -> Connection | None:
-        """How to ask it, with the keys to what its flags restrict; None where only others' certificates open it."""
-        if self.http:
-            return Connection("http", self.http, timeout_s, 0, self.endpoints.keys.get("http", {}))
-        is_open = self.grpc and not self.endpoints.grpc_has_tls
-        return Connection("grpc", self.grpc, timeout_s, 0, self.endpoints.keys.get("grpc", {})) if is_open else None
 
     @property
     def mark(self) -> dict[str, str]:
@@ -148,7 +131,7 @@ class Server:
         self._has_given_up = False
         gpu = self.on_gpu = use_gpu(options.hardware)
         self._noise = () if gpu else NOISE
-        load, self._failures = prepare_repository(options, gpu)
+        load, self.failures = prepare_repository(options, gpu)
         host = numeric_host(options.host)
         wanted = (options.http_port, options.grpc_port, options.metrics_port)
         used = [port if is_allowed(name, options.flags) else 0 for name, port in zip(NAMES, wanted, strict=True)]
@@ -187,7 +170,7 @@ class Server:
         assert self._process.stdout is not None
         for line in without_usage(line.rstrip() for line in self._process.stdout):
             self.log.append(line)
-            self._failures += failed_load(line)
+            self.failures |= failed_load(line)
             self._has_given_up |= line.startswith(GIVES_UP)
             shown = self.options.verbose or not any(noise in line for noise in self._noise)
             if line and shown:
@@ -205,9 +188,9 @@ class Server:
         while not ((is_listening := listens(self.pid, self.endpoints.ports)) and self.endpoints.are_ready()):
             self.check()
             # It listens once it has tried all models; after it has given up, it takes ten seconds to end.
-            if is_listening and self._failures and self.options.is_lenient:
+            if is_listening and self.failures and self.options.is_lenient:
                 return
-            if self._has_given_up or (is_listening and self._failures):
+            if self._has_given_up or (is_listening and self.failures):
                 raise self._error("cannot be ready")
             if time.monotonic() > deadline:
                 raise self._error(f"was not ready after {self.options.ready_timeout:g} s (--ready-timeout)")
@@ -215,7 +198,7 @@ class Server:
 
     def _error(self, what: str) -> ServerError:
         """What happened, after the models that did not load, before the end of the log."""
-        own = "".join(f"{failure}\n" for failure in dict.fromkeys(self._failures))
+        own = "".join(f"{failure}\n" for failure in self.failures.values())
         return ServerError(f"{own}tritonserver {what}; its log ends:\n{self.log_tail()}")
 
     def _stop(self) -> None:

@@ -94,7 +94,7 @@ class Watchdog:
         """Watch a server until it is to be started anew, or for ever."""
         if server is not self._server:
             self._server, self._right, self._is_idle = server, set(), False
-        connection = server.connection(2 * _FIRST_S)
+        connection = server.endpoints.connection(2 * _FIRST_S)
         if connection is None:
             self._journal.tell("unwatched", "only gRPC with TLS is open", self._around.name)
             self._is_idle = True
