@@ -3,7 +3,7 @@
 import pytest
 
 from tools.front.door import haproxy
-from tools.front.front_error import FrontError
+from tools.front.options import FrontError
 
 
 def _lacking() -> str:

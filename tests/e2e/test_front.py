@@ -32,9 +32,8 @@ from tests.hostile.targets import Callers, door_address, send_grpc, send_http, w
 from tests.waiting import soon
 from tools.front.certificates import write_authority, write_certificate
 from tools.front.door import Front
-from tools.front.front_error import FrontError
 from tools.front.keys import add_key, revoke_key
-from tools.front.options import Backend, FrontOptions
+from tools.front.options import Backend, FrontError, FrontOptions
 from tools.repository import model_names, read_config
 from tools.serve.tritonserver import Options, Server
 from tools.versions.router_control import started_router

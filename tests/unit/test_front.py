@@ -6,8 +6,7 @@ import pytest
 
 from tests.conftest import Command
 from tools.front.certificates import write_authority, write_certificate
-from tools.front.front_error import FrontError
-from tools.front.options import FrontOptions
+from tools.front.options import FrontError, FrontOptions
 
 
 def test_further_certificates_are_of_the_authority_that_callers_trust_already(tmp_path: Path, command: Command) -> None:

@@ -26,9 +26,8 @@ from tools.front.certificates import AUTHORITY, has_authority, write_authority, 
 from tools.front.configuration import write_configuration
 from tools.front.door import Front
 from tools.front.elsewhere import add_elsewhere_arguments, backends_from, models_from
-from tools.front.front_error import FrontError
 from tools.front.keys import CALLER, OPERATOR, add_key, read_keys, revoke_key
-from tools.front.options import Backend, front_options_from
+from tools.front.options import Backend, FrontError, front_options_from
 
 _FOLLOW_S = 0.5
 _AGAIN_S = 60.0  # until HAProxy is tried again with what it has refused

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tools.front.front_error import FrontError
+from tools.front.options import FrontError
 
 if TYPE_CHECKING:
     from cryptography import x509

@@ -6,11 +6,10 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from tritonclient.grpc.model_config_pb2 import ModelConfig
+from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
 
 from clients.connection import host_and_port
 from clients.installation import CODE
-from tools.front.knowledge import classless, needs_streams
 from tools.front.options import Backend, FrontOptions
 
 _HEADERS_AND_ROOM = 16 << 10  # beside a request's body in a buffer
@@ -37,7 +36,7 @@ def write_configuration(
     import jinja2
 
     shutil.copy(_SOURCES / "inspect.lua", folder)
-    (folder / "models.map").write_text("".join(f"{classless(model)}\n" for model in models))
+    (folder / "models.map").write_text("".join(f"{_classless(model)}\n" for model in models))
     if options.api_keys:
         shutil.copy(options.api_keys, folder / KEYS)
     if options.tls_cert:
@@ -50,7 +49,7 @@ def write_configuration(
         options=options,
         backends=backends,
         socket=shlex.quote(socket),
-        streams=any(needs_streams(model) for model in models),
+        streams=any(_needs_streams(model) for model in models),
         names=any(not _is_numeric(address) for each in backends for address in (each.http, each.grpc)),
         inspected=options.inspect << 10,
         buffer=(options.inspect << 10) + _HEADERS_AND_ROOM,
@@ -63,6 +62,24 @@ def certificate(options: FrontOptions) -> str:
     """The certificate with its chain and its key, in one text."""
     files = [file for file in (options.tls_cert, options.tls_key) if file]
     return "".join(f"{file.read_text().strip()}\n" for file in files)
+
+
+def _classless(model: ModelConfig) -> str:
+    """A model's line of the map: its outputs that 2.51 must not be asked to classify, which would end it.
+
+    Those are texts, and outputs that may be empty.
+    """
+    names = [
+        output.name
+        for output in model.output
+        if output.data_type == DataType.TYPE_STRING or min(output.dims, default=0) < 1
+    ]
+    return f"{model.name} {','.join(names) or '-'}"
+
+
+def _needs_streams(model: ModelConfig) -> bool:
+    """Whether callers of a model need gRPC streams: it answers several times, or a sequence."""
+    return bool(model.model_transaction_policy.decoupled or model.HasField("sequence_batching"))
 
 
 def _is_numeric(address: str) -> bool:

@@ -23,9 +23,8 @@ from clients.connection import at_port
 from clients.lifetime import leashed
 from tools.front import runtime
 from tools.front.configuration import CONFIG, SOCKET, certificate, write_configuration
-from tools.front.front_error import FrontError
 from tools.front.keys import read_keys
-from tools.front.options import Backend, FrontOptions
+from tools.front.options import Backend, FrontError, FrontOptions
 from tools.ports import listening
 
 _START_S, _STOP_S, _WATCH_S = 10.0, 5.0, 0.5

@@ -12,8 +12,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 from clients.client import Client
 from clients.command import address, positive
 from clients.connection import Connection, is_address
-from tools.front.front_error import FrontError
-from tools.front.options import Backend, add_front_arguments
+from tools.front.options import Backend, FrontError, add_front_arguments
 from tools.repository import REPOSITORY, model_names, read_config
 
 

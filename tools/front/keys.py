@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clients.output import write_atomically
-from tools.front.front_error import FrontError
+from tools.front.options import FrontError
 
 CALLER, OPERATOR = "caller", "operator"
 _LINE = re.compile(r"([0-9a-f]{64})\s+([\w.@-]{1,64}):(caller|operator):(\d{1,9})", re.ASCII)

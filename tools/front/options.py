@@ -6,7 +6,11 @@ from functools import partial
 from pathlib import Path
 
 from clients.command import address, duration, positive
-from tools.front.front_error import FrontError
+from clients.errors import ToolError
+
+
+class FrontError(ToolError):
+    """The door cannot be opened, or a key or certificate is not usable; the message says why and what to do."""
 
 
 @dataclass(frozen=True)

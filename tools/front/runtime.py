@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tools.front.configuration import CERTIFICATE, KEYS, SOCKET
-from tools.front.front_error import FrontError
 from tools.front.keys import Key
+from tools.front.options import FrontError
 
 _PATIENCE_S = 5.0
 
