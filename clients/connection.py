@@ -90,7 +90,7 @@ def host_and_port(address: str) -> tuple[str, int]:
 
 def at_port(address: str, port: int) -> str:
     """The same host at another port."""
-    return f"{address.rpartition(':')[0]}:{port}"
+    return f"{address.partition('/')[0].rpartition(':')[0]}:{port}"
 
 
 def default_url(protocol: Protocol) -> str:

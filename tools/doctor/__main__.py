@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from clients.command import address, command, command_parser, duration, positive, print_json, say
-from clients.connection import Connection, default_url, headers_from
+from clients.connection import Connection, at_port, default_url, headers_from, host_and_port
 from clients.errors import InvalidInput
 from clients.output import try_folder
 from loadtest.analysis.rejects import metrics_address
@@ -33,7 +33,6 @@ from tools.serve.hardware import HARDWARE
 
 _LONGEST_S = 3600
 _DEFAULT = "(default: %(default)s)"
-_USUAL = {"8000": "8002"}  # Triton's port of metrics by its port of HTTP
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -63,9 +62,9 @@ def _connection(url: str, arguments: argparse.Namespace) -> Connection:
 
 def _watch(place: int, arguments: argparse.Namespace) -> Watch:
     connection = _connection(arguments.urls[place], arguments)
-    host, _, port = connection.url.partition("/")[0].rpartition(":")
     given = arguments.metrics_url[place] if place < len(arguments.metrics_url) else None
-    metrics = given or metrics_address(None) or (f"{host}:{_USUAL[port]}" if port in _USUAL else None)
+    usual = at_port(connection.url, 8002) if host_and_port(connection.url)[1] == 8000 else None
+    metrics = given or metrics_address(None) or usual
     return Watch(connection, metrics, arguments.seconds, arguments.load, tuple(arguments.model))
 
 

@@ -35,7 +35,6 @@ class Logger:
 
     @staticmethod
     def log(message: str, level: Any = LogLevel.INFO) -> None:
-        """Log a line."""
         logging.getLogger("triton").log(level.value, message)
 
 

@@ -35,11 +35,9 @@ class TritonError:
         self._message, self._code = _expect("TritonError", message, str), _expect("TritonError", code, ErrorCode)
 
     def message(self) -> str:
-        """Its words."""
         return self._message
 
     def code(self) -> ErrorCode:
-        """Its code."""
         return self._code
 
 
@@ -51,15 +49,12 @@ class InferenceResponse:
         self._error = None if error is None else _expect("InferenceResponse", error, TritonError)
 
     def output_tensors(self) -> list[Tensor]:
-        """Its tensors."""
         return self._tensors
 
     def has_error(self) -> bool:
-        """Whether it is an error."""
         return self._error is not None
 
     def error(self) -> TritonError | None:
-        """The error, if it is one."""
         return self._error
 
     def prune(self, names: Iterable[str]) -> None:
@@ -112,7 +107,6 @@ class InferenceResponseSender:
         self._inbox, self._names = inbox, names
 
     def send(self, response: InferenceResponse | None = None, flags: int = 0) -> None:
-        """Send a response, or only the flag that there are no more."""
         if response is not None:
             _expect("send", response, InferenceResponse)
         if flags not in (0, FINAL):
@@ -130,8 +124,7 @@ class InferenceResponseSender:
         self._inbox.add(response, flags)
 
     def is_cancelled(self) -> bool:
-        """False: callers in this process wait."""
-        return False
+        return False  # Callers in this process wait.
 
 
 class PreferredMemory:
@@ -145,7 +138,6 @@ class InferenceTrace:
     """The trace of a request; none is taken here."""
 
     def get_context(self) -> str | None:
-        """None."""
         return None
 
 
@@ -189,61 +181,47 @@ class InferenceRequest:
         self.answers = inbox or Inbox(False)
 
     def inputs(self) -> list[Tensor]:
-        """Its tensors."""
         return self._inputs
 
     def request_id(self) -> str:
-        """The caller's name for it."""
         return self._id
 
     def correlation_id(self) -> int | str:
-        """The sequence that it belongs to; 0 if to none."""
         return self._correlation_id
 
     def flags(self) -> int:
-        """Whether it begins or ends a sequence."""
         return self._flags
 
     def set_flags(self, flags: int) -> None:
-        """Say so."""
         self._flags = flags
 
     def timeout(self) -> int:
-        """Microseconds."""
         return self._timeout
 
     def parameters(self) -> str:
-        """Its parameters as JSON."""
         return self._parameters
 
     def trace(self) -> InferenceTrace:
-        """Its trace."""
         return InferenceTrace()
 
     def requested_output_names(self) -> set[str]:
-        """What the caller wants."""
         return self._names
 
     def get_response_sender(self) -> InferenceResponseSender:
-        """What answers it."""
         return self._sender
 
     def is_cancelled(self) -> bool:
-        """False: callers in this process wait."""
-        return False
+        return False  # Callers in this process wait.
 
     def set_release_flags(self, flags: int) -> None:
-        """Say that it is done; one that is to be executed again needs a scheduler."""
         if flags != RELEASE_ALL:
             raise TritonModelException("only Triton's scheduler reschedules a request; run the test with --triton-real")
 
     def exec(self, decoupled: bool = False) -> Any:
-        """Have another model answer it: a response; with `decoupled`, an iterator over several."""
         responses = type(self).ask(self, decoupled)
         return ResponseIterator(responses) if decoupled else responses[0]
 
     def async_exec(self, decoupled: bool = False) -> Any:
-        """The same as a future of the running event loop."""
         return asyncio.get_running_loop().run_in_executor(None, self.exec, decoupled)
 
 

@@ -34,7 +34,6 @@ class Metric:
             raise TritonModelException(f"{action}: TRITONSERVER_METRIC_KIND_{self._kind.name} does not support {name}")
 
     def increment(self, value: float) -> None:
-        """Add to a counter or a gauge."""
         self._check("Failed to increment metric value", "Increment", MetricKind.COUNTER, MetricKind.GAUGE)
         if self._kind is MetricKind.COUNTER and value < 0:
             raise TritonModelException(
@@ -44,16 +43,13 @@ class Metric:
         self._value += value
 
     def set(self, value: float) -> None:
-        """Set a gauge."""
         self._check("Failed to set metric value", "Set", MetricKind.GAUGE)
         self._value = float(value)
 
     def observe(self, value: float) -> None:
-        """Add an observation to a histogram."""
         self._check("Failed to observe metric value", "Observe", MetricKind.HISTOGRAM)
 
     def value(self) -> float:
-        """The value of a counter or a gauge."""
         self._check("Failed to get metric value", "Value", MetricKind.COUNTER, MetricKind.GAUGE)
         return self._value
 
@@ -71,7 +67,6 @@ class MetricFamily:
     def Metric(  # noqa: N802 (Triton's name)
         self, labels: Mapping[str, str] | None = None, buckets: Sequence[float] | None = None
     ) -> Metric:
-        """Make one; a histogram needs the bounds of its buckets."""
         if labels is not None and not isinstance(labels, dict):
             raise TritonModelException("Failed to create metric. Labels must be a dictionary.")
         if buckets is not None and not isinstance(buckets, list):

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from clients.connection import Connection, Protocol
+from clients.connection import Connection, Protocol, at_port, host_and_port
 from clients.errors import InvalidInput
 from tools.serve.tritonserver import Options, Server
 
@@ -58,8 +58,7 @@ def running(http: str, grpc: str | None, repository: Path | None) -> Target:
     Raises:
         InvalidInput: an address is none.
     """
-    host, _, port = http.rpartition(":")
-    grpc = grpc or (f"{host}:{int(port) + 1}" if port.isdigit() else http)
-    found = Target(http, grpc, repository)
-    found.connection("http"), found.connection("grpc")
+    Connection("http", http)  # It says what is wrong with an address.
+    found = Target(http, grpc or at_port(http, host_and_port(http)[1] + 1), repository)
+    found.connection("grpc")
     return found

@@ -66,11 +66,9 @@ class Tensor:
         return made
 
     def name(self) -> str:
-        """Its name."""
         return self._name
 
     def as_numpy(self) -> Array:
-        """The array itself."""
         if self._array is None:
             raise TritonModelException(
                 "Tensor dtype is BF16 and cannot be converted to NumPy. Use to_dlpack() and from_dlpack() instead."
@@ -78,15 +76,12 @@ class Tensor:
         return self._array
 
     def shape(self) -> list[int]:
-        """Its dimensions."""
         return list(self._source.shape if self._array is None else self._array.shape)
 
     def is_cpu(self) -> bool:
-        """True: there is no other memory here."""
         return True
 
     def to_dlpack(self) -> Any:
-        """A DLPack capsule."""
         if self._array is None:
             return self._source.__dlpack__()
         if self._array.dtype.kind in "OS":
