@@ -57,7 +57,7 @@ def main() -> int:
     arguments = parser.parse_args()
     try_folder(arguments.report, "--report")
     models, verifications = _choose(arguments.models, arguments.repository), []
-    with verifier_from(parser, arguments, models) as verifier:
+    with verifier_from(arguments, models) as verifier:
         for model in models:
             verification = verifier.verify(model)
             for note in verification.notes:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from clients.command import positive, say
 from clients.connection import PROTOCOLS, default_url
+from clients.errors import InvalidInput
 from tools.repository import REPOSITORY, versions
 from tools.serve.hardware import HARDWARE
 from tools.serve.tritonserver import Options, Server
@@ -47,13 +48,16 @@ def add_verifier_arguments(parser: argparse.ArgumentParser, several: bool = Fals
     group.add_argument("--limit", type=positive, metavar="N", help="rows of the held-out set (default: all)")
 
 
-@contextmanager
-def verifier_from(
-    parser: argparse.ArgumentParser, arguments: argparse.Namespace, models: Sequence[str]
-) -> Iterator["Verifier"]:
-    """Verify on the server that the options name, or on one of our own with these models, while the block lasts."""
+def refuse_lone_grpc_url(arguments: argparse.Namespace) -> None:
+    """Raise InvalidInput if only the gRPC address of a running server is given."""
     if arguments.grpc_url and not arguments.url:
-        parser.error("--grpc-url is of a running server: give its --url too")
+        raise InvalidInput("--grpc-url is of a running server: give its --url too")
+
+
+@contextmanager
+def verifier_from(arguments: argparse.Namespace, models: Sequence[str]) -> Iterator["Verifier"]:
+    """Verify on the server that the options name, or on one of our own with these models, while the block lasts."""
+    refuse_lone_grpc_url(arguments)
     # They import torch, which `--help` can do without.
     from tools.export import pipelines
     from tools.verify.verifier import Verifier, connections

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from clients.client import Client
 from clients.command import progress
 from clients.connection import Connection, Protocol
+from clients.contract import Contract
 from clients.errors import ModelNotFound
 from clients.golden import complaint
 from tools import recipes
@@ -60,31 +61,19 @@ class Verifier:
         with self.client() as client:
             contract, served = client.contract(self.names.get(model, model)), self._served_versions(client, model)
             metadata = client.server()
-        references = References(self.repository, served)
-        version, tolerance = served[model], _tolerance(model, self.repository)
-        sets = [rows.first(self.effort.limit) for rows in held_out(model, version, self.repository)]
-        findings, planned = Findings(), ways(self.effort, contract.max_batch_size)
-        with training.cpu_threads(1):
-            for held in sets:
-                if held.labels is None:
-                    held = held.answered(references.run(model), contract.batched)
-                expected = answers(references.run(model), held.inputs, contract.max_batch_size)
-                alone, *others = self._send(model, held, planned, contract.batched)
-                judge(findings, held, expected, alone, others, tolerance)
-        # Some of the rows say too little about accuracy to fail a version for it.
-        whole = self.effort.limit is None or sum(held.rows for held in sets) < self.effort.limit
-        conclude(findings, tolerance, *(_bounds(model, version, self.repository) if whole else ()))
-        findings.failures += self._golden_failures(model, served)
+        references, planned = References(self.repository, served), ways(self.effort, contract.max_batch_size)
+        sets = [rows.first(self.effort.limit) for rows in held_out(model, served[model], self.repository)]
+        findings = self._findings(model, contract, references, sets, planned)
         verdict = Verification(
             model=model,
-            version=version,
+            version=served[model],
             reference=references.kind(model),
             held_out="; ".join(held.title for held in sets),
             rows=sum(held.rows for held in sets),
             protocols=tuple(self.effort.protocols),
             sizes=tuple(sorted({way.size for way in planned})),
             concurrencies=tuple(sorted({way.concurrency for way in planned})),
-            tolerance=tolerance,
+            tolerance=_tolerance(model, self.repository),
             server={"name": str(metadata.get("name")), "version": str(metadata.get("version")), "kind": self.kind},
             findings=findings,
             seconds=round(time.monotonic() - began, 2),
@@ -93,6 +82,22 @@ class Verifier:
         # Even a remote server was sent these very files of a model that has another name there.
         is_whole = self.effort.limit is None and (self.kind == "embedded" or model in self.names)
         return self._recorded(verdict) if is_whole else verdict
+
+    def _findings(
+        self, model: str, contract: Contract, references: References, sets: Sequence[HeldOut], planned: Sequence[Way]
+    ) -> Findings:
+        findings, tolerance = Findings(), _tolerance(model, self.repository)
+        with training.cpu_threads(1):
+            run = references.run(model)
+            for given in sets:
+                held = given if given.labels is not None else given.answered(run, contract.batched)
+                alone, *others = self._send(model, held, planned, contract.batched)
+                judge(findings, held, answers(run, held.inputs, contract.max_batch_size), alone, others, tolerance)
+        # Some of the rows say too little about accuracy to fail a version for it.
+        whole = self.effort.limit is None or sum(held.rows for held in sets) < self.effort.limit
+        conclude(findings, tolerance, *(_bounds(model, references.chosen[model], self.repository) if whole else ()))
+        findings.failures += self._golden_failures(model, references.chosen)
+        return findings
 
     def _recorded(self, verdict: Verification) -> Verification:
         try:

@@ -34,6 +34,7 @@ from typing import Any
 from clients.client import Client
 from clients.command import command, command_parser, positive, print_json, say
 from clients.connection import Connection
+from clients.errors import InvalidInput
 from clients.router.trial import Terms
 from tools.verify.options import add_repository_argument, add_verifier_arguments, verifier_from
 from tools.verify.report import text
@@ -82,7 +83,7 @@ def _running(url: str | None) -> AbstractContextManager[Client | None]:
     return Client(Connection("http", url, timeout_s=LOAD_SECONDS)) if url else nullcontext()
 
 
-def _list(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
+def _list(arguments: argparse.Namespace) -> int:
     model, repository = arguments.model, arguments.repository
     replicas = replicas_at(arguments.url or ())
     with _running(replicas[0].http if len(replicas) == 1 else None) as client:
@@ -112,7 +113,7 @@ def _show_standings(standings: Sequence[Standing], wanted: int | None) -> list[d
     ]
 
 
-def _rollback(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
+def _rollback(arguments: argparse.Namespace) -> int:
     replicas = replicas_at(arguments.url or ())
     with _running(replicas[0].http if len(replicas) == 1 else None) as client:
         back = promotion.rollback(client, arguments.model, arguments.repository, arguments.public_key)
@@ -122,7 +123,7 @@ def _rollback(parser: argparse.ArgumentParser, arguments: argparse.Namespace) ->
     return _show(back)
 
 
-def _sync(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
+def _sync(arguments: argparse.Namespace) -> int:
     return _bring_up(replicas_at(arguments.url), arguments, {"model": arguments.model})
 
 
@@ -135,18 +136,18 @@ def _bring_up(replicas: Sequence[Replica], arguments: argparse.Namespace, docume
     return int(any(each["differs"] for each in shown))
 
 
-def _prune(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
+def _prune(arguments: argparse.Namespace) -> int:
     removed = promotion.prune(arguments.model, arguments.keep, arguments.repository)
     print(f"{arguments.model}: removed {', '.join(map(str, removed)) or 'none'}")
     print_json({"model": arguments.model, "removed": removed})
     return 0
 
 
-def _promote(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
+def _promote(arguments: argparse.Namespace) -> int:
     model, allow_worse, public_key = arguments.model, arguments.allow_worse, arguments.public_key
     version = arguments.version or every_version(model, arguments.repository)[-1]
-    fleet = fleet_from(parser, arguments, Terms(model, model, **terms_from(arguments)))
-    with verifier_from(parser, arguments, [model]) as verifier:
+    fleet = fleet_from(arguments, Terms(model, model, **terms_from(arguments)))
+    with verifier_from(arguments, [model]) as verifier:
         return _show(promotion.promote(verifier, model, version, allow_worse, public_key, fleet))
 
 
@@ -165,9 +166,11 @@ def _told(promoted: Promoted) -> str:
     return f"{promoted.model}: version {promoted.version} is served{instead}{gain}"
 
 
-def _roll_out(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
+def _roll_out(arguments: argparse.Namespace) -> int:
     if arguments.router and (arguments.callers or arguments.listen or arguments.listen_grpc):
-        parser.error("--callers and --listen are of its own router: leave --router out, or send the load yourself")
+        raise InvalidInput(
+            "--callers and --listen are of its own router: leave --router out, or send the load yourself"
+        )
     model = arguments.model
     version = arguments.version or every_version(model, arguments.repository)[-1]
     terms = Terms(model, candidate_name(model, version), arguments.mode, arguments.share, **terms_from(arguments))
@@ -182,9 +185,9 @@ def _roll_out(parser: argparse.ArgumentParser, arguments: argparse.Namespace) ->
         listen=arguments.listen or Plan.listen,
         listen_grpc=arguments.listen_grpc or Plan.listen_grpc,
         callers=arguments.callers or 0,
-        fleet=fleet_from(parser, arguments, terms),
+        fleet=fleet_from(arguments, terms),
     )
-    with verifier_from(parser, arguments, [model]) as verifier:
+    with verifier_from(arguments, [model]) as verifier:
         result = rollout.roll_out(verifier, plan)
     print(result)
     document = result.document()
@@ -197,10 +200,9 @@ def _roll_out(parser: argparse.ArgumentParser, arguments: argparse.Namespace) ->
 @command(interrupted="a candidate is off the server, and what was served still is")
 def main() -> int:
     """Do one action on the versions of a model."""
-    parser = _parser()
-    arguments = parser.parse_args()
+    arguments = _parser().parse_args()
     try:
-        code: int = arguments.run(parser, arguments)
+        code: int = arguments.run(arguments)
     except RefusedError as error:
         if error.verification:
             say(text([error.verification]))

@@ -6,6 +6,7 @@ from typing import Any
 from clients.command import duration, positive, positive_float, say
 from clients.errors import ServerUnavailable
 from clients.router.trial import MODES, Terms
+from tools.verify.options import refuse_lone_grpc_url
 from tools.versions.replicas import look, replicas_at
 from tools.versions.waves import Fleet, grouped
 
@@ -51,15 +52,14 @@ def terms_from(arguments: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(arguments, name) for name in (*_TERMS, "most")}
 
 
-def fleet_from(parser: argparse.ArgumentParser, arguments: argparse.Namespace, terms: Terms) -> Fleet | None:
+def fleet_from(arguments: argparse.Namespace, terms: Terms) -> Fleet | None:
     """The replicas to promote, if --url names several; `arguments` then names the first that is there, and else as is.
 
     Raises:
         InvalidInput: an address or a wave is not usable.
         ServerUnavailable: none is there.
     """
-    if arguments.grpc_url and not arguments.url:
-        parser.error("--grpc-url is of a running server: give its --url too")
+    refuse_lone_grpc_url(arguments)
     replicas = there = replicas_at(arguments.url or (), arguments.grpc_url or ())
     if replicas[1:]:
         grouped(replicas, arguments.waves)

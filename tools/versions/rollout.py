@@ -66,7 +66,7 @@ class Rollout:
     @property
     def promoted(self) -> bool:
         """Whether the candidate took over."""
-        return self.trial["decision"] == "promote"
+        return bool(self.trial["decision"] == "promote")
 
     def document(self) -> dict[str, Any]:
         """The rollout as JSON."""
