@@ -7,12 +7,13 @@ from statistics import median
 from typing import Any
 
 from clients.client import Client
-from clients.command import progress, say
+from clients.command import progress
 from clients.connection import Connection
 from tools import recipes
 from tools.bench.streams import Streamed, stories, stream
+from tools.compare.measurement import built
 from tools.recipes import LanguageModel
-from tools.repository import RepositoryError, read_manifest, version_path, versions
+from tools.repository import read_manifest, version_path, versions
 from tools.serve.tritonserver import Options, Server
 from tools.serve.usage import memory_by_model
 
@@ -51,7 +52,7 @@ def measure_languages(
     Raises:
         RepositoryError: fewer than two members have a version.
     """
-    members = _built(model, repository)
+    members = built(_family(model), repository)
     flags = ["--model-control-mode=explicit"]
     with Server(Options(repository, hardware=hardware, ready_timeout=_READY_SECONDS, flags=flags)) as server:
         with Client(Connection("grpc", server.grpc, timeout_s=_READY_SECONDS)) as client:
@@ -70,18 +71,10 @@ def measure_languages(
     return measured, str(_said(members[0], repository)["source"])
 
 
-def _built(model: str, repository: Path) -> list[str]:
+def _family(model: str) -> list[str]:
     languages = {name: recipe for name in recipes.names() if isinstance(recipe := recipes.load(name), LanguageModel)}
     root = languages[model].parent or model
-    members = [root, *(name for name, recipe in languages.items() if recipe.parent == root)]
-    built = [name for name in members if versions(name, repository)]
-    if missing := " ".join(name for name in members if name not in built):
-        say(f"not compared, no version: run `python -m tools.export {missing}`")
-    if len(built) < 2 or built[0] != root:
-        raise RepositoryError(
-            f"nothing to compare: of the family of {model}, only {', '.join(built) or 'none'} is built"
-        )
-    return built
+    return [root, *(name for name, recipe in languages.items() if recipe.parent == root)]
 
 
 def _said(model: str, repository: Path) -> dict[str, Any]:

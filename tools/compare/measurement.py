@@ -101,7 +101,8 @@ def measure_family(
     """
     from tools.train import training  # It imports torch, which `--help` can do without.
 
-    members = _built(model, repository)
+    members = built(family(model), repository)
+    _refuse_other_data(members, repository)
     data = training.load_data(recipes.trained(members[0]), _manifest(members[0], repository)["data"]["name"])
     with tempfile.TemporaryDirectory() as scratch:
         copies = write_copies(members, Path(scratch), repository)
@@ -118,20 +119,26 @@ def measure_family(
     return [_member(name, repository, right[name], reference, memory[name], *speeds[name]) for name in members], data
 
 
-def _built(model: str, repository: Path) -> list[str]:
-    """The members of the family that have a version; says which command makes the others."""
-    members = family(model)
-    built = [name for name in members if versions(name, repository)]
-    missing = [name for name in members if name not in built]
-    if missing:
-        say(f"not compared, no version: run `python -m tools.export {' '.join(missing)}`")
-    if len(built) < 2 or built[0] != members[0]:
-        names = ", ".join(built) or "none"
-        raise RepositoryError(f"nothing to compare: of the family of {model}, only {names} is built")
-    data = {name: _manifest(name, repository)["data"]["name"] for name in built}
+def built(members: Sequence[str], repository: Path) -> list[str]:
+    """The members of a family, its root first, that have a version; says which command makes the others.
+
+    Raises RepositoryError if there are fewer than two, or the root has none.
+    """
+    found = [name for name in members if versions(name, repository)]
+    if missing := " ".join(name for name in members if name not in found):
+        say(f"not compared, no version: run `python -m tools.export {missing}`")
+    if len(found) < 2 or found[0] != members[0]:
+        names = ", ".join(found) or "none"
+        raise RepositoryError(f"nothing to compare: of the family of {members[0]}, only {names} is built")
+    return found
+
+
+def _refuse_other_data(members: Sequence[str], repository: Path) -> None:
+    data = {name: _manifest(name, repository)["data"]["name"] for name in members}
     if len(set(data.values())) > 1:
-        raise RepositoryError(f"the family of {model} was trained on different data: {data}; export it on one of them")
-    return built
+        raise RepositoryError(
+            f"the family of {members[0]} was trained on different data: {data}; export it on one of them"
+        )
 
 
 def _manifest(model: str, repository: Path) -> dict[str, Any]:
