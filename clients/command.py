@@ -51,9 +51,21 @@ class _DocFormatter(argparse.HelpFormatter):
         paragraphs = text.split("\n\n")
         return "\n\n".join(part if part.startswith(" ") else wrap.fill(" ".join(part.split())) for part in paragraphs)
 
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        # An option's default is named, unless its help does that in other words.
+        default, text = action.default, action.help or ""
+        if action.nargs == 0 or default in (None, "", argparse.SUPPRESS, [], {}) or "(default" in text:
+            return text
+        values = default if isinstance(default, list | tuple) else [default]
+        shown = " ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
+        return f"{text} (default: {shown.replace('%', '%%')})"
+
 
 class _Parser(argparse.ArgumentParser):
     """Answers a shell that asks for completions (argcomplete), which parses what was typed with this very parser."""
+
+    def __init__(self, *arguments: Any, **options: Any):
+        super().__init__(*arguments, **{"formatter_class": _DocFormatter, **options})
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         if args is None and "_ARGCOMPLETE" in os.environ:
@@ -73,7 +85,6 @@ def command_parser(module: str, doc: str | None, epilog: str = "", **options: An
         prog=as_typed(module),
         description=description,
         epilog="\n\n".join(filter(None, (rest, epilog))),
-        formatter_class=_DocFormatter,
         **options,
     )
 

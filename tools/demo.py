@@ -46,12 +46,12 @@ class _StepError(ToolError):
 
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser("tools.demo", __doc__)
-    add, default = parser.add_argument, "(default: %(default)s)"
-    add("--images", type=positive, default=5, help=f"sample images per model {default}")
-    add("--verify", type=positive, default=200, metavar="N", help=f"test images per model to verify with {default}")
-    add("--users", type=positive, default=16, help=f"virtual users of the load test {default}")
-    add("--run-time", type=duration, default="5s", metavar="TIME", help=f"per protocol {default}")
-    add("--hardware", choices=HARDWARE, default="auto", help=f"as for tools.serve {default}")
+    add = parser.add_argument
+    add("--images", type=positive, default=5, help="sample images per model")
+    add("--verify", type=positive, default=200, metavar="N", help="test images per model to verify with")
+    add("--users", type=positive, default=16, help="virtual users of the load test")
+    add("--run-time", type=duration, default="5s", metavar="TIME", help="per protocol")
+    add("--hardware", choices=HARDWARE, default="auto", help="as for tools.serve")
     add("--language", metavar="NAME", help="show this language model instead")
     return parser
 

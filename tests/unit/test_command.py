@@ -178,6 +178,17 @@ def test_help_is_the_docstring_with_its_examples_as_they_stand() -> None:
     assert all(len(line) <= 80 for line in below.splitlines())
 
 
+def test_help_names_the_default_of_an_option_unless_it_says_something_else() -> None:
+    parser = command_parser("x", "Does something.")
+    parser.add_argument("--size", type=float, default=5.0, help="in metres")
+    parser.add_argument("--kinds", nargs="+", default=("1", "50%"), help="of steps")
+    parser.add_argument("--place", default=0, help="of it (default: any)")
+    parser.add_argument("--dry", action="store_true", help="do nothing")
+    text = parser.format_help()
+    assert "in metres (default: 5)\n" in text and "of steps (default: 1 50%)\n" in text
+    assert "of it (default: any)\n" in text and "do nothing\n" in text
+
+
 def test_a_table_has_its_first_column_to_the_left_and_numbers_to_the_right() -> None:
     rows = [["model", "requests/s", "p99 [ms]"], ["mnist", "12,345", "1.5"], ["cifar10_cnn", "7", "-"]]
     assert text_table(rows).splitlines() == [

@@ -32,13 +32,13 @@ def _parser() -> argparse.ArgumentParser:
     text = f"a repository, or files: then only the models that they belong to (default: {REPOSITORY})"
     add("paths", nargs="*", type=Path, metavar="PATH", help=text)
     add("--model", action="append", default=[], metavar="NAME", help="report on this model only; may be repeated")
-    text = "cpu: also report what a server without a GPU refuses; auto: what any server does (default: %(default)s)"
+    text = "cpu: also report what a server without a GPU refuses; auto: what any server does"
     add("--hardware", choices=HARDWARE, default="auto", help=text)
     text = "24.10 or later, or a server's version (default: 2.51 and docker-compose's)"
     add("--triton", metavar="RELEASE", help=text)
     add("--backends", nargs="+", metavar="NAME", help="the server's backends; any other is an error")
-    flag, text = "--disable-auto-complete-config", "as a server with this flag: backends do not complete configs"
-    add(flag, dest="auto_complete", action="store_false", help=text)
+    text = "as a server with this flag: backends do not complete configs"
+    add("--disable-auto-complete-config", dest="auto_complete", action="store_false", help=text)
     add("--unbuilt", action="store_true", help="versions are made elsewhere: a model without one is no error")
     add("--deep", action="store_true", help="also call TorchScript with torch, at several batch sizes")
     add("--url", metavar="HOST:PORT", help="also check the counters of a running server (HTTP)")

@@ -31,20 +31,19 @@ from tools.repository import REPOSITORY, ROOT
 from tools.serve.hardware import HARDWARE
 
 _PAGES = ROOT / "build" / "compare"
-_DEFAULT = "(default: %(default)s)"
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser("tools.compare", __doc__)
     parser.add_argument("model", help="any member of the family")
     add = parser.add_argument
-    add("--rounds", type=positive, default=Effort.rounds, help=f"through all members {_DEFAULT}")
-    add("--seconds", type=duration, default=Effort.seconds, help=f"of each of three windows {_DEFAULT}")
-    add("--concurrency", type=positive, default=Effort.concurrency, help=f"that saturates the server {_DEFAULT}")
-    add("--protocol", choices=PROTOCOLS, default=Effort.protocol, help=_DEFAULT)
-    add("--hardware", choices=HARDWARE, default="auto", help=f"as for tools.serve {_DEFAULT}")
-    add("--repository", type=Path, default=REPOSITORY, help=_DEFAULT)
-    add("--output", type=Path, default=_PAGES, help=f"folder of the page {_DEFAULT}")
+    add("--rounds", type=positive, default=Effort.rounds, help="through all members")
+    add("--seconds", type=duration, default=Effort.seconds, help="of each of three windows")
+    add("--concurrency", type=positive, default=Effort.concurrency, help="that saturates the server")
+    add("--protocol", choices=PROTOCOLS, default=Effort.protocol, help="of the requests")
+    add("--hardware", choices=HARDWARE, default="auto", help="as for tools.serve")
+    add("--repository", type=Path, default=REPOSITORY, help="model repository")
+    add("--output", type=Path, default=_PAGES, help="folder of the page")
     return parser
 
 

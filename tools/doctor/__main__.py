@@ -32,7 +32,6 @@ from tools.doctor.surroundings import upgrade
 from tools.serve.hardware import HARDWARE
 
 _LONGEST_S = 3600
-_DEFAULT = "(default: %(default)s)"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -42,16 +41,16 @@ def _parser() -> argparse.ArgumentParser:
     add("urls", nargs="*", metavar="URL", help=text)
     text = "of each URL in order (default: $TRITON_METRICS_URL; port 8002 for a server at 8000)"
     add("--metrics-url", type=address, action="append", default=[], metavar="HOST:PORT", help=text)
-    add("--seconds", type=duration, default="5s", metavar="TIME", help=f"to watch {_DEFAULT}")
+    add("--seconds", type=duration, default="5s", metavar="TIME", help="to watch")
     add("--load", type=duration, default=0.0, metavar="TIME", help="of careful requests, in all (default: none)")
     add("--model", action="append", default=[], metavar="NAME", help="only this model; may be repeated")
-    add("--timeout", type=duration, default="10s", metavar="TIME", help=f"of a request {_DEFAULT}")
+    add("--timeout", type=duration, default="10s", metavar="TIME", help="of a request")
     add("--header", action="append", default=[], metavar="NAME=VALUE", help="sent with every request")
     add("--repository", type=Path, help="the models' files, for --apply-and-measure")
     add("--apply-and-measure", action="store_true", help="try the three changes on an embedded server")
-    add("--rounds", type=positive, default=Effort.rounds, metavar="N", help=f"of before and after {_DEFAULT}")
-    add("--hardware", choices=HARDWARE, default="auto", help=f"of the embedded server {_DEFAULT}")
-    add("--report", type=Path, default=Path("build/doctor"), help=f"folder of the page {_DEFAULT}")
+    add("--rounds", type=positive, default=Effort.rounds, metavar="N", help="of before and after")
+    add("--hardware", choices=HARDWARE, default="auto", help="of the embedded server")
+    add("--report", type=Path, default=Path("build/doctor"), help="folder of the page")
     return parser
 
 

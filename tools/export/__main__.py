@@ -109,8 +109,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--keep", type=positive, metavar="K", help="remove all but the K newest versions afterwards")
     add("--hold", action="store_true", help="hide the version from servers until `tools.versions NAME promote`")
     add("--sign", type=Path, metavar="PRIVATE.pem", help="sign the version (tools.sign makes keys)")
-    add("--repository", type=Path, default=REPOSITORY, help="(default: %(default)s)")
-    add("--samples", type=Path, default=SAMPLES, help="where sample images go (default: %(default)s)")
+    add("--repository", type=Path, default=REPOSITORY, help="model repository")
+    add("--samples", type=Path, default=SAMPLES, help="where sample images go")
     settings.add_arguments(parser)
     return parser
 

@@ -41,20 +41,21 @@ def _parser() -> argparse.ArgumentParser:
     keys.add_argument("action", choices=("add", "list", "revoke"))
     keys.add_argument("file", type=Path, metavar="FILE", help="as given to --api-keys")
     keys.add_argument("client", nargs="?", metavar="CLIENT", help="whose key")
-    keys.add_argument("--role", choices=(CALLER, OPERATOR), default=CALLER, help="(default: %(default)s)")
-    keys.add_argument("--rate", type=positive, default=0, metavar="N", help="at most N requests per second")
+    keys.add_argument("--role", choices=(CALLER, OPERATOR), default=CALLER, help="what the key opens")
+    text = "at most N requests per second (default: any)"
+    keys.add_argument("--rate", type=positive, default=0, metavar="N", help=text)
     text = "make a test authority, unless the folder has one, and certificates of it for a server and a client"
     made = actions.add_parser("certificates", help=text)
     made.set_defaults(run=_certificates)
     made.add_argument("folder", type=Path, metavar="FOLDER")
     made.add_argument("--host", action="append", metavar="NAME", help="of the server, more than once if need be")
-    made.add_argument("--days", type=positive, default=365, help="of validity (default: %(default)s)")
+    made.add_argument("--days", type=positive, default=365, help="of validity")
     door = actions.add_parser("run", help="run a door before servers on other hosts, until Ctrl-C")
     door.set_defaults(run=_run)
     add_elsewhere_arguments(door)
     config = actions.add_parser("config", help="write the configuration of a HAProxy that runs elsewhere")
     config.set_defaults(run=_config)
-    config.add_argument("--socket", default="/tmp/admin.sock", help="of HAProxy's runtime API (default: %(default)s)")
+    config.add_argument("--socket", default="/tmp/admin.sock", help="of HAProxy's runtime API")
     add_elsewhere_arguments(config)
     return parser
 

@@ -20,7 +20,7 @@ def add_elsewhere_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that the functions of this module read, and those of the door."""
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="of the configuration")
     models = parser.add_mutually_exclusive_group()
-    models.add_argument("--repository", type=Path, default=REPOSITORY, help="of the models (default: %(default)s)")
+    models.add_argument("--repository", type=Path, default=REPOSITORY, help="of the models")
     text = "or ask a running server for them, over gRPC"
     models.add_argument("--server", type=address, metavar="HOST:PORT", help=text)
     places = parser.add_mutually_exclusive_group(required=True)

@@ -28,7 +28,7 @@ from tools.serve.hardware import HARDWARE
 
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser("tools.new", __doc__)
-    add, default = parser.add_argument, "(default: %(default)s)"
+    add = parser.add_argument
     add("name", metavar="NAME", help="of the new model: letters, digits and _")
     _add_network_arguments(parser)
     text = "types and dims without the batch, e.g. 'user:INT64[1]=0..999,item:FP32[6]'; -1 for a variable dim, [] for "
@@ -40,12 +40,12 @@ def _parser() -> argparse.ArgumentParser:
     text = "0 for no batching (default: 64, or 8 for large inputs, if the network takes batches)"
     add("--max-batch-size", type=_batch_size, metavar="N", help=text)
     add("--labels", type=Path, metavar="FILE", help="names of the classes, one per line")
-    add("--tolerance", type=float, default=Imported.tolerance, help=f"of TorchScript against eager {default}")
-    add("--repository", type=Path, default=REPOSITORY, help=f"where the model goes {default}")
+    add("--tolerance", type=float, default=Imported.tolerance, help="of TorchScript against eager")
+    add("--repository", type=Path, default=REPOSITORY, help="where the model goes")
     text = f"where the recipe goes (default: {RECIPES}, if it exists; nowhere for another --repository)"
     add("--recipes", type=Path, metavar="DIR", help=text)
-    add("--hardware", choices=HARDWARE, default=Options.hardware, help=f"for the first call {default}")
-    text = f"seconds for loading, and again for the first call {default}"
+    add("--hardware", choices=HARDWARE, default=Options.hardware, help="for the first call")
+    text = "seconds for loading, and again for the first call"
     add("--ready-timeout", type=positive_float, default=Options.ready_timeout, metavar="S", help=text)
     add("--json", action="store_true", help="print only the last line, which is JSON, on stdout")
     return parser

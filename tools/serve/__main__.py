@@ -39,7 +39,6 @@ from tools.serve.supervisor import Supervisor
 from tools.serve.tritonserver import Options, Server
 from tools.serve.watchdog import Care
 
-_DEFAULT = "(default: %(default)s)"
 _CHILD_SECONDS = 10  # for the command of --run to end in when it is stopped
 
 
@@ -48,21 +47,20 @@ def _parser() -> argparse.ArgumentParser:
     epilog = "Further flags go to tritonserver as they are, for example --model-control-mode=explicit."
     parser = command_parser("tools.serve", __doc__, epilog, allow_abbrev=False)
     add = parser.add_argument
-    add("--repository", type=Path, default=REPOSITORY, help=f"model repository {_DEFAULT}")
-    add("--host", default="127.0.0.1", help=f"address or name to bind {_DEFAULT}")
+    add("--repository", type=Path, default=REPOSITORY, help="model repository")
+    add("--host", default="127.0.0.1", help="address or name to bind")
     for name, port in (("http", 8000), ("grpc", 8001), ("metrics", 8002)):
-        add(f"--{name}-port", type=int, default=port, help=f"0 for any free port {_DEFAULT}")
+        add(f"--{name}-port", type=int, default=port, help="0 for any free port")
     text = "serve a page to try the models, and OpenAI's API for language models, at this port; 0 for any free one"
     add("--web-port", "--openai-port", type=int, metavar="PORT", help=text)
     text = "a name by which callers ask at --web-port, besides addresses and localhost; may be repeated"
     add("--web-name", action="append", default=[], metavar="HOST", help=text)
-    text = f"cpu serves configs/cpu.pbtxt; auto is gpu where one is visible to torch {_DEFAULT}"
+    text = "cpu serves configs/cpu.pbtxt; auto is gpu where one is visible to torch"
     add("--hardware", choices=HARDWARE, default="auto", help=text)
     text = "start only if everything served was signed with the matching private key (tools.sign)"
     add("--public-key", type=Path, metavar="PUBLIC.pem", help=text)
-    text = f"seconds to wait for it to be ready {_DEFAULT}"
-    add("--ready-timeout", type=float, default=Options.ready_timeout, metavar="S", help=text)
-    text = f"what serves TorchScript: auto is native where it can be compiled {_DEFAULT}"
+    add("--ready-timeout", type=float, default=Options.ready_timeout, metavar="S", help="seconds until it is ready")
+    text = "what serves TorchScript: auto is native where it can be compiled"
     add("--backend", choices=BACKENDS, default="auto", help=text)
     text = "send the stages of traced requests to an OpenTelemetry receiver, for example http://127.0.0.1:4318"
     add("--otlp", type=_endpoint, metavar="URL", help=text)
@@ -87,16 +85,16 @@ def _endpoint(url: str) -> str:
 
 def _add_supervision(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("supervision (not with --run)").add_argument
-    add("--replicas", type=positive, default=1, metavar="N", help=f"servers with all models {_DEFAULT}")
-    text = f"seconds between golden requests to each model; 0 for none {_DEFAULT}"
+    add("--replicas", type=positive, default=1, metavar="N", help="servers with all models")
+    text = "seconds between golden requests to each model; 0 for none"
     add("--watch", type=_seconds, default=Care.interval_s, metavar="S", help=text)
-    text = f"how long a model may take; set it above your longest request {_DEFAULT}"
+    text = "how long a model may take; set it above your longest request"
     add("--watch-timeout", type=positive_float, default=Care.patience_s, metavar="S", help=text)
-    text = f"give up after so many in a row, none after a minute of service {_DEFAULT}"
+    text = "give up after so many in a row, none after a minute of service"
     add("--max-deaths", type=positive, default=Care.max_deaths, metavar="N", help=text)
     text = "where /status and /metrics of the supervisor are (default: the port after --metrics-port, or a free one)"
     add("--status", type=address, metavar="HOST:PORT", help=text)
-    add("--log-format", choices=("text", "json"), default="text", help=f"of events {_DEFAULT}")
+    add("--log-format", choices=("text", "json"), default="text", help="of events")
 
 
 def _seconds(text: str) -> float:

@@ -26,7 +26,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = command_parser("tools.sign", __doc__)
     parser.add_argument("models", nargs="*", metavar="NAME", help="model (default: all that have a version)")
     parser.add_argument("--version", type=int, help="a served or held one (default: all that a server would load)")
-    parser.add_argument("--repository", type=Path, default=REPOSITORY, help="model repository (default: %(default)s)")
+    parser.add_argument("--repository", type=Path, default=REPOSITORY, help="model repository")
     action = parser.add_mutually_exclusive_group(required=True)
     action.add_argument("--key", type=Path, metavar="PRIVATE.pem", help="the private key to sign with")
     action.add_argument("--new-key", type=Path, metavar="DIR", help=f"create a key pair there: {PRIVATE} and {PUBLIC}")

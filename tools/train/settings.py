@@ -40,18 +40,14 @@ class TrainOptions:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `TrainOptions` to a command."""
-    add, default = parser.add_argument, "(default: %(default)s)"
-    add(
-        "--data",
-        default=TrainOptions.data,
-        help="data set: mnist, digits, cifar10 or silhouettes; auto is the real one if its files are there, else its "
-        f"stand-in {default}",
-    )
+    add = parser.add_argument
+    text = "mnist, digits, cifar10 or silhouettes; auto is the real one if its files are there, else its stand-in"
+    add("--data", default=TrainOptions.data, help=text)
     add("--epochs", type=positive, help="passes over the training set (default: the recipe's)")
     add("--batch-size", type=positive, help="images per step (default: the recipe's)")
     add("--lr", type=positive_float, help="learning rate (default: the recipe's)")
-    add("--seed", type=seed, default=TrainOptions.seed, help=f"of weights and data order {default}")
-    add("--device", choices=("auto", "cpu", "cuda"), default=TrainOptions.device, help=f"where to train {default}")
+    add("--seed", type=seed, default=TrainOptions.seed, help="of weights and data order")
+    add("--device", choices=("auto", "cpu", "cuda"), default=TrainOptions.device, help="where to train")
     add(
         "--weights",
         metavar="NAME|PATH",

@@ -12,7 +12,6 @@ from tools.repository import REPOSITORY, ROOT
 from tools.serve.hardware import HARDWARE
 from tools.tune.goal import OBJECTIVES
 
-_DEFAULT = "(default: %(default)s)"
 Options = TypeVar("Options", bound="TuneOptions")
 
 
@@ -40,9 +39,9 @@ class TuneOptions:
 
 def add_tune_arguments(parser: argparse.ArgumentParser) -> None:
     """Add all options that `tune_options` reads."""
-    parser.add_argument("--objective", choices=OBJECTIVES, default=TuneOptions.objective, help=_DEFAULT)
+    parser.add_argument("--objective", choices=OBJECTIVES, default=TuneOptions.objective, help="what is best")
     parser.add_argument("--rate", type=positive_float, metavar="N", help="requests per second, for latency and cost")
-    parser.add_argument("--budget", dest="budget_s", type=duration, default="5m", metavar="TIME", help=_DEFAULT)
+    parser.add_argument("--budget", dest="budget_s", type=duration, default="5m", metavar="TIME", help="of it all")
     parser.add_argument("--keep-max-batch-size", action="store_true", help="refuse no request that is accepted now")
     parser.add_argument("--name", metavar="HARDWARE", help="of configs/<HARDWARE>.pbtxt (default: cpu or gpu)")
     parser.add_argument("--dry-run", action="store_true", help="write no config")
@@ -53,11 +52,11 @@ def add_tune_arguments(parser: argparse.ArgumentParser) -> None:
 def add_measuring_arguments(parser: argparse.ArgumentParser, output: Path) -> None:
     """Add the options of `tune_options` that say what to measure and how; those without a default."""
     parser.add_argument("--slo", required=True, help="e.g. 'p99<20ms,errors<0.1%%'; one must limit a percentile")
-    trial = f"of the shortest trial {_DEFAULT}"
+    trial = "of the shortest trial"
     parser.add_argument("--trial", dest="trial_s", type=duration, default="2s", metavar="TIME", help=trial)
-    parser.add_argument("--output", type=Path, default=output, help=f"folder of pages and records {_DEFAULT}")
-    parser.add_argument("--hardware", choices=HARDWARE, default="auto", help=f"as for tools.serve {_DEFAULT}")
-    parser.add_argument("--repository", type=Path, default=REPOSITORY, help=_DEFAULT)
+    parser.add_argument("--output", type=Path, default=output, help="folder of pages and records")
+    parser.add_argument("--hardware", choices=HARDWARE, default="auto", help="as for tools.serve")
+    parser.add_argument("--repository", type=Path, default=REPOSITORY, help="model repository")
     text = "tune at --url even while others use the server; they get errors at each reload"
     parser.add_argument("--disturb", action="store_true", help=text)
     add_generator_arguments(parser)

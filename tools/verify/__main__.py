@@ -52,8 +52,7 @@ def main() -> int:
     parser = command_parser("tools.verify", __doc__)
     parser.add_argument("models", nargs="*", metavar="MODEL", help="(default: all that have a version and a recipe)")
     add_verifier_arguments(parser)
-    default = ROOT / "build" / "verify"
-    parser.add_argument("--report", type=Path, default=default, help="folder of the page (default: %(default)s)")
+    parser.add_argument("--report", type=Path, default=ROOT / "build" / "verify", help="folder of the page")
     arguments = parser.parse_args()
     try_folder(arguments.report, "--report")
     models, verifications = _choose(arguments.models, arguments.repository), []

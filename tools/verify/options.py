@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +21,12 @@ if TYPE_CHECKING:
 
 def add_repository_argument(parser: argparse.ArgumentParser) -> None:
     """Add --repository, an absolute path."""
-    default = "(default: %(default)s)"
-    parser.add_argument(
-        "--repository", type=lambda text: Path(text).resolve(), metavar="FOLDER", default=REPOSITORY, help=default
-    )
+    text, default = "model repository", REPOSITORY
+    parser.add_argument("--repository", type=_absolute, metavar="FOLDER", default=default, help=text)
+
+
+def _absolute(text: str) -> Path:
+    return Path(text).resolve()
 
 
 def add_verifier_arguments(parser: argparse.ArgumentParser, several: bool = False) -> None:
@@ -34,17 +37,14 @@ def add_verifier_arguments(parser: argparse.ArgumentParser, several: bool = Fals
     place: dict[str, Any] = {"metavar": "HOST:PORT", **({"nargs": "+"} if several else {})}
     kind, beside = ("each", "; of several, the port after HTTP's") if several else ("a", "")
     choice.add_argument("--url", **place, help=f"HTTP address of {kind} running server (default: one of its own)")
-    choice.add_argument("--hardware", choices=HARDWARE, default="auto", help="of a server of its own (default: auto)")
+    choice.add_argument("--hardware", choices=HARDWARE, default="auto", help="of a server of its own")
     text = f"its gRPC address (default: $TRITON_GRPC_URL, else 127.0.0.1:8001{beside})"
     parser.add_argument("--grpc-url", **place, help=text)
     group = parser.add_argument_group("what is sent")
-    group.add_argument("--protocol", nargs="+", choices=PROTOCOLS, default=PROTOCOLS, help="(default: both)")
-    for option, default, words in (
-        ("--concurrency", Effort.concurrencies, "requests in flight at once"),
-        ("--batch-sizes", Effort.sizes, "as far as the model takes them"),
-    ):
-        shown = f"{words} (default: {' '.join(map(str, default))})"
-        group.add_argument(option, nargs="+", type=positive, default=default, metavar="N", help=shown)
+    group.add_argument("--protocol", nargs="+", choices=PROTOCOLS, default=PROTOCOLS, help="the ways to ask")
+    numbers = partial(group.add_argument, nargs="+", type=positive, metavar="N")
+    numbers("--concurrency", default=Effort.concurrencies, help="requests in flight at once")
+    numbers("--batch-sizes", default=Effort.sizes, help="as far as the model takes them")
     group.add_argument("--limit", type=positive, metavar="N", help="rows of the held-out set (default: all)")
 
 

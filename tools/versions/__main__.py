@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
         add_repository_argument(action)
     pruned = actions.add_parser("prune", help="remove old versions")
     pruned.set_defaults(run=_prune)
-    pruned.add_argument("--keep", type=positive, default=3, metavar="K", help="newest versions (default: %(default)s)")
+    pruned.add_argument("--keep", type=positive, default=3, metavar="K", help="newest versions")
     add_repository_argument(pruned)
     promoted = actions.add_parser("promote", help="verify a version, and serve it")
     tried = actions.add_parser("rollout", help="try a version on live traffic, and serve it or not")

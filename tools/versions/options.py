@@ -20,31 +20,26 @@ _TERMS = {
 
 def add_wave_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that `fleet_from` and `terms_from` read, but for the addresses."""
-    group = parser.add_argument_group("several replicas")
-    text = f"how many have it after each wave, or which share (default: {' '.join(Fleet.ends)})".replace("%", "%%")
-    group.add_argument("--waves", nargs="+", default=Fleet.ends, metavar="WAVE", help=text)
-    text = "how long a wave serves at least (default: %(default)g)"
-    group.add_argument("--bake", type=duration, default=Fleet.bake_s, metavar="S", help=text)
-    group = parser.add_argument_group("what is accepted, of a wave or on live traffic")
+    add = parser.add_argument_group("several replicas").add_argument
+    add("--waves", nargs="+", default=Fleet.ends, metavar="WAVE", help="how many have it after each, or which share")
+    add("--bake", type=duration, default=Fleet.bake_s, metavar="S", help="how long a wave serves at least")
+    add = parser.add_argument_group("what is accepted, of a wave or on live traffic").add_argument
     for name, words in _TERMS.items():
-        option, default = f"--{name.replace('_', '-')}", getattr(Terms, name)
-        group.add_argument(option, type=float, default=default, metavar="X", help=f"{words} (default: %(default)s)")
-    group.add_argument("--most", type=positive, default=Terms.most, metavar="N", help="pairs (default: %(default)s)")
-    text = "seconds for a decision (default: %(default)g)"
-    group.add_argument("--timeout", type=positive_float, default=Fleet.timeout_s, metavar="S", help=text)
+        add(f"--{name.replace('_', '-')}", type=float, default=getattr(Terms, name), metavar="X", help=words)
+    add("--most", type=positive, default=Terms.most, metavar="N", help="pairs")
+    add("--timeout", type=positive_float, default=Fleet.timeout_s, metavar="S", help="seconds for a decision")
 
 
 def add_trial_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of a trial on live traffic."""
-    group = parser.add_argument_group("the trial")
-    group.add_argument("--no-verify", action="store_true", help="let live traffic alone decide")
-    group.add_argument("--router", metavar="HOST:PORT", help="control address of a running router (default: its own)")
-    group.add_argument("--listen", metavar="HOST:PORT", help="its own router's, for callers (default: a free port)")
-    group.add_argument("--listen-grpc", metavar="HOST:PORT", help="the same over gRPC (default: a free port)")
-    group.add_argument("--callers", type=positive, metavar="N", help="constant load of its own (default: none)")
-    group.add_argument("--mode", choices=MODES, default=Terms.mode, help="(default: %(default)s)")
-    text = "share of requests that take part (default: %(default)s)"
-    group.add_argument("--share", type=float, default=Terms.share, metavar="X", help=text)
+    add = parser.add_argument_group("the trial").add_argument
+    add("--no-verify", action="store_true", help="let live traffic alone decide")
+    add("--router", metavar="HOST:PORT", help="control address of a running router (default: its own)")
+    add("--listen", metavar="HOST:PORT", help="its own router's, for callers (default: a free port)")
+    add("--listen-grpc", metavar="HOST:PORT", help="the same over gRPC (default: a free port)")
+    add("--callers", type=positive, metavar="N", help="constant load of its own (default: none)")
+    add("--mode", choices=MODES, default=Terms.mode, help="who gets the candidate's answer")
+    add("--share", type=float, default=Terms.share, metavar="X", help="of the requests that take part")
 
 
 def terms_from(arguments: argparse.Namespace) -> dict[str, Any]:
