@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from clients.client import Client
+from clients.command import options_from
 from clients.connection import PROTOCOLS, Protocol
 from tests.conftest import Command, connection_to, served
 from tests.unit import networks
@@ -19,6 +20,7 @@ from tools.export import company
 from tools.export.agreement import ProofError
 from tools.new import __main__ as new
 from tools.new import first_call
+from tools.new.options import Options as NewOptions
 from tools.new.plan import Plan, make_plan, publish, write_files
 from tools.serve.tritonserver import Options, Server
 from tools.train.training import cpu_threads
@@ -73,7 +75,7 @@ def brought(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Brought]:
         patch.setattr(company, "_SECONDS", 0.5)
         for line in flags():
             arguments = new._parser().parse_args([*line, "--repository", str(repository)])
-            plans[line[0]] = make_plan(new._options(arguments), new._recipe(arguments))
+            plans[line[0]] = make_plan(options_from(arguments, NewOptions), new._recipe(arguments))
             write_files(plans[line[0]], repository)
             publish(plans[line[0]], repository)
     with served(Options(repository)) as server:

@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from clients.command import options_from
 from tests.unit import networks
 from tools import recipes, torchscript
 from tools.export import __main__ as export
@@ -66,7 +67,7 @@ def make(tmp_path: Path) -> Make:
 
     def run(*flags: str | Path, name: str = "model") -> Made:
         arguments = new._parser().parse_args([name, *map(str, flags), "--repository", str(tmp_path)])
-        plan = make_plan(new._options(arguments), new._recipe(arguments))
+        plan = make_plan(options_from(arguments, Options), new._recipe(arguments))
         write_files(plan, tmp_path)
         manifest = publish(plan, tmp_path)
         assert check(tmp_path) == []
