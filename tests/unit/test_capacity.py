@@ -122,3 +122,17 @@ def test_what_an_earlier_search_does_not_say_is_not_computed(
     ended, printed, errors = capacity(json.dumps(MEASURED | changed, indent=2))
     assert (ended, said in errors) == (code, True)
     assert code == 2 or json.loads(printed.splitlines()[-1])["replicas"] is None
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--measured", "none.txt"], "none.txt does not exist; expected what `python -m loadtest.peak MODEL` printed"),
+        ([], "model_repository/nosuch/config.pbtxt does not exist; models in "),
+    ],
+)
+def test_what_cannot_be_measured_is_named(
+    words: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["capacity", "nosuch", "--rate", "1", "--slo", "p99<20ms", *words])
+    assert main() == 2 and said in capsys.readouterr().err

@@ -19,6 +19,7 @@ from loadtest.analysis.highest_rate import find_peak
 from loadtest.analysis.measurement import measure, setting_of
 from loadtest.options import GeneratorOptions
 from loadtest.report.peak_lines import search_effort, tell_trial
+from tools.repository import read_config
 from tools.serve.tritonserver import Options, Server
 
 _NUMBERS = ("peak_rps", "low_rps", "high_rps")
@@ -30,6 +31,7 @@ def measured(arguments: argparse.Namespace) -> dict[str, Any]:
 
     Raises:
         InvalidInput: the model is a language model, or the earlier search was another one's.
+        RepositoryError: the repository has no such model.
         ServerError: the embedded server does not start.
         ClientError: the running server does not answer, or has no such model.
     """
@@ -51,6 +53,7 @@ def _server(arguments: argparse.Namespace) -> Iterator[Connection]:
     if arguments.url:
         yield connection
         return
+    read_config(arguments.model, repository=arguments.repository)  # raises, and names the models that there are
     flags = ["--model-control-mode=explicit", f"--load-model={arguments.model}"]
     options = Options(arguments.repository.resolve(), hardware=arguments.hardware, flags=flags, on_log=say)
     with Server(options) as server:
@@ -70,6 +73,8 @@ def _read(file: Path, model: str, objectives: str) -> dict[str, Any]:
 
 
 def _document(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        raise InvalidInput(f"{file} does not exist; expected what `{as_typed('loadtest.peak')} MODEL` printed")
     text = file.read_text(encoding="utf-8", errors="replace")
     # A document, or what a command printed, which ends with one.
     for part in (text, text.strip().rpartition("\n")[2]):
