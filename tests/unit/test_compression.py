@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 from tools import torchscript
 from tools.compression import distillation, pruning, quantization
+from tools.export.preparation import copied
 from tools.recipes import Change
 from tools.recipes.cifar10_cnn import SimpleCNN
 from tools.recipes.mnist_mlp import SimpleNN
@@ -129,3 +131,10 @@ def test_distillation_pulls_towards_the_teacher_and_the_label() -> None:
     only_label = distillation.distilled(torch.tensor([[5.0, -5.0, 4.0]]), labels, teacher)
     neither = distillation.distilled(torch.tensor([[-5.0, 4.0, 5.0]]), labels, teacher)
     assert agreeing < only_label < neither
+
+
+def test_a_network_that_was_just_pruned_and_trained_is_copied() -> None:
+    network, x = nn.Linear(4, 3), torch.ones(2, 4)
+    prune.l1_unstructured(network, "weight", 0.5)
+    network(x).sum().backward()
+    assert torch.equal(copied(network)(x), network(x))

@@ -67,7 +67,16 @@ def final_network(trained: Trained, repository: Path) -> nn.Module:
     # A pruning mask computes the weights in each forward. Those of one with gradients could not be copied.
     with torch.no_grad():
         trained.network(samples[:1])
-    return recipes.trained(model).after(copy.deepcopy(trained.network), samples)
+    return recipes.trained(model).after(copied(trained.network), samples)
+
+
+def copied(network: nn.Module) -> nn.Module:
+    """A copy, also where pruning computes the weights: those carry gradients, and cannot be copied as they are."""
+    for module in network.modules():
+        for name, value in list(vars(module).items()):
+            if isinstance(value, torch.Tensor) and not value.is_leaf:
+                setattr(module, name, value.detach())
+    return copy.deepcopy(network)
 
 
 def step_network(step: Step, repository: Path) -> nn.Module:
