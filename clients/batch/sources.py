@@ -152,7 +152,10 @@ def array_source(path: Path, contract: Contract, spool: Path) -> _ArraySource:
             f"{path}: expected arrays with the same number of rows (first axis), got {lengths or 'none'}"
         )
     source = _ArraySource(path, arrays, contract)
-    contract.check(source.load(range(1))[0][0])
+    try:
+        contract.check(source.load(range(1))[0][0])
+    except InvalidInput as error:
+        raise InvalidInput(f"{path}, row 0: {error}") from error
     return source
 
 

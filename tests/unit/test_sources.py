@@ -65,7 +65,7 @@ def test_a_model_without_batches_gets_rows_without_a_batch_dimension(tmp_path: P
     [
         ({"A": np.ones((2, 3), "f4"), "B": np.ones((3, 1), "i8")}, PAIR, "same number of rows"),
         ({"A": np.ones((2, 3), "f4")}, PAIR, "input 'B' is missing"),
-        ({"X": np.ones((2, 3), "f8")}, VECTOR, "expected FP32, got FP64"),
+        ({"X": np.ones((2, 3), "f8")}, VECTOR, "x.npz, row 0: m input 'X': expected FP32, got FP64"),
         ({"X": np.ones((2, 4), "f4")}, VECTOR, "expected shape"),
         ({"X": np.ones((0, 3), "f4")}, VECTOR, "has no rows"),
         ({"X": np.float32(1)}, VECTOR, "has no rows"),
