@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,10 +36,16 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_configs(tmp_path_factory.mktemp("models"), *RECIPES)
 
 
-def test_a_folder_is_published_in_both_forms_and_so_is_a_variant_of_it(tiny: Path, models: Path) -> None:
-    manifests = {}
+@pytest.fixture(scope="module")
+def manifests(tiny: Path, models: Path) -> dict[str, dict[str, Any]]:
+    """The manifests of a version of each."""
+    return {name: publish_tiny(name, recipe, tiny, models) for name, recipe in RECIPES.items()}
+
+
+def test_a_folder_is_published_in_both_forms_and_so_is_a_variant_of_it(
+    manifests: dict[str, dict[str, Any]], models: Path
+) -> None:
     for name, recipe in RECIPES.items():
-        manifests[name] = publish_tiny(name, recipe, tiny, models)
         version, said = models / name / "1", manifests[name]["language"]
         assert json.loads((version / "model.json").read_text())["model"] == "./smollm2/1"
         assert said["precision"] == recipe.precision and said["licence"] == "Apache License 2.0"
@@ -70,6 +77,7 @@ def test_scaled_positions_tokens_of_a_template_and_further_ends_are_published_to
     assert min(map(len, answers)) < 32 and not any(set(tokens[:-1]) & set(ends) for tokens in answers)
 
 
+@pytest.mark.usefixtures("manifests")
 def test_two_forms_of_different_weights_are_refused(models: Path, tmp_path: Path) -> None:
     from tools.language.engine import Engine
     from tools.language.folder import _case
