@@ -99,13 +99,14 @@ def _answered(error: InferenceServerException, connection: Connection, place: st
     if status == "405" or (words and _BY_STATUS.get(status) is not errors.ServerUnavailable):
         return _not_triton(place, f"HTTP {status}: {words or reason:.80}")
     of_its_class = errors.RequestRejected if status.startswith("4") else errors.ServerFailed
-    by_message = (kind for words, kind in _BY_MESSAGE.items() if words in reason)
-    kind = next(by_message, _BY_STATUS.get(status, of_its_class))
+    by_message = next((kind for words, kind in _BY_MESSAGE.items() if words in reason), None)
+    kind = by_message or _BY_STATUS.get(status, of_its_class)
     if kind is errors.ServerUnavailable and "failed to connect" in reason:
         return _nobody_answers(connection, reason)
     if kind is errors.ConnectionLost:
         return _connection_lost(connection, place, reason)
-    if kind is errors.ModelNotFound:
+    # A model of Python may say NOT_FOUND of something else.
+    if by_message is errors.ModelNotFound:
         return kind(f"{place}: {reason}; `python -m clients.status` lists what it serves")
     may_be_proxy = kind in (errors.ServerUnavailable, errors.DeadlineExceeded)
     return kind(f"{place}: {reason}{_by_proxy(connection) if may_be_proxy else ''}")
