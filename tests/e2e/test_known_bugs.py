@@ -11,15 +11,17 @@ from urllib.request import urlopen
 import pytest
 from torch import Tensor, nn
 
+from tests.compiler import NEEDS_NATIVE
 from tests.conftest import served
 from tests.differential.examples import write_example
 from tools import torchscript
 from tools.check.releases import EMBEDDED, SERVERS
 from tools.check.rules import RULES, check
-from tools.serve.native import choose_backend
 from tools.serve.server_error import ServerError
 from tools.serve.tritonserver import Options, Server
 
+# One of the models keeps state, which the Python-based backend cannot.
+pytestmark = NEEDS_NATIVE
 TENSOR = '{ name: "NAME" data_type: TYPE_FP32 dims: [ -1 ] }'
 X, Y, Z = (TENSOR.replace("NAME", name) for name in "XYZ")
 SEQUENCE = (
@@ -152,8 +154,6 @@ def test_a_full_queue_beside_another_step_ends_the_server(tmp_path: Path) -> Non
 
 
 def test_states_whose_names_sort_differently_are_swapped(server: Server) -> None:
-    if not choose_backend("auto", None).library:
-        pytest.skip("the Python-based backend keeps no implicit state")
     answers = [ask(server, "swapped", [0.0], "Y__0", sequence_id=7, sequence_start=not turn) for turn in range(2)]
     # As the config says, the second request would get 1.
     assert [answer["data"] for answer in answers] == [[0.0], [100.0]]

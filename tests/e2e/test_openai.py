@@ -71,7 +71,7 @@ def test_a_chat_is_streamed_with_its_usage_at_the_end(api: openai.OpenAI, answer
         api.chat.completions.create(model=MODEL, messages=QUESTION, stream=True, stream_options=usage, **GREEDY)
     )
     *deltas, last = parts
-    assert deltas[0].choices[0].delta.role == "assistant" and len(deltas) > 4
+    assert deltas[0].choices[0].delta.role == "assistant" and len(deltas) > 1
     assert "".join(part.choices[0].delta.content or "" for part in deltas) == answer
     assert [part.choices[0].finish_reason for part in deltas] == [None] * (len(deltas) - 1) + ["length"]
     assert last.choices == [] and last.usage and last.usage.completion_tokens == 12
@@ -232,7 +232,7 @@ def test_it_passes_the_front_door_with_its_keys_and_asks_by_way_of_the_door(
             with openai.OpenAI(base_url=url, api_key=key, max_retries=0) as client:
                 parts = client.chat.completions.create(model=MODEL, messages=QUESTION, stream=True, **GREEDY)
                 pieces = [part.choices[0].delta.content or "" for part in parts]
-                assert "".join(pieces) == answer and len(pieces) > 4
+                assert "".join(pieces) == answer and len(pieces) > 1
                 assert [model.id for model in client.models.list()] == [MODEL]
                 with pytest.raises(openai.PermissionDeniedError):
                     client.embeddings.create(model=MODEL, input="Hi")
