@@ -155,6 +155,7 @@ def clear_failure(client: Client, failed: Candidate, repository: Path) -> None:
             load_files(client, model, model, served_files(model, served, repository), repository)
         else:
             client.unload(failed.name)
+    settle(client)
 
 
 def load_files(client: Client, model: str, name: str, files: dict[str, bytes], repository: Path) -> None:
