@@ -79,7 +79,7 @@ def test_pieces_come_as_they_are_made_and_are_the_whole_answer(ask: Ask) -> None
 
 def test_leaving_the_loop_ends_the_generation_on_the_server(ask: Ask, language_server: Server) -> None:
     with leaving(language_server):
-        assert len(ask(MODEL, SEA, most=3, **LONG)) == 3
+        assert len(ask(MODEL, SEA, most=4, **LONG)) == 4
 
 
 def test_messages_go_through_the_models_own_template(ask: Ask) -> None:
