@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from itertools import cycle
 
+from clients.connection import host_and_port
 from clients.errors import ToolError
 
 _HOSTS = "give an address or a name of this host with --host, or 0.0.0.0 or :: for all"
@@ -95,9 +96,9 @@ def listening(address: str = "127.0.0.1:0") -> socket.socket:
     Raises:
         PortError: the address is taken, or is none of this host.
     """
-    host, _, port = address.rpartition(":")
+    host, port = host_and_port(address)
     remedy = "choose another address"
-    listener = _bound(host, int(port), remedy, remedy)
+    listener = _bound(host, port, remedy, remedy)
     listener.listen()
     return listener
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.differential.mutants import Mutant
-from tests.differential.oracle import BACKENDS, PYTHON_MODEL, Oracle
+from tests.differential.oracle import BACKENDS, Oracle
 from tools.check import served
 from tools.check.finding import Finding
 from tools.check.rules import RULES, Scope, check_served
@@ -38,9 +38,6 @@ _SCOPE = Scope(hardware="cpu", installed=frozenset(BACKENDS), core_only=True)
 def judge(oracle: Oracle, mutant: Mutant) -> Verdicts:
     """Get both verdicts."""
     _write(oracle.repository, mutant)
-    if not oracle.compiled:
-        for file in oracle.repository.glob("*/*/model.any"):
-            file.with_name("model.py").write_text(PYTHON_MODEL)
     began = time.perf_counter()
     findings = errors(oracle.repository, mutant.target)
     checked = time.perf_counter()

@@ -1,8 +1,7 @@
 """The real tritonserver as an oracle: which models of a repository it loads, and why it refuses the others.
 
 A running server in explicit mode gives a verdict in milliseconds. Its backends are stubs (backend.c), so that the
-verdict is the core's alone. Without a C compiler they are copies of the Python backend, which takes some tenths of a
-second per model that loads.
+verdict is the core's alone.
 """
 
 import http.client
@@ -16,19 +15,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from clients.errors import ToolError
 from tools.serve.tritonserver import Options, Server
-from tools.serve.wheel import assemble_backends
 
 BACKENDS = ("alpha", "onnxruntime", "openvino", "python", "pytorch", "tensorflow", "tensorrt", "vllm")
 DIED = "tritonserver died"
 KEEPER = 'name: "keeper" backend: "alpha"'
-PYTHON_MODEL = """
-import triton_python_backend_utils as pb_utils
-
-class TritonPythonModel:
-    def execute(self, requests):
-        return [pb_utils.InferenceResponse([]) for _ in requests]
-"""
+COMPILER = shutil.which("gcc") or shutil.which("cc")
 
 
 class Oracle:
@@ -38,14 +31,13 @@ class Oracle:
         self.repository = folder / "models"
         self.backends = folder / "backends"
         self.deaths: list[str] = []
-        self.compiled = False
         self._exit = ExitStack()
 
     def __enter__(self) -> "Oracle":
         (self.repository / "keeper" / "1").mkdir(parents=True)
         (self.repository / "keeper" / "config.pbtxt").write_text(KEEPER)
         self.backends.mkdir(parents=True)
-        self.compiled = _make_backends(self.backends)
+        _make_backends(self.backends)
         self._start()
         return self
 
@@ -103,28 +95,14 @@ def oracle() -> Iterator[Oracle]:
         yield running
 
 
-def _make_backends(folder: Path) -> bool:
-    """Create a stub of each of BACKENDS, and return whether they are compiled."""
-    compiler = shutil.which("gcc") or shutil.which("cc")
-    if compiler is None:
-        _copy_python(folder)
-        return False
+def _make_backends(folder: Path) -> None:
+    """Compile a stub of each of BACKENDS."""
+    if COMPILER is None:
+        raise ToolError("the stubs of backends need a C compiler (Debian, Ubuntu: apt install gcc)")
     for name in BACKENDS:
         (folder / name).mkdir()
     library = folder / BACKENDS[0] / f"libtriton_{BACKENDS[0]}.so"
     source = Path(__file__).with_name("backend.c")
-    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, source], check=True)
+    subprocess.run([COMPILER, "-shared", "-fPIC", "-O1", "-o", library, source], check=True)
     for name in BACKENDS[1:]:
         os.link(library, folder / name / f"libtriton_{name}.so")
-    return True
-
-
-def _copy_python(folder: Path) -> None:
-    """Create them without a compiler: the Python backend, and Python-based backends that return nothing."""
-    assemble_backends(folder, None)
-    shutil.rmtree(folder / "pytorch")
-    shutil.rmtree(folder / "vllm")
-    for name in BACKENDS:
-        if name != "python":
-            (folder / name).mkdir()
-            (folder / name / "model.py").write_text(PYTHON_MODEL)

@@ -40,9 +40,13 @@ SLOWLY = ("--in-flight", "1", "--batch-size", "4")
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A .npy of rows for the MLP."""
-    path = tmp_path_factory.mktemp("input") / "rows.npy"
-    np.save(path, np.random.default_rng(0).normal(size=(ROWS, 784)).astype(np.float32))
+    return rows_file(tmp_path_factory.mktemp("input"), ROWS, 784)
+
+
+def rows_file(folder: Path, rows: int, length: int) -> Path:
+    """A .npy of random rows."""
+    path = folder / "rows.npy"
+    np.save(path, np.random.default_rng(0).normal(size=(rows, length)).astype(np.float32))
     return path
 
 
@@ -60,10 +64,7 @@ def small(small_repository: Path) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A .npy of rows for the small model."""
-    path = tmp_path_factory.mktemp("input") / "rows.npy"
-    np.save(path, np.random.default_rng(0).normal(size=(FEWER, 2)).astype(np.float32))
-    return path
+    return rows_file(tmp_path_factory.mktemp("input"), FEWER, 2)
 
 
 @pytest.fixture(scope="module")

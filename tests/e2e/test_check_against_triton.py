@@ -9,12 +9,13 @@ from hypothesis import HealthCheck, Phase, given, settings
 from tests.differential.examples import write_example
 from tests.differential.judges import errors, judge
 from tests.differential.mutants import Mutant, mutants
-from tests.differential.oracle import DIED, Oracle, oracle
+from tests.differential.oracle import COMPILER, DIED, Oracle, oracle
 from tests.differential.seeds import of_this_repository, written_by_hand
 from tools.check.finding import Rule
 from tools.check.rules import RULES
 from tools.check.served import LARGEST
 
+pytestmark = pytest.mark.skipif(COMPILER is None, reason="the stubs of backends need a C compiler")
 WITH_EXAMPLE = [rule for rule in RULES.values() if rule.example]
 
 
@@ -22,8 +23,6 @@ WITH_EXAMPLE = [rule for rule in RULES.values() if rule.example]
 def judges() -> Iterator[Oracle]:
     """A server that gives verdicts."""
     with oracle() as running:
-        if not running.compiled:
-            pytest.skip("the stubs of backends need a C compiler (Debian, Ubuntu: apt install gcc)")
         yield running
 
 
